@@ -1,0 +1,39 @@
+# make demo   wrap a real server, stop it with a request in flight, show the timeline
+# make test   lint, types, tests
+# make bench  gracewrap beside tini, dumb-init, catatonit and supervisord (Debian packages)
+# Needs python3 (3.11 or newer) with venv, and make; the rest is set up in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST ?=
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(VENV)/ready
+	@$(BIN)/python examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/ready
+	$(BIN)/python docs/generate.py
+
+$(VENV)/ready: pyproject.toml
+	@echo "setting up $(VENV): this takes about half a minute, once"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gracewrap needs Python 3.11 or newer; write make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,27 @@
+"""Entry point: block every signal first, then hand over to the lean path.
+
+Until a signal is blocked or handled, the kernel drops it if we are PID 1 (pid_namespaces(7)): whatever runs before the first
+statement here is a window in which `docker stop` is lost.  Keep this file tiny: run as a script it is compiled anew each time.
+"""
+
+import _signal  # not `signal`: that imports enum, 7 ms
+
+_signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
+
+
+def main() -> None:
+    """Run gracewrap with sys.argv and exit with its status (the console script calls this)."""
+    import posix
+    import sys
+
+    if not __package__:  # run as `python3 -I -S .../gracewrap/__main__.py`: no site-packages, so name our own
+        here = __file__.rpartition("/")[0]
+        sys.path[:] = [p for p in sys.path if p != here] + [here.rpartition("/")[0]]
+    from gracewrap.start import main as start
+
+    # Not sys.exit: the interpreter's own teardown would keep the exit status back for another 3 ms.
+    posix._exit(start(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The one table of settings: flags, variables, TOML keys, help, `init`, `check` and the README all come from it."""
+
+from __future__ import annotations
+
+from gracewrap.config import values
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Setting(Record):
+    """One setting.  *key* is its TOML name ("log.format" is `format` in `[log]`)."""
+
+    key: str
+    parse: Callable[[object], object]
+    default: object  # as it would be written in TOML; None: there is none
+    metavar: str
+    help: str
+    example: object = None  # as it would be written in TOML, where the default is no good example
+    aliases: tuple[str, ...] = ()  # further flags
+    flag: bool = True  # can be given as a flag or a variable; else in the file only
+
+    @property
+    def field(self) -> str:
+        """The name in Settings."""
+        return self.key.replace(".", "_")
+
+    @property
+    def option(self) -> str:
+        """The long flag."""
+        return "--" + self.key.replace(".", "-").replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "GRACEWRAP_" + self.key.replace(".", "_").upper()
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        "command", values.command, None, "ARGV",
+        "The command to wrap, as a list of words. On the command line: whatever follows the options, or `--`.",
+        ["node", "server.js"], flag=False,
+    ),
+    Setting(
+        "shutdown_timeout", values.duration, "25s", "DURATION",
+        "The whole budget: from the stop request to the last SIGKILL. Keep it below the orchestrator's grace period "
+        "(Docker 10 s, Kubernetes and ECS 30 s).",
+    ),
+    Setting(
+        "stop_on", values.request_signals, ["TERM", "INT"], "SIGNALS",
+        "Which signals are a stop request. All others are forwarded to the command.",
+    ),
+    Setting(
+        "stop_signal", values.stop_signal, "TERM", "SIGNAL",
+        "What the command is sent to make it stop (nginx and unicorn: QUIT, HAProxy: USR1, PostgreSQL: INT).",
+    ),
+    Setting(
+        "stop_timeout", values.duration, None, "DURATION",
+        "From the stop signal to SIGKILL. Without it: all that is left of shutdown_timeout.", "20s",
+    ),
+    Setting(
+        "escalation", values.escalation, [], "AFTER=SIGNAL,...",
+        "Rungs between the stop signal and SIGKILL: signals to send, each so long after the stop signal.",
+        [{"after": "10s", "signal": "INT"}],
+    ),
+    Setting(
+        "kill_mode", values.choice("mixed", "group", "process"), "mixed", "MODE",
+        "Who is sent the stop signal. mixed: the leader; what is left when it is gone is sent it then. group: its whole process "
+        "group at once. process: the leader only. In every mode, stopped means that nothing is left, and SIGKILL goes to all.",
+    ),
+    Setting(
+        "signal_map", values.signal_map, {}, "FROM=TO,...",
+        "Signals to forward as another one, or not at all (none).", {"HUP": "QUIT", "USR1": "none"},
+    ),
+    Setting(
+        "success_exit_codes", values.success_codes, [], "CODES",
+        "Exit statuses that count as 0 after a stop request; a signal's name means: ended by it, and it was we who sent it.",
+        [143],
+    ),
+    Setting(
+        "on_repeat", values.choice("escalate", "ignore"), "escalate", "WHAT",
+        "A second stop request skips to the next rung, a third kills at once (escalate); or nothing of the kind (ignore).",
+    ),
+    Setting(
+        "flush_timeout", values.duration, "1s", "DURATION",
+        "In a container: how long to stay, when all is gone, for bytes the kernel has not delivered to the clients yet.",
+    ),
+    Setting(
+        "parent_death_signal", values.signal, None, "SIGNAL",
+        "Signal that gracewrap is sent when its own parent dies.", "TERM",
+    ),
+    Setting(
+        "log.format", values.choice("auto", "text", "json"), "auto", "FORMAT",
+        "text, json (one object a line), or auto: text on a terminal, else json.",
+    ),
+    Setting(
+        "log.level", values.choice("debug", "info", "warning", "error"), "info", "LEVEL",
+        "How much to say: debug, info, warning or error. With info, nothing is said until something happens.",
+    ),
+    Setting(
+        "log.file", values.path, None, "FILE",
+        "Where log lines go, appended. Without it: stderr.", "/var/log/gracewrap.log",
+    ),
+    Setting(
+        "report.file", values.path, None, "FILE",
+        "Write what happened as JSON, in one piece, when all is over.", "/run/gracewrap-report.json", ("--report",),
+    ),
+    Setting(
+        "report.termination_log", values.path, None, "FILE",
+        "The same in less than 4096 bytes, in place, as Kubernetes reads it.", "/dev/termination-log", ("--termination-log",),
+    ),
+)  # fmt: skip
+
+BY_KEY = {setting.key: setting for setting in TABLE}
+
+
+class Settings(Record):
+    """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins* says where each came from."""
+
+    command: tuple[str, ...]
+    shutdown_timeout: float
+    stop_on: frozenset[int]
+    stop_signal: int
+    stop_timeout: float | None
+    escalation: tuple[tuple[float, int], ...]
+    kill_mode: str
+    signal_map: Mapping[int, int]
+    success_exit_codes: frozenset[int]
+    on_repeat: str
+    flush_timeout: float
+    parent_death_signal: int | None
+    log_format: str
+    log_level: str
+    log_file: str | None
+    report_file: str | None
+    report_termination_log: str | None
+    origins: Mapping[str, str]

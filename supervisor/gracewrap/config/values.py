@@ -1,0 +1,198 @@
+"""From what was written to what is meant: one parser a kind of value, the same for flag, variable and file.
+
+Every parser takes a string (flag, variable) or what TOML gives, and raises BadValue with the fault and what to write instead.
+"""
+
+from __future__ import annotations
+
+from gracewrap.posix import signals
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
+
+
+class BadValue(Exception):
+    """A value that cannot be used; the text says why and what to write instead."""
+
+
+def duration(raw: object) -> float:
+    """Return seconds from "10s", "500ms", "1m30s", "1.5h"."""
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        raise BadValue(f'has no unit; write "{raw}s"' if raw >= 0 else "is negative; a duration starts at 0s")
+    if not isinstance(raw, str):
+        raise BadValue('not a duration; write "10s", "500ms" or "1m30s"')
+    seconds = _seconds(raw.strip())
+    if seconds > LONGEST:
+        raise BadValue(f'is longer than {LONGEST / 3600:.0f}h; write what the orchestrator grants, "25s" for its 30')
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    total, rest, parts = 0.0, text, 0
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        count, rest = rest[:digits], rest[digits:]
+        letters = len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyz"))
+        unit, rest = rest[:letters], rest[letters:]
+        if not count.isascii() or count.count(".") > 1 or not count.strip(".") or unit not in UNITS:
+            raise BadValue(_not_a_duration(text))
+        total, parts = total + float(count) * UNITS[unit], parts + 1
+    if not parts:
+        raise BadValue('is empty; write "10s", "500ms" or "1m30s"')
+    return total
+
+
+_UNIT_WORDS = {"sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m"}
+_UNIT_WORDS |= {"hour": "h", "hours": "h", "hr": "h", "msec": "ms", "millisecond": "ms", "milliseconds": "ms"}
+
+
+def _not_a_duration(text: str) -> str:
+    """Say what to write instead of *text*, guessing from its number and unit."""
+    compact = text.lower().replace(" ", "").replace("_", "").replace(",", ".")
+    if compact.startswith("-"):
+        return "is negative; a duration starts at 0s"
+    if compact in ("infinity", "infinite", "inf", "never", "none", "-1"):
+        return 'has no end, and a stop must have one; write a long one, "1h"'
+    count = compact.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = compact[len(count) :]
+    unit = _UNIT_WORDS.get(unit, unit) or "s"
+    if not count.isascii() or not count.replace(".", "", 1).isdigit() or unit not in UNITS:
+        return 'not a duration; write "10s", "500ms" or "1m30s"'
+    if unit == "m":
+        return f'not a duration; write "{count}m" or "{float(count) * 60:g}s"'
+    return f'not a duration; write "{count}{unit}"'
+
+
+def signal(raw: object) -> int:
+    """Return a signal's number from TERM, SIGTERM, 15 or RTMIN+1."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        raise BadValue('not a signal; write "TERM", "SIGTERM" or 15')
+    try:
+        return signals.number(str(raw))
+    except ValueError:
+        raise BadValue(f"no such signal{_close(str(raw).upper().removeprefix('SIG'), signals.NUMBERS)}") from None
+
+
+def stop_signal(raw: object) -> int:
+    """Return a signal that can end a program."""
+    signum = signal(raw)
+    if signum in (signals.SIGSTOP, signals.SIGCONT, signals.SIGCHLD):
+        raise BadValue('ends no program; write "TERM", "QUIT" or "INT"')
+    return signum
+
+
+def request_signals(raw: object) -> frozenset[int]:
+    """Return a set of signals that can reach us, from a list or "TERM,INT"."""
+    found = frozenset(signal(word) for word in words(raw))
+    for signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
+        if signum in found:
+            why = "says that a child changed" if signum == signals.SIGCHLD else "cannot be caught"
+            raise BadValue(f"{signals.name(signum)} {why}; leave it out")
+    if not found:
+        raise BadValue('is empty, and then no signal could stop the command; write ["TERM", "INT"]')
+    return found
+
+
+def words(raw: object) -> list[object]:
+    """Return the elements of a list, or of a string with commas."""
+    if isinstance(raw, str):
+        return [word.strip() for word in raw.split(",") if word.strip()]
+    if isinstance(raw, list):
+        return raw
+    raise BadValue('not a list; write ["TERM", "INT"]')
+
+
+def signal_map(raw: object) -> dict[int, int]:
+    """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none"; none (or 0) drops a signal."""
+    pairs = list(raw.items()) if isinstance(raw, dict) else [_pair(word, "HUP=QUIT") for word in words(raw)]
+    found: dict[int, int] = {}
+    for received, sent in pairs:
+        signum = signal(received)
+        if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
+            raise BadValue(f"{signals.name(signum)} is never forwarded; leave it out")
+        found[signum] = 0 if str(sent).strip().lower() in ("none", "0", "") else signal(sent)
+    return found
+
+
+def _pair(word: object, example: str) -> tuple[str, str]:
+    left, equals, right = str(word).partition("=")
+    if not equals:
+        raise BadValue(f'"{word}" is no pair; write {example}')
+    return left.strip(), right.strip()
+
+
+def escalation(raw: object) -> tuple[tuple[float, int], ...]:
+    """Return (seconds after the stop signal, signal) from [{after = "10s", signal = "INT"}] or "10s=INT,15s=QUIT"."""
+    rungs: list[tuple[float, int]] = []
+    for rung in words(raw):
+        if isinstance(rung, dict):
+            if set(rung) != {"after", "signal"}:
+                raise BadValue('each rung needs after and signal; write {after = "10s", signal = "INT"}')
+            after, signum = rung["after"], rung["signal"]
+        else:
+            after, signum = _pair(rung, "10s=INT")
+        rungs.append((duration(after), stop_signal(signum)))
+    for (before, _), (later, _) in zip(rungs, rungs[1:]):
+        if later <= before:
+            raise BadValue("its times do not grow; write the earliest rung first")
+    return tuple(rungs)
+
+
+def success_codes(raw: object) -> frozenset[int]:
+    """Return exit statuses (a signal N as 128 + N) from [143, "INT"] or "143,INT"."""
+    found = set()
+    for word in words(raw):
+        text = str(word)
+        if text.isascii() and text.isdigit():
+            if int(text) > 255:
+                raise BadValue(f"{text} is no exit status; they go from 0 to 255")
+            found.add(int(text))
+        else:
+            found.add(128 + signal(word))
+    return frozenset(found)
+
+
+def command(raw: object) -> tuple[str, ...]:
+    """Return an argv list."""
+    if isinstance(raw, str):
+        raise BadValue('is a string, and no shell would split it; write ["node", "server.js"], or ["sh", "-c", "..."]')
+    if not isinstance(raw, list) or not all(isinstance(word, str) for word in raw):
+        raise BadValue('not a list of strings; write ["node", "server.js"]')
+    if not raw:
+        raise BadValue('is empty; write ["node", "server.js"]')
+    if any("\0" in word for word in raw):
+        raise BadValue("holds a NUL character, which no argument can")
+    return tuple(raw)
+
+
+def path(raw: object) -> str | None:
+    """Return a path to write to; "" is none."""
+    if not isinstance(raw, str):
+        raise BadValue('not a path; write "/run/gracewrap.json"')
+    if "\0" in raw:
+        raise BadValue("holds a NUL character, which no path can")
+    return raw or None
+
+
+def choice(*choices: str) -> Callable[[object], str]:
+    """Return a parser that takes one of *choices*, in any case."""
+
+    def parse(raw: object) -> str:
+        if isinstance(raw, str) and raw.strip().lower() in choices:
+            return raw.strip().lower()
+        hint = _close(raw.strip().lower(), choices) if isinstance(raw, str) else ""
+        raise BadValue(f"is none of {', '.join(choices)}{hint}")
+
+    return parse
+
+
+def _close(word: str, known: object) -> str:
+    """Return a did-you-mean for an error message.  Imported late: it is only needed when something is wrong."""
+    from gracewrap.config.hints import closest
+
+    found = closest(word, known)
+    return f'; did you mean "{found}"?' if found else ""

@@ -1,0 +1,27 @@
+"""What start.py hands to supervise.py: one small value, so that whoever holds the child first can be something else one day."""
+
+from __future__ import annotations
+
+from gracewrap.record import Record
+
+
+class StopRequest(Record):
+    """A stop request that came before there was a loop to act on it."""
+
+    signum: int
+    at: float
+    sender: str
+
+
+class Handover(Record):
+    """A child that has been spawned and not been reaped; it leads the process group of its own pid.
+
+    Times are seconds of CLOCK_MONOTONIC.
+    """
+
+    pid: int
+    at: float  # when it was spawned
+    stop_requests: tuple[StopRequest, ...] = ()
+    orphans_reaped: int = 0
+    exec_fd: int = -1  # gets the errno of a failed exec (posix.spawn), or -1
+    tty: int | None = None  # our controlling terminal

@@ -1,0 +1,255 @@
+"""All programs under one budget: from the stop request to the exit status.  Pure.
+
+    Up -> ShuttingDown -> Flushing -> Ended
+
+One program is the simple case of several; order between programs belongs here, what one program's stop looks like does not.
+"""
+
+from __future__ import annotations
+
+from gracewrap.policy import program as one
+from gracewrap.policy.model import (
+    SIGKILL,
+    Command,
+    CountUnsent,
+    Event,
+    Exit,
+    KillProgram,
+    LeaderExited,
+    Policy,
+    ProgramGone,
+    SendGroup,
+    SendLeader,
+    SendRest,
+    SignalReceived,
+    StopSignalIgnored,
+    Tick,
+    UnsentCounted,
+    note,
+)
+from gracewrap.record import Record, assert_never, replace
+
+# One stop may reach us twice at once: timeout(1) signals its child and then its whole group, a wrapper passes on the Ctrl-C
+# that the terminal has sent us already.  People and orchestrators that ask again take longer than this.
+SAME_REQUEST = 0.1
+
+FLUSH_INTERVAL = 0.02
+
+
+class Up(Record):
+    """Programs are running and nobody has asked for a stop."""
+
+    programs: tuple[one.Phase, ...]
+
+
+class ShuttingDown(Record):
+    """A stop was asked for at *since*, by a signal or by a program's exit; all is over at *kill_at*."""
+
+    programs: tuple[one.Phase, ...]
+    since: float
+    kill_at: float
+    requests: int  # how often a signal has asked; 0: a program's exit did
+    asked_at: float
+    sent: frozenset[int] = frozenset()  # the signals that we have sent
+
+
+class Flushing(Record):
+    """All programs are gone; the kernel may still hold bytes for their clients."""
+
+    status: int
+    until: float
+    again_at: float
+    requests: int
+    asked_at: float
+
+
+class Ended(Record):
+    """Exit has been commanded."""
+
+    status: int
+
+
+_Sends = SendLeader | SendGroup | SendRest | KillProgram
+System = Up | ShuttingDown | Flushing | Ended
+Step = tuple[System, tuple[Command, ...]]
+
+
+def begin(policy: Policy) -> Up:
+    """Return the system right after the spawn."""
+    return Up(tuple(one.Running() for _ in policy.programs))
+
+
+def deadline(system: System, policy: Policy) -> float | None:
+    """Return when the system next needs a tick, or None: never on its own."""
+    match system:
+        case Up() | Ended():
+            return None
+        case ShuttingDown(programs):
+            times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs)]
+            return min((t for t in times if t is not None), default=None)
+        case Flushing(_, until, again_at):
+            return min(until, again_at)
+        case _:
+            assert_never(system)
+
+
+def step(system: System, event: Event, policy: Policy) -> Step:
+    """Return what becomes of *system* when *event* happens, and what to do about it."""
+    match system:
+        case Up():
+            return _up(system, event, policy)
+        case ShuttingDown():
+            return _shutting_down(system, event, policy)
+        case Flushing():
+            return _flushing(system, event, policy)
+        case Ended():
+            return system, ()
+        case _:
+            assert_never(system)
+
+
+def _up(system: Up, event: Event, policy: Policy) -> Step:
+    match event:
+        case SignalReceived(signum, at):
+            if signum not in policy.stop_on:
+                return system, _forward(system.programs, signum, policy)
+            return _shut_down(system, at, policy, 1, note("stop_requested", signal=signum))
+        case LeaderExited(program, status, signum, left, at):
+            said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=False)
+            return _shut_down(system, at, policy, 0, said, event)
+        case Tick() | ProgramGone() | StopSignalIgnored() | UnsentCounted():
+            return system, ()
+        case _:
+            assert_never(event)
+
+
+def _shut_down(system: Up, at: float, policy: Policy, requests: int, said: Command, exited: Event | None = None) -> Step:
+    """Start the shutdown: every program is stopped (the one whose exit started it has only its rest to stop)."""
+    shutdown = ShuttingDown(system.programs, at, at + policy.shutdown_timeout, requests, at)
+    done: list[Command] = [said]
+    if exited is not None:
+        shutdown = _each(shutdown, done, policy, exited)
+    for i, phase in enumerate(shutdown.programs):
+        shutdown = _put(shutdown, done, policy, i, one.stop(phase, i, policy.programs[i], at, shutdown.kill_at))
+    return _close(shutdown, done, policy, at)
+
+
+def _shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
+    done: list[Command] = []
+    match event:
+        case SignalReceived(signum, at) if signum in policy.stop_on:
+            return _asked_again(system, signum, at, policy)
+        case SignalReceived(signum):
+            return system, _forward(system.programs, signum, policy)
+        case LeaderExited(program, status, signum, left, at):
+            done.append(note("leader_exited", program=program, status=status, signal=signum, left=left, asked=True))
+        case ProgramGone(program, at) | StopSignalIgnored(program, at):
+            pass
+        case Tick(at):
+            pass
+        case UnsentCounted():
+            return system, ()
+        case _:
+            assert_never(event)
+    return _close(_each(system, done, policy, event), done, policy, at)
+
+
+def _each(system: ShuttingDown, done: list[Command], policy: Policy, event: Event) -> ShuttingDown:
+    """Let every program that *event* is about take its step; commands are added to *done*."""
+    for i, phase in enumerate(system.programs):
+        rules = policy.programs[i]
+        match event:
+            case LeaderExited(program, status, _, left, at) if program == i:
+                step = one.leader_exited(phase, i, rules, status, left, at, system.kill_at)
+            case ProgramGone(program) if program == i:
+                step = one.gone(phase)
+            case StopSignalIgnored(program) if program == i:
+                step = one.ignored(phase, i, rules)
+            case Tick(at):
+                step = one.tick(phase, i, rules, at)
+            case _:
+                continue
+        system = _put(system, done, policy, i, step)
+    return system
+
+
+def _put(system: ShuttingDown, done: list[Command], policy: Policy, i: int, step: one.Step) -> ShuttingDown:
+    phase, commands = step
+    done.extend(commands)
+    sent = {SIGKILL if isinstance(c, KillProgram) else c.signum for c in commands if isinstance(c, _Sends)}
+    programs = (*system.programs[:i], phase, *system.programs[i + 1 :])
+    return replace(system, programs=programs, sent=system.sent | sent)
+
+
+def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -> Step:
+    """A second request skips ahead, a third kills now."""
+    if system.requests and (at - system.asked_at < SAME_REQUEST or policy.on_repeat == "ignore"):
+        return replace(system, asked_at=at), (note("asked_again", signal=signum, effect="none"),)
+    requests = system.requests + 1
+    system = replace(system, requests=requests, asked_at=at)
+    if requests == 1:  # a program's exit had started the shutdown: this is the first request, and changes nothing
+        return system, (note("asked_again", signal=signum, effect="stopping already"),)
+    done: list[Command] = []
+    for i, phase in enumerate(system.programs):
+        if requests == 2:
+            system = _put(system, done, policy, i, one.hurry(phase, i, policy.programs[i]))
+        else:
+            system = _put(system, done, policy, i, one.kill(phase, i, at, "asked three times"))
+    effect = "kill" if requests > 2 else "skip ahead" if done else "nothing to skip"
+    return system, (note("asked_again", signal=signum, effect=effect), *done)
+
+
+def _forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
+    """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant for it)."""
+    sent = policy.signal_map.get(signum, signum)
+    if not sent:
+        return (note("dropped", signal=signum),)
+    commands: list[Command] = []
+    for i, phase in enumerate(programs):
+        if isinstance(phase, one.Running | one.Stopping):
+            group = policy.programs[i].kill_mode == "group"
+            commands.append(SendGroup(i, sent) if group else SendLeader(i, sent))
+    return (*commands, note("forwarded", signal=signum, sent=sent))
+
+
+def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float) -> Step:
+    """Go on to flushing when nothing is left of any program."""
+    phases = [phase for phase in system.programs if isinstance(phase, one.Gone)]
+    if len(phases) < len(system.programs):
+        return system, tuple(done)
+    status = _exit_status(system, phases[0].status, policy)
+    if policy.flush_timeout <= 0:
+        return Ended(status), (*done, Exit(status))
+    after = Flushing(status, at + policy.flush_timeout, at + FLUSH_INTERVAL, system.requests, system.asked_at)
+    return after, (*done, CountUnsent())
+
+
+def _exit_status(system: ShuttingDown, status: int, policy: Policy) -> int:
+    """Return 0 for a status that the user counts as success after a requested stop, else *status*.
+
+    128 + N of a signal N counts only if we sent N (uvicorn and Puma end a perfect drain so); anybody else's was not asked for.
+    """
+    if not system.requests or status not in policy.success_exit_codes:
+        return status
+    return 0 if status <= 128 or status - 128 in system.sent else status
+
+
+def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
+    match event:
+        case UnsentCounted(connections, at):
+            if connections and at < system.until:
+                return replace(system, again_at=at + FLUSH_INTERVAL), ()
+            said = (note("unsent", connections=connections),) if connections else ()
+            return Ended(system.status), (*said, Exit(system.status))
+        case Tick(at):
+            if at >= system.until:
+                return Ended(system.status), (Exit(system.status),)
+            return (replace(system, again_at=at + FLUSH_INTERVAL), (CountUnsent(),)) if at >= system.again_at else (system, ())
+        case SignalReceived(signum, at) if signum in policy.stop_on:
+            if not system.requests or at - system.asked_at < SAME_REQUEST or policy.on_repeat == "ignore":
+                return replace(system, requests=max(1, system.requests), asked_at=at), ()
+            return Ended(system.status), (Exit(system.status),)  # asked again: skip the one delay that is left
+        case SignalReceived() | LeaderExited() | ProgramGone() | StopSignalIgnored():
+            return system, ()
+        case _:
+            assert_never(event)

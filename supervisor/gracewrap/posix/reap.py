@@ -1,0 +1,54 @@
+"""The one reaper: nothing else in the package waits for a process, or exit statuses get lost (subprocess reports 0 then)."""
+
+from __future__ import annotations
+
+import posix
+
+from gracewrap.record import Record
+
+
+class Reaped(Record):
+    """One process that is no more, or one that stopped (*stopped_by* is the signal, and it lives)."""
+
+    pid: int
+    status: int
+    signum: int
+    stopped_by: int = 0
+
+
+def exit_status(wait_status: int) -> int:
+    """Return what a shell would report for *wait_status*: 0..255.
+
+    A child that died of signal N gives 128 + N, as sh, tini and docker do.
+
+    Args:
+        wait_status: As waitpid() returned it, of a process that has ended.
+
+    Source: POSIX.1-2017, XCU 2.8.2 (asks for more than 128; 128 + N is the custom).
+    """
+    if posix.WIFSIGNALED(wait_status):
+        return 128 + posix.WTERMSIG(wait_status)
+    return posix.WEXITSTATUS(wait_status)
+
+
+def reap(stops: bool) -> tuple[list[Reaped], bool]:
+    """Return all that has changed, and whether any child is left.
+
+    One SIGCHLD may stand for any number of exits, or for none: so all are fetched, always.
+
+    Args:
+        stops: Report stopped children too (for a terminal's job control).
+    """
+    flags = posix.WNOHANG | posix.WUNTRACED if stops else posix.WNOHANG
+    found: list[Reaped] = []
+    while True:
+        try:
+            pid, status = posix.waitpid(-1, flags)
+        except ChildProcessError:  # ECHILD: no child at all, hence no descendant either: orphans come to us
+            return found, False
+        if pid == 0:
+            return found, True
+        if posix.WIFSTOPPED(status):
+            found.append(Reaped(pid, 0, 0, posix.WSTOPSIG(status)))
+        else:
+            found.append(Reaped(pid, exit_status(status), posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else 0))

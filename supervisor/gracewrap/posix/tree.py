@@ -1,0 +1,169 @@
+"""Everything that descends from us: find it, signal it, kill it.
+
+As PID 1 or subreaper every orphan below us becomes our child, so the tree below us is complete: setsid(2) and double forks do not
+lead out of it.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from gracewrap.posix.signals import SIGKILL
+from gracewrap.record import Record
+
+# A fork bomb can add processes while we kill: go over the tree again, at most so often in one go.  The policy comes back later.
+PASSES = 50
+
+
+class Member(Record):
+    """One process of the tree.  Its start time tells it from a later one with the same pid."""
+
+    pid: int
+    started: int  # clock ticks after boot
+    pgid: int
+    name: str
+    zombie: bool
+
+
+def read_file(path: str) -> bytes:
+    """Return what is in a small file of /proc; empty if it is gone."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        content = b""
+        while part := posix.read(fd, 1 << 16):
+            content += part
+        return content
+    except OSError:  # ESRCH: it exited while we read
+        return b""
+    finally:
+        posix.close(fd)
+
+
+def member(pid: int) -> Member | None:
+    """Return what /proc/PID/stat says about a process, or None if there is none (proc(5))."""
+    head, closing, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")
+    if not closing:
+        return None
+    fields = rest.split()  # from field 3 (state) on; the name in brackets may hold anything, a bracket too
+    name = head.partition(b"(")[2].decode(errors="replace")
+    return Member(pid, int(fields[19]), int(fields[2]), name, fields[0] in (b"Z", b"X"))
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children, of all its threads; empty if it is gone."""
+    try:
+        threads = posix.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for thread in threads:
+        found += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def descendants() -> list[Member]:
+    """Return every living process below us, parents before their children."""
+    found: list[Member] = []
+    todo = children(posix.getpid()) or _children_by_scan(posix.getpid())
+    while todo:
+        pid = todo.pop(0)
+        known = member(pid)
+        if known is not None:
+            if not known.zombie:
+                found.append(known)
+            todo += children(pid)
+    return found
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    """Return *parent*'s children where the kernel has no `children` file (CONFIG_PROC_CHILDREN; gVisor)."""
+    found = []
+    try:
+        entries = posix.listdir("/proc")
+    except OSError:
+        return []
+    for entry in entries:
+        if entry.isdigit():
+            fields = read_file(f"/proc/{entry}/stat").rpartition(b")")[2].split()
+            if len(fields) > 1 and int(fields[1]) == parent:
+                found.append(int(entry))
+    return found
+
+
+def signal_leader(pid: int, signum: int) -> bool:
+    """Signal a child of ours that has not been reaped; return whether it was there."""
+    try:
+        posix.kill(pid, signum)
+    except OSError:
+        # ESRCH: it exited between the decision and the call; its SIGCHLD is on the way.  EPERM: it changed its user.
+        return False
+    return True
+
+
+def signal_group(pgid: int, signum: int) -> bool:
+    """Signal a process group; only while its leader is not reaped, or the number may have passed to somebody else."""
+    try:
+        posix.killpg(pgid, signum)
+    except OSError:
+        return False
+    return True
+
+
+def signal_member(target: Member, signum: int) -> bool:
+    """Signal exactly this process: by pidfd, so that a later process with its pid is never hit."""
+    try:
+        fd = posix.pidfd_open(target.pid)
+    except OSError:  # gone; or no pidfd (Linux < 5.3, seccomp), no descriptor left: then by number
+        again = member(target.pid)
+        return again is not None and again.started == target.started and signal_leader(target.pid, signum)
+    try:
+        again = member(target.pid)
+        if again is None or again.started != target.started:
+            return False
+        _signal.pidfd_send_signal(fd, signum)
+    except OSError:
+        return False
+    finally:
+        posix.close(fd)
+    return True
+
+
+def ignores(pid: int, signum: int) -> bool:
+    """Return whether a process ignores a signal (SigIgn in /proc/PID/status)."""
+    for line in read_file(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"SigIgn:"):
+            return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+    return False
+
+
+def kill_all(leader: int | None, spare: int | None, everyone: bool) -> list[Member]:
+    """SIGKILL everything below us until a look finds nothing new; return what was killed.
+
+    Args:
+        leader: The leader's pid, which is its group's too, while it is not reaped.
+        spare: A descriptor held back for this moment, closed now: reading /proc takes one, and there may be none left.
+        everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in one go of the kernel,
+            faster than anything can fork.
+    """
+    if leader is not None:
+        signal_group(leader, SIGKILL)
+    if spare is not None:
+        posix.close(spare)
+    killed: dict[tuple[int, int], Member] = {}
+    for _ in range(PASSES):
+        new = [found for found in descendants() if (found.pid, found.started) not in killed]
+        if not new:
+            break
+        for found in new:
+            killed[found.pid, found.started] = found
+            if not everyone:
+                signal_member(found, SIGKILL)
+        if everyone:
+            signal_leader(-1, SIGKILL)
+    if everyone and not killed:
+        signal_leader(-1, SIGKILL)  # /proc could not be read, or nothing is left: this harms nobody
+    return list(killed.values())

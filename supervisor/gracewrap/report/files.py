@@ -1,0 +1,103 @@
+"""The last word on disk: the report file in one piece, the termination log in under 4096 bytes."""
+
+from __future__ import annotations
+
+import posix
+
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.jsontext import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
+
+
+def write_report(path: str, report: Mapping[str, object]) -> str | None:
+    """Write the report beside *path* and rename it there, so that a reader sees the old one or the new; return the error.
+
+    What is no regular file (a pipe, /dev/stderr) is written to as it is.
+    """
+    data = dumps(dict(report)).encode() + b"\n"
+    temporary = f"{path}.{posix.getpid()}.tmp"
+    try:
+        if _is_special(path):
+            _write(path, data, posix.O_NONBLOCK)
+            return None
+        # Not O_EXCL: as PID 1 we have the same pid each time, and a crash may have left our own file behind.
+        _write(temporary, data, posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW)
+        posix.rename(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        return f"cannot write the report to {path!r}: {error.strerror}"
+    return None
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return posix.stat(path).st_mode & 0o170000 != 0o100000
+    except OSError:
+        return False
+
+
+def _write(path: str, data: bytes, flags: int) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | flags, 0o644)
+    try:
+        while data:
+            data = data[posix.write(fd, data) :]
+    finally:
+        posix.close(fd)
+
+
+def _remove(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except OSError:
+        pass
+
+
+def write_termination_log(path: str, report: Mapping[str, object]) -> str | None:
+    """Write a shortened report in place (it is a mount, and cannot be renamed over); return the error.
+
+    What the command itself has written there is kept as far as both fit, before ours: the kubelet reads the end.
+    """
+    data = shorten(report, TERMINATION_LIMIT - 1)
+    try:
+        fd = posix.open(path, posix.O_RDWR | posix.O_CLOEXEC | posix.O_CREAT | posix.O_NONBLOCK, 0o644)
+    except OSError as error:
+        return f"cannot write the termination log to {path!r}: {error.strerror}"
+    try:
+        if not _is_special(path):
+            before = posix.read(fd, TERMINATION_LIMIT).rstrip(b"\n")
+            room = TERMINATION_LIMIT - 1 - len(data) - 1
+            if before and room > 0:
+                data = before[-room:] + b"\n" + data
+            posix.lseek(fd, 0, 0)
+            posix.ftruncate(fd, 0)
+        posix.write(fd, data)
+    except OSError as error:
+        return f"cannot write the termination log to {path!r}: {error.strerror}"
+    finally:
+        posix.close(fd)
+    return None
+
+
+def shorten(report: Mapping[str, object], limit: int) -> bytes:
+    """Return the report in at most *limit* bytes: the timeline goes first, then the ends of long texts."""
+    short = {key: value for key, value in report.items() if value not in (None, [], 0)}
+    short["exit_status"] = report["exit_status"]
+    for longest in (limit, 500, 200, 80, 20):
+        data = dumps({key: _clip(value, longest) for key, value in short.items()}).encode() + b"\n"
+        if len(data) <= limit:
+            return data
+        short.pop("timeline", None)
+        short.pop("timeline_omitted", None)
+    return dumps({"outcome": report["outcome"], "exit_status": report["exit_status"]}).encode() + b"\n"
+
+
+def _clip(value: object, longest: int) -> object:
+    if isinstance(value, str):
+        return value if len(value) <= longest else value[: longest - 3] + "..."
+    if isinstance(value, list):
+        return [_clip(one, longest) for one in value[: max(1, longest // 40)]]
+    return value

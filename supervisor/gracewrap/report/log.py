@@ -1,0 +1,118 @@
+"""Log lines that never hold anything up: a reader that is slow, gone or stopped costs lines, not time.
+
+stderr is shared with the child, so its O_NONBLOCK flag is not ours to set.  A pipe or terminal is opened anew by way of /proc,
+which gives flags of our own; a socket is written with RWF_NOWAIT.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.jsontext import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+KEPT = 64 * 1024  # bytes of unwritten lines that are kept for a slow reader
+_RWF_NOWAIT = 8  # pwritev2(2)
+_NEW_FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY
+
+
+class Log:
+    """Where lines go.  Opened when the first line is written, so that a quiet run opens nothing."""
+
+    def __init__(self, format: str = "auto", level: str = "info", file: str | None = None) -> None:
+        self.lowest = LEVELS[level]
+        self.format = format
+        self.file = file
+        self.dropped = 0
+        self._fd = -1
+        self._nowait = False
+        self._kept: list[bytes] = []
+
+    def open(self) -> None:
+        """Find out where and how to write; does nothing the second time, and nothing goes wrong."""
+        if self._fd >= 0:
+            return
+        fault = ""
+        if self.file is not None:
+            try:
+                self._fd = posix.open(self.file, _NEW_FLAGS | posix.O_CREAT, 0o644)
+            except OSError as error:
+                fault = f"cannot write the log to {self.file!r}: {error.strerror}; it goes to stderr"
+        if self._fd < 0:
+            self._open_stderr()
+        if self.format == "auto":
+            self.format = "text" if self.file is None and posix.isatty(2) else "json"
+        if fault:
+            self.say("warning", "log_file_unusable", fault, {})
+
+    def _open_stderr(self) -> None:
+        self._fd = 2
+        try:
+            kind = posix.fstat(2).st_mode & 0o170000
+            if kind in (0o010000, 0o020000):  # FIFO, character device
+                self._fd = posix.open("/proc/self/fd/2", _NEW_FLAGS)
+            else:
+                self._nowait = kind == 0o140000
+        except OSError:  # closed; or owned by another user, so that it cannot be opened anew
+            self._nowait = True
+
+    def enabled(self, level: str) -> bool:
+        """Return whether lines of this level are written at all."""
+        return LEVELS[level] >= self.lowest
+
+    def say(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> None:
+        """Write one line; what cannot be written now is kept for the next time, as far as there is room."""
+        if not self.enabled(level):
+            return
+        self.open()
+        if self.format == "json":
+            line = dumps(
+                {"time": timestamp(), "level": level, "source": "gracewrap", "event": event, "message": message, **fields}
+            )
+        else:
+            line = f"gracewrap: {message}"
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if sum(map(len, self._kept)) + len(data) > KEPT:
+            self.dropped += 1
+        else:
+            self._kept.append(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what has been kept, as far as it goes without waiting."""
+        while self._kept:
+            try:
+                written = self._write(self._kept[0])
+            except BlockingIOError:
+                return
+            except OSError:  # EPIPE, ENOSPC, EIO: whoever read this is gone, or the disk is full
+                self.dropped += len(self._kept)
+                self._kept.clear()
+                return
+            if written < len(self._kept[0]):
+                self._kept[0] = self._kept[0][written:]
+                return
+            del self._kept[0]
+
+    def _write(self, data: bytes) -> int:
+        if self._nowait:
+            try:
+                return posix.pwritev(self._fd, [data], -1, _RWF_NOWAIT)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                if error.errno not in (29, 38, 95):  # ESPIPE, ENOSYS, EOPNOTSUPP: not for this kind of file, or this kernel
+                    raise
+                self._nowait = False
+        return posix.write(self._fd, data)
+
+
+def timestamp(at: float | None = None) -> str:
+    """Return the wall-clock time *at* (seconds since 1970; None: now) as RFC 3339 in UTC with milliseconds."""
+    now = time.time() if at is None else at
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

@@ -1,0 +1,190 @@
+"""The story of a run: notes become log lines and timeline, and in the end a summary and a report."""
+
+from __future__ import annotations
+
+from gracewrap.posix import signals, tree
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report import words
+from gracewrap.report.log import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gracewrap.policy.model import Note
+    from gracewrap.report.log import Log
+
+TIMELINE = 200  # notes kept for the report; a flood of signals must not fill the memory
+
+
+class Narrator:
+    """Keeps what happened.  Times are on the loop's monotonic clock; *started_at* ties it to the wall clock."""
+
+    def __init__(self, log: Log, command: Sequence[str], pid: int, budget: float, at: float, wall: float) -> None:
+        self.log = log
+        self.command = list(command)
+        self.pid = pid
+        self.budget = budget
+        self.started, self.started_wall = at, wall
+        self.since: float | None = None  # when the stop began
+        self.asked: dict[str, object] = {}
+        self.timeline: list[dict[str, object]] = []
+        self.omitted = 0
+        self.counts = {"orphans_reaped": 0, "signals_forwarded": 0}
+        self.leader: dict[str, object] = {}
+        self.killed: list[str] = []
+        self.leftover = ""
+        self.sent: list[str] = []
+        self.gave_up = False
+        self.unsent = 0
+        self.sender = ""  # of the signal that is being told about; siginfo is looked up only when it is
+        self.siginfo: tuple[int, int, int] | None = None
+        self.interactive = False
+        self.members = ""
+
+    @property
+    def who(self) -> str:
+        """The leader, for people: its name and pid."""
+        return f"{self.command[0].rpartition('/')[2] or self.command[0]} (pid {self.pid})"
+
+    def note(self, note: Note, at: float) -> None:
+        """Take in one note of the policy, completed with what only the doing has shown (sender, members)."""
+        fields = {k: v for k, v in note.fields.items() if k != "program"}
+        self.tell(note.what, at, **fields)
+
+    def tell(self, what: str, at: float, **fields: object) -> None:
+        """Take in one thing that happened, and log it."""
+        fields["who"] = self.who
+        self._remember(what, at, fields)
+        level, sentence = words.describe(what, fields)
+        if level != "debug":
+            self._keep(what, at, fields)
+        if self.log.enabled(level):
+            elapsed = {} if self.since is None else {"elapsed": round(at - self.since, 6)}
+            if self.log.format == "auto":
+                self.log.open()
+            if elapsed and self.log.format == "text":
+                sentence = f"{at - self.since:6.2f} s  {sentence}" if self.since is not None else sentence
+            self.log.say(level, what, sentence, {**elapsed, **_named(fields)})
+
+    def _remember(self, what: str, at: float, fields: dict[str, object]) -> None:
+        """Keep what the summary needs."""
+        match what:
+            case "stop_requested":
+                if self.siginfo is not None:
+                    self.sender = sender(*self.siginfo)
+                fields.update(sender=self.sender, budget=self.budget)
+                self.since = at
+                self.asked = {"signal": signals.name(int(str(fields["signal"]))), "sender": self.sender}
+            case "leader_exited":
+                fields["typed"] = self.interactive and fields["signal"] in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
+                self.since = at if self.since is None else self.since
+                self.leader = {"status": fields["status"], "signal": fields["signal"], "at": at}
+            case "leftover" | "stop_signal_ignored":
+                fields["members"] = self.members
+                self.leftover = self.leftover or self.members
+            case "stop_signal" | "rung":
+                self.sent.append(signals.name(int(str(fields["signal"]))))
+            case "kill":
+                fields["members"] = self.members
+                self.killed.append(self.members or self.who)
+            case "gave_up":
+                self.gave_up = True
+            case "unsent":
+                self.unsent = int(str(fields["connections"]))
+            case "forwarded":
+                self.counts["signals_forwarded"] += 1
+
+    def _keep(self, what: str, at: float, fields: dict[str, object]) -> None:
+        if len(self.timeline) >= TIMELINE:
+            self.omitted += 1
+            return
+        start = self.started if self.since is None else self.since
+        self.timeline.append({"at": round(at - start, 6), "event": what, **_named(fields)})
+
+    def outcome(self) -> str:
+        """Return in one word how it ended: exited (nobody asked), graceful, killed or gave_up."""
+        if self.gave_up:
+            return "gave_up"
+        if self.killed:
+            return "killed"
+        return "graceful" if self.asked else "exited"
+
+    def summary(self, status: int, at: float) -> tuple[str, str] | None:
+        """Return level and text of the last line, or None after a run in which nothing happened but the command's end."""
+        if not self.asked and not self.leftover and not self.killed:
+            return None
+        used = at - (at if self.since is None else self.since)
+        took = f"stopped in {words.seconds(round(used, 3))} of {words.seconds(self.budget)}"
+        left = max(0.0, self.budget - used)
+        parts = [self._how()]
+        if self.leftover:
+            parts.append(f"it left behind {self.leftover}")
+        if self.killed and self.leader:
+            parts.append("some of it had to be killed" if int(str(self.leader["signal"])) != 9 else "it had to be killed")
+        if self.counts["orphans_reaped"]:
+            parts.append(f"{self.counts['orphans_reaped']} orphan(s) reaped")
+        if self.log.dropped:
+            parts.append(f"{self.log.dropped} log line(s) lost")
+        level = "warning" if self.killed or self.gave_up else "info"
+        return level, f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}"
+
+    def _how(self) -> str:
+        if not self.leader:
+            return f"{self.who} could not be killed"
+        sent = f" after {', '.join(dict.fromkeys(self.sent))}" if self.sent and self.asked else ""
+        return f"{self.who} {words.outcome(self.leader)}{sent}"
+
+    def report(self, status: int, at: float, version: str) -> dict[str, object]:
+        """Return all of it as a JSON-able dict."""
+        used = 0.0 if self.since is None else at - self.since
+        asked_wall = None if self.since is None else timestamp(self.started_wall + self.since - self.started)
+        last = self.summary(status, at)
+        return {
+            "gracewrap": version,
+            "outcome": self.outcome(),
+            "exit_status": status,
+            "summary": last[1] if last else f"{self._how()}; exit status {status}",
+            "command": self.command,
+            "pid": self.pid,
+            "started": timestamp(self.started_wall),
+            "stop_began": asked_wall,
+            "requested_by": self.asked or None,
+            "budget_seconds": self.budget,
+            "used_seconds": round(used, 6),
+            "left_seconds": round(max(0.0, self.budget - used), 6),
+            "signals_sent": self.sent,
+            "leader": {"status": self.leader["status"], "signal": _signal_name(self.leader["signal"])} if self.leader else None,
+            "left_behind": self.leftover or None,
+            "killed": self.killed,
+            "unsent_connections": self.unsent,
+            "log_lines_lost": self.log.dropped,
+            **self.counts,
+            "timeline": self.timeline,
+            "timeline_omitted": self.omitted,
+        }
+
+
+def _signal_name(signum: object) -> str | None:
+    return signals.name(int(str(signum))) if signum else None
+
+
+def _named(fields: dict[str, object]) -> dict[str, object]:
+    """Return the fields for machines: signals by name, the empty ones left out."""
+    named = {k: _signal_name(v) if k in ("signal", "sent") else v for k, v in fields.items() if k != "who"}
+    return {k: v for k, v in named.items() if v not in (None, "")}
+
+
+def sender(pid: int, uid: int, code: int) -> str:
+    """Return who sent a signal, from its siginfo (sigaction(2)): the kernel, somebody outside, or a process."""
+    if code > 0:
+        return "the kernel"  # SI_KERNEL: the terminal, a timer
+    if pid == 0:
+        return "outside this PID namespace"
+    found = tree.read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    return f"{found + ' (' if found else ''}pid {pid}, uid {uid}{')' if found else ''}"
+
+
+def name_members(members: Sequence[tree.Member], most: int = 8) -> str:
+    """Return processes for people: "node (pid 7), sleep (pid 9) and 3 more"."""
+    shown = ", ".join(f"{m.name} (pid {m.pid})" for m in members[:most])
+    return f"{shown} and {len(members) - most} more" if len(members) > most else shown

@@ -1,0 +1,271 @@
+"""The loop: the only place that waits.  Signal or deadline -> event -> policy step -> commands carried out -> told.
+
+Signals stay blocked and are fetched one by one (sigtimedwait(2)): no handler ever runs, nothing is interrupted, and with no
+deadline set we sleep without a single wakeup.  After the spawn no exception leaves this module.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import time
+
+from gracewrap import __version__, bare
+from gracewrap.policy import coordinator, program
+from gracewrap.policy import model as m
+from gracewrap.posix import reap, sockets, spawn, terminal, tree
+from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT
+from gracewrap.record import TYPE_CHECKING, assert_never
+from gracewrap.report import files, narrator
+from gracewrap.report.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gracewrap.config.table import Settings
+    from gracewrap.handover import Handover
+
+PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
+
+
+def policy_of(settings: Settings) -> m.Policy:
+    """Return what the policy needs to know of the settings."""
+    one = m.ProgramPolicy(
+        stop_signal=settings.stop_signal,
+        stop_timeout=settings.stop_timeout,
+        escalation=tuple(m.Rung(after, signum) for after, signum in settings.escalation),
+        kill_mode=settings.kill_mode,
+    )
+    return m.Policy(
+        programs=(one,),
+        shutdown_timeout=settings.shutdown_timeout,
+        stop_on=settings.stop_on,
+        signal_map=settings.signal_map,
+        on_repeat=settings.on_repeat,
+        flush_timeout=settings.flush_timeout if sockets.in_container() else 0.0,
+        success_exit_codes=settings.success_exit_codes,
+    )
+
+
+def supervise(handover: Handover, settings: Settings) -> int:
+    """Look after the child until nothing of it is left; return the exit status."""
+    loop = None
+    try:
+        loop = Loop(handover, settings)
+        return loop.run()
+    except BaseException as error:
+        return last_resort(handover, settings, error, loop)
+
+
+def last_resort(handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None) -> int:
+    """Say that something has raised, and carry on without it."""
+    known = bare.Remains(handover.pid)
+    if loop is not None:
+        known = bare.Remains(handover.pid, loop.leader_status, loop.kill_at(), bool(loop.narrator.sent))
+        try:
+            loop.narrator.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
+        except Exception:
+            pass  # telling is not worth the child
+    return bare.carry_on(known, settings)
+
+
+class Loop:
+    """One run of one command."""
+
+    def __init__(self, handover: Handover, settings: Settings, step: Callable[..., coordinator.Step] = coordinator.step) -> None:
+        self.handover, self.settings, self.step = handover, settings, step
+        self.policy = policy_of(settings)
+        self.system: coordinator.System = coordinator.begin(self.policy)
+        self.leader_status: int | None = None
+        self.exit: int | None = None
+        self.told: set[tuple[int, int]] = set()  # (pid, start time) of those that have had the stop signal
+        self.spare: int | None = _spare()
+        self.log = Log(settings.log_format, settings.log_level, settings.log_file)
+        self.narrator = narrator.Narrator(
+            self.log, settings.command, handover.pid, settings.shutdown_timeout, handover.at, time.time()
+        )
+        self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
+        self.narrator.interactive = handover.tty is not None
+        self.progress_at: float | None = None
+
+    def run(self) -> int:
+        """Wait, decide, do, tell; until Exit."""
+        self.narrator.tell("started", self.handover.at)
+        for request in self.handover.stop_requests:
+            self.narrator.sender = request.sender
+            self.feed(m.SignalReceived(request.signum, request.at))
+        while self.exit is None:
+            got = self.wait()
+            at = time.monotonic()
+            if got is not None:
+                self.collect(at) if got.si_signo == SIGCHLD else self.received(got, at)
+            due = coordinator.deadline(self.system, self.policy)
+            if due is not None and at >= due:
+                self.feed(m.Tick(at))
+            self.show_progress(at)
+            self.log.flush()
+        self.leave(self.exit)
+        return self.exit
+
+    def wait(self) -> _signal.struct_siginfo | None:
+        """Return the next signal, or None at the next deadline."""
+        due = coordinator.deadline(self.system, self.policy)
+        if self.progress_at is not None and due is not None:
+            due = min(due, self.progress_at)
+        if due is None:
+            return _signal.sigwaitinfo(BLOCKABLE)
+        return _signal.sigtimedwait(BLOCKABLE, max(0.0, due - time.monotonic()))
+
+    def received(self, got: _signal.struct_siginfo, at: float) -> None:
+        """A signal for us: the policy says what becomes of it."""
+        if got.si_signo == SIGCONT and self.handover.tty is not None and self.leader_status is None:
+            terminal.resume(self.handover.tty, self.handover.pid)  # `fg`, or `bg`: it goes to the child's whole group
+            return
+        self.narrator.siginfo = (got.si_pid, got.si_uid, got.si_code)
+        self.feed(m.SignalReceived(got.si_signo, at))
+
+    def collect(self, at: float) -> None:
+        """Collect every exit there is; tell the policy about the leader's, and about the last."""
+        found, left = reap.reap(self.handover.tty is not None)
+        for one in found:
+            if one.pid != self.handover.pid:
+                self.orphan(one, at)
+            elif one.stopped_by:
+                self.stopped(one.stopped_by)
+            else:
+                self.leader_gone(one, left, at)
+        if not left and self.leader_status is not None:
+            self.feed(m.ProgramGone(0, at))
+
+    def orphan(self, one: reap.Reaped, at: float) -> None:
+        """A process that had been re-parented to us is no more."""
+        if not one.stopped_by:
+            self.narrator.counts["orphans_reaped"] += 1
+            if self.log.lowest == 0:
+                self.narrator.tell("reaped", at, pid=one.pid, status=one.status)
+
+    def stopped(self, signum: int) -> None:
+        """The leader was stopped: on a terminal, Ctrl-Z; we stop with it."""
+        if self.handover.tty is not None:
+            done = terminal.child_stopped(self.handover.tty, self.handover.pid, signum)
+            if not done.startswith("stopped"):
+                self.narrator.tell("child_stopped", time.monotonic(), signal=signum, done=done)
+
+    def leader_gone(self, one: reap.Reaped, left: bool, at: float) -> None:
+        """The leader's exit: take the terminal back, find out whether it ever became the command."""
+        self.leader_status = one.status
+        if self.handover.tty is not None:
+            terminal.take_back(self.handover.tty, self.handover.pid)
+        errno = spawn.exec_failure(self.handover.exec_fd) if self.handover.exec_fd >= 0 else None
+        if errno is not None:
+            self.exit, why = spawn.explain(self.settings.command, errno)
+            self.leader_status = self.exit
+            self.log.say("error", "cannot_run", why, {"exit_status": self.exit})
+            return
+        self.feed(m.LeaderExited(0, one.status, one.signum, left, at))
+
+    def feed(self, event: m.Event) -> None:
+        """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands."""
+        self.system, commands = self.step(self.system, event, self.policy)
+        answers = [answer for command in commands if (answer := self.do(command)) is not None]
+        for command in commands:
+            if isinstance(command, m.Note):
+                self.narrator.note(command, event.at)
+        for answer in answers:
+            self.feed(answer)
+
+    def do(self, command: m.Command) -> m.Event | None:
+        """Carry out one command; return what came of it, if the policy should know."""
+        pid = self.handover.pid
+        match command:
+            case m.SendLeader(_, signum):
+                if self.leader_status is None:
+                    tree.signal_leader(pid, signum)
+                    return self.ignored(signum)
+            case m.SendGroup(_, signum):
+                if self.leader_status is None:
+                    self.told |= {(found.pid, found.started) for found in tree.descendants() if found.pgid == pid}
+                    tree.signal_group(pid, signum)
+            case m.SendRest(_, signum):
+                self.send_rest(signum)
+            case m.KillProgram():
+                killed = tree.kill_all(pid if self.leader_status is None else None, self.spare, posix.getpid() == 1)
+                self.spare = None
+                self.narrator.members = narrator.name_members(killed)
+            case m.CountUnsent():
+                return m.UnsentCounted(sockets.unsent_connections(), time.monotonic())
+            case m.Exit(status):
+                self.exit = status
+            case m.Note():
+                pass
+            case _:
+                assert_never(command)
+        return None
+
+    def ignored(self, signum: int) -> m.Event | None:
+        """Look whether the leader ignores the stop signal that it has just been sent."""
+        stopping = isinstance(self.system, coordinator.ShuttingDown) and signum == self.policy.programs[0].stop_signal
+        if stopping and tree.ignores(self.handover.pid, signum):
+            return m.StopSignalIgnored(0, time.monotonic())
+        return None
+
+    def send_rest(self, signum: int) -> None:
+        """Send *signum* to everything below us but the leader, unless it has had the stop signal.
+
+        Those that are born meanwhile are found by looking again; those born later are somebody's clean-up work, and left alone.
+        """
+        reached: list[tree.Member] = []
+        for _ in range(tree.PASSES):
+            new = [found for found in tree.descendants() if (found.pid, found.started) not in self.told]
+            new = [found for found in new if found.pid != self.handover.pid or self.leader_status is not None]
+            if not new:
+                break
+            for found in new:
+                self.told.add((found.pid, found.started))
+                if tree.signal_member(found, signum):
+                    tree.signal_member(found, SIGCONT)
+                    reached.append(found)
+        self.narrator.members = narrator.name_members(reached)
+
+    def kill_at(self) -> float | None:
+        """Return when all will be over, if a stop has begun."""
+        return self.system.kill_at if isinstance(self.system, coordinator.ShuttingDown) else None
+
+    def show_progress(self, at: float) -> None:
+        """Say now and then what is being waited for, while something is."""
+        system = self.system
+        if not isinstance(system, coordinator.ShuttingDown):
+            self.progress_at = None
+            return
+        every = PROGRESS.get(self.log.format, 5.0)
+        if self.progress_at is None:
+            self.progress_at = at + every
+        elif at >= self.progress_at:
+            self.progress_at = at + every
+            phase = system.programs[0]
+            if isinstance(phase, program.Stopping | program.Leftover):
+                self.narrator.tell("waiting", at, remaining=phase.kill_at - at, elapsed=at - system.since)
+
+    def leave(self, status: int) -> None:
+        """Say the last word; nothing that goes wrong here changes the exit status."""
+        at = time.monotonic()
+        last = self.narrator.summary(status, at)
+        if last is not None:
+            level, text = last
+            self.log.say(level, "summary", text, {"outcome": self.narrator.outcome(), "exit_status": status})
+        for path, write in (
+            (self.settings.report_file, files.write_report),
+            (self.settings.report_termination_log, files.write_termination_log),
+        ):
+            if path is not None:
+                fault = write(path, self.narrator.report(status, at, __version__))
+                if fault:
+                    self.log.say("error", "report_failed", fault, {})
+
+
+def _spare() -> int | None:
+    """Return a descriptor to give up when there are none left and the last kill needs one."""
+    try:
+        return posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return None

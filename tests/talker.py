@@ -1,0 +1,61 @@
+"""A child that talks: prints `ready PID`, then a line for each signal it gets.  Run as: python -I -S talker.py [WORD...]
+
+ignore=N        ignore signal N         exit=N    exit with status N on SIGTERM (default 0; -1: go on)
+fork            first start a straggler: a child that talks too, in our group (`straggler PID`), that ignores what we ignore
+session         the same, in a session of its own (`straggler PID`)
+leave           after that, exit at once with status 7
+orphans=N       first make N orphans that exit
+"""
+
+import _signal
+import posix
+import sys
+
+words = sys.argv[1:]
+options = dict(word.split("=", 1) for word in words if "=" in word)
+signals = set(_signal.valid_signals()) - {9, 19}
+
+
+def say(text: str) -> None:
+    posix.write(1, (text + "\n").encode())
+
+
+def talk(name: str) -> None:
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, signals)
+    say(f"{name} {posix.getpid()}")
+    while True:
+        got = _signal.sigwaitinfo(signals)
+        if got.si_signo == 17:
+            continue
+        say(f"{'' if name == 'ready' else name + ' '}{got.si_signo}")
+        if got.si_signo == 15 and int(options.get("exit", 0)) >= 0:
+            posix._exit(int(options.get("exit", 0)))
+
+
+for signum in options.get("ignore", "").split(","):
+    if signum:
+        _signal.signal(int(signum), _signal.SIG_IGN)
+        signals.discard(int(signum))
+
+for _ in range(int(options.get("orphans", 0))):
+    middle = posix.fork()
+    if middle == 0:
+        if posix.fork() == 0:
+            posix._exit(0)
+        posix._exit(0)
+    posix.waitpid(middle, 0)
+
+if "fork" in words or "session" in words:
+    reading, writing = posix.pipe()
+    if posix.fork() == 0:
+        if "session" in words:
+            posix.setsid()
+        posix.close(reading)
+        posix.close(writing)
+        talk("straggler")
+    posix.close(writing)
+    posix.read(reading, 1)  # end of file once the straggler has made its session
+    if "leave" in words:
+        posix._exit(7)
+
+talk("ready")
