@@ -48,6 +48,7 @@ class Lines:
         self.fd = fd
         self.buffer = b""
         self.seen: list[str] = []
+        self.ended = False
 
     def next(self, bound: float = BOUND) -> str:
         """Return the next line without its end; "" at the end of file."""
@@ -55,8 +56,12 @@ class Lines:
         while b"\n" not in self.buffer:
             if not select.select([self.fd], [], [], max(0.0, until - time.monotonic()))[0]:
                 raise TimeoutError(f"no line in {bound} s; so far: {self.seen}, then {self.buffer!r}")
-            part = os.read(self.fd, 65536)
+            try:
+                part = os.read(self.fd, 65536)
+            except OSError:  # EIO: the other side of a terminal is gone
+                part = b""
             if not part:
+                self.ended = True
                 rest, self.buffer = self.buffer, b""
                 return rest.decode(errors="replace")
             self.buffer += part
@@ -71,26 +76,32 @@ class Lines:
             line = self.next(max(0.0, until - time.monotonic()))
             if wanted in line:
                 return line
-            if not line and not self.buffer:
+            if self.ended:
                 raise EOFError(f"no line with {wanted!r}; all lines: {self.seen}")
 
     def rest(self, bound: float = BOUND) -> list[str]:
         """Return all lines up to the end of file."""
         lines = []
         until = time.monotonic() + bound
-        while line := self.next(max(0.0, until - time.monotonic())):
-            lines.append(line)
-        return lines
+        while not self.ended:
+            lines.append(self.next(max(0.0, until - time.monotonic())))
+        return [line for line in lines if line]
 
 
 class Run:
     """A running gracewrap with pipes for its stdout (the child's) and stderr (the log)."""
 
-    def __init__(self, *args: object, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None, **options: object) -> None:
-        command = [*prefix, *GRACEWRAP, *map(str, args)]
+    def __init__(
+        self,
+        *args: object,
+        prefix: tuple[str, ...] = (),
+        command: list[str] = GRACEWRAP,
+        env: dict[str, str] | None = None,
+        **options: object,
+    ) -> None:
         settings: dict[str, object] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         settings |= {"env": environment() if env is None else env, **options}
-        self.process = subprocess.Popen(command, **settings)  # type: ignore[call-overload]
+        self.process = subprocess.Popen([*prefix, *command, *map(str, args)], **settings)  # type: ignore[call-overload]
         self.out = Lines(self.process.stdout.fileno()) if self.process.stdout else None
         self.err = Lines(self.process.stderr.fileno()) if self.process.stderr else None
 

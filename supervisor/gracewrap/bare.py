@@ -25,6 +25,7 @@ class Remains(Record):
     status: int | None = None  # the leader's exit status once it is reaped
     kill_at: float | None = None  # when a stop has begun
     stop_signal_sent: bool = False
+    in_hand: int = 0  # the signal that was being acted on when it failed, or 0
 
 
 def carry_on(known: Remains, settings: Settings) -> int:
@@ -41,6 +42,7 @@ def carry_on(known: Remains, settings: Settings) -> int:
 
 def _loop(known: Remains, settings: Settings) -> int:
     status, kill_at, told, killed = known.status, known.kill_at, known.stop_signal_sent, False
+    signum = known.in_hand
     while True:
         found, left = reap.reap(stops=False)
         status = next((one.status for one in found if one.pid == known.pid), status)
@@ -56,15 +58,12 @@ def _loop(known: Remains, settings: Settings) -> int:
                 return 137 if status is None else status
             tree.kill_all(known.pid if status is None else None, None, False)
             killed, kill_at = True, now + AFTER_KILL
+        if signum not in (0, SIGCHLD) and status is None:
+            if signum not in settings.stop_on:
+                tree.signal_leader(known.pid, settings.signal_map.get(signum, signum))
+            elif not told:
+                told, kill_at = True, kill_at or now + settings.shutdown_timeout
+                tree.signal_leader(known.pid, settings.stop_signal)
+                tree.signal_leader(known.pid, SIGCONT)
         got = _signal.sigtimedwait(BLOCKABLE, 3600.0 if kill_at is None else max(0.0, kill_at - time.monotonic()))
-        if got is None or got.si_signo == SIGCHLD or status is not None:
-            continue
-        if got.si_signo not in settings.stop_on:
-            tree.signal_leader(known.pid, got.si_signo)
-            continue
-        if kill_at is None:
-            kill_at = time.monotonic() + settings.shutdown_timeout
-        if not told:
-            told = True
-            tree.signal_leader(known.pid, settings.stop_signal)
-            tree.signal_leader(known.pid, SIGCONT)
+        signum = got.si_signo if got is not None else 0

@@ -61,7 +61,7 @@ def last_resort(handover: Handover, settings: Settings, error: BaseException, lo
     """Say that something has raised, and carry on without it."""
     known = bare.Remains(handover.pid)
     if loop is not None:
-        known = bare.Remains(handover.pid, loop.leader_status, loop.kill_at(), bool(loop.narrator.sent))
+        known = bare.Remains(handover.pid, loop.leader_status, loop.kill_at(), bool(loop.narrator.sent), loop.in_hand)
         try:
             loop.narrator.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
         except Exception:
@@ -78,6 +78,7 @@ class Loop:
         self.system: coordinator.System = coordinator.begin(self.policy)
         self.leader_status: int | None = None
         self.exit: int | None = None
+        self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
         self.told: set[tuple[int, int]] = set()  # (pid, start time) of those that have had the stop signal
         self.spare: int | None = _spare()
         self.log = Log(settings.log_format, settings.log_level, settings.log_file)
@@ -156,7 +157,7 @@ class Loop:
         self.leader_status = one.status
         if self.handover.tty is not None:
             terminal.take_back(self.handover.tty, self.handover.pid)
-        errno = spawn.exec_failure(self.handover.exec_fd) if self.handover.exec_fd >= 0 else None
+        errno = spawn.exec_failure(self.handover.exec_fd)
         if errno is not None:
             self.exit, why = spawn.explain(self.settings.command, errno)
             self.leader_status = self.exit
@@ -166,8 +167,10 @@ class Loop:
 
     def feed(self, event: m.Event) -> None:
         """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands."""
+        self.in_hand = event.signum if isinstance(event, m.SignalReceived) else 0
         self.system, commands = self.step(self.system, event, self.policy)
         answers = [answer for command in commands if (answer := self.do(command)) is not None]
+        self.in_hand = 0
         for command in commands:
             if isinstance(command, m.Note):
                 self.narrator.note(command, event.at)

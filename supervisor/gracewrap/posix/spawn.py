@@ -24,7 +24,7 @@ _DEFAULT_PATH = b"/bin:/usr/bin"  # confstr(_CS_PATH) of glibc, which execvp(3) 
 
 
 class Spawned(Record):
-    """A child right after the fork.  *exec_fd* gets the errno of a failed exec, or end of file after a successful one."""
+    """A child right after the fork.  *exec_fd* gets the errno of a failed exec, or end of file; -1: there was no descriptor."""
 
     pid: int
     exec_fd: int
@@ -60,19 +60,18 @@ def spawn(argv: Sequence[str], tty: int | None) -> Spawned:
     Raises:
         OSError: If there is no process to be had; EAGAIN has been tried twice.
     """
-    reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+    try:
+        reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:  # EMFILE: then the child says itself what goes wrong
+        reading, writing = -1, -1
     try:
         pid = posix.fork()
     except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
-        try:
-            pid = posix.fork()
-        except OSError:
-            posix.close(reading)
-            posix.close(writing)
-            raise
+        pid = posix.fork()
     if pid == 0:
         _become(argv, tty, writing)
-    posix.close(writing)
+    if writing >= 0:
+        posix.close(writing)
     try:
         posix.setpgid(pid, pid)  # both sides do it: whoever is first, the group exists for both from here on
     except OSError:
@@ -81,7 +80,7 @@ def spawn(argv: Sequence[str], tty: int | None) -> Spawned:
 
 
 def _become(argv: Sequence[str], tty: int | None, status_fd: int) -> None:
-    """In the child: become *argv*, or write the errno to *status_fd* and exit.  Never returns."""
+    """In the child: become *argv*, or write the errno to *status_fd*, or else the reason to stderr.  Never returns."""
     failed = EACCES
     try:
         posix.setpgid(0, 0)
@@ -99,8 +98,10 @@ def _become(argv: Sequence[str], tty: int | None, status_fd: int) -> None:
     except BaseException as error:
         failed = getattr(error, "errno", None) or failed
     finally:
-        posix.write(status_fd, str(failed).encode())
-        posix._exit(127)
+        status, reason = explain(argv, failed)
+        data = str(failed) if status_fd >= 0 else f"gracewrap: {reason}\n"
+        posix.write(max(status_fd, 2), data.encode(errors="backslashreplace"))
+        posix._exit(status)
 
 
 def _reset_signals() -> None:
@@ -147,7 +148,7 @@ def exec_failure(exec_fd: int) -> int | None:
     """Return the errno of the exec, or None if it succeeded (or has not happened yet)."""
     try:
         written = posix.read(exec_fd, 16)
-    except BlockingIOError:
+    except OSError:  # EAGAIN: not yet; EBADF: there is none
         return None
     return int(written) if written else None
 

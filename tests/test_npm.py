@@ -1,0 +1,120 @@
+"""The real `npm start`, and shells around node: whoever stands between, the server hears of the stop once and finishes its request.
+
+What npm 11 does with SIGTERM: it passes it on once, to the shell that runs the script.  Debian's sh (dash) does not replace itself
+with the script's only command: it dies, npm ends itself with the same signal (143), and node, left behind, is told by gracewrap.
+Under a shell that does replace itself (bash, busybox) npm's signal reaches node, and npm exits with node's status.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support import Run, alive, descendants, environment, require
+
+pytestmark = pytest.mark.node
+
+HALF = 100_000  # bytes, one before the pause and one after it
+
+SERVER = f"""
+const half = 'x'.repeat({HALF});
+const server = require('node:http').createServer((request, response) => {{
+  response.setHeader('Content-Length', 2 * half.length);
+  response.write(half, () => console.log('request'));
+  setTimeout(() => response.end(half), 1000);
+}});
+process.on('SIGTERM', () => {{
+  console.log('SIGTERM');
+  server.close(() => console.log('closed'));
+}});
+server.listen(0, '127.0.0.1', () => console.log(`port ${{server.address().port}}`));
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a server in it."""
+    require(shutil.which("node") and shutil.which("npm"), "node and npm")
+    (tmp_path / "server.js").write_text(SERVER)
+    return tmp_path
+
+
+def npm(project: Path, script: str) -> list[str]:
+    """Make *script* the start script; return the command that runs it."""
+    (project / "package.json").write_text(json.dumps({"name": "x", "version": "1.0.0", "scripts": {"start": script}}))
+    return ["npm", "start"]
+
+
+def script(project: Path, *lines: str) -> str:
+    """Write an executable start.sh."""
+    file = project / "start.sh"
+    file.write_text("\n".join(["#!/usr/bin/env bash", *lines, ""]))
+    file.chmod(0o755)
+    return "./start.sh"
+
+
+@pytest.fixture
+def stop_in_flight(project: Path, start: Callable[..., Run]) -> Callable[..., dict[str, object]]:
+    """Stop a command while its server is in the middle of an answer; return gracewrap's report if all went well."""
+
+    def stop(*command: str, **variables: str) -> dict[str, object]:
+        report = project / "report.json"
+        quiet = {"npm_config_loglevel": "silent", "npm_config_update_notifier": "false", "npm_config_cache": str(project / "npm")}
+        env = environment(**quiet, **variables)
+        run = start("--report", report, "--", *command, cwd=project, env=env, stderr=None)
+        url = f"http://127.0.0.1:{run.out.until('port').split()[1]}/"
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(lambda: urllib.request.urlopen(url, timeout=60).read())
+            run.out.until("request")
+            members = descendants(run.pid)
+            run.send(signal.SIGTERM)
+            assert len(answer.result()) == 2 * HALF
+        status = run.wait()
+        assert run.out.rest()[:2] == ["SIGTERM", "closed"]  # once, not twice
+        assert not [pid for pid in members if alive(pid)]
+        found: dict[str, object] = json.loads(report.read_text())
+        assert found["exit_status"] == found["leader"]["status"] == status
+        assert found["outcome"] == "graceful"
+        return found
+
+    return stop
+
+
+@pytest.mark.parametrize("words", ["node server.js", "node server.js && echo done"])
+def test_npm_start(project, stop_in_flight, words):
+    report = stop_in_flight(*npm(project, words))
+    assert report["exit_status"] in (0, 143)  # as the module says: it depends on what sh is
+
+
+def test_npm_start_when_its_shell_makes_way_for_node(project, stop_in_flight):
+    report = stop_in_flight(*npm(project, "exec node server.js"))
+    assert report["exit_status"] == 0
+    assert report["left_behind"] is None
+
+
+def test_npm_start_with_a_script_that_stays(project, stop_in_flight):
+    report = stop_in_flight(*npm(project, script(project, "node server.js", "echo after")))
+    assert "node" in report["left_behind"]
+
+
+def test_a_shell_that_stays(stop_in_flight):
+    report = stop_in_flight("sh", "-c", "node server.js; true")
+    assert report["exit_status"] == 143
+    assert "node" in report["left_behind"]
+
+
+def test_a_shell_that_ignores_the_stop_signal(project, stop_in_flight):
+    report = stop_in_flight(script(project, "trap '' TERM", "node server.js", "exit 3"))
+    assert report["exit_status"] == 3  # it lived on, and saw node end
+    assert "stop_signal_ignored" in [step["event"] for step in report["timeline"]]
+
+
+def test_a_143_that_we_caused_can_count_as_success(project, stop_in_flight):
+    report = stop_in_flight("sh", "-c", "node server.js; true", GRACEWRAP_SUCCESS_EXIT_CODES="143")
+    assert report["exit_status"] == 0

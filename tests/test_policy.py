@@ -1,0 +1,373 @@
+"""The policy, without a process and without a clock: one example a rule, then properties over any history."""
+
+from __future__ import annotations
+
+import pytest
+from gracewrap.policy import coordinator, program
+from gracewrap.policy.model import (
+    CountUnsent,
+    Exit,
+    KillProgram,
+    LeaderExited,
+    Policy,
+    ProgramPolicy,
+    Rung,
+    SendGroup,
+    SendLeader,
+    SendRest,
+    SignalReceived,
+    StopSignalIgnored,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulation import Simulation, simulate
+
+HUP, INT, QUIT, KILL, USR1, TERM, CONT = 1, 2, 3, 9, 10, 15, 18
+
+
+def test_sends_the_stop_signal_once_to_the_leader_and_continues_it():
+    s = simulate()
+    s.signal(TERM)
+    assert s.log == [(100, SendLeader(0, TERM)), (100, SendLeader(0, CONT))]
+
+
+def test_kills_when_the_budget_ends():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(9.999)
+    assert KillProgram(0) not in s.commands
+    s.pass_time(0.001)
+    assert s.log[2:] == [(110, KillProgram(0))]
+
+
+def test_kills_earlier_at_the_stop_timeout():
+    s = simulate(10, stop_timeout=3.0)
+    s.signal(TERM)
+    s.pass_time(5)
+    assert s.log[2] == (103, KillProgram(0))
+
+
+def test_exit_status_is_the_leaders():
+    s = simulate()
+    s.signal(TERM)
+    s.leader_exits(7)
+    assert s.commands[-1] == Exit(7)
+
+
+def test_a_command_that_ends_by_itself_ends_the_run():
+    s = simulate()
+    s.leader_exits(3)
+    assert s.commands == [Exit(3)]
+
+
+def test_what_a_leader_leaves_behind_is_sent_the_stop_signal_once_and_has_the_rest_of_the_time():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(4)
+    s.leader_exits(5, left=True)
+    assert s.log[2:] == [(104, SendRest(0, TERM))]
+    s.pass_time(5.9)
+    assert len(s.log) == 3
+    s.pass_time(0.1)
+    assert s.log[3] == (110, KillProgram(0))
+    s.rest_goes()
+    assert s.status == 5
+
+
+def test_leftovers_of_a_command_that_ended_by_itself_have_the_whole_budget():
+    s = simulate(10)
+    s.leader_exits(5, left=True)
+    assert s.log == [(100, SendRest(0, TERM))]
+    s.pass_time(10)
+    assert s.log[1] == (110, KillProgram(0))
+
+
+def test_stop_request_while_leftovers_end_changes_nothing():
+    s = simulate(10)
+    s.leader_exits(5, left=True)
+    s.pass_time(1)
+    s.signal(TERM)
+    assert s.commands == [SendRest(0, TERM)]
+
+
+def test_group_mode_signals_the_group_and_afterwards_whoever_is_outside_of_it():
+    s = simulate(kill_mode="group")
+    s.signal(TERM)
+    assert s.commands == [SendGroup(0, TERM), SendGroup(0, CONT)]
+    s.leader_exits(0, left=True)
+    assert s.commands[2:] == [SendRest(0, TERM)]
+
+
+def test_process_mode_signals_the_leader_only_but_waits_for_all_and_kills_all():
+    s = simulate(10, kill_mode="process")
+    s.signal(TERM)
+    s.leader_exits(0, left=True)
+    assert s.commands == [SendLeader(0, TERM), SendLeader(0, CONT)]
+    s.pass_time(10)
+    assert s.commands[2:3] == [KillProgram(0)]
+
+
+def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_the_others():
+    s = simulate(10)
+    s.signal(TERM)
+    s.feed(StopSignalIgnored(0, s.now))
+    s.feed(StopSignalIgnored(0, s.now))
+    assert s.commands[2:] == [SendRest(0, TERM)]
+    s.leader_exits(0, left=True)
+    assert s.commands[3:] == []  # they have had it
+
+
+def test_escalation_climbs_its_rungs_in_time():
+    s = simulate(20, escalation=(Rung(5, INT), Rung(8, QUIT)))
+    s.signal(TERM)
+    s.pass_time(20)
+    assert [(at, c) for at, c in s.log if getattr(c, "signum", CONT) != CONT] == [
+        (100, SendLeader(0, TERM)),
+        (105, SendLeader(0, INT)),
+        (108, SendLeader(0, QUIT)),
+    ]
+    assert s.log[6] == (120, KillProgram(0))
+
+
+def test_second_request_skips_ahead_and_third_kills():
+    s = simulate(20, escalation=(Rung(5, INT),))
+    s.signal(TERM)
+    s.pass_time(1)
+    s.signal(TERM)
+    assert s.log[2:] == [(101, SendLeader(0, INT)), (101, SendLeader(0, CONT))]
+    s.pass_time(1)
+    s.signal(INT)
+    assert s.log[4:] == [(102, KillProgram(0))]
+
+
+def test_second_request_with_nothing_to_skip_sends_nothing():
+    s = simulate()
+    s.signal(TERM)
+    s.pass_time(1)
+    s.signal(TERM)
+    assert len(s.log) == 2
+    assert s.notes[-1].fields["effect"] == "nothing to skip"
+
+
+def test_one_request_that_arrives_twice_at_once_counts_once():
+    """timeout(1) signals its child and then its group."""
+    s = simulate(20, escalation=(Rung(5, INT),))
+    s.signal(TERM)
+    s.pass_time(0.001)
+    s.signal(TERM)
+    s.signal(INT)
+    assert len(s.log) == 2
+
+
+def test_repeats_can_be_ignored():
+    s = simulate(20, on_repeat="ignore")
+    for _ in range(5):
+        s.signal(TERM)
+        s.pass_time(1)
+    assert len(s.log) == 2
+
+
+def test_other_signals_are_forwarded_before_and_during_the_stop():
+    s = simulate()
+    s.signal(HUP)
+    s.signal(TERM)
+    s.signal(USR1)
+    assert s.commands == [SendLeader(0, HUP), SendLeader(0, TERM), SendLeader(0, CONT), SendLeader(0, USR1)]
+
+
+def test_signal_map_rewrites_and_drops():
+    s = simulate(signal_map={HUP: QUIT, USR1: 0})
+    s.signal(HUP)
+    s.signal(USR1)
+    assert s.commands == [SendLeader(0, QUIT)]
+
+
+def test_signals_for_a_leader_that_is_gone_go_nowhere():
+    s = simulate()
+    s.leader_exits(0, left=True)
+    s.signal(USR1)
+    assert s.commands == [SendRest(0, TERM)]
+
+
+@pytest.mark.parametrize(
+    ("status", "signum", "codes", "expected"),
+    [(143, TERM, {143}, 0), (143, TERM, set(), 143), (1, 0, {1}, 0), (130, INT, {130}, 130), (137, KILL, {137}, 137)],
+)
+def test_success_exit_codes_count_after_a_request_and_only_for_signals_that_we_sent(status, signum, codes, expected):
+    s = simulate(success_exit_codes=frozenset(codes))
+    s.signal(TERM)
+    s.leader_exits(status, signum)
+    assert s.status == expected
+
+
+def test_success_exit_codes_do_not_count_unasked():
+    s = simulate(success_exit_codes=frozenset({143}))
+    s.leader_exits(143, TERM)
+    assert s.status == 143
+
+
+def test_stays_for_unsent_bytes_no_longer_than_there_are_any():
+    s = simulate(flush_timeout=1.0)
+    s.unsent = 1
+    s.signal(TERM)
+    s.leader_exits(0)
+    s.pass_time(0.5)
+    assert s.status is None
+    s.unsent = 0
+    s.pass_time(0.02)
+    assert s.status == 0
+
+
+def test_stays_for_unsent_bytes_no_longer_than_flush_timeout():
+    s = simulate(flush_timeout=1.0)
+    s.unsent = 1
+    s.leader_exits(0)
+    s.pass_time(1.0)
+    assert s.status == 0
+    assert s.log[-1][0] == 101
+
+
+def test_a_second_request_skips_the_flush():
+    s = simulate(flush_timeout=1.0)
+    s.unsent = 1
+    s.signal(TERM)
+    s.leader_exits(0)
+    s.pass_time(0.2)
+    s.signal(TERM)
+    assert s.status == 0
+
+
+def test_gives_up_on_what_sigkill_does_not_end():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(10 + program.GIVE_UP)
+    assert s.status == 137
+    assert s.log[-1][0] == 110 + program.GIVE_UP
+    assert 3 <= s.commands.count(KillProgram(0)) <= 10  # looked again, but did not spin
+
+
+def test_no_time_at_all_kills_at_once():
+    s = simulate(0)
+    s.signal(TERM)
+    assert s.commands == [KillProgram(0)]
+
+
+def test_several_programs_are_stopped_together_and_waited_for():
+    """Order comes later; the coordinator is above the programs from the start."""
+    s = Simulation(Policy((ProgramPolicy(), ProgramPolicy(stop_signal=QUIT)), flush_timeout=0.0))
+    s.signal(TERM)
+    assert [c for c in s.commands if getattr(c, "signum", CONT) != CONT] == [SendLeader(0, TERM), SendLeader(1, QUIT)]
+    s.leader_exits(0, program=1)
+    assert s.status is None
+    s.leader_exits(4, program=0)
+    assert s.status == 4
+
+
+events = st.one_of(
+    st.tuples(st.just("signal"), st.sampled_from([TERM, INT, HUP, USR1])),
+    st.tuples(st.just("time"), st.floats(0, 20)),
+    st.tuples(st.just("leader"), st.tuples(st.sampled_from([(0, 0), (7, 0), (143, TERM), (137, KILL)]), st.booleans())),
+    st.tuples(st.just("gone"), st.none()),
+    st.tuples(st.just("ignored"), st.none()),
+    st.tuples(st.just("unsent"), st.integers(0, 2)),
+)
+policies = st.builds(
+    Policy,
+    programs=st.tuples(
+        st.builds(
+            ProgramPolicy,
+            stop_timeout=st.none() | st.floats(0, 15),
+            escalation=st.just(()) | st.just((Rung(1, INT), Rung(2.5, QUIT))),
+            kill_mode=st.sampled_from(["mixed", "group", "process"]),
+        )
+    ),
+    shutdown_timeout=st.floats(0, 15),
+    on_repeat=st.sampled_from(["escalate", "ignore"]),
+    flush_timeout=st.floats(0, 2),
+)
+
+
+def play(policy: Policy, history: list[tuple[str, object]]) -> tuple[Simulation, float | None, list[float]]:
+    """Play a history that could happen: one leader exit, the rest after it.  Returns also when the stop began, and requests."""
+    s = Simulation(policy)
+    leader, left, began = True, True, None
+    requests: list[float] = []
+    for kind, value in history:
+        if s.status is not None:
+            break
+        if kind == "signal":
+            assert isinstance(value, int)
+            if value in policy.stop_on:
+                began = s.now if began is None else began
+                requests.append(s.now)
+            s.signal(value)
+        elif kind == "time":
+            assert isinstance(value, float)
+            s.pass_time(value)
+        elif kind == "leader" and leader:
+            leader, began = False, s.now if began is None else began
+            (status, signum), left = value  # type: ignore[misc]
+            s.leader_exits(status, signum, left)
+        elif kind == "gone" and not leader and left:
+            left = False
+            s.rest_goes()
+        elif kind == "ignored" and leader:
+            s.feed(StopSignalIgnored(0, s.now))
+        elif kind == "unsent":
+            assert isinstance(value, int)
+            s.unsent = value
+    return s, began, requests
+
+
+@settings(max_examples=600, deadline=None)
+@given(policies, st.lists(events, max_size=25))
+def test_any_history_keeps_the_word_about_time(policy: Policy, history: list[tuple[str, object]]) -> None:
+    s, began, requests = play(policy, history)
+    if began is None:
+        assert all(isinstance(c, SendLeader | SendGroup) for c in s.commands)
+        return
+    s.pass_time(policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + 1)
+    one = policy.programs[0]
+    limit = min(policy.shutdown_timeout, one.stop_timeout if one.stop_timeout is not None else policy.shutdown_timeout)
+    assert s.status is not None  # it always ends
+    assert isinstance(s.commands[-1], Exit)  # once, and last
+    end = s.log[-1][0]
+    assert end <= began + policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + 0.001
+    kills = [at for at, c in s.log if isinstance(c, KillProgram)]
+    asked_three_times = len(requests) >= 3 and policy.on_repeat == "escalate"
+    if kills and not asked_three_times:
+        assert kills[0] >= began + limit - 0.001  # never before its time unless asked
+    if kills:
+        assert kills[0] <= began + policy.shutdown_timeout + 0.001  # and never after
+
+
+@settings(max_examples=600, deadline=None)
+@given(policies, st.lists(events, max_size=25))
+def test_any_history_sends_the_stop_signal_once_to_each(policy: Policy, history: list[tuple[str, object]]) -> None:
+    s, _, _ = play(policy, history)
+    to_leader = [c for c in s.commands if isinstance(c, SendLeader | SendGroup) and c.signum == TERM]
+    to_rest = [c for c in s.commands if isinstance(c, SendRest)]
+    assert len(to_leader) <= 1
+    assert len(to_rest) <= 1
+    if policy.programs[0].kill_mode == "process":
+        assert not to_rest
+
+
+@settings(max_examples=300, deadline=None)
+@given(policies, st.lists(events, max_size=25))
+def test_any_history_is_ended_only_by_the_program_s_end(policy: Policy, history: list[tuple[str, object]]) -> None:
+    """Exit is never commanded while something is left, unless it could not be killed."""
+    s, _, _ = play(policy, history)
+    if s.status is not None:
+        gone = isinstance(s.system, coordinator.Ended)
+        gave_up = any(n.what == "gave_up" for n in s.notes)
+        ended = any(kind in ("leader", "gone") for kind, _ in history)
+        assert gone and (gave_up or ended)
+
+
+def test_an_ended_system_answers_nothing():
+    s = simulate()
+    s.leader_exits(0)
+    for event in (SignalReceived(TERM, 1.0), LeaderExited(0, 1, 0, False, 2.0)):
+        assert coordinator.step(s.system, event, s.policy) == (s.system, ())
+    assert CountUnsent() not in s.commands

@@ -1,0 +1,245 @@
+"""What the child finds when it starts: signals, descriptors, group, environment, words; and what gracewrap keeps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from gracewrap.posix import spawn
+from support import GRACEWRAP, environment, require, require_root, running, wait_until
+
+SHOW = [sys.executable, "-I", "-S", "-c"]
+
+
+def mask(text: str, name: str) -> int:
+    return next(int(line.split()[1], 16) for line in text.splitlines() if line.startswith(name))
+
+
+def output(*args: object, **options: object) -> str:
+    options = {"env": environment(), "timeout": 30, "text": True, "stdout": subprocess.PIPE, **options}
+    return str(subprocess.run([*GRACEWRAP, *map(str, args)], **options).stdout)  # type: ignore[call-overload]
+
+
+def test_child_has_an_empty_mask_and_default_dispositions():
+    """Python ignores SIGPIPE and SIGXFSZ, and gracewrap blocks everything: neither may show."""
+    text = output("--", "cat", "/proc/self/status")
+    assert mask(text, "SigBlk") == 0
+    assert mask(text, "SigIgn") == 0
+
+
+def start_with(blocked: set[int], ignored: set[int]) -> None:
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def test_being_started_with_signals_blocked_and_ignored_makes_no_difference():
+    blocked, ignored = {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1}, {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
+    text = output("--", "cat", "/proc/self/status", preexec_fn=lambda: start_with(blocked, ignored))
+    assert mask(text, "SigBlk") == 0
+    assert mask(text, "SigIgn") == 0
+
+
+def test_stop_works_when_started_with_its_signals_ignored(talk):
+    run = talk("exit=4", preexec_fn=lambda: start_with({signal.SIGCHLD}, {signal.SIGTERM, signal.SIGCHLD}))
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 4
+
+
+def test_nohup_works_through_gracewrap():
+    text = output("--", "cat", "/proc/self/status", preexec_fn=lambda: start_with(set(), {signal.SIGHUP}))
+    assert mask(text, "SigIgn") == 1 << (signal.SIGHUP - 1)
+
+
+def test_child_leads_a_process_group_of_its_own():
+    pid, pgid = output("--", *SHOW, "import posix; print(posix.getpid(), posix.getpgrp())").split()
+    assert pid == pgid
+
+
+def test_argv_is_verbatim():
+    words = ["--help", "-x", "", "a b", "$HOME", "*", "\udcff\udcfe", "--", "ü"]
+    shown = output("--", *SHOW, "import sys; print(ascii(sys.argv[1:]))", *words)
+    assert shown.strip() == ascii(words)
+
+
+def test_environment_is_verbatim():
+    """In the C locale Python sets LC_CTYPE for itself (PEP 538); the child must not see that."""
+    env = {"PATH": os.environ["PATH"], "A": "1", "PYTHONPATH": "/nowhere"}
+    assert sorted(output("--", "env", env=env).splitlines()) == sorted(f"{k}={v}" for k, v in env.items())
+    assert "LC_CTYPE=C.UTF-8" in output("--", "env", env={**env, "LC_CTYPE": "C.UTF-8"}).splitlines()
+
+
+def test_standard_descriptors_are_untouched(tmp_path):
+    source = tmp_path / "in"
+    source.write_text("hello\n")
+    with source.open() as stdin:
+        assert output("--", "cat", stdin=stdin) == "hello\n"
+
+
+def test_no_descriptor_of_ours_reaches_the_child():
+    shown = output("--", "ls", "/proc/self/fd", stdin=subprocess.DEVNULL)
+    assert shown.split() == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
+
+
+def test_descriptors_for_the_child_reach_it_and_are_not_kept(start):
+    """LISTEN_FDS and the like.  Were gracewrap to keep the pipe open, its reader would wait for ever."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    run = start("--", *SHOW, f"import posix; posix.write({writing}, b'x'); posix.close({writing}); print('closed', flush=1); input()",
+                pass_fds=(writing,), stdin=subprocess.PIPE)  # fmt: skip
+    os.close(writing)
+    assert run.line() == "closed"
+    assert os.read(reading, 9) == b"x"
+    assert os.read(reading, 9) == b""  # end of file: the child has closed it and gracewrap does not hold it
+    os.close(reading)
+
+
+def test_listen_pid_names_the_child():
+    """sd_listen_fds(3) compares LISTEN_PID with the reader's own pid; the activator wrote gracewrap's."""
+    show = ["sh", "-c", "echo $$ $LISTEN_PID $WATCHDOG_PID"]
+    shell = ["sh", "-c", f'LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"', "sh", *GRACEWRAP, "--", *show]  # noqa: F541
+    pid, listen, watchdog = subprocess.run(shell, stdout=subprocess.PIPE, text=True, timeout=30, env=environment()).stdout.split()
+    assert pid == listen == watchdog
+    kept = output("--", "sh", "-c", "echo $LISTEN_PID", env=environment(LISTEN_PID="1"))
+    assert kept == "1\n"  # meant for somebody else
+
+
+def test_keeps_no_working_directory(talk, tmp_path):
+    run = talk(cwd=tmp_path)
+    child = run.ready()
+    assert os.readlink(f"/proc/{run.pid}/cwd") == "/"
+    assert os.readlink(f"/proc/{child}/cwd") == str(tmp_path)
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
+def test_closed_standard_descriptors_are_survived(tmp_path, closed):
+    """They stay closed for the child, and nothing of ours takes their place."""
+    shown = tmp_path / "shown"
+    close = " ".join(f"{fd}>&-" for fd in closed)
+    script = f"import posix\nopen({str(shown)!r}, 'w').write(' '.join(n for n in posix.listdir('/proc/self/fd') if int(n) < 3))"
+    shell = ["sh", "-c", f'exec "$@" {close}', "sh", *GRACEWRAP, "--", *SHOW, script]
+    assert subprocess.run(shell, timeout=30, env=environment(), stdin=subprocess.DEVNULL).returncode == 0
+    # Python's own open() and listdir() take free numbers, so only those that were left open are certain.
+    assert {str(fd) for fd in range(3) if fd not in closed} <= set(shown.read_text().split())
+
+
+def run_status(*args: object) -> tuple[int, str]:
+    done = subprocess.run([*GRACEWRAP, *map(str, args)], env=environment(), stderr=subprocess.PIPE, text=True, timeout=30)
+    return done.returncode, done.stderr
+
+
+def test_exit_status_is_the_child_s_whatever_it_is():
+    for status in (0, 1, 2, 42, 125, 126, 127, 128, 255):
+        assert run_status("--", "sh", "-c", f"exit {status}")[0] == status
+
+
+def test_a_signal_n_gives_128_plus_n():
+    for signum in (1, 2, 3, 6, 9, 11, 15, 34, 64):
+        assert run_status("--", *SHOW, f"import posix; posix.kill(posix.getpid(), {signum})")[0] == 128 + signum
+
+
+def test_not_found_is_127(tmp_path):
+    status, said = run_status("--", "no-such-command")
+    assert status == 127 and "cannot run 'no-such-command': No such file or directory (searched PATH)" in said
+    status, said = run_status("--", "")
+    assert status == 127 and "its name is empty" in said
+    status, said = run_status("--", tmp_path / "missing")
+    assert status == 127 and "No such file" in said
+    status, said = run_status("--", "node server.js")
+    assert status == 127 and "it is one word with spaces" in said
+
+
+def test_cannot_be_executed_is_126(tmp_path):
+    status, said = run_status("--", tmp_path)
+    assert status == 126 and "it is a directory" in said
+    plain = tmp_path / "plain"
+    plain.write_text("echo hi\n")
+    status, said = run_status("--", plain)
+    assert status == 126 and "chmod +x" in said
+
+
+def test_missing_interpreter_is_127_and_named(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter -x\n")
+    script.chmod(0o755)
+    status, said = run_status("--", script)
+    assert status == 127 and "its interpreter '/no/such/interpreter'" in said
+
+
+def test_a_file_without_a_format_is_run_by_the_shell(tmp_path):
+    """ENOEXEC, as execvp(3) does it."""
+    script = tmp_path / "script"
+    script.write_text('echo "$0 $1"\n')
+    script.chmod(0o755)
+    assert output("--", script, "word").strip() == f"{script} word"
+
+
+def test_path_is_searched_as_execvp_does(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory, mode in ((first, 0o644), (second, 0o755)):
+        directory.mkdir()
+        (directory / "tool").write_text(f"#!/bin/sh\necho {directory.name}\n")
+        (directory / "tool").chmod(mode)
+    path = f"{first}:{second}:{os.environ['PATH']}"
+    assert output("--", "tool", env=environment(PATH=path)).strip() == "second"  # what may not be executed is passed over
+    (second / "tool").unlink()
+    assert subprocess.run([*GRACEWRAP, "--", "tool"], env=environment(PATH=path), stderr=subprocess.DEVNULL).returncode == 126
+    assert output("--", "true", env={"A": "1"}) == ""  # no PATH at all: /bin and /usr/bin
+
+
+def test_fork_that_fails_is_tried_twice_then_125():
+    """A user that may have one process, and has it: gracewrap itself."""
+    require_root()
+    python = os.path.realpath(sys.executable)
+    require(os.path.exists("/usr/bin/setpriv"), "setpriv(1)")
+    limited = ["bash", "-c", 'ulimit -u 1; exec "$@"', "bash", "setpriv", "--reuid=34567", "--clear-groups"]
+    done = subprocess.run(
+        [*limited, python, *GRACEWRAP[1:], "--", "true"], env=environment(), stderr=subprocess.PIPE, text=True, timeout=30
+    )
+    assert done.returncode == 125, done.stderr
+    assert "cannot start a process" in done.stderr and "ulimit -u" in done.stderr
+
+
+def test_eagain_once_is_overcome(monkeypatch):
+    """The kernel's rare failure, faked; everything else is real."""
+    real, calls = spawn.posix.fork, []
+
+    def fork() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return int(real())
+
+    monkeypatch.setattr(spawn.posix, "fork", fork)
+    child = spawn.spawn(["true"], None)
+    assert os.waitpid(child.pid, 0)[1] == 0
+    assert len(calls) == 2
+    assert spawn.exec_failure(child.exec_fd) is None
+    os.close(child.exec_fd)
+
+
+def test_parent_death_signal(tmp_path):
+    """When gracewrap's parent dies, gracewrap is asked to stop; tini's -p."""
+    shown = tmp_path / "stopped"
+    script = f"trap 'echo stopped > {shown}; exit' TERM; echo ready; while :; do read x; done"
+    shell = ["sh", "-c", '"$@" & echo; wait', "sh", *GRACEWRAP, "--parent-death-signal", "TERM", "--", "sh", "-c", script]
+    parent = subprocess.Popen(shell, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+    assert parent.stdout and parent.stdin
+    while parent.stdout.readline() != b"ready\n":
+        pass
+    parent.kill()
+    parent.wait(30)
+    wait_until(lambda: shown.exists() and shown.read_text() == "stopped\n", "gracewrap stopped its child")
+    parent.stdin.close()
+    parent.stdout.close()
+
+
+def test_subreaper_when_not_pid_1():
+    """An orphan comes to gracewrap, which reaps it and says so in its report."""
+    with running("--log-level", "debug", "--", "sh", "-c", "(sh -c 'exit 3' &); exec sleep 60") as run:
+        assert run.log_line("reaped")["status"] == 3

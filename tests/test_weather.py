@@ -1,0 +1,225 @@
+"""Bad weather after the start: closed, blocked and full places to write to, no descriptors, bugs.  Nothing is lost or late."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import BOUND, GRACEWRAP, TALKER, Run, alive, environment, require_root, wait_until
+
+FULL = "/dev/full"
+
+
+def test_closed_stderr_does_not_disturb_the_stop(talk):
+    reading, writing = os.pipe()
+    run = talk("exit=3", stderr=writing)
+    os.close(writing)
+    os.close(reading)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+
+
+def full_pipe() -> tuple[int, int]:
+    """Return a pipe that takes not a byte more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for size in (65536, 4096, 1):
+        try:
+            while True:
+                os.write(writing, b"x" * size)
+        except BlockingIOError:
+            pass
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+@pytest.mark.parametrize("unprivileged", [False, True])
+def test_blocked_stderr_does_not_delay_the_stop(unprivileged):
+    """Also where the pipe cannot be opened anew, because it belongs to somebody else."""
+    prefix: tuple[str, ...] = ()
+    if unprivileged:
+        require_root()
+        prefix = ("setpriv", "--reuid=34567", "--regid=34567", "--clear-groups")
+    reading, writing = full_pipe()
+    python = os.path.realpath(sys.executable)
+    command = [*prefix, python, *GRACEWRAP[1:], "--shutdown-timeout", "300ms"]
+    command += ["--", "sh", "-c", "trap '' TERM; echo ready; exec sleep 100"]  # the other user may not see our interpreter
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writing, env=environment()) as run:
+        assert run.stdout and run.stdout.readline().startswith(b"ready")
+        began = time.monotonic()
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(BOUND) == 137
+        assert time.monotonic() - began < 10
+    os.close(reading)
+    os.close(writing)
+
+
+def test_stderr_stays_blocking_for_the_child(talk):
+    """The flag O_NONBLOCK belongs to the open file, which the child shares."""
+    run = talk("exit=-1", options=["--log-level", "debug"])
+    child = run.ready()
+    run.log_line("started")  # it has been written to
+    flags = Path(f"/proc/{child}/fdinfo/2").read_text().split("flags:")[1].split()[0]
+    assert not int(flags, 8) & os.O_NONBLOCK
+
+
+def test_slow_stderr_loses_lines_and_says_how_many(talk, tmp_path):
+    reading, writing = full_pipe()
+    report = tmp_path / "report"
+    run = talk(options=["--log-level", "debug", "--report", report], stderr=writing)
+    os.close(writing)
+    run.ready()
+    for _ in range(1000):
+        run.send(signal.SIGRTMIN)
+        assert run.line() == "34"
+    run.send(signal.SIGTERM)
+    assert run.wait() == 0
+    assert json.loads(report.read_text())["log_lines_lost"] > 0
+    os.close(reading)
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--report", "--termination-log"])
+@pytest.mark.parametrize("place", [FULL, "/proc/no/such/place", "/no/such/directory/file"])
+def test_places_that_cannot_be_written_change_nothing(talk, option, place):
+    run = talk("exit=3", options=[option, place])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+
+
+def test_report_on_a_read_only_file_system_is_said_to_fail(talk):
+    run = talk("exit=3", options=["--report", "/proc/report"])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+    assert "cannot write the report to '/proc/report'" in str(run.log_line("report_failed")["message"])
+
+
+@pytest.mark.parametrize("descriptors", [5, 6, 8, 12])
+def test_no_descriptors_left(descriptors):
+    """The soft limit, low from the start: the stop works, and the kill finds a member in another session."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    command = [*GRACEWRAP, "--shutdown-timeout", "300ms", "--", *TALKER, "ignore=15", "fork"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), preexec_fn=limit) as run:  # noqa: PLW1509
+        assert run.stdout
+        pids = [int(run.stdout.readline().split()[1]) for _ in range(2)]
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(BOUND) == 137
+        assert not any(alive(pid) for pid in pids)
+
+
+BROKEN_POLICY = """
+import sys
+sys.path.insert(0, {source!r})
+import gracewrap.__main__
+from gracewrap.policy import coordinator
+real, calls = coordinator.step, []
+def step(system, event, policy):
+    calls.append(event)
+    if len(calls) > {after}:
+        raise RuntimeError("a bug, planted here")
+    return real(system, event, policy)
+coordinator.step = step
+import gracewrap.supervise as supervise
+supervise.Loop.__init__.__defaults__ = (step,)
+gracewrap.__main__.main()
+"""
+
+
+def broken(after: int, *args: object, tmp_path: Path) -> Run:
+    """Return a gracewrap whose policy raises after so many events."""
+    source = str(Path(GRACEWRAP[-1]).parent.parent)
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN_POLICY.format(source=source, after=after))
+    return Run(*args, command=[sys.executable, "-I", "-S", str(script)])
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_policy_that_raises_is_survived_and_said(tmp_path, after):
+    """The bare loop forwards, stops, reaps, and keeps the exit status."""
+    run = broken(after, "--shutdown-timeout", "20s", "--", *TALKER, "exit=5", tmp_path=tmp_path)
+    try:
+        run.ready()
+        run.send(signal.SIGUSR1)
+        run.send(signal.SIGUSR2)
+        seen = {run.line()}
+        if after:
+            seen.add(run.line())
+        run.send(signal.SIGHUP)
+        while "1" not in seen:
+            seen.add(run.line())
+        run.send(signal.SIGTERM)
+        assert run.line() == "15"
+        assert run.wait() == 5
+        assert "a bug, planted here" in str(run.log_line("bug")["message"])
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_policy_that_raises_still_kills_in_time(tmp_path, after):
+    run = broken(after, "--shutdown-timeout", "500ms", "--", *TALKER, "ignore=15", "fork", tmp_path=tmp_path)
+    try:
+        pids = [int(run.line().split()[1]) for _ in range(2)]
+        run.send(signal.SIGUSR1)
+        run.send(signal.SIGTERM)
+        run.send(signal.SIGTERM)
+        assert run.wait() == 137
+        assert not any(alive(pid) for pid in pids)
+    finally:
+        run.close()
+
+
+def test_losing_the_package_after_the_spawn_is_survived(tmp_path):
+    """An image that is being replaced: what has not been imported yet is gone."""
+    source = Path(GRACEWRAP[-1]).parent
+    copy = tmp_path / "gracewrap"
+    for path in source.rglob("*.py"):
+        target = copy / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (copy / "supervise.py").unlink()
+    run = Run("--", *TALKER, "exit=6", command=[*GRACEWRAP[:-1], str(copy / "__main__.py")])
+    try:
+        run.ready()
+        assert run.err is not None
+        assert "only forwards signals" in run.err.next()
+        run.send(signal.SIGUSR1)
+        assert run.line() == "10"
+        run.send(signal.SIGTERM)
+        assert run.line() == "15"
+        assert run.wait() == 6
+    finally:
+        run.close()
+
+
+def test_a_child_that_hangs_up_its_output_is_still_stopped(start):
+    run = start("--", *TALKER, "exit=2")
+    run.ready()
+    assert run.process.stdout
+    run.process.stdout.close()
+    run.send(signal.SIGTERM)  # the talker dies of writing, or exits
+    assert run.wait() in (1, 2, 128 + signal.SIGPIPE)
+
+
+def test_gracewrap_killed_leaves_no_half_report(talk, tmp_path):
+    report = tmp_path / "report"
+    report.write_text("old")
+    run = talk(options=["--report", report])
+    child = run.ready()
+    run.send(signal.SIGKILL)
+    assert run.wait() == -9
+    assert report.read_text() == "old"
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not alive(child), "the child is gone")
