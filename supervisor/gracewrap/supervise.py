@@ -161,7 +161,8 @@ class Loop:
         if errno is not None:
             self.exit, why = spawn.explain(self.settings.command, errno)
             self.leader_status = self.exit
-            self.log.say("error", "cannot_run", why, {"exit_status": self.exit})
+            self.narrator.not_started = why
+            self.narrator.tell("cannot_run", at, why=why, status=self.exit)
             return
         self.feed(m.LeaderExited(0, one.status, one.signum, left, at))
 

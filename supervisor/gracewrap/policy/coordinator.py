@@ -87,8 +87,8 @@ def deadline(system: System, policy: Policy) -> float | None:
         case ShuttingDown(programs):
             times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs)]
             return min((t for t in times if t is not None), default=None)
-        case Flushing(_, until, again_at):
-            return min(until, again_at)
+        case Flushing(again_at=again_at):
+            return again_at
         case _:
             assert_never(system)
 
@@ -238,13 +238,12 @@ def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
     match event:
         case UnsentCounted(connections, at):
             if connections and at < system.until:
-                return replace(system, again_at=at + FLUSH_INTERVAL), ()
+                return replace(system, again_at=min(at + FLUSH_INTERVAL, system.until)), ()
             said = (note("unsent", connections=connections),) if connections else ()
             return Ended(system.status), (*said, Exit(system.status))
         case Tick(at):
-            if at >= system.until:
-                return Ended(system.status), (Exit(system.status),)
-            return (replace(system, again_at=at + FLUSH_INTERVAL), (CountUnsent(),)) if at >= system.again_at else (system, ())
+            due = at >= system.again_at
+            return (replace(system, again_at=at + FLUSH_INTERVAL), (CountUnsent(),)) if due else (system, ())
         case SignalReceived(signum, at) if signum in policy.stop_on:
             if not system.requests or at - system.asked_at < SAME_REQUEST or policy.on_repeat == "ignore":
                 return replace(system, requests=max(1, system.requests), asked_at=at), ()

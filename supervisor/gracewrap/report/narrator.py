@@ -35,6 +35,7 @@ class Narrator:
         self.leftover = ""
         self.sent: list[str] = []
         self.gave_up = False
+        self.not_started = ""  # why not
         self.unsent = 0
         self.sender = ""  # of the signal that is being told about; siginfo is looked up only when it is
         self.siginfo: tuple[int, int, int] | None = None
@@ -55,6 +56,8 @@ class Narrator:
         """Take in one thing that happened, and log it."""
         fields["who"] = self.who
         self._remember(what, at, fields)
+        if what == "leftover" and fields["told"] and not fields["members"]:
+            return  # it was just leaving
         level, sentence = words.describe(what, fields)
         if level != "debug":
             self._keep(what, at, fields)
@@ -102,7 +105,9 @@ class Narrator:
         self.timeline.append({"at": round(at - start, 6), "event": what, **_named(fields)})
 
     def outcome(self) -> str:
-        """Return in one word how it ended: exited (nobody asked), graceful, killed or gave_up."""
+        """Return in one word how it ended: exited (nobody asked), graceful, killed, gave_up or not_started."""
+        if self.not_started:
+            return "not_started"
         if self.gave_up:
             return "gave_up"
         if self.killed:
@@ -139,11 +144,12 @@ class Narrator:
         used = 0.0 if self.since is None else at - self.since
         asked_wall = None if self.since is None else timestamp(self.started_wall + self.since - self.started)
         last = self.summary(status, at)
+        how = self.not_started or self._how()
         return {
             "gracewrap": version,
             "outcome": self.outcome(),
             "exit_status": status,
-            "summary": last[1] if last else f"{self._how()}; exit status {status}",
+            "summary": last[1] if last else f"{how}; exit status {status}",
             "command": self.command,
             "pid": self.pid,
             "started": timestamp(self.started_wall),
