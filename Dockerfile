@@ -1,22 +1,30 @@
-# An example service with gracewrap as its ENTRYPOINT.  Build:  docker build -t slow-server .
-# Another base with Python 3.11 or newer:                     docker build --build-arg BASE_IMAGE=python:3.13-alpine .
+# An example service with gracewrap as PID 1.  Try it:
+#
+#   docker build -t slow-server .
+#   docker run -d --name slow -p 8080:8080 slow-server
+#   curl 'localhost:8080/slow?s=5' & docker stop slow; docker logs slow
+#
+# Any base with Python 3.11 or newer will do: docker build --build-arg BASE_IMAGE=python:3.13-alpine -t slow-server .
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY supervisor supervisor
-RUN python3 -m venv /opt/gracewrap && /opt/gracewrap/bin/pip install --no-cache-dir .
+# --no-deps: to wrap a command gracewrap needs Python alone; its dependencies are for help, check and init.
+RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --target=/opt .
 
 FROM ${BASE_IMAGE} AS service
 COPY --from=build /opt/gracewrap /opt/gracewrap
-ENV PATH=/opt/gracewrap/bin:$PATH
 COPY examples/slow_server.py /srv/slow_server.py
 USER 10001:10001
+ENV PORT=8080
 EXPOSE 8080
-# Docker waits 10 s after `docker stop`, then kills: stay below that (or raise it with docker run --stop-timeout).
+# `docker stop` waits 10 s, then kills: stay below that, or raise it with docker run --stop-timeout.
 ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-    CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/', timeout=2)"]
-ENTRYPOINT ["gracewrap", "--"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python3", "-c", \
+    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['PORT'], timeout=2)"]
+# Not pip's `gracewrap` script: the kernel keeps a stop signal from PID 1 until Python has blocked it, which takes half as long
+# with -I -S.  Not `sh -c` either: a shell would add variables of its own to the environment.
+ENTRYPOINT ["python3", "-I", "-S", "/opt/gracewrap/__main__.py", "--"]
 CMD ["python3", "-u", "/srv/slow_server.py"]

@@ -8,7 +8,6 @@ import urllib.request
 from pathlib import Path
 
 SERVER = Path(__file__).with_name("slow_server.py")
-PAUSE = 0.3  # seconds between the request and the SIGTERM, so that the request is surely in flight
 
 
 def main() -> int:
@@ -25,7 +24,7 @@ def main() -> int:
     client = threading.Thread(target=lambda: answers.append(urllib.request.urlopen(url, timeout=10).read().decode()))
     client.start()
     print(f"client: GET {url}", flush=True)
-    client.join(PAUSE)
+    print(wrapped.stdout.readline(), end="", flush=True)  # "working on ...": the request is in flight
     print(f"you:    kill -TERM {wrapped.pid}", flush=True)
     wrapped.send_signal(signal.SIGTERM)
     for line in wrapped.stdout:

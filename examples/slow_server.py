@@ -18,6 +18,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         if url.path == "/slow":
+            self.log_message("working on %s", self.path)
             time.sleep(float(parse_qs(url.query).get("s", ["2"])[0]))
         body = f"answered by pid {os.getpid()}\n".encode()
         self.send_response(200)

@@ -1,55 +1,109 @@
-"""`gracewrap --help`: made from the table of settings."""
+"""`gracewrap --help`: made from the table of settings.  Plain text; on a terminal, rich makes names bold if it is there."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from gracewrap.config.sources import show as as_toml
+from gracewrap.config.table import TABLE, Setting
 
-from gracewrap.config.table import TABLE
+_HEAD = """\
+gracewrap wraps any command and stops it gracefully.
 
-_USAGE = """\
-gracewrap wraps any command and stops it gracefully: it forwards signals, reaps zombies, sends the stop
-signal on SIGTERM, gives what is running one budget of time to end, SIGKILLs what is left, and says what happened.
+It forwards signals and reaps zombies, as a PID 1 must. When it is asked to
+stop, it sends the command its stop signal, gives everything that is running
+one budget of time to end, SIGKILLs what is left, and says what happened.
 
-  gracewrap [OPTIONS] [--] COMMAND [ARG...]    wrap a command; its words are passed on as they are
-  gracewrap --config gracewrap.toml            wrap what the file says
-  gracewrap check [OPTIONS] [--] [COMMAND]     say what is wrong with file, variables and flags
-  gracewrap init [FILE]                        write a commented gracewrap.toml
+Usage:
+  gracewrap [OPTIONS] [--] COMMAND [ARG...]   wrap a command, word for word
+  gracewrap --config gracewrap.toml           wrap the command in a file
+  gracewrap check [OPTIONS] [--] [COMMAND]    what is wrong, or what is in force
+  gracewrap init [FILE]                       write a file with every setting
 
-  In a Dockerfile:   ENTRYPOINT ["gracewrap", "--"]
-                     CMD ["node", "server.js"]
+Examples:
+  Docker, which kills 10 s after `docker stop`:
+    ENTRYPOINT ["gracewrap", "--shutdown-timeout", "8s", "--"]
+    CMD ["node", "server.js"]
+
+  Kubernetes, which kills after 30 s, and keeps what is written to this file:
+    command: ["gracewrap", "--termination-log", "/dev/termination-log", "--"]
+    args: ["./server"]
+
+  nginx, which cuts requests on SIGTERM and finishes them on SIGQUIT:
+    gracewrap --stop-signal QUIT -- nginx -g "daemon off;"
+
+  npm, which dies of SIGTERM before its server has ended; that is no failure:
+    gracewrap --success-exit-codes TERM -- npm start
+
+  Jobs that may take long: SIGINT after 10 minutes, SIGKILL after 15:
+    gracewrap --shutdown-timeout 15m --escalation 10m=INT -- ./worker
+
+Options:
 """
-_END = """\
-Every option is also a variable (--stop-timeout: GRACEWRAP_STOP_TIMEOUT) and a key of the file (stop_timeout).
-An option wins over a variable, a variable over the file. Durations have a unit: 500ms, 10s, 1m30s.
+_END = """
+Durations have a unit: 500ms, 10s, 1m30s. Signals: TERM, SIGTERM, 15, RTMIN+1.
+Lists and maps are written with commas, or by repeating the option.
 
-Exit status: the command's own; 128+N if signal N ended it; 125 a mistake in options, variables or file;
-126 it cannot be executed; 127 it was not found."""
+Every option is also a variable and a key of the file; here is one three ways:
+  --log-level debug     GRACEWRAP_LOG_LEVEL=debug     [log] level = "debug"
+An option wins over a variable, a variable over the file.
 
-
-def show() -> None:
-    """Print the help, as wide as the terminal, without colours if it is none."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    console.print(Text(_USAGE))
-    options = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    options.add_column(no_wrap=True, style="bold")
-    options.add_column()
-    options.add_row("-c, --config FILE", "Read settings from a TOML file (GRACEWRAP_CONFIG).")
-    for setting in TABLE:
-        if not setting.flag:
-            continue
-        names = ", ".join((setting.option, *setting.aliases))
-        default = "" if setting.default in (None, [], {}) else f" Default: {_shown(setting.default)}."
-        options.add_row(Text(f"{names} {setting.metavar}"), Text(setting.help + default))
-    options.add_row("-h, --help", "Print this.")
-    options.add_row("-V, --version", "Print the version.")
-    console.print(options)
-    console.print()
-    console.print(Text(_END))
+Exit status:
+  the command's own; 128+N if signal N ended it (143: SIGTERM, 137: SIGKILL)
+  125  a mistake in options, variables or file; nothing was started
+  126  the command cannot be executed
+  127  the command was not found
+"""
 
 
-def _shown(default: object) -> str:
-    return ",".join(map(str, default)) if isinstance(default, list) else str(default)
+def show() -> int:
+    """Print the help for the width of the terminal; 80 columns if it goes elsewhere."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    text = help_text(min(100, max(50, shutil.get_terminal_size().columns)) if terminal else 80)
+    if not terminal or not _show_bold(text):
+        print(text, end="")
+    return 0
+
+
+def help_text(width: int) -> str:
+    """Return the help; its options' descriptions are as wide as *width*."""
+    parts = [_HEAD]
+    parts.append(_entry("-c, --config FILE", "Read settings from a TOML file.", width))
+    parts += [_entry(_names(s), s.help + _default(s), width) for s in TABLE if s.flag]
+    parts.append(_entry("-h, --help", "Print this.", width))
+    parts.append(_entry("-V, --version", "Print the version.", width))
+    parts.append(_END)
+    return "".join(parts)
+
+
+def _entry(names: str, text: str, width: int) -> str:
+    if len(names) <= 18 and 22 + len(text) < width:
+        return f"  {names:<18}  {text}\n"
+    return f"  {names}\n{textwrap.fill(text, width - 1, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}\n"
+
+
+def _names(setting: Setting) -> str:
+    return f"{', '.join((setting.option, *setting.aliases))} {setting.metavar}"
+
+
+def _default(setting: Setting) -> str:
+    if setting.default in (None, [], {}):
+        return ""
+    value = setting.default
+    return f" [default: {','.join(map(str, value)) if isinstance(value, list) else as_toml(value).strip(chr(34))}]"
+
+
+def _show_bold(text: str) -> bool:
+    """Print with headings and option names in bold, and return whether that was possible."""
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except ImportError:
+        return False
+    console = Console(highlight=False, soft_wrap=True)
+    for line in text.splitlines():
+        heading = line.endswith(":") and not line.startswith(" ")
+        console.print(Text(line, style="bold" if heading or line.startswith(("  -", "gracewrap")) else ""))
+    return True

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 
 import tomli_w
 
+from gracewrap.cli.check import DEFAULT_FILE
 from gracewrap.config.table import TABLE, Setting
 
 _HEAD = """\
-# gracewrap.toml: how gracewrap runs and stops the command.
-# A line that starts with "#" and a setting shows its default, or an example; remove the "#" to change it.
-# Durations have a unit: "500ms", "10s", "1m30s".  `gracewrap check` says what is wrong, and what to write instead.
+# gracewrap.toml: how gracewrap runs and stops a command.
+#
+# Lines that start with "#" and a setting show its default, or an example where there is none; remove the "#" to change it.
+# Durations have a unit: "500ms", "10s", "1m30s".  Say what is in force, and what is wrong:  gracewrap check
 """
 
 
@@ -20,7 +23,7 @@ def init(file: str, force: bool) -> int:
     """Write the template to *file* ("-": standard output); return the exit status."""
     text = template()
     if file == "-":
-        sys.stdout.write(text)
+        print(text, end="")
         return 0
     try:
         with open(file, "w" if force else "x", encoding="utf-8") as out:
@@ -31,7 +34,8 @@ def init(file: str, force: bool) -> int:
     except OSError as error:
         print(f"gracewrap: cannot write {file!r}: {error.strerror}", file=sys.stderr)
         return 125
-    print(f"wrote {file}: put your command into it, then run: gracewrap check --config {file}")
+    option = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
+    print(f"wrote {file}; put your command into it, then: gracewrap check{option}")
     return 0
 
 
@@ -51,25 +55,13 @@ def template() -> str:
 
 def _line(setting: Setting, name: str) -> str:
     shown = setting.default if setting.default not in (None, [], {}) else setting.example
-    if setting.key == "command":
-        return _toml(name, shown)
-    return f"#{_toml(name, shown)}"
+    return f"{'' if setting.key == 'command' else '#'}{name} = {value_text(shown)}\n"
 
 
-def _toml(name: str, value: object) -> str:
-    """Return `name = value` on one line."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return f"{name} = [{', '.join(_inline(one) for one in value)}]\n"
-    if isinstance(value, dict):
-        return f"{name} = {_inline(value)}\n"
+def value_text(value: object) -> str:
+    """Return a value as TOML, on one line."""
     if isinstance(value, list):
-        return f"{name} = [{', '.join(_value(one) for one in value)}]\n"
-    return tomli_w.dumps({name: value})
-
-
-def _inline(table: dict[str, object]) -> str:
-    return "{" + ", ".join(f"{key} = {_value(one)}" for key, one in table.items()) + "}"
-
-
-def _value(value: object) -> str:
+        return f"[{', '.join(value_text(one) for one in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {value_text(one)}" for key, one in value.items()) + "}"
     return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection, Iterable
 
 TIMEOUT, BUDGET, SIGNAL, MODE, MAP = "stop_timeout", "shutdown_timeout", "stop_signal", "kill_mode", "signal_map"
 CODES, LEVEL, COMMAND = "success_exit_codes", "log.level", "command"
 
-# Names that others use -> what gracewrap calls this.  Compared without case, dashes and underscores.
+# Names that others use -> what gracewrap calls this, and whose word it is.  Without case, dashes and underscores.
 FOREIGN: dict[str, tuple[str, str]] = {
     "stopwaitsecs": (TIMEOUT, "supervisord"),
     "stopsignal": (SIGNAL, "supervisord and Docker"),
@@ -21,7 +22,11 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "stopgraceperiod": (BUDGET, "Compose"),
     "terminationgraceperiodseconds": (BUDGET, "Kubernetes"),
     "terminationmessagepath": ("report.termination_log", "Kubernetes"),
-    "graceperiod": (BUDGET, "most"),
+    "graceperiod": (BUDGET, "others"),
+    "gracetimeout": (BUDGET, "others"),
+    "killafter": (BUDGET, "timeout(1)"),
+    "timeout": (BUDGET, "others"),
+    "timeoutsec": (BUDGET, "systemd"),
     "timeoutstopsec": (BUDGET, "systemd"),
     "killsignal": (SIGNAL, "systemd"),
     "successexitstatus": (CODES, "systemd"),
@@ -29,10 +34,11 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "stoptimeout": (TIMEOUT, "ECS and containerpilot"),
     "timeoutkill": (TIMEOUT, "s6"),
     "downsignal": (SIGNAL, "s6"),
-    "shutdowntimeout": (BUDGET, "many"),
+    "shutdowntimeout": (BUDGET, "others"),
     "parentdeathsig": ("parent_death_signal", "tini"),
     "rewrite": (MAP, "dumb-init"),
     "loglevel": (LEVEL, "others"),
+    "command": (COMMAND, "its files"),
     "cmd": (COMMAND, "others"),
     "entrypoint": (COMMAND, "Docker"),
     "exec": (COMMAND, "others"),
@@ -55,53 +61,82 @@ SHORT = {
 
 
 def _bare(word: str) -> str:
+    """Return a name without what spellings differ in: stopGracePeriod, stop-grace-period and STOP_GRACE_PERIOD are one."""
     return word.lower().replace("_", "").replace("-", "").replace(".", "")
 
 
-def closest(word: str, known: object) -> str | None:
-    """Return the one of *known* (any iterable of strings) that looks like *word*, or None."""
-    found = difflib.get_close_matches(word, list(known), 1, 0.7)  # type: ignore[call-overload]
-    return str(found[0]) if found else None
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of *known* that looks like *word*, or None."""
+    found = difflib.get_close_matches(word[:100], known, 1, 0.7)  # no name of ours is longer, and difflib is quadratic
+    return found[0] if found else None
 
 
-def unknown_option(name: str, options: object) -> str:
+def unknown_option(name: str, options: Iterable[str]) -> str:
     """Say what to write instead of an option that does not exist."""
-    if name in SHORT or (name[:2] in SHORT and not name.startswith("--")):
-        return SHORT.get(name) or SHORT[name[:2]]
+    if not name.startswith("--"):
+        if name.startswith("-c"):
+            return f"write -c {name[2:]}"
+        return SHORT.get(name[:2], "no such option; gracewrap --help lists them")
+    if name in SHORT:
+        return SHORT[name]
     foreign = FOREIGN.get(_bare(name))
+    if foreign and foreign[0] == COMMAND:
+        return "write the command after --"
     if foreign:
         key, whose = foreign
-        flag = "--" + key.replace(".", "-").replace("_", "-")
-        return f"gracewrap calls this {flag} (it is a word of {whose})" if key != COMMAND else "write the command after --"
+        return f"gracewrap calls this --{key.replace('.', '-').replace('_', '-')} (it is a word of {whose})"
     found = closest(name, options)
     return f"no such option; did you mean {found}?" if found else "no such option; gracewrap --help lists them"
 
 
-def unknown_key(key: str, known: object) -> str:
+def unknown_key(keys: tuple[str, ...], known: Collection[str]) -> str:
     """Say what to write instead of a TOML key that does not exist."""
-    foreign = FOREIGN.get(_bare(key.rpartition(".")[2]))
+    key, last = ".".join(keys), keys[-1]
+    tables = {name.rpartition(".")[0] for name in known} - {""}
+    if key in tables:
+        return f"it is a table; write [{key}], and its settings below"
+    if len(keys) > 1 and last in known:
+        return f"{last} is not in a table; move the line up, above the first [table]"
+    foreign = FOREIGN.get(_bare(last))
     if foreign:
         name, whose = foreign
-        table, _, last = name.rpartition(".")
-        return f"gracewrap calls this {last}{f' in [{table}]' if table else ''} (it is a word of {whose})"
+        return f"gracewrap calls this {_in_table(name)} (it is a word of {whose})"
+    homes = [name for name in known if name.rpartition(".")[2] == last]
+    if homes:
+        return f"no such setting; did you mean {' or '.join(map(_in_table, homes))}?"
+    if table := closest(keys[0], tables) if len(keys) == 1 else None:
+        return f"no such setting; did you mean the table [{table}]?"
     found = closest(key, known)
-    if not found:
-        return "no such setting; gracewrap init writes a file with all of them"
-    table, _, last = found.rpartition(".")
-    return f"no such setting; did you mean {last}{f' in [{table}]' if table else ''}?"
+    return f"no such setting; did you mean {_in_table(found)}?" if found else "no such setting; gracewrap init lists them"
 
 
-def unknown_variable(name: str, variables: object) -> tuple[str, bool]:
+def _in_table(key: str) -> str:
+    table, _, last = key.rpartition(".")
+    return f"{last} in [{table}]" if table else last
+
+
+def unknown_variable(name: str, variables: Iterable[str]) -> tuple[str, bool]:
     """Say what to write instead of a GRACEWRAP_ variable that is none, and whether it must be a slip of the pen."""
-    foreign = FOREIGN.get(_bare(name.removeprefix("GRACEWRAP_")))
+    word = name.removeprefix("GRACEWRAP_")
+    foreign = FOREIGN.get(_bare(word))
     if foreign and foreign[0] == COMMAND:
         return "the command cannot come from a variable; write it after --", True
     if foreign:
         key, whose = foreign
         return f"gracewrap calls this GRACEWRAP_{key.replace('.', '_').upper()} (it is a word of {whose})", True
-    word = name.removeprefix("GRACEWRAP_")
-    words = {str(v).removeprefix("GRACEWRAP_"): str(v) for v in variables}  # type: ignore[attr-defined]
-    found = difflib.get_close_matches(word, list(words), 1, 0.75)
+    words = [variable.removeprefix("GRACEWRAP_") for variable in variables]
+    found = difflib.get_close_matches(word, [*words, "CONFIG"], 1, 0.75)
     if found:
-        return f"no such setting; did you mean {words[found[0]]}?", True
+        return f"no such setting; did you mean GRACEWRAP_{found[0]}?", True
     return "no such setting; ignored", False
+
+
+def not_toml(line: str) -> str:
+    """Say how to write a line that TOML cannot read; "" if there is nothing to say."""
+    key, equals, value = (part.strip() for part in line.partition("="))
+    if not equals and (line == "---" or line[:1] in '{"' or ":" in line):
+        return '; TOML is written like this: shutdown_timeout = "25s"'
+    word = value.partition("#")[0].strip()
+    if equals and word and word[0] not in "\"'[{":
+        return f'; text needs quotes: {key} = "{word}"'
+    return ""

@@ -1,10 +1,11 @@
-"""On which line of a TOML text a key stands; tomllib does not tell.  Only asked once something is wrong, or for origins."""
+"""On which line of a TOML text each key stands; tomllib does not tell.  The text is valid TOML: tomllib has read it before."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 
-# What matters for finding keys: strings (which may hold anything, line ends too), comments, headers, brackets, line ends.
+# What matters for finding keys: strings (which may hold anything, line ends too), comments, brackets, commas, line ends.
 _TOKENS = re.compile(
     r"""
     (?P<string>\"\"\"(?:\\.|[^\\])*?\"{3,5}|'''.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
@@ -19,47 +20,62 @@ _TOKENS = re.compile(
 )
 _PART = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)\s*(?:\.|$)""")
 
+Path = tuple[str, ...]
 
-def _parts(text: str) -> list[str]:
+
+def _parts(text: str) -> Path:
     """Split a dotted key: a."b.c".d"""
-    return [part.strip("\"'") for part in _PART.findall(text)]
+    return tuple(tomllib.loads(f"x={part}")["x"] if part[0] in "\"'" else part for part in _PART.findall(text))
+
+
+class Lines:
+    """The lines (from 1) of all keys and tables of a text, found in one pass."""
+
+    def __init__(self, text: str) -> None:
+        self.found: dict[Path, int] = {}
+        self.text = text
+        self._table: Path = ()
+        self._scan()
+
+    def find(self, keys: Path) -> int | None:
+        """Return the line on which *keys* is first written; for a key within an inline table, that table's line."""
+        while keys and keys not in self.found:
+            keys = keys[:-1]
+        return self.found.get(keys)
+
+    def _note(self, path: Path, line: int) -> None:
+        for end in range(1, min(len(path), 8) + 1):  # deeper than any setting of ours
+            self.found.setdefault(path[:end], line)
+
+    def _scan(self) -> None:
+        """Go through the tokens: a key is what stands before the first `=` of a line that is not within brackets."""
+        line, depth, key, in_key, in_header = 1, 0, "", True, False
+        for token in _TOKENS.finditer(self.text):
+            kind, value = token.lastgroup, token.group()
+            if kind == "newline":
+                line += 1
+                if depth == 0:
+                    key, in_key, in_header = "", True, False
+            elif in_header and kind in ("string", "other"):
+                key += value
+            elif in_header and kind == "close":  # of [[x]], the first of the two
+                self._table, in_header, in_key = _parts(key), False, False
+                self._note(self._table, line)
+            elif kind == "open" and in_key and not key.strip():  # of [[x]], both
+                in_header = True
+            elif kind == "open":
+                depth += 1
+            elif kind == "close":
+                depth = max(0, depth - 1)
+            elif kind == "equals" and depth == 0 and in_key:
+                self._note((*self._table, *_parts(key)), line)
+                in_key = False
+            elif in_key and depth == 0 and kind in ("string", "other"):
+                key += value
+            if kind == "string":
+                line += value.count("\n")
 
 
 def find_line(text: str, keys: list[str]) -> int | None:
-    """Return the line (from 1) on which the key path *keys*, or the first table under it, is written."""
-    line, depth, table, pending, at_start = 1, 0, list[str](), "", True
-    header: str | None = None
-    for token in _TOKENS.finditer(text):
-        kind, value = token.lastgroup, token.group()
-        if header is not None:
-            if kind == "close":
-                if value == "]" and header.strip():
-                    table = _parts(header)
-                    if table[: len(keys)] == keys:
-                        return line
-                    header = None
-                    at_start = False
-            elif kind != "open":
-                header += value
-            continue
-        if kind == "newline":
-            line += 1
-            if depth == 0:
-                pending, at_start = "", True
-        elif kind == "open":
-            if depth == 0 and at_start and value == "[" and not pending.strip():
-                header = ""
-            else:
-                depth += 1
-        elif kind == "close":
-            depth = max(0, depth - 1)
-        elif kind == "equals" and depth == 0 and at_start:
-            path = [*table, *_parts(pending)]
-            if path[: len(keys)] == keys or keys[: len(path)] == path:
-                return line
-            at_start = False
-        elif kind in ("other", "string") and depth == 0 and at_start:
-            pending += value
-        if kind == "string":
-            line += value.count("\n")
-    return None
+    """Return the line on which the key path *keys* is first written."""
+    return Lines(text).find(tuple(keys))

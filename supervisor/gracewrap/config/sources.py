@@ -6,11 +6,11 @@ On the lean path: reads no file unless one is named, and imports nothing that on
 from __future__ import annotations
 
 from gracewrap.config.table import BY_KEY, TABLE, Setting, Settings
-from gracewrap.config.values import BadValue
+from gracewrap.config.values import BadValue, plain, show_duration
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 
@@ -41,55 +41,64 @@ class CommandLine(Record):
 
 SUBCOMMANDS = ("check", "init")
 RESERVED = ("plan", "drill", "status", "drain", "undrain", "stop", "restart", "report", "health")
+FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 COMMAND_LINE = "command line"
+CONFIG_VARIABLE = b"GRACEWRAP_CONFIG"
 
 
 def read_command_line(args: Sequence[str]) -> CommandLine:
     """Take the words after `gracewrap` apart: options first, then `--` or the first other word starts the command."""
     options = {name: s for s in TABLE if s.flag for name in (s.option, *s.aliases)}
-    given: list[Given] = []
+    given: dict[str, Given] = {}
     problems: list[Problem] = []
-    config, action, i = None, "run", 0
+    config, action, command, i = None, "run", tuple[str, ...](), 0
     while i < len(args):
         word, i = args[i], i + 1
-        if word in ("-h", "--help", "-V", "--version"):
-            return CommandLine((), (), None, "version" if word in ("-V", "--version") else "help", ())
+        if word in FLAGS:
+            return CommandLine((), (), None, FLAGS[word], ())
         if word == "--":
-            return CommandLine(tuple(given), tuple(args[i:]), config, action, tuple(problems))
+            command = tuple(args[i:])
+            break
         if not word.startswith("-") or word == "-":
-            return _first_word(args, i - 1, given, config, problems)
+            action, command = _first_word(args[i - 1 :], problems)
+            break
         name, equals, value = word.partition("=")
         setting = options.get(name)
         if setting is None and name not in ("-c", "--config"):
             problems.append(_unknown_option(name, options))
             break  # whether the next word is its value or the command, nobody knows
         if not equals:
-            if i == len(args) or args[i] == "--":
-                problems.append(
-                    Problem(f"cannot use {name} ({COMMAND_LINE}): it needs a value; write {name} {_metavar(setting)}")
-                )
+            if i == len(args) or args[i].startswith("--"):  # `--` and all that follows cannot be a value; write = for one that is
+                problems.append(_no_value(name, setting))
                 break
             value, i = args[i], i + 1
         if setting is None:
             config = value
         else:
-            given.append(Given(setting.key, value, f"{COMMAND_LINE}, {name}"))
-    return CommandLine(tuple(given), (), config, action, tuple(problems))
+            before = given.get(setting.key)
+            if before is not None and setting.plural:
+                value = f"{before.raw},{value}"
+            given[setting.key] = Given(setting.key, value, f"{COMMAND_LINE}, {name}")
+    return CommandLine(tuple(given.values()), command, config, action, tuple(problems))
 
 
-def _first_word(args: Sequence[str], i: int, given: list[Given], config: str | None, problems: list[Problem]) -> CommandLine:
-    """The first word that is no option is a subcommand, or starts the command."""
-    word, action, command = args[i], "run", tuple(args[i:])
+def _first_word(words: Sequence[str], problems: list[Problem]) -> tuple[str, tuple[str, ...]]:
+    """Return action and command: the first word that is no option is a subcommand, or starts the command."""
+    word = words[0]
     if word in SUBCOMMANDS:
-        action, command = word, tuple(args[i + 1 :])
-    elif word in RESERVED:
+        return word, tuple(words[1:])
+    if word == "help":
+        return word, ()
+    if word in RESERVED:
         problems.append(Problem(f"cannot use {word!r} ({COMMAND_LINE}): the word is kept for a subcommand; to run a program of "
-                                f"this name write: gracewrap -- {' '.join(command)}"))  # fmt: skip
-    return CommandLine(tuple(given), command, config, action, tuple(problems))
+                                f"this name write: gracewrap -- {' '.join(words)}"))  # fmt: skip
+    return "run", tuple(words)
 
 
-def _metavar(setting: Setting | None) -> str:
-    return setting.metavar if setting else "gracewrap.toml"
+def _no_value(name: str, setting: Setting | None) -> Problem:
+    shown = (setting.default, setting.example, setting.metavar) if setting else ("gracewrap.toml",)
+    example = next(value for value in shown if isinstance(value, str))
+    return Problem(f"cannot use {name} ({COMMAND_LINE}): it needs a value; write {name} {example}")
 
 
 def _unknown_option(name: str, options: Mapping[str, Setting]) -> Problem:
@@ -99,38 +108,59 @@ def _unknown_option(name: str, options: Mapping[str, Setting]) -> Problem:
 
 
 def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
-    """Return what GRACEWRAP_* variables say.  A slip of the pen is an error; a name that is nothing like ours may be meant for
-    somebody else (Kubernetes sets GRACEWRAP_PORT for a service that is called gracewrap), and is a warning."""
-    variables = {setting.variable: setting for setting in TABLE if setting.flag}
+    """Return what GRACEWRAP_* variables say.
+
+    A slip of the pen is an error.  A name that is nothing like ours may be meant for somebody else, and is a warning.
+    """
     given: list[Given] = []
     problems: list[Problem] = []
-    for name_bytes, value in env.items():
-        if not name_bytes.startswith(b"GRACEWRAP_") or name_bytes == b"GRACEWRAP_CONFIG":
-            continue
-        name, origin = name_bytes.decode(errors="replace"), f"environment, {name_bytes.decode(errors='replace')}"
+    mine = [name for name in env if name.startswith(b"GRACEWRAP_") and name != CONFIG_VARIABLE]
+    if not mine:
+        return given, problems
+    variables = {setting.variable: setting for setting in TABLE if setting.flag}
+    for name_bytes in mine:
+        name = name_bytes.decode(errors="replace")
         if name in variables:
-            given.append(Given(variables[name].key, value.decode(errors="surrogateescape"), origin))
-            continue
-        from gracewrap.config.hints import unknown_variable
+            raw = env[name_bytes].decode(errors="surrogateescape")
+            given.append(Given(variables[name].key, raw, f"environment, {name}"))
+        elif not _service_link(name):
+            from gracewrap.config.hints import unknown_variable
 
-        hint, slip = unknown_variable(name, variables)
-        problems.append(Problem(f"cannot use {name} (environment): {hint}", not slip))
+            hint, slip = unknown_variable(name, variables)
+            problems.append(Problem(f"cannot use {name} (environment): {hint}", not slip))
     return given, problems
 
 
-def resolve(line: CommandLine, env: Mapping[bytes, bytes], needs_command: bool = True) -> tuple[Settings | None, list[Problem]]:
-    """Return the settings, or None and every problem there is; warnings may come with either."""
+def _service_link(name: str) -> bool:
+    """Return whether Kubernetes sets *name* for a service whose name starts with gracewrap, as it does in every pod beside it.
+
+    Source: kubernetes pkg/kubelet/envvars: X_SERVICE_HOST, X_SERVICE_PORT[_NAME], X_PORT, X_PORT_80_TCP[_PROTO|_PORT|_ADDR].
+    """
+    if name.endswith(("_SERVICE_HOST", "_PORT")) or "_SERVICE_PORT_" in name:
+        return True
+    return "_PORT_" in name and name.endswith(("_TCP", "_UDP", "_SCTP", "_PROTO", "_ADDR"))
+
+
+def resolve(
+    line: CommandLine, env: Mapping[bytes, bytes], needs_command: bool = True, otherwise: str | None = None
+) -> tuple[Settings | None, list[Problem]]:
+    """Return the settings, or None and every problem there is; warnings may come with either.
+
+    Args:
+        line: What the command line says.
+        env: Our environment.
+        needs_command: Whether it is a problem that there is no command.
+        otherwise: The file to read where neither of them names one.
+    """
     problems = list(line.problems)
     from_env, wrong = read_environment(env)
     problems += wrong
-    config = line.config
-    if config is None and b"GRACEWRAP_CONFIG" in env:
-        config = env[b"GRACEWRAP_CONFIG"].decode(errors="surrogateescape") or None
+    config, origin = config_file(line, env, otherwise)
     from_file: Iterable[Given] = ()
     if config is not None:
         from gracewrap.config.toml import read_toml  # tomllib costs 23 ms: only with a file
 
-        from_file, wrong = read_toml(config)
+        from_file, wrong = read_toml(config, origin)
         problems += wrong
     if line.command:
         from_file = [g for g in from_file if not _second_command(g, problems)]
@@ -139,8 +169,16 @@ def resolve(line: CommandLine, env: Mapping[bytes, bytes], needs_command: bool =
     values, origins = _parse((*from_file, *from_env, *line.given), problems)
     if line.command:
         values["command"], origins["command"] = line.command, COMMAND_LINE
-    problems += _cross_check(values, origins)
+    problems = [Problem(one_line(problem.text), problem.warning) for problem in problems]
     return (None if _errors(problems) else Settings(**values, origins=origins)), problems
+
+
+def config_file(line: CommandLine, env: Mapping[bytes, bytes], otherwise: str | None = None) -> tuple[str | None, str]:
+    """Return the file to read, if any, and who says so."""
+    if line.config is not None:
+        return line.config, f"{COMMAND_LINE}, --config"
+    named = env.get(CONFIG_VARIABLE, b"").decode(errors="surrogateescape")
+    return (named, "environment, GRACEWRAP_CONFIG") if named else (otherwise, "default")
 
 
 def _errors(problems: Iterable[Problem]) -> bool:
@@ -155,78 +193,95 @@ def _second_command(given: Given, problems: list[Problem]) -> bool:
 
 
 def _parse(given: Iterable[Given], problems: list[Problem]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parse the values, later ones winning; a repeated list or map flag adds to itself."""
-    values: dict[str, Any] = {
-        s.field: (() if s.key == "command" else None if s.default is None else s.parse(s.default)) for s in TABLE
-    }
+    """Parse the values, later ones winning, and look whether they go together; the second result says where each is from."""
+    values: dict[str, Any] = {setting.field: setting.initial() for setting in TABLE}
     origins: dict[str, str] = {}
+    unusable = set()
     for one in given:
         setting = BY_KEY[one.key]
         try:
-            value = setting.parse(one.raw)
+            values[setting.field], origins[one.key] = setting.parse(one.raw), one.origin
         except BadValue as fault:
             problems.append(Problem(f"cannot use {one.key} = {show(one.raw)} ({one.origin}): {fault}"))
-            continue
-        before = values[setting.field]
-        if origins.get(one.key) == one.origin:
-            if isinstance(value, dict) and isinstance(before, dict):
-                value = {**before, **value}
-            elif isinstance(value, tuple) and isinstance(before, tuple):
-                value = (*before, *value)
-            elif isinstance(value, frozenset) and isinstance(before, frozenset):
-                value = before | value
-        values[setting.field], origins[one.key] = value, one.origin
+            unusable.add(one.key)
+    if origins:
+        problems += _cross_check(values, origins, unusable)
     return values, origins
 
 
-def show(raw: object) -> str:
+def show(raw: object, depth: int = 4) -> str:
     """Return a value as it would stand in TOML, shortened."""
     if isinstance(raw, bool):
         text = str(raw).lower()
     elif isinstance(raw, str):
-        text = '"' + raw.encode(errors="backslashreplace").decode().replace("\n", "\\n") + '"'
+        text = '"' + one_line(raw) + '"'
+    elif isinstance(raw, list | dict) and not depth:
+        text = "..."
     elif isinstance(raw, list):
-        text = "[" + ", ".join(show(one) for one in raw) + "]"
+        text = "[" + ", ".join(show(one, depth - 1) for one in raw[:40]) + "]"
     elif isinstance(raw, dict):
-        text = "{" + ", ".join(f"{key} = {show(one)}" for key, one in raw.items()) + "}"
+        text = "{" + ", ".join(f"{one_line(key)} = {show(one, depth - 1)}" for key, one in list(raw.items())[:40]) + "}"
     else:
-        text = str(raw)
+        text = plain(raw)
     return text if len(text) <= 80 else text[:76] + " ..."
 
 
-def _cross_check(values: Mapping[str, object], origins: Mapping[str, str]) -> list[Problem]:
-    """Find what no single value is wrong with, but two together are."""
-    found: list[Problem] = []
-    budget, timeout, rungs = values["shutdown_timeout"], values["stop_timeout"], values["escalation"]
-    assert isinstance(budget, float) and isinstance(rungs, tuple)
+def one_line(text: str) -> str:
+    """Return *text* with what would break a line or play tricks on a terminal escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _cross_check(values: Mapping[str, Any], origins: Mapping[str, str], unusable: set[str]) -> Iterable[Problem]:
+    """Find what no single value is wrong with, but two together are.  What comes of an unusable value is no news."""
 
     def where(key: str) -> str:
         return origins.get(key, "default")
 
-    if isinstance(timeout, float) and timeout > budget:
-        found.append(
-            Problem(
-                f'cannot use stop_timeout = "{timeout:g}s" ({where("stop_timeout")}): it is longer than the whole budget, '
-                f'shutdown_timeout = "{budget:g}s" ({where("shutdown_timeout")}); write at most "{budget:g}s", or a larger budget'
-            )
-        )
-    limit, name = (timeout, "stop_timeout") if isinstance(timeout, float) else (budget, "shutdown_timeout")
-    if rungs and rungs[-1][0] >= limit:
-        found.append(
-            Problem(
-                f"cannot use escalation ({where('escalation')}): its rung at {rungs[-1][0]:g}s would never be climbed, "
-                f'SIGKILL comes first ({name} = "{limit:g}s", {where(name)}); write an earlier one'
-            )
-        )
-    stop_on, mapped = values["stop_on"], values["signal_map"]
-    if isinstance(stop_on, frozenset) and isinstance(mapped, dict) and (both := sorted(stop_on & set(mapped))):
-        from gracewrap.posix.signals import name as signal_name
+    for keys, find in _CHECKS:
+        text = None if unusable.intersection(keys) else find(values, where)
+        if text is not None:
+            yield Problem(text)
 
-        word = signal_name(both[0]).removeprefix("SIG")
-        found.append(
-            Problem(
-                f"cannot use signal_map for {word} ({where('signal_map')}): {word} is a stop request (stop_on, "
-                f"{where('stop_on')}) and not forwarded; write stop_signal for what the command is sent"
-            )
-        )
-    return found
+
+def _over_budget(values: Mapping[str, Any], where: Callable[[str], str]) -> str | None:
+    budget, timeout = values["shutdown_timeout"], values["stop_timeout"]
+    if timeout is None or timeout <= budget:
+        return None
+    return (
+        f'cannot use stop_timeout = "{show_duration(timeout)}" ({where("stop_timeout")}): it is longer than the whole budget, '
+        f'shutdown_timeout = "{show_duration(budget)}" ({where("shutdown_timeout")}); write at most "{show_duration(budget)}", '
+        "or a larger budget"
+    )
+
+
+def _never_climbed(values: Mapping[str, Any], where: Callable[[str], str]) -> str | None:
+    rungs, budget, timeout = values["escalation"], values["shutdown_timeout"], values["stop_timeout"]
+    limit, name = (budget, "shutdown_timeout") if timeout is None or timeout > budget else (timeout, "stop_timeout")
+    if not rungs or rungs[-1][0] < limit:
+        return None
+    return (
+        f"cannot use escalation ({where('escalation')}): its rung at {show_duration(rungs[-1][0])} would never be climbed, "
+        f'SIGKILL comes first ({name} = "{show_duration(limit)}", {where(name)}); write an earlier one'
+    )
+
+
+def _never_forwarded(values: Mapping[str, Any], where: Callable[[str], str]) -> str | None:
+    both = sorted(values["stop_on"].intersection(values["signal_map"]))
+    if not both:
+        return None
+    from gracewrap.posix.signals import name
+
+    names = ", ".join(name(signum).removeprefix("SIG") for signum in both)
+    return (
+        f"cannot use signal_map for {names} ({where('signal_map')}): a stop request (stop_on, {where('stop_on')}) is not "
+        "forwarded; write stop_signal for what the command is sent, or leave it out of stop_on"
+    )
+
+
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], Callable[[str], str]], str | None]], ...] = (
+    (("stop_timeout", "shutdown_timeout"), _over_budget),
+    (("escalation", "stop_timeout", "shutdown_timeout"), _never_climbed),
+    (("signal_map", "stop_on"), _never_forwarded),
+)

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
+import time
 import tomllib
 
-from gracewrap.config.hints import unknown_key
-from gracewrap.config.lines import find_line
+from gracewrap.config.hints import not_toml, unknown_key
+from gracewrap.config.lines import Lines
 from gracewrap.config.sources import Given, Problem
 from gracewrap.config.table import BY_KEY, TABLE
 
-LARGEST = 1 << 20  # bytes; a large configuration has a few thousand
-PIPE_WAIT = 5.0  # seconds for `--config <(...)`; we cannot be interrupted here, so it must end
+LARGEST = 1 << 18  # bytes; a large configuration has a few thousand
+PIPE_WAIT = 5.0  # seconds for all of `--config <(...)`; we cannot be interrupted here, so it must end
+MOST_PROBLEMS = 30  # of one file; it is the wrong file then
+
+# tomllib takes time and memory by the square of a key's parts: 208 s and 24 GB for one line of 256 KiB, a.a.a.a...
+_KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{200}}")
 
 TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
 
 
-def read_toml(path: str) -> tuple[list[Given], list[Problem]]:
-    """Return the settings in the file, each with its line, and what is wrong with the others."""
+def read_toml(path: str, origin: str) -> tuple[list[Given], list[Problem]]:
+    """Return the settings in the file, each with its line, and what is wrong with the others.
+
+    Args:
+        path: The file.
+        origin: Who says that it is to be read.
+    """
     try:
-        content = _read(path)
+        text = _decode(_read(path))
+        tree = _parse(text)
     except OSError as error:
-        return [], [Problem(f"cannot read {path!r}: {error.strerror}{_remedy(path, error)}")]
-    except ValueError as fault:
-        return [], [Problem(f"cannot read {path!r}: {fault}")]
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        return [], [
-            Problem(f"cannot read {path!r}, line {line}: not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8")
-        ]
-    try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return [], [Problem(f"cannot read {path!r}: not TOML: {error or 'nested too deeply'}{_toml_remedy(text)}")]
+        return [], [Problem(f"cannot read {path!r} ({origin}): {error.strerror}{_remedy(path, error)}")]
+    except Unreadable as fault:
+        return [], [Problem(f"cannot read {path!r} ({origin}): {fault}")]
     return _flatten(path, text, tree)
+
+
+class Unreadable(Exception):
+    """A file that cannot be used; the text says why and what to do."""
 
 
 def _read(path: str) -> bytes:
@@ -45,31 +51,33 @@ def _read(path: str) -> bytes:
 
     Raises:
         OSError: If it cannot be opened or read.
-        ValueError: If it is something else, or too large; the text says what to do.
+        Unreadable: If it is something else, or too large.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         info = os.fstat(fd)
         if stat.S_ISDIR(info.st_mode):
-            raise ValueError("it is a directory; name the file in it")
+            raise Unreadable("it is a directory; name the file in it")
         if not stat.S_ISREG(info.st_mode) and not stat.S_ISFIFO(info.st_mode):
-            raise ValueError("it is no regular file")
+            raise Unreadable("it is neither a file nor a pipe")
         if info.st_size > LARGEST:
-            raise ValueError(f"it has {info.st_size} bytes, and a configuration at most {LARGEST}; is it the right file?")
-        content = b""
+            raise Unreadable(f"it has {info.st_size} bytes, and a configuration at most {LARGEST}; is it the right file?")
+        content, until = b"", time.monotonic() + PIPE_WAIT
         while len(content) <= LARGEST:
-            if stat.S_ISFIFO(info.st_mode) and not select.select([fd], [], [], PIPE_WAIT)[0]:
-                raise ValueError(f"nothing came out of the pipe for {PIPE_WAIT:g} s")
+            if stat.S_ISFIFO(info.st_mode) and not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise Unreadable(f"the pipe did not end within {PIPE_WAIT:g} s; is anybody writing to it?")
             part = os.read(fd, 1 << 16)
             if not part:
                 return content
             content += part
-        raise ValueError(f"it has more than {LARGEST} bytes; is it the right file?")
+        raise Unreadable(f"it has more than {LARGEST} bytes; is it the right file?")
     finally:
         os.close(fd)
 
 
 def _remedy(path: str, error: OSError) -> str:
+    if not path:
+        return "; its name is empty"
     if isinstance(error, FileNotFoundError):
         return "; gracewrap init writes one" if os.path.isdir(os.path.dirname(path) or ".") else "; its directory does not exist"
     if isinstance(error, PermissionError):
@@ -77,36 +85,54 @@ def _remedy(path: str, error: OSError) -> str:
     return ""
 
 
-def _toml_remedy(text: str) -> str:
-    """Tell the reader of a file in another language what TOML looks like."""
-    first = next((line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
-    if first.startswith("{") or (":" in first and "=" not in first):
-        return '; TOML is written like this: shutdown_timeout = "25s"'
-    return ""
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Unreadable(f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8") from None
+
+
+def _parse(text: str) -> dict[str, object]:
+    if long := _LONG_KEY.search(text):
+        raise Unreadable(f"line {text.count(chr(10), 0, long.start()) + 1}: a key of more than 200 parts is nested too deeply")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise Unreadable("it is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, or what int() says to 5000 digits
+        said = str(error)
+        found = re.search(r"\(at line (\d+), column (\d+)\)", said)
+        if not found:
+            raise Unreadable(f"not TOML: {said[:1].lower()}{said[1:]}") from None
+        number = int(found[1])
+        line = text.split("\n")[number - 1].strip()
+        what = said[: found.start()].strip()
+        raise Unreadable(f"line {number}, column {found[2]}: not TOML: {what[:1].lower()}{what[1:]}{not_toml(line)}") from None
 
 
 def _flatten(path: str, text: str, tree: dict[str, object]) -> tuple[list[Given], list[Problem]]:
     """Walk the tables; *tree* holds settings, and tables of settings one level down."""
     given: list[Given] = []
     problems: list[Problem] = []
+    lines = Lines(text)
 
-    def origin(keys: list[str]) -> str:
-        line = find_line(text, keys)
-        return f"{path}, line {line}" if line else path
-
-    def add(keys: list[str], value: object) -> None:
-        key = ".".join(keys)
-        if key in BY_KEY:
-            given.append(Given(key, value, origin(keys)))
+    def add(keys: tuple[str, ...], value: object) -> None:
+        key, line = ".".join(keys), lines.find(keys)
+        origin = f"{path}, line {line}" if line else path
+        if key in BY_KEY and key.count(".") == len(keys) - 1:
+            given.append(Given(key, value, origin))
         elif len(keys) == 1 and key in TABLES and isinstance(value, dict):
             for inner, inner_value in value.items():
-                add([key, inner], inner_value)
-        elif keys == ["programs"]:
-            fault = "this version runs one command; write command = [...], or a gracewrap each"
-            problems.append(Problem(f"cannot use [programs] ({origin(keys)}): {fault}"))
-        else:
-            problems.append(Problem(f"cannot use {key} ({origin(keys)}): {unknown_key(key, BY_KEY)}"))
+                add((key, inner), inner_value)
+        elif keys == ("programs",):
+            fault = "this version runs one command; write command = [...], or start one gracewrap for each"
+            problems.append(Problem(f"cannot use [programs] ({origin}): {fault}"))
+        elif len(problems) < MOST_PROBLEMS:
+            problems.append(Problem(f"cannot use {key} ({origin}): {unknown_key(keys, BY_KEY)}"))
+        elif len(problems) == MOST_PROBLEMS:
+            problems.append(Problem(f"cannot use {path!r}: and there are more; is it the right file?"))
 
     for name, value in tree.items():
-        add([name], value)
+        add((name,), value)
     return given, problems

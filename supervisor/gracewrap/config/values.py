@@ -5,65 +5,85 @@ Every parser takes a string (flag, variable) or what TOML gives, and raises BadV
 
 from __future__ import annotations
 
+import posix
+
 from gracewrap.posix import signals
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
+_NO_DURATION = 'not a duration; write "10s", "500ms" or "1m30s"'
 
 
 class BadValue(Exception):
     """A value that cannot be used; the text says why and what to write instead."""
 
 
+def plain(raw: object) -> str:
+    """Return a number as it is written, so that TOML's 143 and a flag's "143" are one thing."""
+    # int() and str() refuse more than 4300 digits, to be quick (CVE-2020-10735); TOML can name such a number in hexadecimal.
+    return hex(raw) if isinstance(raw, int) and abs(raw) >= 1 << 64 else str(raw)
+
+
 def duration(raw: object) -> float:
     """Return seconds from "10s", "500ms", "1m30s", "1.5h"."""
-    if isinstance(raw, int | float) and not isinstance(raw, bool):
-        raise BadValue(f'has no unit; write "{raw}s"' if raw >= 0 else "is negative; a duration starts at 0s")
-    if not isinstance(raw, str):
-        raise BadValue('not a duration; write "10s", "500ms" or "1m30s"')
-    seconds = _seconds(raw.strip())
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise BadValue(_NO_DURATION)
+    text = plain(raw).strip()
+    seconds = _total(text)
+    if seconds is None:
+        raise BadValue(_not_a_duration(text))
     if seconds > LONGEST:
         raise BadValue(f'is longer than {LONGEST / 3600:.0f}h; write what the orchestrator grants, "25s" for its 30')
     return seconds
 
 
-def _seconds(text: str) -> float:
-    total, rest, parts = 0.0, text, 0
+def show_duration(seconds: float) -> str:
+    """Return seconds as a duration that would be parsed back."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def _total(text: str) -> float | None:
+    """Return the sum of a duration's parts in seconds, or None if it is none."""
+    total, rest = 0.0, text
     while rest:
         digits = len(rest) - len(rest.lstrip("0123456789."))
         count, rest = rest[:digits], rest[digits:]
-        letters = len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyz"))
+        letters = len(rest) - len(rest.lstrip("hms"))
         unit, rest = rest[:letters], rest[letters:]
-        if not count.isascii() or count.count(".") > 1 or not count.strip(".") or unit not in UNITS:
-            raise BadValue(_not_a_duration(text))
-        total, parts = total + float(count) * UNITS[unit], parts + 1
-    if not parts:
-        raise BadValue('is empty; write "10s", "500ms" or "1m30s"')
-    return total
+        if count.count(".") > 1 or not count.strip(".") or unit not in UNITS:
+            return None
+        total += float(count) * UNITS[unit]
+    return total if text else None
 
 
 _UNIT_WORDS = {"sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m"}
-_UNIT_WORDS |= {"hour": "h", "hours": "h", "hr": "h", "msec": "ms", "millisecond": "ms", "milliseconds": "ms"}
+_UNIT_WORDS |= {"hour": "h", "hours": "h", "hr": "h", "hrs": "h", "msec": "ms", "millisecond": "ms", "milliseconds": "ms"}
 
 
 def _not_a_duration(text: str) -> str:
     """Say what to write instead of *text*, guessing from its number and unit."""
     compact = text.lower().replace(" ", "").replace("_", "").replace(",", ".")
-    if compact.startswith("-"):
-        return "is negative; a duration starts at 0s"
-    if compact in ("infinity", "infinite", "inf", "never", "none", "-1"):
+    if not compact:
+        return 'is empty; write "10s", "500ms" or "1m30s"'
+    if compact.lstrip("+-") in ("infinity", "infinite", "inf", "never", "none") or compact == "-1":
         return 'has no end, and a stop must have one; write a long one, "1h"'
+    if compact.startswith("-") and compact[1:2].isdigit():
+        return "is negative; a duration starts at 0s"
+    if _total(compact) is not None:
+        return f'not a duration; write "{compact}"'
     count = compact.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = compact[len(count) :]
-    unit = _UNIT_WORDS.get(unit, unit) or "s"
-    if not count.isascii() or not count.replace(".", "", 1).isdigit() or unit not in UNITS:
-        return 'not a duration; write "10s", "500ms" or "1m30s"'
+    if not count.isascii() or not count.replace(".", "", 1).isdigit() or len(count) > 15 or (unit and unit not in _UNIT_WORDS):
+        return _NO_DURATION
+    if not unit:
+        return f'has no unit; write "{count}s"'
+    unit = _UNIT_WORDS[unit]
     if unit == "m":
-        return f'not a duration; write "{count}m" or "{float(count) * 60:g}s"'
+        return f'not a duration; write "{count}m" or "{show_duration(float(count) * 60)}"'
     return f'not a duration; write "{count}{unit}"'
 
 
@@ -71,10 +91,11 @@ def signal(raw: object) -> int:
     """Return a signal's number from TERM, SIGTERM, 15 or RTMIN+1."""
     if isinstance(raw, bool) or not isinstance(raw, str | int):
         raise BadValue('not a signal; write "TERM", "SIGTERM" or 15')
+    text = plain(raw)
     try:
-        return signals.number(str(raw))
+        return signals.number(text)
     except ValueError:
-        raise BadValue(f"no such signal{_close(str(raw).upper().removeprefix('SIG'), signals.NUMBERS)}") from None
+        raise BadValue(f"no such signal{_close(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}") from None
 
 
 def stop_signal(raw: object) -> int:
@@ -87,7 +108,7 @@ def stop_signal(raw: object) -> int:
 
 def request_signals(raw: object) -> frozenset[int]:
     """Return a set of signals that can reach us, from a list or "TERM,INT"."""
-    found = frozenset(signal(word) for word in words(raw))
+    found = frozenset(signal(word) for word in words(raw, '["TERM", "INT"]'))
     for signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
         if signum in found:
             why = "says that a child changed" if signum == signals.SIGCHLD else "cannot be caught"
@@ -97,38 +118,41 @@ def request_signals(raw: object) -> frozenset[int]:
     return found
 
 
-def words(raw: object) -> list[object]:
-    """Return the elements of a list, or of a string with commas."""
+def words(raw: object, example: str) -> list[object]:
+    """Return the elements of a list, or of a string with commas; a single number is a list of one, as it is in a flag."""
     if isinstance(raw, str):
         return [word.strip() for word in raw.split(",") if word.strip()]
     if isinstance(raw, list):
         return raw
-    raise BadValue('not a list; write ["TERM", "INT"]')
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return [raw]
+    raise BadValue(f"not a list; write {example}")
 
 
 def signal_map(raw: object) -> dict[int, int]:
     """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none"; none (or 0) drops a signal."""
-    pairs = list(raw.items()) if isinstance(raw, dict) else [_pair(word, "HUP=QUIT") for word in words(raw)]
+    table = raw if isinstance(raw, dict) else dict(_pair(word, "HUP=QUIT") for word in words(raw, '{HUP = "QUIT"}'))
     found: dict[int, int] = {}
-    for received, sent in pairs:
+    for received, sent in table.items():
         signum = signal(received)
         if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
             raise BadValue(f"{signals.name(signum)} is never forwarded; leave it out")
-        found[signum] = 0 if str(sent).strip().lower() in ("none", "0", "") else signal(sent)
+        dropped = sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
+        found[signum] = 0 if dropped and not isinstance(sent, bool) else signal(sent)
     return found
 
 
 def _pair(word: object, example: str) -> tuple[str, str]:
-    left, equals, right = str(word).partition("=")
+    left, equals, right = word.partition("=") if isinstance(word, str) else ("", "", "")
     if not equals:
-        raise BadValue(f'"{word}" is no pair; write {example}')
+        raise BadValue(f"each of them is a pair; write {example}")
     return left.strip(), right.strip()
 
 
 def escalation(raw: object) -> tuple[tuple[float, int], ...]:
     """Return (seconds after the stop signal, signal) from [{after = "10s", signal = "INT"}] or "10s=INT,15s=QUIT"."""
     rungs: list[tuple[float, int]] = []
-    for rung in words(raw):
+    for rung in words(raw, '[{after = "10s", signal = "INT"}]'):
         if isinstance(rung, dict):
             if set(rung) != {"after", "signal"}:
                 raise BadValue('each rung needs after and signal; write {after = "10s", signal = "INT"}')
@@ -145,14 +169,15 @@ def escalation(raw: object) -> tuple[tuple[float, int], ...]:
 def success_codes(raw: object) -> frozenset[int]:
     """Return exit statuses (a signal N as 128 + N) from [143, "INT"] or "143,INT"."""
     found = set()
-    for word in words(raw):
-        text = str(word)
-        if text.isascii() and text.isdigit():
-            if int(text) > 255:
-                raise BadValue(f"{text} is no exit status; they go from 0 to 255")
-            found.add(int(text))
-        else:
+    for word in words(raw, "[143]"):
+        text = plain(word).strip() if isinstance(word, str | int) else ""
+        digits = text.removeprefix("-")
+        if isinstance(word, bool) or not (digits.isascii() and digits.isdigit()):
             found.add(128 + signal(word))
+        elif digits != text or len(digits.lstrip("0")) > 3 or int(digits) > 255:
+            raise BadValue("an exit status goes from 0 to 255")
+        else:
+            found.add(int(digits))
     return frozenset(found)
 
 
@@ -170,12 +195,20 @@ def command(raw: object) -> tuple[str, ...]:
 
 
 def path(raw: object) -> str | None:
-    """Return a path to write to; "" is none."""
+    """Return the absolute form of a path to write to; "" is none.
+
+    Absolute, for it is used after we have left the directory we were started in.
+    """
     if not isinstance(raw, str):
         raise BadValue('not a path; write "/run/gracewrap.json"')
     if "\0" in raw:
         raise BadValue("holds a NUL character, which no path can")
-    return raw or None
+    if not raw or raw.startswith("/"):
+        return raw or None
+    try:
+        return f"{posix.getcwd()}/{raw.removeprefix('./')}"
+    except OSError:
+        raise BadValue("is relative to a directory that was removed; write a path that starts with /") from None
 
 
 def choice(*choices: str) -> Callable[[object], str]:
@@ -190,7 +223,7 @@ def choice(*choices: str) -> Callable[[object], str]:
     return parse
 
 
-def _close(word: str, known: object) -> str:
+def _close(word: str, known: Iterable[str]) -> str:
     """Return a did-you-mean for an error message.  Imported late: it is only needed when something is wrong."""
     from gracewrap.config.hints import closest
 

@@ -1,0 +1,105 @@
+"""python -m benchmarks: measure gracewrap beside its peers, write results.json, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import peers, table
+from benchmarks.measure import METRICS, Metric, Samples
+from benchmarks.process import Failed
+
+RESULTS = Path(__file__).with_name("results.json")
+QUICK = 5  # a fraction of the rounds
+
+
+def main() -> int:
+    """Run as the words say; return the exit status."""
+    options = read_options()
+    if options.table:
+        print(table.render(json.loads(options.output.read_text())))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="gracewrap-bench-") as folder:
+        bench = peers.prepare(Path(folder), options.python)
+        for name, package in bench.missing.items():
+            print(f"{name} is missing: apt-get install {package}", file=sys.stderr)
+        results = describe(options.python, bench)
+        for metric in METRICS:
+            if options.only in (None, metric.name.removesuffix("-slow")):
+                add(results, measure(bench, metric, options))
+    results["load_average"]["after"] = round(os.getloadavg()[0], 2)
+    if options.save:
+        options.output.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    print(table.render(results))
+    return 0
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options, completed."""
+    names = dict.fromkeys(metric.name.removesuffix("-slow") for metric in METRICS)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--table", action="store_true", help="measure nothing, print the table of the last results")
+    parser.add_argument("--only", choices=names, help="measure one thing, and keep the results file as it is")
+    parser.add_argument("--rounds", type=int, help="how many rounds, instead of each metric's own number")
+    parser.add_argument("--quick", action="store_true", help=f"1/{QUICK} of the rounds; keeps the results file as it is")
+    parser.add_argument("--python", default=os.path.realpath(sys.executable), help="the interpreter that runs gracewrap")
+    parser.add_argument("--output", type=Path, help=f"the results file (default: {RESULTS.name} beside this program)")
+    options = parser.parse_args()
+    options.python = shutil.which(options.python) or parser.error(f"no such interpreter: {options.python}")
+    # A part of the results, or poor ones, replace the good ones only when asked.
+    options.save = options.output is not None or not (options.only or options.quick)
+    options.output = options.output or RESULTS
+    return options
+
+
+def describe(python: str, bench: peers.Bench) -> dict:
+    """Return what the results were measured with."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": {"path": python, "version": peers.python_version(python)},
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "load_average": {"before": round(os.getloadavg()[0], 2)},
+        "packages": peers.package_versions(),
+        "missing": bench.missing,
+        "series": {},
+    }
+
+
+def measure(bench: peers.Bench, metric: Metric, options: argparse.Namespace) -> Samples:
+    """Take one metric of those peers that are there; what cannot be measured becomes a note."""
+    rounds = options.rounds or max(1, metric.rounds // (QUICK if options.quick else 1))
+    there = [bench.peers[name] for name in metric.peers if name in bench.peers]
+    try:
+        return metric.take(bench, there, rounds)
+    except (Failed, OSError) as fault:  # OSError: no unshare, no right to look into /proc
+        print(f"benchmarks: {metric.name}: {fault}", file=sys.stderr)
+        return Samples("", {"failed": str(fault)})
+
+
+def add(results: dict, samples: Samples) -> None:
+    """Put the summaries of the samples, and the ratios of their medians, into the results."""
+    for name, by_peer in samples.series.items():
+        series = results["series"].setdefault(name, {"unit": samples.unit, "peers": {}, "notes": {}})
+        series["peers"] |= {peer: table.summary(values) for peer, values in by_peer.items()}
+        series["notes"] |= {peer: why for peer, why in samples.notes.items() if peer not in results["missing"]}
+        medians = {peer: found["p50"] for peer, found in series["peers"].items()}
+        series["ratios"] = {
+            base: {peer: round(median / medians[base], 3) for peer, median in medians.items()}
+            for base in (peers.TINI, peers.BARE)
+            if medians.get(base)
+        }
+    if "failed" in samples.notes:
+        results.setdefault("failed", []).append(samples.notes["failed"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What is measured: one function a metric, each going round robin over the peers so that a busy machine hits all alike."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from benchmarks.peers import BARE, CATATONIT, CONSOLE_SCRIPT, DIRECT, DUMB_INIT, GRACEWRAP, SUPERVISORD, TINI, Bench, Peer
+from benchmarks.process import NANO, Failed, Wrapped, deaths
+
+MILLI, MICRO = 1e6, 1e3  # nanoseconds in one
+WARM_UP = 2  # rounds that are not counted: they read from the disk
+SIGNALS = 200  # forwarded by one wrapper before a fresh one is taken
+ORPHANS = 10_000
+IDLE_SECONDS = 5.0
+COPIES = 5  # wrappers of one kind that wait for their deadlines at once
+SPREAD = 0.03  # seconds between their stop requests, so that they do not end at once
+PROGRESS_SECONDS = 5.0  # between two lines, where no line can be written over
+
+WRAPPERS = (GRACEWRAP, TINI, DUMB_INIT, CATATONIT, SUPERVISORD)
+
+
+@dataclass
+class Samples:
+    """The samples of some series (each is a row of the table) by peer, and why a peer has none or odd ones."""
+
+    unit: str
+    notes: dict[str, str] = field(default_factory=dict)
+    series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, series: str, peer: str, value: float) -> None:
+        """Take one sample down."""
+        self.series.setdefault(series, {}).setdefault(peer, []).append(value)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measurement: how many rounds it wants, the peers that it makes sense for, and what takes the samples."""
+
+    name: str
+    rounds: int
+    peers: tuple[str, ...]
+    take: Callable[[Bench, Sequence[Peer], int], Samples]
+
+
+class Progress:
+    """Says on stderr what is going on: in one line that is written over, or in a line now and then."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.said = what, total, 0.0
+
+    def at(self, n: int) -> None:
+        """Round *n* begins."""
+        now = time.monotonic()
+        if now - self.said > (0.1 if sys.stderr.isatty() else PROGRESS_SECONDS):
+            self.said = now
+            begin, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+            print(f"{begin}{self.what}: {max(n, 0) + 1} of {self.total}", end=end, file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """The last round is over."""
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def count(rounds: int, what: str, warm_up: int = WARM_UP) -> Iterator[int]:
+    """Yield the rounds, showing progress; those below 0 are for warming up and do not count."""
+    progress = Progress(what, rounds)
+    for n in range(-warm_up, rounds):
+        progress.at(n)
+        yield n
+    progress.done()
+
+
+def rotated(peers: Sequence[Peer], n: int) -> list[Peer]:
+    """Return the peers, each round starting with another one."""
+    first = n % len(peers) if peers else 0
+    return [*peers[first:], *peers[:first]]
+
+
+def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """From the spawn of the wrapper to the first instruction of the child."""
+    samples = Samples("ms", {SUPERVISORD: "starts its programs at the first tick of its loop, after one second"})
+    for n in count(rounds, "start"):
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "start") as wrapped:
+                began = int(wrapped.read(1)[0])
+                if peer.name != SUPERVISORD:  # which stays, and is ended with the block
+                    wrapped.wait_exit()
+            if n >= 0:
+                samples.add("start", peer.name, (began - wrapped.started) / MILLI)
+    return samples
+
+
+def start_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """From the exec of the wrapper to the first instruction of the child, as PID 1: in a container."""
+    samples = Samples("ms")
+    for n in count(rounds, "start as PID 1"):
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "start", as_pid_1=True) as wrapped:
+                execed, began = map(int, wrapped.read(2))
+                wrapped.wait_exit()
+            if n >= 0:
+                samples.add("start_pid1", peer.name, (began - execed) / MILLI)
+    return samples
+
+
+def memory(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """PSS and RSS at rest.  One at a time: PSS divides by all who map a page, and no other Python wrapper should."""
+    samples = Samples("MiB")
+    for n in count(rounds, "memory"):
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "wait") as wrapped:
+                pss, rss = wrapped.ready().memory()
+            if n >= 0:
+                samples.add("pss", peer.name, pss / 1024)
+                samples.add("rss", peer.name, rss / 1024)
+    return samples
+
+
+def forward(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """From kill() on the wrapper to the child's return from sigwaitinfo(): the first signal apart from all later ones."""
+    samples = Samples("µs", {SUPERVISORD: "does not forward SIGUSR1"})
+    for n in count(rounds, "forward", warm_up=1):
+        with ExitStack() as stack:
+            running = [stack.enter_context(Wrapped(bench, peer, "wait")).ready() for peer in rotated(peers, n)]
+            for i in range(SIGNALS):
+                for wrapped in running:
+                    sent = wrapped.signal(signal.SIGUSR1)
+                    took = int(wrapped.read(1)[0]) - sent
+                    if n >= 0:
+                        samples.add("forward" if i else "forward_first", wrapped.peer.name, took / MICRO)
+    return samples
+
+
+def plain_exit(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """From the child's exit, by itself, to the wrapper's."""
+    samples = Samples("µs", {SUPERVISORD: "stays when its program exits"})
+    for n in count(rounds, "exit"):
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "wait") as wrapped:
+                wrapped.ready().end_child()
+                gone = wrapped.wait_exit()
+                if n >= 0:
+                    samples.add("exit", peer.name, (gone - wrapped.child_exited()) / MICRO)
+    return samples
+
+
+def stop(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """From SIGTERM on the wrapper to its exit, with a child that exits at once; and the part of it after the child's exit."""
+    samples = Samples("µs", {SUPERVISORD: "notices both at the ticks of its loop"})
+    for n in count(rounds, "stop"):
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "wait") as wrapped:
+                asked = wrapped.ready().signal(signal.SIGTERM)
+                gone = wrapped.wait_exit()
+                if n >= 0:
+                    samples.add("stop", peer.name, (gone - asked) / MICRO)
+                    samples.add("stop_exit", peer.name, (gone - wrapped.child_exited()) / MICRO)
+    return samples
+
+
+def reaping(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """CPU time of the wrapper as PID 1 of a PID namespace for each orphan that it reaps.
+
+    Raises:
+        Failed: If an orphan was not reaped, or there is no namespace to be had.
+    """
+    samples = Samples("µs", {SUPERVISORD: "reaps at most 100 orphans a tick of its loop, too slow to be measured here"})
+    for n in count(rounds, "reap", warm_up=0):
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "orphans", str(ORPHANS), as_pid_1=True) as wrapped:
+                _, cpu, left = map(int, wrapped.read(3))
+            if left:
+                raise Failed(f"{peer.name}: {left} of {ORPHANS} orphans were not reaped")
+            samples.add("reap", peer.name, cpu / MICRO / ORPHANS)
+    return samples
+
+
+def sigkill(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """How late a child that stays after SIGTERM dies, counted from the wrapper's SIGTERM plus the time it was given."""
+    samples = Samples("ms", dict.fromkeys((TINI, DUMB_INIT, CATATONIT), "never send SIGKILL"))
+    for n in count(rounds, "sigkill", warm_up=0):
+        with ExitStack() as stack:
+            running = [stack.enter_context(Wrapped(bench, peer, "stubborn")) for peer in rotated(peers, n) for _ in range(COPIES)]
+            due = {}
+            for wrapped in running:
+                wrapped.ready()
+            for wrapped in running:
+                assert wrapped.child_pid is not None and wrapped.peer.kills_after is not None
+                due[wrapped.child_pid] = wrapped.signal(signal.SIGTERM) + int(wrapped.peer.kills_after * NANO)
+                time.sleep(SPREAD)
+            died = deaths(list(due), max(due.values()) + 5 * NANO)
+            for wrapped in running:
+                if wrapped.child_pid not in died:
+                    raise Failed(f"{wrapped.peer.name}: the child was alive 5 s after its deadline")
+                samples.add("sigkill", wrapped.peer.name, (died[wrapped.child_pid] - due[wrapped.child_pid]) / MILLI)
+    return samples
+
+
+def wakeups(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """Context switches of the wrapper per second at rest; all peers rest at the same time."""
+    samples = Samples("/s")
+    for _ in count(rounds, "wakeups", warm_up=0):
+        with ExitStack() as stack:
+            running = [stack.enter_context(Wrapped(bench, peer, "wait")).ready() for peer in peers]
+            before = [wrapped.context_switches() for wrapped in running]
+            time.sleep(IDLE_SECONDS)
+            for wrapped, was in zip(running, before, strict=True):
+                samples.add("wakeups", wrapped.peer.name, (wrapped.context_switches() - was) / IDLE_SECONDS)
+    return samples
+
+
+METRICS = (
+    Metric("start", 100, (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start),
+    Metric("pid1", 50, (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start_as_pid_1),
+    Metric("start-slow", 5, (SUPERVISORD,), start),
+    Metric("memory", 5, (*WRAPPERS, CONSOLE_SCRIPT), memory),
+    Metric("forward", 10, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), forward),
+    Metric("exit", 50, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), plain_exit),
+    Metric("stop", 50, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), stop),
+    Metric("stop-slow", 5, (SUPERVISORD,), stop),
+    Metric("reap", 5, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), reaping),
+    Metric("sigkill", 8, (GRACEWRAP, SUPERVISORD), sigkill),
+    Metric("wakeups", 2, WRAPPERS, wakeups),
+)

@@ -1,0 +1,179 @@
+"""One wrapper with its child inside, started, watched and surely ended.  Every wait is bounded."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.peers import Bench, Peer
+
+PATIENCE = 30.0  # seconds that only a broken program reaches
+NANO = 1_000_000_000
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}  # as in a Debian container; PYTHON* variables would change the start
+
+_serial = 0
+
+
+class Failed(Exception):
+    """A peer did not do what is measured."""
+
+
+class Wrapped:
+    """A peer wrapping the child; ends both when the `with` block ends.  Times are nanoseconds of CLOCK_MONOTONIC.
+
+    With *as_pid_1* it is the init of a PID namespace; the first that is written then is the time right before its exec.
+    """
+
+    def __init__(self, bench: Bench, peer: Peer, *mode: str, as_pid_1: bool = False) -> None:
+        global _serial  # noqa: PLW0603 - numbers the files
+        _serial += 1
+        self.peer = peer
+        self.out = bench.folder / f"out{_serial}"
+        self.child_pid: int | None = None
+        self.status: int | None = None
+        os.mkfifo(self.out)
+        self._fifo = os.open(self.out, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: never at end of file
+        argv = peer.wrap([bench.child, mode[0], str(self.out), *mode[1:]])
+        if as_pid_1:
+            argv = [*unshare(), bench.child, "launch", str(self.out), *argv]
+        null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        self.started = time.monotonic_ns()
+        self.pid = os.posix_spawnp(argv[0], argv, ENVIRONMENT, file_actions=null, setsid=True, setsigmask=[])
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.status is None:
+            _kill(self.pid)  # the child dies with it
+            self.wait_exit()
+        os.close(self._fifo)
+        os.close(self._pidfd)
+        self.out.unlink()
+        self._exit_file.unlink(missing_ok=True)
+
+    @property
+    def _exit_file(self) -> Path:
+        return self.out.with_name(self.out.name + ".exit")
+
+    def read(self, count: int) -> list[str]:
+        """Return the next *count* words that the child writes.
+
+        Raises:
+            Failed: If they do not come.
+        """
+        words: list[str] = []
+        while len(words) < count:
+            ready = _readable(self._fifo, self._pidfd)
+            if self._fifo not in ready:
+                raise Failed(f"{self.peer.name}: {'exited' if ready else f'for {PATIENCE:g} s'} without a word from the child")
+            words += os.read(self._fifo, 4096).decode().split()
+        return words
+
+    def ready(self) -> Self:
+        """Wait until the child is up and the wrapper rests."""
+        self.child_pid = int(self.read(2)[1])
+        self._wait_until_at_rest()
+        return self
+
+    def _wait_until_at_rest(self) -> None:
+        """Wait until the wrapper sleeps in its loop: it has loaded all it loads after the start."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                if self.peer.rests_in in Path(f"/proc/{self.pid}/wchan").read_text():
+                    return
+            except OSError:
+                break
+            time.sleep(0.002)
+        raise Failed(f"{self.peer.name}: not at rest in {self.peer.rests_in} (is /proc/PID/wchan readable?)")
+
+    def signal(self, signum: int) -> int:
+        """Signal the wrapper and return the time right before."""
+        at = time.monotonic_ns()
+        os.kill(self.pid, signum)
+        return at
+
+    def end_child(self) -> None:
+        """Let the child exit by itself, behind the wrapper's back."""
+        assert self.child_pid is not None
+        os.kill(self.child_pid, signal.SIGUSR2)
+
+    def child_exited(self) -> int:
+        """Return the time that the child wrote down right before it exited."""
+        return int(self._exit_file.read_text())
+
+    def wait_exit(self) -> int:
+        """Wait for the wrapper's exit and return its time.
+
+        Raises:
+            Failed: If it stays.
+        """
+        gone = _readable(self._pidfd)
+        at = time.monotonic_ns()
+        if not gone:
+            _kill(self.pid)
+        self.status = os.waitpid(self.pid, 0)[1]
+        if not gone:
+            raise Failed(f"{self.peer.name}: did not exit within {PATIENCE:g} s")
+        return at
+
+    def context_switches(self) -> int:
+        """Return how often the wrapper has given up a CPU, or had it taken away."""
+        path = f"/proc/{self.pid}/status"
+        return _field(path, "voluntary_ctxt_switches") + _field(path, "nonvoluntary_ctxt_switches")
+
+    def memory(self) -> tuple[int, int]:
+        """Return PSS and RSS in KiB."""
+        path = f"/proc/{self.pid}/smaps_rollup"
+        return _field(path, "Pss"), _field(path, "Rss")
+
+
+def _field(path: str, name: str) -> int:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise Failed(f"{path} has no {name}")
+
+
+def _readable(*fds: int) -> list[int]:
+    """Return those that can be read, or have ended, as soon as one can; none if nothing happens."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(PATIENCE * 1000)]
+
+
+def unshare() -> list[str]:
+    """Return the command that runs another as PID 1 of a PID namespace, and takes it along when it is killed."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def deaths(pids: list[int], until: int) -> dict[int, int]:
+    """Return the time of each process's death, of those that die before *until*."""
+    poll, of_fd, died = select.poll(), {os.pidfd_open(pid): pid for pid in pids}, dict[int, int]()
+    for fd in of_fd:
+        poll.register(fd, select.POLLIN)
+    while len(died) < len(pids) and (left := until - time.monotonic_ns()) > 0:
+        ready = poll.poll(left // 1_000_000 + 1)
+        at = time.monotonic_ns()
+        for fd, _ in ready:
+            died[of_fd[fd]] = at
+            poll.unregister(fd)
+    for fd in of_fd:
+        os.close(fd)
+    return died

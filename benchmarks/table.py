@@ -1,0 +1,157 @@
+"""From samples to summaries, and from the results file to Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.peers import BARE, CATATONIT, CONSOLE_SCRIPT, DIRECT, DUMB_INIT, GRACEWRAP, SUPERVISORD, TINI
+
+# Series, statistic, what it is called.
+ROWS = (
+    ("start", "p50", "Start: spawn to the child's first instruction"),
+    ("start_pid1", "p50", "Start as PID 1: exec to the child's first instruction"),
+    ("pss", "p50", "Memory at rest (PSS)"),
+    ("rss", "p50", "Memory at rest (RSS)"),
+    ("forward", "p50", "Forwarding a signal, median"),
+    ("forward", "p99", "Forwarding a signal, p99"),
+    ("forward_first", "p50", "Forwarding the first signal"),
+    ("exit", "p50", "Child's exit to wrapper's exit"),
+    ("stop", "p50", "SIGTERM to wrapper's exit"),
+    ("stop_exit", "p50", "… of it after the child's exit"),
+    ("reap", "p50", "CPU time to reap an orphan"),
+    ("sigkill", "p50", "SIGKILL after its deadline, median"),
+    ("sigkill", "p99", "SIGKILL after its deadline, p99"),
+    ("wakeups", "p50", "Wakeups at rest"),
+)
+COLUMNS = (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, SUPERVISORD, BARE, DIRECT)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What gracewrap is to reach: at most *limit*, in the series' unit, or times what *base* needs."""
+
+    series: str
+    statistic: str
+    limit: float
+    base: str | None = None
+
+
+TARGETS = (
+    Target("start", "p50", 1.4, BARE),
+    Target("start", "p50", 8, TINI),
+    Target("start_pid1", "p50", 1.4, BARE),
+    Target("start_pid1", "p50", 8, TINI),
+    Target("pss", "p50", 9),
+    Target("forward", "p50", 1.3, TINI),
+    Target("reap", "p50", 2, TINI),
+    Target("sigkill", "p50", 2),
+    Target("wakeups", "p50", 0),
+)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Return the number of samples and their quantiles (the nearest rank: each is a value that was measured)."""
+    ordered = sorted(values)
+
+    def rank(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))], 4)
+
+    named = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+    return {"n": len(ordered)} | {name: rank(share) for name, share in named.items()}
+
+
+def render(results: dict) -> str:
+    """Return the Markdown of a results file: the table, the targets, the notes, what it was measured with."""
+    parts = [peers_table(results), targets_table(results), *notes(results), setting(results)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def peers_table(results: dict) -> str:
+    """Return a table with a row for each thing measured and a column for each peer; in brackets the ratio to tini."""
+    series = results["series"]
+    columns = [name for name in COLUMNS if any(name in one["peers"] for one in series.values())]
+    head = ["", *columns]
+    rows = [
+        [title, *(cell(series[name], statistic, column) for column in columns)]
+        for name, statistic, title in ROWS
+        if name in series
+    ]
+    return markdown(head, rows)
+
+
+def cell(series: dict, statistic: str, peer: str) -> str:
+    """Return "14.2 ms (7.1×)", "never", or nothing."""
+    if peer not in series["peers"]:
+        return "never" if "never" in series["notes"].get(peer, "") else "–"
+    value = series["peers"][peer][statistic]
+    text = quantity(value, series["unit"])
+    base = series["peers"].get(TINI, {}).get(statistic)
+    return f"{text} ({number(value / base)}×)" if base and peer != TINI else text
+
+
+def quantity(value: float, unit: str) -> str:
+    """Return a value with its unit, in one that keeps the number short."""
+    if unit == "µs" and value >= 1000:
+        return f"{number(value / 1000)} ms"
+    if unit == "MiB" and value < 1:
+        return f"{number(value * 1024)} KiB"
+    return f"{number(value)}{unit}" if unit.startswith("/") else f"{number(value)} {unit}"
+
+
+def number(value: float) -> str:
+    """Return a number with about three digits, none of them an exponent."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f}" if value else "0"
+
+
+def targets_table(results: dict) -> str:
+    """Return a table of gracewrap's targets and what was measured."""
+    rows = []
+    titles = {(name, statistic): title for name, statistic, title in ROWS}
+    for target in TARGETS:
+        series = results["series"].get(target.series)
+        value = reached(series, target) if series else None
+        if series is None or value is None:
+            continue
+        of = f"× {target.base}" if target.base else series["unit"] if series["unit"].startswith("/") else f" {series['unit']}"
+        verdict = "met" if value <= target.limit else "**missed**"
+        rows.append([titles[target.series, target.statistic], f"≤ {target.limit:g}{of}", f"{number(value)}{of}", verdict])
+    return markdown(["Target", "at most", "measured", ""], rows) if rows else ""
+
+
+def reached(series: dict, target: Target) -> float | None:
+    """Return what gracewrap reached, as the target counts it; None where it was not measured."""
+    peers = series["peers"]
+    if GRACEWRAP not in peers or (target.base and target.base not in peers):
+        return None
+    base = peers[target.base][target.statistic] if target.base else 1.0
+    return peers[GRACEWRAP][target.statistic] / base
+
+
+def notes(results: dict) -> list[str]:
+    """Return what has to be said about the peers, as lists."""
+    said: dict[str, dict[str, None]] = {}
+    for series in results["series"].values():
+        for peer, why in series["notes"].items():
+            said.setdefault(why, {})[peer] = None
+    lines = [f"- {', '.join(peers)}: {why}." for why, peers in said.items()]
+    lines += [f"- {name} is missing (Debian package {package})." for name, package in results["missing"].items()]
+    lines += [f"- Not measured: {why}." for why in results.get("failed", ())]
+    return ["\n".join(lines)] if lines else []
+
+
+def setting(results: dict) -> str:
+    """Return what was used to measure."""
+    packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
+    python = results["python"]
+    load = " to ".join(str(load) for load in results["load_average"].values())
+    return (
+        f"{results['date'][:10]}, Python {python['version']} ({python['path']}), Linux {results['kernel']} {results['machine']}, "
+        f"{results['cpus']} CPUs, load {load}; {packages}. In brackets: times tini."
+    )
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown, numbers to the right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,300 @@
+"""What is for people: check, init, help, version; and what is generated from the same table."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from support import GRACEWRAP, ROOT, environment
+
+from gracewrap.cli.help import help_text
+from gracewrap.cli.init import template, value_text
+from gracewrap.config.sources import read_command_line, resolve
+from gracewrap.config.table import TABLE
+
+BOUND = 60.0
+INSTALLED = [sys.executable, "-m", "gracewrap"]
+
+
+class Done:
+    """What a gracewrap that has ended said."""
+
+    def __init__(
+        self, *words: object, env: dict[str, str] | None = None, program: list[str] = INSTALLED, **options: object
+    ) -> None:
+        command = [*program, *map(str, words)]
+        settings = {"stdin": subprocess.DEVNULL, "text": True, "timeout": BOUND, **options}
+        done = subprocess.run(command, check=False, capture_output=True, env={**environment(), **(env or {})}, **settings)  # type: ignore[call-overload]
+        self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_is_in_force_and_where_it_comes_from(tmp_path):
+    (tmp_path / "g.toml").write_text('command = ["true"]\nstop_signal = "INT"\n[log]\nlevel = "debug"\n')
+    done = Done("check", "--config", "g.toml", "--escalation", "5s=QUIT", cwd=tmp_path, env={"GRACEWRAP_STOP_TIMEOUT": "9s"})
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith("g.toml: ok\n")
+    rows = {tuple(re.split(r"  +", row.strip())) for row in done.out.splitlines() if row.startswith("  ")}
+    assert {
+        ("command", '["true"]', "g.toml, line 1"),
+        ("stop_signal", '"INT"', "g.toml, line 2"),
+        ("stop_timeout", '"9s"', "environment, GRACEWRAP_STOP_TIMEOUT"),
+        ("escalation", '[{after = "5s", signal = "QUIT"}]', "command line, --escalation"),
+        ("log.level", '"debug"', "g.toml, line 4"),
+    } <= rows
+    assert "On SIGTERM or SIGINT: SIGINT goes to true, after 5s SIGQUIT, after 9s what is left of it is killed." in " ".join(
+        done.out.split()
+    )
+
+
+@pytest.mark.parametrize("setting", [setting for setting in TABLE if setting.flag], ids=lambda setting: setting.key)
+def test_what_check_shows_is_toml_that_means_the_same(setting, tmp_path):
+    raw = setting.default if setting.default not in (None, [], {}) else setting.example
+    table, _, name = setting.key.rpartition(".")
+    file = tmp_path / "g.toml"
+    file.write_text(f"{f'[{table}]' if table else ''}\n{name} = {value_text(raw)}\n")
+    done = Done("check", "--config", file, "true", program=GRACEWRAP)
+    assert done.status == 0, done.err
+    shown = next(row for row in done.out.splitlines() if row.split()[:1] == [setting.key])
+    value = re.sub(r"  +\S*g\.toml, line.*", "", shown.strip().removeprefix(setting.key)).strip()
+    assert setting.parse(tomllib.loads(f"x = {value}")["x"]) == setting.parse(raw)
+
+
+def test_check_says_every_problem(tmp_path):
+    (tmp_path / "g.toml").write_text('command = "true"\nstop_singal = "INT"\n')
+    done = Done(
+        "check", "--config", "g.toml", "--stop-timeout", "1", cwd=tmp_path, env={"GRACEWRAP_KILL_MODE": "x", "GRACEWRAP_XY": "1"}
+    )
+    lines = done.err.splitlines()
+    assert (done.status, done.out, len(lines)) == (125, "", 6)
+    assert lines[0].startswith("gracewrap: warning: cannot use GRACEWRAP_XY (environment)")
+    assert all(line.startswith("gracewrap: cannot use ") for line in lines[1:5])
+    assert lines[5] == "gracewrap: 4 problems; nothing would be started"
+
+
+def test_check_finds_the_file(tmp_path):
+    assert Done("check", cwd=tmp_path).out.startswith("settings: ok\n\n  Everything has its default.\n")
+    (tmp_path / "gracewrap.toml").write_text('command = ["true"]\nstop_timeout = "1s"\n')
+    done = Done("check", cwd=tmp_path)
+    assert (
+        done.status == 0
+        and "gracewrap.toml, line 2" in done.out
+        and done.out.endswith("Start it: gracewrap --config gracewrap.toml\n")
+    )
+    (tmp_path / "other.toml").write_text('command = ["true"]\nflush_timeout = "2s"\n')
+    done = Done("check", cwd=tmp_path, env={"GRACEWRAP_CONFIG": "other.toml"})
+    assert done.status == 0 and "other.toml, line 2" in done.out and "Start it" not in done.out
+    for words in (["check", "--config", "other.toml"], ["--config", "other.toml", "check"]):
+        assert Done(*words, cwd=tmp_path).out == done.out
+    done = Done("--stop-timeout", "3s", "check", "--stop-signal", "INT", cwd=tmp_path)
+    assert {"--stop-timeout", "--stop-signal"} <= {word.rstrip("\n") for word in done.out.split()}
+    (tmp_path / "gracewrap.toml").write_text("stop_timeout = 1\n")
+    assert Done("check", cwd=tmp_path).status == 125
+
+
+def test_check_takes_a_command_and_starts_nothing(tmp_path):
+    for words in (["--", "touch", "x", "--help"], ["touch", "x"], ["--stop-timeout", "1s", "touch", "x"], ["--", "init"]):
+        done = Done("check", *words, cwd=tmp_path)
+        assert done.status == 0 and "command line" in done.out
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "g.toml").write_text('command = ["true"]\n')
+    assert "two commands" in Done("check", "--config", "g.toml", "true", cwd=tmp_path).err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--shutdown-timeout", "0s", "true"], "kills at once"),
+        (["--shutdown-timeout", "1m", "true"], "terminationGracePeriodSeconds"),
+        (["--report", "/no/where", "true"], "its directory does not exist"),
+        (["--report", "/tmp/x", "--termination-log", "/tmp/x", "true"], "the same file"),
+        (["no-such-program"], "not found or not executable here"),
+        (["node server.js"], "one word with spaces"),
+        (["/opt/nginx", "-g", "daemon off;"], 'nginx cuts requests on SIGTERM; write stop_signal = "QUIT"'),
+        (["postgres"], '"INT"'),
+        (["--kill-mode", "group", "celery"], "loses its tasks"),
+        (["--config", "empty.toml"], "there is no command in empty.toml"),
+    ],
+)
+def test_check_warns_of_what_may_not_be_meant(words, said, tmp_path):
+    (tmp_path / "empty.toml").write_text("")
+    done = Done("check", *words, program=GRACEWRAP, cwd=tmp_path)
+    assert done.status == 0
+    assert any(line.startswith("gracewrap: warning: ") and said in line for line in done.err.splitlines()), done.err
+
+
+def test_check_warns_of_nothing_in_a_good_start():
+    assert Done("check", "--", "true").err == ""
+    assert Done("check", "--stop-signal", "TERM", "--", "sh").err == ""
+
+
+# --- init -------------------------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_file_that_check_accepts(tmp_path):
+    done = Done("init", cwd=tmp_path)
+    assert (done.status, done.err) == (0, "")
+    text = (tmp_path / "gracewrap.toml").read_text()
+    assert tomllib.loads(text) == {"command": ["node", "server.js"], "log": {}, "report": {}}
+    assert max(map(len, text.splitlines())) <= 130
+    assert Done("check", cwd=tmp_path).status == 0
+    assert Done("init", "-", cwd=tmp_path).out == text == template()
+    done = Done("init", "x y.toml", cwd=tmp_path)
+    assert done.status == 0 and done.out.endswith("gracewrap check --config 'x y.toml'\n")
+
+
+def test_init_leaves_a_file_that_is_there(tmp_path):
+    (tmp_path / "gracewrap.toml").write_text("mine")
+    done = Done("init", cwd=tmp_path)
+    assert done.status == 125 and "is there already; write --force" in done.err
+    assert (tmp_path / "gracewrap.toml").read_text() == "mine"
+    assert Done("init", "--force", cwd=tmp_path).status == 0
+    assert (tmp_path / "gracewrap.toml").read_text() == template()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no/where.toml"], "No such file or directory"),
+        (["/proc/x"], "cannot write '/proc/x'"),
+        (["a", "b"], "b"),
+        (["--forse"], "--force"),
+    ],
+)
+def test_init_that_cannot(words, said, tmp_path):
+    done = Done("init", *words, cwd=tmp_path)
+    assert done.status == 125
+    assert done.err.startswith("gracewrap: ") and said in done.err and done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_line_of_the_template_can_be_uncommented(tmp_path):
+    text = re.sub(r"^#(?! )(?=\w+ = )", "", template(), flags=re.MULTILINE)
+    tree = tomllib.loads(text)
+    keys = {key if not isinstance(value, dict) or key == "signal_map" else None for key, value in tree.items()} - {None}
+    keys |= {f"{table}.{key}" for table in ("log", "report") for key in tree[table]}
+    assert keys == {setting.key for setting in TABLE}
+    (tmp_path / "g.toml").write_text(text)
+    settings, problems = resolve(read_command_line(["--config", str(tmp_path / "g.toml")]), {})
+    assert problems == []
+    for setting in TABLE:
+        raw = setting.default if setting.default not in (None, [], {}) else setting.example
+        assert getattr(settings, setting.field) == setting.parse(raw), setting.key
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_fits_80_columns_and_has_everything():
+    for program in (INSTALLED, GRACEWRAP):  # with rich and without
+        for word in ("--help", "-h", "help"):
+            done = Done(word, program=program)
+            assert (done.status, done.err) == (0, "")
+            assert done.out == help_text(80)
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "\x1b" not in done.out
+    for setting in TABLE:
+        assert not setting.flag or f"  {setting.option}" in done.out
+    for word in (
+        "ENTRYPOINT",
+        "Kubernetes",
+        "--stop-signal QUIT -- nginx",
+        "npm start",
+        "125",
+        "126",
+        "127",
+        "128+N",
+        "gracewrap init",
+    ):
+        assert word in done.out
+
+
+def test_the_examples_in_the_help_are_right():
+    for words in re.findall(r"^    gracewrap (.*)$", help_text(80), re.MULTILINE):
+        done = Done("check", *(word.strip('"') for word in words.split()), program=GRACEWRAP)
+        assert done.status == 0, done.err
+        assert "on SIGTERM; write stop_signal" not in done.err
+
+
+def test_help_on_a_terminal_is_bold_and_as_wide_as_it():
+    main, terminal = os.openpty()
+    command = ["sh", "-c", 'stty cols 60; exec "$@"', "sh", *INSTALLED, "--help"]
+    env = environment(TERM="xterm")
+    env.pop("NO_COLOR", None)
+    for name in ("COLUMNS", "LINES"):
+        env.pop(name, None)
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                part = os.read(main, 65536)
+            except OSError:  # EIO: the other side has closed
+                break
+            shown += part
+        assert process.wait(BOUND) == 0
+    os.close(main)
+    assert b"\x1b[1m" in shown
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", shown).decode().replace("\r", "").splitlines()
+    assert max(len(line) for line in plain if line.startswith("      ")) < 60
+
+
+def test_help_of_subcommands_and_version():
+    assert "Exit status: 0 if all can be used" in Done("check", "--help").out
+    assert Done("check", "-h").out == Done("check", "--help").out
+    assert "--force" in Done("init", "--help").out
+    for program in (INSTALLED, GRACEWRAP):
+        assert re.fullmatch(r"gracewrap \d+\.\d+\.\d+\n", Done("--version", program=program).out)
+    assert Done("-V").out == Done("--version").out
+
+
+@pytest.mark.parametrize("words", ["--help", "check --help", "init -", "--version", "check"])
+def test_a_closed_stdout_is_no_traceback(words, tmp_path):
+    """`| head -0`, a closed descriptor, a full disk."""
+    for end, status in (("| true", 0), (">&-", 0), (">/dev/full", 125)):
+        shell = f'"$@" {words} {end}'
+        done = Done(program=["bash", "-o", "pipefail", "-c", shell, "bash", *INSTALLED], cwd=tmp_path)
+        assert "Traceback" not in done.err and "Exception" not in done.err
+        assert done.status == status, (end, done.err)
+        assert (done.err != "") == (status == 125)
+
+
+def test_what_needs_an_installation_says_so():
+    done = Done("init", "-", program=GRACEWRAP)  # -I -S: no site-packages
+    assert done.status == 125
+    assert "pip install gracewrap" in done.err and done.err.count("\n") == 1
+
+
+# --- what comes with it -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.toml")), ids=lambda file: file.name)
+def test_ready_made_files_are_accepted(file: Path):
+    done = Done("check", "--config", file, program=GRACEWRAP)
+    assert done.status == 0, done.err
+    for line in done.err.splitlines():  # neither are the programs here, nor can a file raise the orchestrator's limit
+        assert "not found or not executable here" in line or "raise their limit too" in line or "/dev/termination-log" in line
+    tree = tomllib.loads(file.read_text())
+    assert "shutdown_timeout" in tree and file.read_text().startswith("# ")
+
+
+def test_what_is_generated_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    before = "a\n<!-- settings -->\nold\n<!-- /settings -->\nz\n"
+    after = generate.rewritten(before)
+    assert all(f"`{setting.key}`" in after for setting in TABLE) and "old" not in after
+    assert generate.rewritten(after) == after
+    for file in generate.files():
+        text = file.read_text()
+        assert generate.rewritten(text) == text, f"{file.name}: run make docs"
