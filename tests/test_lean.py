@@ -15,34 +15,38 @@ from pathlib import Path
 import pytest
 from support import GRACEWRAP, MAIN, environment, require, running
 
-# Loaded before the fork.  Each costs the child 0.1 to 0.4 ms, _ctypes 1.5 (not as PID 1): argue for another one in its commit.
-BEFORE_THE_FORK = {
+# Loaded before the spawn of a plain `gracewrap -- COMMAND`.  Each costs the child 0.1 to 0.4 ms, _ctypes 0.6 (not as PID 1):
+# argue for another one in its commit.
+BEFORE_THE_SPAWN = {
     "_ctypes",  # prctl(2) to become a subreaper; not when we are PID 1
     "gracewrap",
-    "gracewrap.bare",
+    "gracewrap.posix",
+    "gracewrap.posix.prctl",
+    "gracewrap.posix.spawn",
+    "gracewrap.start",
+}
+# With options or variables these come before it, else after it.
+SETTINGS = {
     "gracewrap.config",
     "gracewrap.config.sources",
     "gracewrap.config.table",
     "gracewrap.config.values",
-    "gracewrap.handover",
-    "gracewrap.posix",
-    "gracewrap.posix.prctl",
-    "gracewrap.posix.reap",
     "gracewrap.posix.signals",
-    "gracewrap.posix.spawn",
-    "gracewrap.posix.terminal",
-    "gracewrap.posix.tree",
     "gracewrap.record",
-    "gracewrap.start",
 }
 # Loaded after it, to look after the child.
-AFTER_THE_FORK = {
+AFTER_THE_SPAWN = {
     "_json",  # only for reports and the log; C, 0.2 ms
+    "gracewrap.bare",
+    "gracewrap.handover",
     "gracewrap.policy",
     "gracewrap.policy.coordinator",
     "gracewrap.policy.model",
     "gracewrap.policy.program",
+    "gracewrap.posix.reap",
     "gracewrap.posix.sockets",
+    "gracewrap.posix.terminal",
+    "gracewrap.posix.tree",
     "gracewrap.report",
     "gracewrap.report.files",
     "gracewrap.report.jsontext",
@@ -51,6 +55,7 @@ AFTER_THE_FORK = {
     "gracewrap.report.words",
     "gracewrap.supervise",
 }
+ALL = BEFORE_THE_SPAWN | SETTINGS | AFTER_THE_SPAWN
 # What the interpreter loads by itself (3.11 to 3.13), with -I -S.
 INTERPRETER = {
     "_abc", "_codecs", "_collections_abc", "_frozen_importlib_external", "_imp", "_io", "_signal", "_thread",
@@ -83,7 +88,7 @@ def importtime(*words: str, **more: str) -> list[str]:
 def test_a_run_imports_what_is_on_the_list_and_nothing_else():
     found = set(importtime("--", "true"))
     assert found >= {"gracewrap.start", "gracewrap.supervise"}  # the list is not just empty
-    assert found - INTERPRETER <= BEFORE_THE_FORK | AFTER_THE_FORK
+    assert found - INTERPRETER <= ALL
     assert not found & HEAVY
 
 
@@ -102,7 +107,7 @@ def test_flags_and_variables_import_nothing_more():
     found = set(
         importtime(*words, GRACEWRAP_SHUTDOWN_TIMEOUT="8s", GRACEWRAP_LOG_FORMAT="json", GRACEWRAP_PORT="tcp://10.0.0.1:80")
     )
-    assert found - INTERPRETER <= BEFORE_THE_FORK | AFTER_THE_FORK
+    assert found - INTERPRETER <= ALL
 
 
 def test_only_a_file_imports_what_reads_files(tmp_path):
@@ -134,11 +139,11 @@ def test_a_stop_imports_nothing_heavy():
         process.wait()
     assert process.returncode == 0
     found = set(imported(stderr))
-    assert found - INTERPRETER <= BEFORE_THE_FORK | AFTER_THE_FORK
+    assert found - INTERPRETER <= ALL
     assert not found & HEAVY
 
 
-def test_what_is_imported_before_the_fork():
+def test_what_is_imported_before_the_spawn():
     """strace sees the lines of -X importtime being written, and the fork, in their order."""
     require(shutil.which("strace"), "strace")
     command = [
@@ -161,8 +166,8 @@ def test_what_is_imported_before_the_fork():
     assert fork
     first, second = (set(re.findall(r"\| +([A-Za-z_.0-9]+)\\n", part)) for part in (before, after))
     assert "gracewrap.start" in first and "gracewrap.supervise" in second
-    assert first - INTERPRETER <= BEFORE_THE_FORK
-    assert second <= AFTER_THE_FORK
+    assert first - INTERPRETER <= BEFORE_THE_SPAWN
+    assert second <= SETTINGS | AFTER_THE_SPAWN
     assert not first & HEAVY
 
 
@@ -179,7 +184,7 @@ def test_the_console_script_loads_nothing_more(tmp_path):
     bare = set(run(*PYTHON, "-I", "-c", "pass"))
     found = set(run(*PYTHON, "-I", str(script), "--", "true"))
     assert "gracewrap.supervise" in found
-    assert found - bare <= BEFORE_THE_FORK | AFTER_THE_FORK | {"gracewrap.__main__", "__future__", "time", "_signal"}
+    assert found - bare <= ALL | {"gracewrap.__main__", "__future__", "time", "_signal"}
 
 
 @pytest.mark.parametrize("way", ["bare", "installed"])

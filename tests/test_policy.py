@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulation import Simulation, simulate
+
 from gracewrap.policy import coordinator, program
 from gracewrap.policy.model import (
     CountUnsent,
@@ -18,9 +22,6 @@ from gracewrap.policy.model import (
     SignalReceived,
     StopSignalIgnored,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from simulation import Simulation, simulate
 
 HUP, INT, QUIT, KILL, USR1, TERM, CONT = 1, 2, 3, 9, 10, 15, 18
 

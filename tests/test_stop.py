@@ -78,7 +78,7 @@ def test_group_mode_signals_the_group_once(talk):
     run = talk("fork", "exit=-1", options=["--kill-mode", "group", "--shutdown-timeout", "500ms"])
     straggler_and_leader(run)
     run.send(signal.SIGTERM)
-    lines = [line for line in iter(run.line, "")]
+    lines = list(iter(run.line, ""))
     assert sorted(line for line in lines if "15" in line) == ["15", "straggler 15"]
     assert run.wait() == 137
 

@@ -19,9 +19,10 @@ class Handover(Record):
     Times are seconds of CLOCK_MONOTONIC.
     """
 
-    pid: int
+    pid: int  # 0: there is none, its exec failed with *exec_errno*
     at: float  # when it was spawned
     stop_requests: tuple[StopRequest, ...] = ()
     orphans_reaped: int = 0
-    exec_fd: int = -1  # gets the errno of a failed exec (posix.spawn), or -1
+    exec_fd: int = -1  # gets the errno of an exec that fails later (posix.fork), or -1
+    exec_errno: int = 0
     tty: int | None = None  # our controlling terminal

@@ -1,6 +1,7 @@
-"""The lean path: words and variables -> settings -> spawn -> supervise.  What is imported here delays the child.
+"""The lean path: words and variables -> settings -> spawn -> supervise.  What is imported before the spawn delays the child.
 
-Everything heavy (typer, rich, tomllib, the policy, the reports) is imported later, or only when it is asked for.
+A plain `gracewrap -- COMMAND` needs no settings to start: they are read after the spawn.  Everything heavy (typer, rich, tomllib,
+the policy, the reports) comes later still, or only when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,45 +10,48 @@ import _signal
 import posix
 import time
 
-from gracewrap import bare
-from gracewrap.config import sources
-from gracewrap.handover import Handover
-from gracewrap.posix import prctl, spawn, terminal
-from gracewrap.posix.signals import SIGCHLD
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.posix import spawn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gracewrap.config.sources import CommandLine, Problem
     from gracewrap.config.table import Settings
+    from gracewrap.handover import Handover
+
+    Begun = tuple[int, int, int, float, int | None]  # pid, exec_fd, exec_errno, at, tty: of Handover, before its import
 
 USAGE = 125  # exit status of our own mistakes, and of the user's in calling us
+SIGCHLD = 17
 
 
 def main(args: Sequence[str]) -> int:
     """Run gracewrap with the words after its name, and return the exit status."""
     try:
-        line = sources.read_command_line(args)
-        if line.action != "run":
-            return _for_people(line, args)
-        settings, problems = sources.resolve(line, posix.environ)
-        if settings is None:
-            return _refuse(problems)
-        handover = begin(settings)
+        settings = None
+        if not _is_plain(args):
+            from gracewrap.config import sources
+
+            line = sources.read_command_line(args)
+            if line.action != "run":
+                return _for_people(line, args)
+            settings, problems = sources.resolve(line, posix.environ)
+            if settings is None:
+                return _refuse(problems)
+        begun = begin(settings.command if settings else args[1:], settings.parent_death_signal if settings else None)
     except Exception as error:
         _say(f"cannot start: {type(error).__name__}: {error}; nothing is running. This is a bug in gracewrap, please report it")
         return USAGE
-    if handover is None:
-        return USAGE
-    try:
-        from gracewrap.supervise import supervise
-    except BaseException as error:  # no descriptor, no memory, files gone: the child is looked after all the same
-        _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals, reaps, and kills in time")
-        return bare.carry_on(bare.Remains(handover.pid), settings)
-    return supervise(handover, settings)
+    return USAGE if begun is None else look_after(begun, args, settings)
 
 
-def begin(settings: Settings) -> Handover | None:
+def _is_plain(args: Sequence[str]) -> bool:
+    """Return whether there is a command and nothing else: no option, no variable, and so no setting but the defaults."""
+    return args[:1] == ["--"] and len(args) > 1 and not any(name.startswith(b"GRACEWRAP_") for name in posix.environ)
+
+
+def begin(command: Sequence[str], parent_death_signal: int | None) -> Begun | None:
     """Prepare what must be so before the child exists, spawn it, and let go of what is the child's.
 
     Returns None, with a message said, if there is no process to be had.
@@ -55,19 +59,53 @@ def begin(settings: Settings) -> Handover | None:
     # An inherited SIG_IGN would have the kernel reap our children itself, and their statuses would be lost (wait(2)).
     _signal.signal(SIGCHLD, _signal.SIG_DFL)
     _fill_standard_fds()
-    if posix.getpid() != 1 and not prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1):
-        _say("cannot become a subreaper (no ctypes in this Python): orphans of the command go to PID 1 unseen")
-    if settings.parent_death_signal and not prctl.prctl(prctl.PR_SET_PDEATHSIG, settings.parent_death_signal):
-        _say("cannot set parent_death_signal: no ctypes in this Python")
-    tty = terminal.controlling_terminal()
+    if posix.getpid() != 1 or parent_death_signal:
+        _ask_the_kernel(parent_death_signal)
+    tty, interactive = _terminal()
     try:
-        child = spawn.spawn(settings.command, tty if tty is not None and terminal.is_interactive(tty) else None)
+        pid, exec_fd, errno = spawn.spawn(command, tty if interactive else None)
     except OSError as error:
         _say(f"cannot start a process: {error.strerror}; raise the limit on processes (ulimit -u, --pids-limit)")
         return None
-    handover = Handover(child.pid, time.monotonic(), exec_fd=child.exec_fd, tty=tty)
-    _let_go({child.exec_fd, tty})
-    return handover
+    at = time.monotonic()
+    _let_go({exec_fd, tty})
+    return pid, exec_fd, errno, at, tty
+
+
+def look_after(begun: Begun, args: Sequence[str], settings: Settings | None) -> int:
+    """Supervise what has begun; whatever cannot be loaded any more, the child is looked after all the same."""
+    try:
+        from gracewrap import bare
+    except BaseException as error:
+        _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals and reaps")
+        return _simplest(begun[0]) if begun[0] else 126
+    try:
+        from gracewrap.handover import Handover
+
+        pid, exec_fd, errno, at, tty = begun
+        handover: Handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
+        if settings is None:
+            from gracewrap.config import sources
+
+            settings = sources.defaults(args[1:])
+        from gracewrap.supervise import supervise
+    except BaseException as error:  # no descriptor, no memory, files gone
+        _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals, reaps, and kills in time")
+        return bare.carry_on(bare.Remains(begun[0]), bare.rules_of(settings)) if begun[0] else 126
+    return supervise(handover, settings)
+
+
+def _simplest(pid: int) -> int:
+    """Forward every signal to the child and reap until it is gone: needs no file, no memory to speak of, no module."""
+    while True:
+        got = _signal.sigtimedwait(_signal.valid_signals(), 3600.0)
+        if got is not None and got.si_signo != SIGCHLD:
+            posix.kill(pid, got.si_signo)
+        ended = -1
+        while ended:
+            ended, status = posix.waitpid(-1, posix.WNOHANG)
+            if ended == pid:
+                return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
 
 
 def _fill_standard_fds() -> None:
@@ -78,6 +116,27 @@ def _fill_standard_fds() -> None:
         posix.close(fd)
     except OSError:
         pass  # no /dev/null, or no descriptors: the child may still work
+
+
+def _ask_the_kernel(parent_death_signal: int | None) -> None:
+    """Become a subreaper, so that orphans come to us, before there is a child that could leave one."""
+    from gracewrap.posix import prctl
+
+    if posix.getpid() != 1 and not prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1):
+        _say("cannot become a subreaper (no ctypes in this Python): orphans of the command go to PID 1 unseen")
+    if parent_death_signal and not prctl.prctl(prctl.PR_SET_PDEATHSIG, parent_death_signal):
+        _say("cannot set parent_death_signal: no ctypes in this Python")
+
+
+def _terminal() -> tuple[int | None, bool]:
+    """Return our controlling terminal, if we have one, and whether the child is to have it from its first instruction on."""
+    try:
+        tty = posix.open("/dev/tty", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY)
+    except OSError:  # ENXIO: none; ENOENT: no /dev
+        return None, False
+    from gracewrap.posix import terminal
+
+    return tty, terminal.is_interactive(tty)
 
 
 def _let_go(ours: set[int | None]) -> None:
@@ -98,7 +157,7 @@ def _let_go(ours: set[int | None]) -> None:
         pass
 
 
-def _refuse(problems: Sequence[sources.Problem]) -> int:
+def _refuse(problems: Sequence[Problem]) -> int:
     for problem in problems:
         if not problem.warning:
             _say(problem.text)
@@ -106,14 +165,14 @@ def _refuse(problems: Sequence[sources.Problem]) -> int:
 
 
 def _say(text: str) -> None:
-    """Write one plain line to stderr; nothing is running yet that a blocked reader could hold up."""
+    """Write one plain line to stderr: for what there is no log for yet."""
     try:
         posix.write(2, f"gracewrap: {text}\n".encode(errors="backslashreplace"))
     except OSError:
         pass
 
 
-def _for_people(line: sources.CommandLine, args: Sequence[str]) -> int:
+def _for_people(line: CommandLine, args: Sequence[str]) -> int:
     """Help, version, subcommands: nothing is supervised, so signals act as usual again and typer may be loaded."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     from gracewrap.cli import app

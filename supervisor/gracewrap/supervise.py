@@ -13,7 +13,7 @@ import time
 from gracewrap import __version__, bare
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
-from gracewrap.posix import reap, sockets, spawn, terminal, tree
+from gracewrap.posix import reap, sockets, terminal, tree
 from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report import files, narrator
@@ -66,7 +66,7 @@ def last_resort(handover: Handover, settings: Settings, error: BaseException, lo
             loop.narrator.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
         except Exception:
             pass  # telling is not worth the child
-    return bare.carry_on(known, settings)
+    return bare.carry_on(known, bare.rules_of(settings))
 
 
 class Loop:
@@ -87,10 +87,16 @@ class Loop:
         )
         self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
         self.narrator.interactive = handover.tty is not None
+        self.routes = coordinator.routes(self.policy)
+        self.watched = None if self.log.lowest == 0 else {handover.pid}  # at debug level orphans are told of one by one
         self.progress_at: float | None = None
 
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
+        if self.handover.exec_errno:
+            self.exit = self.cannot_run(self.handover.exec_errno, self.handover.at)
+            self.leave(self.exit)
+            return self.exit
         self.narrator.tell("started", self.handover.at)
         for request in self.handover.stop_requests:
             self.narrator.sender = request.sender
@@ -118,16 +124,23 @@ class Loop:
         return _signal.sigtimedwait(BLOCKABLE, max(0.0, due - time.monotonic()))
 
     def received(self, got: _signal.struct_siginfo, at: float) -> None:
-        """A signal for us: the policy says what becomes of it."""
+        """A signal for us: it is passed on at once, or the policy says what becomes of it."""
         if got.si_signo == SIGCONT and self.handover.tty is not None and self.leader_status is None:
             terminal.resume(self.handover.tty, self.handover.pid)  # `fg`, or `bg`: it goes to the child's whole group
+            return
+        route = self.routes.get(got.si_signo)
+        if route is not None and self.leader_status is None:
+            for command in route:
+                self.do(command)
+            self.narrator.forwarded(got.si_signo, route[0].signum if route else 0, at)
             return
         self.narrator.siginfo = (got.si_pid, got.si_uid, got.si_code)
         self.feed(m.SignalReceived(got.si_signo, at))
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leader's, and about the last."""
-        found, left = reap.reap(self.handover.tty is not None)
+        found, left, orphans = reap.reap(self.watched, self.handover.tty is not None)
+        self.narrator.counts["orphans_reaped"] += orphans
         for one in found:
             if one.pid != self.handover.pid:
                 self.orphan(one, at)
@@ -142,8 +155,7 @@ class Loop:
         """A process that had been re-parented to us is no more."""
         if not one.stopped_by:
             self.narrator.counts["orphans_reaped"] += 1
-            if self.log.lowest == 0:
-                self.narrator.tell("reaped", at, pid=one.pid, status=one.status)
+            self.narrator.tell("reaped", at, pid=one.pid, status=one.status)
 
     def stopped(self, signum: int) -> None:
         """The leader was stopped: on a terminal, Ctrl-Z; we stop with it."""
@@ -157,14 +169,23 @@ class Loop:
         self.leader_status = one.status
         if self.handover.tty is not None:
             terminal.take_back(self.handover.tty, self.handover.pid)
-        errno = spawn.exec_failure(self.handover.exec_fd)
-        if errno is not None:
-            self.exit, why = spawn.explain(self.settings.command, errno)
-            self.leader_status = self.exit
-            self.narrator.not_started = why
-            self.narrator.tell("cannot_run", at, why=why, status=self.exit)
-            return
+        if self.handover.exec_fd >= 0:
+            from gracewrap.posix import fork  # loaded already: it is what gave us the descriptor
+
+            errno = fork.exec_failure(self.handover.exec_fd)
+            if errno is not None:
+                self.exit = self.leader_status = self.cannot_run(errno, at)
+                return
         self.feed(m.LeaderExited(0, one.status, one.signum, left, at))
+
+    def cannot_run(self, errno: int, at: float) -> int:
+        """Say why the command could not be run; return the exit status."""
+        from gracewrap.posix import explain  # only now of use, and nothing is running that could be lost
+
+        status, why = explain.explain(self.settings.command, errno)
+        self.narrator.not_started = why
+        self.narrator.tell("cannot_run", at, why=why, status=status)
+        return status
 
     def feed(self, event: m.Event) -> None:
         """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands."""

@@ -40,10 +40,9 @@ def check(line: sources.CommandLine) -> int:
     if settings is not None:
         warnings += _doubts(settings, config)
     for text in [*(f"warning: {text}" for text in warnings), *errors]:
-        print(f"gracewrap: {text}", file=sys.stderr)
+        _complain(text)
     if settings is None:
-        count = len(errors)
-        print(f"gracewrap: {count} problem{'s' * (count != 1)}; nothing would be started", file=sys.stderr)
+        _complain(f"{len(errors)} problem{'s' * (len(errors) != 1)}; nothing would be started")
         return 125
     if sys.stderr is not None:
         sys.stderr.flush()  # warnings before the rest, whatever the two go to
@@ -51,6 +50,16 @@ def check(line: sources.CommandLine) -> int:
     if config is not None and origin == "default":  # a start does not look for it
         print(f"\n  Start it: gracewrap --config {config}")
     return 0
+
+
+def _complain(text: str) -> None:
+    """Print a line to stderr; on a terminal broken between words, with what follows set in."""
+    if sys.stderr is not None:
+        line = f"gracewrap: {text}"
+        if sys.stderr.isatty():
+            columns = max(40, shutil.get_terminal_size().columns)
+            line = textwrap.fill(line, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        print(line, file=sys.stderr)
 
 
 def _doubts(settings: Settings, config: str | None) -> Iterator[str]:

@@ -173,6 +173,13 @@ def resolve(
     return (None if _errors(problems) else Settings(**values, origins=origins)), problems
 
 
+def defaults(command: Sequence[str]) -> Settings:
+    """Return the settings of a plain `gracewrap -- COMMAND`."""
+    values, _ = _parse((), [])
+    values["command"] = tuple(command)
+    return Settings(**values, origins={"command": COMMAND_LINE})
+
+
 def config_file(line: CommandLine, env: Mapping[bytes, bytes], otherwise: str | None = None) -> tuple[str | None, str]:
     """Return the file to read, if any, and who says so."""
     if line.config is not None:

@@ -35,6 +35,8 @@ SAME_REQUEST = 0.1
 
 FLUSH_INTERVAL = 0.02
 
+NEVER_FORWARDED = (9, 17, 19)  # SIGKILL, SIGCHLD, SIGSTOP
+
 
 class Up(Record):
     """Programs are running and nobody has asked for a stop."""
@@ -72,6 +74,23 @@ class Ended(Record):
 _Sends = SendLeader | SendGroup | SendRest | KillProgram
 System = Up | ShuttingDown | Flushing | Ended
 Step = tuple[System, tuple[Command, ...]]
+
+
+def routes(policy: Policy) -> dict[int, tuple[SendLeader | SendGroup, ...]]:
+    """Return for each signal that is passed on what is sent for it while all leaders are alive; the loop does that at once.
+
+    What is in stop_on, and SIGCHLD, is not among them; a signal that is dropped is, with nothing to send.
+    """
+    table: dict[int, tuple[SendLeader | SendGroup, ...]] = {}
+    for signum in range(1, 65):
+        if signum not in policy.stop_on and signum not in NEVER_FORWARDED:
+            sent = policy.signal_map.get(signum, signum)
+            table[signum] = tuple(
+                SendGroup(i, sent) if one.kill_mode == "group" else SendLeader(i, sent)
+                for i, one in enumerate(policy.programs)
+                if sent
+            )
+    return table
 
 
 def begin(policy: Policy) -> Up:
@@ -201,15 +220,11 @@ def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -
 
 def _forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
     """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant for it)."""
-    sent = policy.signal_map.get(signum, signum)
-    if not sent:
+    commands = routes(policy).get(signum, ())
+    alive = tuple(command for command in commands if isinstance(programs[command.program], one.Running | one.Stopping))
+    if not alive:
         return (note("dropped", signal=signum),)
-    commands: list[Command] = []
-    for i, phase in enumerate(programs):
-        if isinstance(phase, one.Running | one.Stopping):
-            group = policy.programs[i].kill_mode == "group"
-            commands.append(SendGroup(i, sent) if group else SendLeader(i, sent))
-    return (*commands, note("forwarded", signal=signum, sent=sent))
+    return (*alive, note("forwarded", signal=signum, sent=policy.signal_map.get(signum, signum)))
 
 
 def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float) -> Step:

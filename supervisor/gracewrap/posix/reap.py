@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.record import Record
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 class Reaped(Record):
@@ -31,24 +34,28 @@ def exit_status(wait_status: int) -> int:
     return posix.WEXITSTATUS(wait_status)
 
 
-def reap(stops: bool) -> tuple[list[Reaped], bool]:
-    """Return all that has changed, and whether any child is left.
+def reap(known: Container[int] | None, stops: bool = False) -> tuple[list[Reaped], bool, int]:
+    """Return what has become of the children in *known*, whether any child is left, and how many others have been reaped.
 
     One SIGCHLD may stand for any number of exits, or for none: so all are fetched, always.
 
     Args:
+        known: The pids to be told about; None: all.  Those of orphans are only counted, and thousands of them cost little.
         stops: Report stopped children too (for a terminal's job control).
     """
     flags = posix.WNOHANG | posix.WUNTRACED if stops else posix.WNOHANG
     found: list[Reaped] = []
+    others = 0
     while True:
         try:
             pid, status = posix.waitpid(-1, flags)
         except ChildProcessError:  # ECHILD: no child at all, hence no descendant either: orphans come to us
-            return found, False
+            return found, False, others
         if pid == 0:
-            return found, True
-        if posix.WIFSTOPPED(status):
+            return found, True, others
+        if known is not None and pid not in known:
+            others += not (stops and posix.WIFSTOPPED(status))
+        elif stops and posix.WIFSTOPPED(status):
             found.append(Reaped(pid, 0, 0, posix.WSTOPSIG(status)))
         else:
             found.append(Reaped(pid, exit_status(status), posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else 0))

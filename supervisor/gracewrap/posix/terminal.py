@@ -9,14 +9,6 @@ from gracewrap.posix.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SIGTTIN, 
 from gracewrap.posix.tree import read_file, signal_group
 
 
-def controlling_terminal() -> int | None:
-    """Return a descriptor of our controlling terminal, or None if we have none."""
-    try:
-        return posix.open("/dev/tty", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY)
-    except OSError:  # ENXIO: none; ENOENT: no /dev
-        return None
-
-
 def is_foreground(tty: int, pgid: int) -> bool:
     """Return whether *pgid* is the terminal's foreground process group."""
     try:

@@ -52,6 +52,13 @@ class Narrator:
         fields = {k: v for k, v in note.fields.items() if k != "program"}
         self.tell(note.what, at, **fields)
 
+    def forwarded(self, signum: int, sent: int, at: float) -> None:
+        """Count a signal that was passed on (*sent* is 0: dropped); told at debug level only, for there may be thousands."""
+        if sent:
+            self.counts["signals_forwarded"] += 1
+        if self.log.lowest == 0:
+            self.tell("forwarded" if sent else "dropped", at, signal=signum, sent=sent)
+
     def tell(self, what: str, at: float, **fields: object) -> None:
         """Take in one thing that happened, and log it."""
         fields["who"] = self.who
@@ -94,8 +101,6 @@ class Narrator:
                 self.gave_up = True
             case "unsent":
                 self.unsent = int(str(fields["connections"]))
-            case "forwarded":
-                self.counts["signals_forwarded"] += 1
 
     def _keep(self, what: str, at: float, fields: dict[str, object]) -> None:
         if len(self.timeline) >= TIMELINE:

@@ -91,7 +91,7 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "asked_again": ("info", _asked_again),
     "waiting": ("info", _waiting),
     "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to the command"),
-    "dropped": ("debug", lambda f: f"{_signal(f)}: dropped, as signal_map says"),
+    "dropped": ("debug", lambda f: f"{_signal(f)}: dropped: signal_map says so, or the command is gone"),
     "unsent": ("warning", lambda f: f"leaving although bytes are unsent on {f['connections']} connection(s)"),
     "reaped": ("debug", lambda f: f"reaped orphan {f['pid']} (status {f['status']})"),
     "child_stopped": ("info", lambda f: f"{f['who']} was stopped by {_signal(f)}: {f['done']}"),

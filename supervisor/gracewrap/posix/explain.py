@@ -1,0 +1,53 @@
+"""Why a command could not be run, in words that say what to do."""
+
+from __future__ import annotations
+
+import posix
+
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ENOENT, EACCES, ENOTDIR = 2, 13, 20
+# Errors after which execvp(3) tries the next directory of PATH: not there, not a directory, a network disk gone away.
+TRY_NEXT = {ENOENT, ENOTDIR, 19, 110, 116}
+
+
+def explain(argv: Sequence[str], errno: int) -> tuple[int, str]:
+    """Return the exit status (126 cannot be executed, 127 not found) and the reason why *argv* could not be run."""
+    file = argv[0]
+    status = 127 if errno in TRY_NEXT else 126
+    reason = posix.strerror(errno)
+    if errno == ENOENT and not file:
+        reason = "its name is empty"
+    elif errno == ENOENT and "/" not in file:
+        reason += " (searched PATH)"
+    elif errno == ENOENT and (interpreter := _interpreter(file)):
+        reason = f"its interpreter {interpreter!r} (first line of the file) was not found"
+    elif errno == EACCES:
+        reason += _why_denied(file)
+    if errno in (ENOENT, ENOTDIR) and " " in file.strip():
+        reason += "; it is one word with spaces: write the arguments as words of their own, or sh -c '...'"
+    return status, f"cannot run {file!r}: {reason}"
+
+
+def _interpreter(file: str) -> str | None:
+    """Return what the first line of a script names, if that is why a file that exists was not found."""
+    try:
+        with open(file, "rb") as script:
+            first = script.readline(256)
+    except OSError:
+        return None
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return words[0].decode(errors="replace") if words else None
+
+
+def _why_denied(file: str) -> str:
+    try:
+        mode = posix.stat(file).st_mode
+    except OSError:
+        return ""
+    if mode & 0o170000 == 0o040000:
+        return " (it is a directory)"
+    return "" if mode & 0o111 else " (no execute permission; chmod +x)"

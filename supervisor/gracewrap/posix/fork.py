@@ -1,0 +1,110 @@
+"""Start a program by fork(2), for what posix_spawn(3) cannot do; never waits, not even for the exec.
+
+There are no threads and no Python signal handlers here, so Python code between fork and exec is safe.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import sys
+
+from gracewrap.posix.explain import EACCES, ENOENT, TRY_NEXT, explain
+from gracewrap.posix.spawn import ENOEXEC, defaults
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DEFAULT_PATH = b"/bin:/usr/bin"  # confstr(_CS_PATH) of glibc, which execvp(3) searches without PATH
+
+
+def spawn(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None) -> tuple[int, int]:
+    """Start *argv* in a process group of its own, in the foreground of *tty*, and return at once.
+
+    Returns:
+        Its pid, and a descriptor that gets the errno of a failed exec, or end of file; -1: there was none to be had.
+
+    Raises:
+        OSError: If there is no process to be had; EAGAIN has been tried twice.
+    """
+    try:
+        reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:  # EMFILE: then the child says itself what goes wrong
+        reading, writing = -1, -1
+    try:
+        pid = posix.fork()
+    except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
+        pid = posix.fork()
+    if pid == 0:
+        _become(argv, env, tty, writing)
+    if writing >= 0:
+        posix.close(writing)
+    try:
+        posix.setpgid(pid, pid)  # both sides do it: whoever is first, the group exists for both from here on
+    except OSError:
+        pass  # EACCES: it has done its exec, and so its own setpgid before; ESRCH: it has exited
+    return pid, reading
+
+
+def _become(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, status_fd: int) -> None:
+    """In the child: become *argv*, or write the errno to *status_fd*, or else the reason to stderr.  Never returns."""
+    failed = EACCES
+    try:
+        posix.setpgid(0, 0)
+        if tty is not None:
+            try:
+                posix.tcsetpgrp(tty, posix.getpid())  # SIGTTOU is still blocked, so this does not stop us
+            except OSError:
+                pass  # the terminal hung up meanwhile
+        for name in (b"LISTEN_PID", b"WATCHDOG_PID"):  # sd_listen_fds(3): they name the receiver, which we are not
+            if env.get(name) == str(posix.getppid()).encode():
+                env[name] = str(posix.getpid()).encode()
+        for signum in defaults():
+            _signal.signal(signum, _signal.SIG_DFL)
+        # Last: a signal that came since the fork acts now, by its default action, and is not lost.
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        failed = _exec(argv, env)
+    except BaseException as error:
+        failed = getattr(error, "errno", None) or failed
+    finally:
+        status, reason = explain(argv, failed)
+        data = str(failed) if status_fd >= 0 else f"gracewrap: {reason}\n"
+        posix.write(max(status_fd, 2), data.encode(errors="backslashreplace"))
+        posix._exit(status)
+
+
+def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> int:
+    """Execute as execvp(3): search PATH, prefer EACCES over ENOENT, run what has no format by /bin/sh.  Returns the errno."""
+    encoding, handler = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    args = [word.encode(encoding, handler) for word in argv]
+    file, failed = args[0], ENOENT
+    if b"/" in file:
+        paths = [file]
+    else:
+        paths = [(d or b".") + b"/" + file for d in env.get(b"PATH", _DEFAULT_PATH).split(b":")] if file else []
+    for path in paths:
+        error = _try(path, args, env)
+        if error == ENOEXEC:
+            error = _try(b"/bin/sh", [b"/bin/sh", path, *args[1:]], env)
+        if error == EACCES or failed != EACCES:
+            failed = error
+        if error != EACCES and error not in TRY_NEXT:
+            break
+    return failed
+
+
+def _try(path: bytes, args: list[bytes], env: dict[bytes, bytes]) -> int:
+    try:
+        posix.execve(path, args, env)
+    except OSError as error:
+        return error.errno or EACCES
+
+
+def exec_failure(exec_fd: int) -> int | None:
+    """Return the errno of the exec, or None if it succeeded (or has not happened yet)."""
+    try:
+        written = posix.read(exec_fd, 16)
+    except OSError:  # EAGAIN: not yet; EBADF: there is none
+        return None
+    return int(written) if written else None
