@@ -93,7 +93,7 @@ def test_signals(raw, signum):
 
 @pytest.mark.parametrize(
     "raw",
-    ["", "TEM", "SIG", "0", 0, -1, "65", 99, "RTMIN+99", "RTMIN-1", "RTMIN+", "9" * 5000, 1 << 20000, "٣", True, 1.5,
+    ["", "TEM", "SIG", "0", 0, -1, "65", 99, "RTMIN+99", "RTMAX+1", "RTMIN-1", "RTMIN+", "9" * 5000, 1 << 20000, "٣", True, 1.5,
      None],
     ids=short,
 )  # fmt: skip

@@ -65,14 +65,33 @@ def test_what_a_leader_leaves_behind_is_sent_the_stop_signal_once_and_has_the_re
     s = simulate(10)
     s.signal(TERM)
     s.pass_time(4)
-    s.leader_exits(5, left=True)
+    s.leader_exits(143, TERM, left=True)
     assert s.log[2:] == [(104, SendRest(0, TERM))]
     s.pass_time(5.9)
     assert len(s.log) == 3
     s.pass_time(0.1)
     assert s.log[3] == (110, KillProgram(0))
     s.rest_goes()
-    assert s.status == 5
+    assert s.status == 143
+
+
+def test_a_leader_that_ends_itself_may_have_passed_the_signal_on_so_what_is_left_has_time_to_show_it():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(4)
+    s.leader_exits(0, left=True)
+    assert s.log[2:] == []
+    s.pass_time(1)
+    assert s.log[2:] == [(104 + program.SETTLE, SendRest(0, TERM))]
+
+
+def test_a_second_request_skips_that_pause_too():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(4)
+    s.leader_exits(0, left=True)
+    s.signal(TERM)
+    assert s.log[2:] == [(104, SendRest(0, TERM))]
 
 
 def test_leftovers_of_a_command_that_ended_by_itself_have_the_whole_budget():
@@ -95,7 +114,7 @@ def test_group_mode_signals_the_group_and_afterwards_whoever_is_outside_of_it():
     s = simulate(kill_mode="group")
     s.signal(TERM)
     assert s.commands == [SendGroup(0, TERM), SendGroup(0, CONT)]
-    s.leader_exits(0, left=True)
+    s.leader_exits(143, TERM, left=True)
     assert s.commands[2:] == [SendRest(0, TERM)]
 
 

@@ -94,6 +94,37 @@ def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_its_members(star
     assert "stop_signal_ignored" in events(run)
 
 
+ONCE = """
+import _signal, posix
+def once(signum, frame):
+    _signal.signal(15, _signal.SIG_DFL)
+    posix.write(1, b"told\\n")
+_signal.signal(15, once)
+posix.write(1, b"ready %d\\n" % posix.getpid())
+while True:
+    got = posix.read(0, 1)
+    if not got or got == b"x":
+        posix._exit(0)
+"""
+
+
+def test_a_member_that_the_leader_has_told_is_not_told_again(start):
+    """`trap 'kill $pid' TERM; wait`: the shell passes the signal on and is gone.  The handler is for one use: the next kills."""
+    child = f"{sys.executable} -I -S -c '{ONCE}'"
+    script = f"exec 3<&0; {child} <&3 & pid=$!; trap 'kill -TERM $pid' TERM; wait $pid"
+    run = start("--", "bash", "-c", script, stdin=subprocess.PIPE)
+    child_pid = run.ready()
+    run.send(signal.SIGTERM)
+    assert run.line() == "told"
+    assert run.log_line("leader_exited")
+    assert run.process.stdin
+    run.process.stdin.write(b"x")  # its work is done
+    run.process.stdin.flush()
+    assert run.wait() == 143
+    assert not alive(child_pid)
+    assert "kill" not in events(run)
+
+
 def test_escalation_climbs_in_time_and_second_request_skips_ahead(talk):
     run = talk("ignore=15", options=["--escalation", "30s=INT,40s=QUIT", "--shutdown-timeout", "50s"])
     run.ready()

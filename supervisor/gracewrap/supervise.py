@@ -80,6 +80,7 @@ class Loop:
         self.exit: int | None = None
         self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
         self.told: set[tuple[int, int]] = set()  # (pid, start time) of those that have had the stop signal
+        self.catching: set[tree.Member] = set()  # members that had a handler for the stop signal when the leader was sent it
         self.spare: int | None = _spare()
         self.log = Log(settings.log_format, settings.log_level, settings.log_file)
         self.narrator = narrator.Narrator(
@@ -205,6 +206,8 @@ class Loop:
         match command:
             case m.SendLeader(_, signum):
                 if self.leader_status is None:
+                    if self.is_stop(signum):
+                        self.catching = {found for found in tree.descendants() if tree.catches(found.pid, signum)}
                     tree.signal_leader(pid, signum)
                     return self.ignored(signum)
             case m.SendGroup(_, signum):
@@ -229,15 +232,20 @@ class Loop:
 
     def ignored(self, signum: int) -> m.Event | None:
         """Look whether the leader ignores the stop signal that it has just been sent."""
-        stopping = isinstance(self.system, coordinator.ShuttingDown) and signum == self.policy.programs[0].stop_signal
-        if stopping and tree.ignores(self.handover.pid, signum):
+        if self.is_stop(signum) and tree.ignores(self.handover.pid, signum):
             return m.StopSignalIgnored(0, time.monotonic())
         return None
+
+    def is_stop(self, signum: int) -> bool:
+        """Return whether *signum*, about to be sent or just sent to the leader, is its stop signal."""
+        return isinstance(self.system, coordinator.ShuttingDown) and signum == self.policy.programs[0].stop_signal
 
     def send_rest(self, signum: int) -> None:
         """Send *signum* to everything below us but the leader, unless it has had the stop signal.
 
         Those that are born meanwhile are found by looking again; those born later are somebody's clean-up work, and left alone.
+        So is one that had a handler for one use (Node's process.once) and has it no more: the leader has passed the signal on,
+        and a second one would end the work that is being finished.
         """
         reached: list[tree.Member] = []
         for _ in range(tree.PASSES):
@@ -247,6 +255,8 @@ class Loop:
                 break
             for found in new:
                 self.told.add((found.pid, found.started))
+                if found in self.catching and not tree.catches(found.pid, signum):
+                    continue
                 if tree.signal_member(found, signum):
                     tree.signal_member(found, SIGCONT)
                     reached.append(found)

@@ -178,8 +178,8 @@ def _each(system: ShuttingDown, done: list[Command], policy: Policy, event: Even
     for i, phase in enumerate(system.programs):
         rules = policy.programs[i]
         match event:
-            case LeaderExited(program, status, _, left, at) if program == i:
-                step = one.leader_exited(phase, i, rules, status, left, at, system.kill_at)
+            case LeaderExited(program) if program == i:
+                step = one.leader_exited(phase, i, rules, event, system.kill_at)
             case ProgramGone(program) if program == i:
                 step = one.gone(phase)
             case StopSignalIgnored(program) if program == i:

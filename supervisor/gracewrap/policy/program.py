@@ -15,6 +15,7 @@ from gracewrap.policy.model import (
     SIGKILL,
     Command,
     KillProgram,
+    LeaderExited,
     ProgramPolicy,
     SendGroup,
     SendLeader,
@@ -31,6 +32,10 @@ KILLED = 128 + SIGKILL
 KILL_AGAIN = 0.02
 GIVE_UP = 1.0
 
+# A leader that ends by exit(2) after the stop signal had a handler for it, and may have passed the signal on before (a shell's
+# `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on it, and thereby to show that they have had it.
+SETTLE = 0.2
+
 
 class Running(Record):
     """The leader is alive and nobody has asked it to stop."""
@@ -46,10 +51,11 @@ class Stopping(Record):
 
 
 class Leftover(Record):
-    """The leader is gone, members are left: they have the rest of the time."""
+    """The leader is gone, members are left: they have the rest of the time, and are sent the stop signal at *tell_at*."""
 
     status: int
     kill_at: float
+    tell_at: float | None = None
 
 
 class Killing(Record):
@@ -78,8 +84,8 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
             return None
         case Stopping(since, kill_at, rung):
             return min(kill_at, since + policy.escalation[rung].after) if rung < len(policy.escalation) else kill_at
-        case Leftover(_, kill_at):
-            return kill_at
+        case Leftover(_, kill_at, tell_at):
+            return kill_at if tell_at is None else min(kill_at, tell_at)
         case Killing(_, since, again_at):
             return min(again_at, since + GIVE_UP)
         case _:
@@ -107,24 +113,31 @@ def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ..
     return (target(program, signum), target(program, SIGCONT)) if signum != SIGCONT else (target(program, signum),)
 
 
-def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, status: int, left: bool, at: float, kill_at: float) -> Step:
+def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float) -> Step:
     """Take the leader's exit status; what is left is sent the stop signal if it has not had it, and has the rest of the time."""
+    status, left, at = event.status, event.left, event.at
     if isinstance(phase, Killing):
         return (Killing(status, phase.since, phase.again_at), ()) if left else (Gone(status), ())
     if isinstance(phase, Leftover | Gone):
         return phase, ()
     if not left:
         return Gone(status), ()
-    told = False
+    told, tell_at = False, at
     if isinstance(phase, Stopping):
         kill_at, told = phase.kill_at, phase.whole and policy.kill_mode != "group"
+        tell_at = at if event.signum else at + SETTLE
     elif policy.stop_timeout is not None:
         kill_at = min(kill_at, at + policy.stop_timeout)
     if kill_at <= at:
         return kill(Leftover(status, kill_at), program, at, "no time was given to stop in")
     if policy.kill_mode == "process" or told:
         return Leftover(status, kill_at), (note("leftover", program=program, told=False),)
-    return Leftover(status, kill_at), (
+    after = Leftover(status, kill_at, tell_at)
+    return _tell(after, program, policy) if tell_at <= at else (after, ())
+
+
+def _tell(phase: Leftover, program: int, policy: ProgramPolicy) -> Step:
+    return Leftover(phase.status, phase.kill_at), (
         note("leftover", program=program, told=True, signal=policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
@@ -162,8 +175,8 @@ def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             if rung >= len(policy.escalation) or at < since + policy.escalation[rung].after:
                 return phase, ()
             return _climb(phase, program, policy, "its time has come")
-        case Leftover():
-            return phase, ()
+        case Leftover(_, _, tell_at):
+            return (phase, ()) if tell_at is None or at < tell_at else _tell(phase, program, policy)
         case Killing(status, since, again_at):
             if at >= since + GIVE_UP:
                 return Gone(status, True), (note("gave_up", program=program, after=at - since),)
@@ -181,12 +194,14 @@ def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str) -> St
 
 
 def hurry(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
-    """Skip ahead: the next rung now.  With none left there is nothing to skip; the stop signal is not sent twice.
+    """Skip ahead: the next rung, or the pause, now.  With none left there is nothing to skip; the stop signal is not sent twice.
 
     (A second SIGTERM made RQ, Dramatiq and close-with-grace drop their work.)
     """
     if isinstance(phase, Stopping) and phase.rung < len(policy.escalation):
         return _climb(phase, program, policy, "asked again")
+    if isinstance(phase, Leftover) and phase.tell_at is not None:
+        return _tell(phase, program, policy)
     return phase, ()
 
 

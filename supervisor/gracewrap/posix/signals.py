@@ -38,8 +38,10 @@ def number(text: str) -> int:
 
 
 def _realtime(word: str) -> int | None:
-    base, sign, rest = (word, "+", "0") if word in ("RTMIN", "RTMAX") else (word[:5], word[5:6], word[6:])
-    if not (rest.isascii() and rest.isdigit()) or (base, sign) not in (("RTMIN", "+"), ("RTMAX", "-"), ("RTMAX", "+")):
+    base, sign, rest = word[:5], word[5:6], word[6:]
+    if word in ("RTMIN", "RTMAX"):
+        sign, rest = "+-"[word == "RTMAX"], "0"
+    if not (rest.isascii() and rest.isdigit()) or base + sign not in ("RTMIN+", "RTMAX-"):
         return None
     found = RTMIN + int(rest) if base == "RTMIN" else RTMAX - int(rest)
     return found if RTMIN <= found <= RTMAX else None

@@ -133,9 +133,19 @@ def signal_member(target: Member, signum: int) -> bool:
 
 
 def ignores(pid: int, signum: int) -> bool:
-    """Return whether a process ignores a signal (SigIgn in /proc/PID/status)."""
+    """Return whether a process ignores a signal."""
+    return _in_mask(pid, b"SigIgn:", signum)
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Return whether a process has a handler for a signal."""
+    return _in_mask(pid, b"SigCgt:", signum)
+
+
+def _in_mask(pid: int, mask: bytes, signum: int) -> bool:
+    """Look into a signal mask of /proc/PID/status (proc(5))."""
     for line in read_file(f"/proc/{pid}/status").split(b"\n"):
-        if line.startswith(b"SigIgn:"):
+        if line.startswith(mask):
             return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
     return False
 
