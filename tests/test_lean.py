@@ -221,3 +221,25 @@ def test_a_run_needs_no_package_but_our_own(tmp_path):
     with running("--", "sh", "-c", "exit 3") as ours:
         assert ours.wait() == 3
     assert run(sys.executable, "-I", "-S", str(package / "__main__.py"), "--", "true") == []
+
+
+# What Debian's python3-minimal does not have, of what anybody here would like to import.
+NOT_MINIMAL = ("_ctypes", "_json", "json", "shutil", "tomllib", "socket", "subprocess", "dataclasses", "textwrap")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--", "sh", "-c", "exit 3"], 3, ""),
+        (["--report", "/dev/stderr", "--", "sh", "-c", "exit 3"], 3, '"exit_status": 3'),
+        (["--config", "/dev/null", "--", "true"], 125, "install python3, not only python3-minimal"),
+        (["--help"], 125, "install python3, not only python3-minimal"),
+    ],
+)
+def test_a_minimal_python_is_enough_to_wrap_a_command(words, status, said):
+    block = f"import sys; sys.modules.update(dict.fromkeys({NOT_MINIMAL!r})); sys.argv[1:] = {words!r}; "
+    main = f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
+    command = [sys.executable, "-I", "-S", "-c", block + main]
+    done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr

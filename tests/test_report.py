@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import GRACEWRAP, environment
 
 from gracewrap.record import Record, replace
-from gracewrap.report import files, log, words
+from gracewrap.report import files, jsontext, log, words
 from gracewrap.report.jsontext import dumps
 
 json_values = st.recursive(
@@ -32,6 +32,11 @@ json_values = st.recursive(
 @given(json_values)
 def test_our_json_is_json(value):
     assert json.loads(dumps(value)) == value
+
+
+@given(st.text())
+def test_our_json_needs_no_c_accelerator(text):
+    assert json.loads('"' + "".join(map(jsontext._escape, text)) + '"') == text
 
 
 def test_json_has_no_infinity():

@@ -40,6 +40,9 @@ def main(args: Sequence[str]) -> int:
             if settings is None:
                 return _refuse(problems)
         begun = begin(settings.command if settings else args[1:], settings.parent_death_signal if settings else None)
+    except ImportError as error:  # Debian's python3-minimal: enough to wrap a command, but not for a file, help or check
+        _say(f"cannot start: {error}: this Python has no complete standard library; install python3, not only python3-minimal")
+        return USAGE
     except Exception as error:
         _say(f"cannot start: {type(error).__name__}: {error}; nothing is running. This is a bug in gracewrap, please report it")
         return USAGE
