@@ -1,8 +1,8 @@
 # An example service with gracewrap as PID 1.  Try it:
 #
 #   docker build -t slow-server .
-#   docker run -d --name slow -p 8080:8080 slow-server
-#   curl 'localhost:8080/slow?s=5' & docker stop slow; docker logs slow
+#   docker run -d --name slow -p 8080:8080 slow-server; sleep 2
+#   curl 'localhost:8080/slow?s=5' & sleep 1; docker stop slow; docker logs slow
 #
 # Any base with Python 3.11 or newer will do: docker build --build-arg BASE_IMAGE=python:3.13-alpine -t slow-server .
 ARG BASE_IMAGE=python:3.13-slim

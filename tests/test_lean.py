@@ -46,6 +46,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.posix.reap",
     "gracewrap.posix.sockets",
     "gracewrap.posix.terminal",
+    "gracewrap.posix.told",
     "gracewrap.posix.tree",
     "gracewrap.report",
     "gracewrap.report.files",

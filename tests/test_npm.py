@@ -118,10 +118,19 @@ def test_a_shell_that_ignores_the_stop_signal(project, stop_in_flight):
     assert "stop_signal_ignored" in [step["event"] for step in report["timeline"]]
 
 
-def test_a_shell_that_passes_the_signal_on_and_does_not_wait(project, stop_in_flight):
-    """The commonest entrypoint.  A second SIGTERM would end this node: its handler is for one use."""
+def test_a_shell_that_catches_the_signal_and_waits(project, stop_in_flight):
+    """It runs its trap when node is gone, so it cannot pass anything on: node is told late, and still finishes."""
+    shell = script(project, "trap 'echo trapped' TERM", "node server.js")
+    report = stop_in_flight(shell, GRACEWRAP_SHUTDOWN_TIMEOUT="8s")
+    assert report["exit_status"] == 0
+    assert "last_call" in [step["event"] for step in report["timeline"]]
+
+
+@pytest.mark.parametrize("use", ["once", "on"])
+def test_a_shell_that_passes_the_signal_on_and_does_not_wait(project, stop_in_flight, use):
+    """The commonest entrypoint.  A second SIGTERM would be one too many, most of all for a handler for one use."""
     server = project / "server.js"
-    server.write_text(SERVER.replace("process.on(", "process.once("))
+    server.write_text(SERVER.replace("process.on(", f"process.{use}("))
     report = stop_in_flight(script(project, "node server.js & pid=$!", "trap 'kill -TERM $pid' TERM", "wait $pid"))
     assert report["leader"]["status"] == 143
 

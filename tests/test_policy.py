@@ -19,6 +19,7 @@ from gracewrap.policy.model import (
     SendGroup,
     SendLeader,
     SendRest,
+    ShellTold,
     SignalReceived,
     StopSignalIgnored,
 )
@@ -135,6 +136,36 @@ def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_the_others():
     assert s.commands[2:] == [SendRest(0, TERM)]
     s.leader_exits(0, left=True)
     assert s.commands[3:] == []  # they have had it
+
+
+def test_a_shell_may_have_passed_the_signal_on_so_what_it_left_has_half_of_the_time_first():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(2)
+    s.feed(LeaderExited(0, 143, 0, True, s.now, may_have_told=True))
+    s.pass_time(3.9)
+    assert s.log[2:] == []
+    s.pass_time(0.1)
+    assert s.log[2:] == [(106, SendRest(0, TERM))]
+
+
+def test_a_shell_that_still_waits_late_in_its_time_has_not_passed_the_signal_on():
+    s = simulate(10)
+    s.signal(TERM)
+    s.feed(ShellTold(0, s.now))
+    s.pass_time(10 * program.LAST_CALL)
+    assert s.log[2:] == [(107.5, SendRest(0, TERM))]
+    s.leader_exits(0, left=True)
+    assert s.log[3:] == []
+
+
+@pytest.mark.parametrize("kill_mode", ["group", "process"])
+def test_in_other_modes_a_shell_is_like_any_leader(kill_mode):
+    s = simulate(10, kill_mode=kill_mode)
+    s.signal(TERM)
+    s.feed(ShellTold(0, s.now))
+    s.pass_time(9.9)
+    assert s.log[2:] == []
 
 
 def test_escalation_climbs_its_rungs_in_time():
@@ -289,6 +320,7 @@ events = st.one_of(
     st.tuples(st.just("leader"), st.tuples(st.sampled_from([(0, 0), (7, 0), (143, TERM), (137, KILL)]), st.booleans())),
     st.tuples(st.just("gone"), st.none()),
     st.tuples(st.just("ignored"), st.none()),
+    st.tuples(st.just("shell"), st.none()),
     st.tuples(st.just("unsent"), st.integers(0, 2)),
 )
 policies = st.builds(
@@ -310,7 +342,7 @@ policies = st.builds(
 def play(policy: Policy, history: list[tuple[str, object]]) -> tuple[Simulation, float | None, list[float]]:
     """Play a history that could happen: one leader exit, the rest after it.  Returns also when the stop began, and requests."""
     s = Simulation(policy)
-    leader, left, began = True, True, None
+    leader, left, began, shell = True, True, None, any(kind == "shell" for kind, _ in history)
     requests: list[float] = []
     for kind, value in history:
         if s.status is not None:
@@ -327,12 +359,14 @@ def play(policy: Policy, history: list[tuple[str, object]]) -> tuple[Simulation,
         elif kind == "leader" and leader:
             leader, began = False, s.now if began is None else began
             (status, signum), left = value  # type: ignore[misc]
-            s.leader_exits(status, signum, left)
+            s.feed(LeaderExited(0, status, signum, left, s.now, may_have_told=shell))
         elif kind == "gone" and not leader and left:
             left = False
             s.rest_goes()
         elif kind == "ignored" and leader:
             s.feed(StopSignalIgnored(0, s.now))
+        elif kind == "shell" and leader:
+            s.feed(ShellTold(0, s.now))
         elif kind == "unsent":
             assert isinstance(value, int)
             s.unsent = value

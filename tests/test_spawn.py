@@ -178,6 +178,21 @@ def test_missing_interpreter_is_127_and_named(tmp_path):
     assert status == 127 and "its interpreter '/no/such/interpreter'" in said
 
 
+def test_reasons_are_found_in_the_directory_it_was_started_in(tmp_path):
+    script, plain = tmp_path / "script", tmp_path / "plain"
+    script.write_text("#!/bin/bash\r\n")
+    script.chmod(0o755)
+    plain.write_text("")
+    for name, said in (
+        ("./script", "'/bin/bash' (first line of the file) was not found; it has Windows line ends"),
+        ("./plain", "chmod +x"),
+    ):
+        done = subprocess.run(
+            [*GRACEWRAP, "--", name], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, timeout=30
+        )
+        assert said in done.stderr
+
+
 def test_a_file_without_a_format_is_run_by_the_shell(tmp_path):
     """ENOEXEC, as execvp(3) does it."""
     script = tmp_path / "script"

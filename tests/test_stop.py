@@ -156,6 +156,24 @@ def test_third_request_kills_now(talk):
     assert "asked three times" in str(run.log_line("kill")["why"])
 
 
+def test_the_kill_names_all_of_it_and_who_was_never_told(talk):
+    run = talk("fork", "exit=-1", options=["--shutdown-timeout", "300ms"])
+    straggler, leader = straggler_and_leader(run)
+    run.send(signal.SIGTERM)
+    line = run.log_line("kill")
+    assert {f"(pid {straggler})", f"(pid {leader})"} == {f"({part.split('(')[1]}" for part in str(line["members"]).split(", ")}
+    assert f"(pid {straggler})" in str(line["untold"])
+    assert run.wait() == 137
+
+
+def test_a_command_without_a_handler_is_not_called_graceful(start):
+    run = start("--", "sh", "-c", "echo ready; exec sleep 60")
+    assert run.line() == "ready"
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    assert run.log_line("summary")["outcome"] == "ended_by_signal"
+
+
 def test_success_exit_codes(talk):
     run = talk("exit=143", options=["--success-exit-codes", "TERM"])
     run.ready()

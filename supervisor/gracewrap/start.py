@@ -71,7 +71,8 @@ def begin(command: Sequence[str], parent_death_signal: int | None) -> Begun | No
         _say(f"cannot start a process: {error.strerror}; raise the limit on processes (ulimit -u, --pids-limit)")
         return None
     at = time.monotonic()
-    _let_go({exec_fd, tty})
+    if pid:
+        _let_go({exec_fd, tty})
     return pid, exec_fd, errno, at, tty
 
 

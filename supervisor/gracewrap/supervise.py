@@ -13,7 +13,7 @@ import time
 from gracewrap import __version__, bare
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
-from gracewrap.posix import reap, sockets, terminal, tree
+from gracewrap.posix import reap, sockets, terminal, told, tree
 from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report import files, narrator
@@ -79,8 +79,7 @@ class Loop:
         self.leader_status: int | None = None
         self.exit: int | None = None
         self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
-        self.told: set[tuple[int, int]] = set()  # (pid, start time) of those that have had the stop signal
-        self.catching: set[tree.Member] = set()  # members that had a handler for the stop signal when the leader was sent it
+        self.told = told.Told()
         self.spare: int | None = _spare()
         self.log = Log(settings.log_format, settings.log_level, settings.log_file)
         self.narrator = narrator.Narrator(
@@ -177,7 +176,7 @@ class Loop:
             if errno is not None:
                 self.exit = self.leader_status = self.cannot_run(errno, at)
                 return
-        self.feed(m.LeaderExited(0, one.status, one.signum, left, at))
+        self.feed(m.LeaderExited(0, one.status, one.signum, left, at, self.told.shell))
 
     def cannot_run(self, errno: int, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
@@ -202,65 +201,45 @@ class Loop:
 
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return what came of it, if the policy should know."""
-        pid = self.handover.pid
+        leader = self.handover.pid if self.leader_status is None else None
         match command:
-            case m.SendLeader(_, signum):
-                if self.leader_status is None:
-                    if self.is_stop(signum):
-                        self.catching = {found for found in tree.descendants() if tree.catches(found.pid, signum)}
-                    tree.signal_leader(pid, signum)
-                    return self.ignored(signum)
-            case m.SendGroup(_, signum):
-                if self.leader_status is None:
-                    self.told |= {(found.pid, found.started) for found in tree.descendants() if found.pgid == pid}
-                    tree.signal_group(pid, signum)
+            case m.SendLeader(_, signum) if leader is not None and self.is_stop(signum):
+                self.told.send_leader(leader, signum)
+                if tree.ignores(leader, signum):
+                    return m.StopSignalIgnored(0, time.monotonic())
+                if self.told.shell:
+                    return m.ShellTold(0, time.monotonic())
+            case m.SendLeader(_, signum) if leader is not None:
+                tree.signal_leader(leader, signum)
+            case m.SendGroup(_, signum) if leader is not None and self.is_stop(signum):
+                self.told.send_group(leader, signum)
+            case m.SendGroup(_, signum) if leader is not None:
+                tree.signal_group(leader, signum)
             case m.SendRest(_, signum):
-                self.send_rest(signum)
+                self.narrator.members = narrator.name_members(self.told.send_rest(leader, signum))
             case m.KillProgram():
-                killed = tree.kill_all(pid if self.leader_status is None else None, self.spare, posix.getpid() == 1)
-                self.spare = None
-                self.narrator.members = narrator.name_members(killed)
+                self.kill(leader)
             case m.CountUnsent():
                 return m.UnsentCounted(sockets.unsent_connections(), time.monotonic())
             case m.Exit(status):
                 self.exit = status
-            case m.Note():
-                pass
+            case m.SendLeader() | m.SendGroup() | m.Note():
+                pass  # the leader is gone, its exit not yet told; a note is told later
             case _:
                 assert_never(command)
         return None
 
-    def ignored(self, signum: int) -> m.Event | None:
-        """Look whether the leader ignores the stop signal that it has just been sent."""
-        if self.is_stop(signum) and tree.ignores(self.handover.pid, signum):
-            return m.StopSignalIgnored(0, time.monotonic())
-        return None
+    def kill(self, leader: int | None) -> None:
+        """SIGKILL everything that is left, and keep the names of those that were never sent the stop signal."""
+        killed = tree.kill_all(leader, self.spare, posix.getpid() == 1)
+        self.spare = None
+        self.narrator.members = narrator.name_members(killed)
+        if leader is not None and self.policy.programs[0].kill_mode == "mixed":
+            self.narrator.untold = narrator.name_members(self.told.untold(leader, killed))
 
     def is_stop(self, signum: int) -> bool:
         """Return whether *signum*, about to be sent or just sent to the leader, is its stop signal."""
         return isinstance(self.system, coordinator.ShuttingDown) and signum == self.policy.programs[0].stop_signal
-
-    def send_rest(self, signum: int) -> None:
-        """Send *signum* to everything below us but the leader, unless it has had the stop signal.
-
-        Those that are born meanwhile are found by looking again; those born later are somebody's clean-up work, and left alone.
-        So is one that had a handler for one use (Node's process.once) and has it no more: the leader has passed the signal on,
-        and a second one would end the work that is being finished.
-        """
-        reached: list[tree.Member] = []
-        for _ in range(tree.PASSES):
-            new = [found for found in tree.descendants() if (found.pid, found.started) not in self.told]
-            new = [found for found in new if found.pid != self.handover.pid or self.leader_status is not None]
-            if not new:
-                break
-            for found in new:
-                self.told.add((found.pid, found.started))
-                if found in self.catching and not tree.catches(found.pid, signum):
-                    continue
-                if tree.signal_member(found, signum):
-                    tree.signal_member(found, SIGCONT)
-                    reached.append(found)
-        self.narrator.members = narrator.name_members(reached)
 
     def kill_at(self) -> float | None:
         """Return when all will be over, if a stop has begun."""
@@ -279,7 +258,9 @@ class Loop:
             self.progress_at = at + every
             phase = system.programs[0]
             if isinstance(phase, program.Stopping | program.Leftover):
-                self.narrator.tell("waiting", at, remaining=phase.kill_at - at, elapsed=at - system.since)
+                gone = self.leader_status is not None
+                who = narrator.name_members(tree.descendants()) if gone else self.narrator.who
+                self.narrator.tell("waiting", at, who=who, remaining=phase.kill_at - at, elapsed=at - system.since)
 
     def leave(self, status: int) -> None:
         """Say the last word; nothing that goes wrong here changes the exit status."""

@@ -21,6 +21,7 @@ from gracewrap.policy.model import (
     SendGroup,
     SendLeader,
     SendRest,
+    ShellTold,
     SignalReceived,
     StopSignalIgnored,
     Tick,
@@ -136,7 +137,7 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
         case LeaderExited(program, status, signum, left, at):
             said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=False)
             return _shut_down(system, at, policy, 0, said, event)
-        case Tick() | ProgramGone() | StopSignalIgnored() | UnsentCounted():
+        case Tick() | ProgramGone() | StopSignalIgnored() | ShellTold() | UnsentCounted():
             return system, ()
         case _:
             assert_never(event)
@@ -162,9 +163,7 @@ def _shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             return system, _forward(system.programs, signum, policy)
         case LeaderExited(program, status, signum, left, at):
             done.append(note("leader_exited", program=program, status=status, signal=signum, left=left, asked=True))
-        case ProgramGone(program, at) | StopSignalIgnored(program, at):
-            pass
-        case Tick(at):
+        case ProgramGone(at=at) | StopSignalIgnored(at=at) | ShellTold(at=at) | Tick(at):
             pass
         case UnsentCounted():
             return system, ()
@@ -184,6 +183,8 @@ def _each(system: ShuttingDown, done: list[Command], policy: Policy, event: Even
                 step = one.gone(phase)
             case StopSignalIgnored(program) if program == i:
                 step = one.ignored(phase, i, rules)
+            case ShellTold(program) if program == i:
+                step = one.shell_told(phase, rules)
             case Tick(at):
                 step = one.tick(phase, i, rules, at)
             case _:
@@ -263,7 +264,7 @@ def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
             if not system.requests or at - system.asked_at < SAME_REQUEST or policy.on_repeat == "ignore":
                 return replace(system, requests=max(1, system.requests), asked_at=at), ()
             return Ended(system.status), (Exit(system.status),)  # asked again: skip the one delay that is left
-        case SignalReceived() | LeaderExited() | ProgramGone() | StopSignalIgnored():
+        case SignalReceived() | LeaderExited() | ProgramGone() | StopSignalIgnored() | ShellTold():
             return system, ()
         case _:
             assert_never(event)

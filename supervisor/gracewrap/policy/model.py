@@ -59,6 +59,7 @@ class LeaderExited(Record):
     signum: int  # the signal that ended it, or 0
     left: bool
     at: float
+    may_have_told: bool = False  # it is a shell, and shells pass a signal on by a trap and do not wait
 
 
 class ProgramGone(Record):
@@ -70,6 +71,13 @@ class ProgramGone(Record):
 
 class StopSignalIgnored(Record):
     """The leader ignores the stop signal that it has just been sent."""
+
+    program: int
+    at: float
+
+
+class ShellTold(Record):
+    """The leader that has just been sent the stop signal is a shell with a trap for it."""
 
     program: int
     at: float
@@ -88,7 +96,7 @@ class Tick(Record):
     at: float
 
 
-Event = SignalReceived | LeaderExited | ProgramGone | StopSignalIgnored | UnsentCounted | Tick
+Event = SignalReceived | LeaderExited | ProgramGone | StopSignalIgnored | ShellTold | UnsentCounted | Tick
 
 
 # Commands: what to do about it.

@@ -22,7 +22,7 @@ from gracewrap.policy.model import (
     SendRest,
     note,
 )
-from gracewrap.record import Record, assert_never
+from gracewrap.record import Record, assert_never, replace
 
 KILLED = 128 + SIGKILL
 
@@ -33,8 +33,10 @@ KILL_AGAIN = 0.02
 GIVE_UP = 1.0
 
 # A leader that ends by exit(2) after the stop signal had a handler for it, and may have passed the signal on before (a shell's
-# `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on it, and thereby to show that they have had it.
+# `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on it, and thereby to show that they have had it.  A shell most
+# likely has: its receivers get half of the time that is left, to end by themselves, before they are told (again).
 SETTLE = 0.2
+LAST_CALL = 0.75  # of a shell's time; then its members are told by us
 
 
 class Running(Record):
@@ -48,6 +50,7 @@ class Stopping(Record):
     kill_at: float
     rung: int = 0
     whole: bool = False  # the stop signal has gone to more than the leader
+    rest_at: float | None = None  # when it goes to the others, should the leader still be there
 
 
 class Leftover(Record):
@@ -82,8 +85,9 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
     match phase:
         case Running() | Gone():
             return None
-        case Stopping(since, kill_at, rung):
-            return min(kill_at, since + policy.escalation[rung].after) if rung < len(policy.escalation) else kill_at
+        case Stopping(since, kill_at, rung, _, rest_at):
+            rung_at = since + policy.escalation[rung].after if rung < len(policy.escalation) else kill_at
+            return min(kill_at, rung_at, kill_at if rest_at is None else rest_at)
         case Leftover(_, kill_at, tell_at):
             return kill_at if tell_at is None else min(kill_at, tell_at)
         case Killing(_, since, again_at):
@@ -125,7 +129,8 @@ def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: Lead
     told, tell_at = False, at
     if isinstance(phase, Stopping):
         kill_at, told = phase.kill_at, phase.whole and policy.kill_mode != "group"
-        tell_at = at if event.signum else at + SETTLE
+        if not event.signum:
+            tell_at = at + (max(SETTLE, (kill_at - at) / 2) if event.may_have_told else SETTLE)
     elif policy.stop_timeout is not None:
         kill_at = min(kill_at, at + policy.stop_timeout)
     if kill_at <= at:
@@ -133,7 +138,10 @@ def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: Lead
     if policy.kill_mode == "process" or told:
         return Leftover(status, kill_at), (note("leftover", program=program, told=False),)
     after = Leftover(status, kill_at, tell_at)
-    return _tell(after, program, policy) if tell_at <= at else (after, ())
+    if tell_at <= at:
+        return _tell(after, program, policy)
+    said = note("leftover_waits", program=program, signal=policy.stop_signal, after=tell_at - at)
+    return after, (said,) if event.may_have_told else ()
 
 
 def _tell(phase: Leftover, program: int, policy: ProgramPolicy) -> Step:
@@ -147,10 +155,24 @@ def ignored(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
     """The leader ignores the stop signal (`trap '' TERM`): it will not pass it on either, so tell the others now."""
     if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
         return phase, ()
+    return _tell_rest(phase, program, policy, "stop_signal_ignored")
+
+
+def _tell_rest(phase: Stopping, program: int, policy: ProgramPolicy, why: str) -> Step:
     return Stopping(phase.since, phase.kill_at, phase.rung, True), (
-        note("stop_signal_ignored", program=program, signal=policy.stop_signal),
+        note(why, program=program, signal=policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
+
+
+def shell_told(phase: Phase, policy: ProgramPolicy) -> Step:
+    """The leader is a shell with a trap: if it is still there late in its time, it waits for a child that it has not told.
+
+    Or for one that it has told and that is slow: for that one the second signal comes so late that SIGKILL is near anyway.
+    """
+    if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
+        return phase, ()
+    return replace(phase, rest_at=phase.since + LAST_CALL * (phase.kill_at - phase.since)), ()
 
 
 def gone(phase: Phase) -> Step:
@@ -171,7 +193,9 @@ def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             return phase, ()
         case Stopping(_, kill_at) | Leftover(_, kill_at) if at >= kill_at:
             return kill(phase, program, at, "out of time")
-        case Stopping(since, _, rung):
+        case Stopping(since, _, rung, _, rest_at):
+            if rest_at is not None and at >= rest_at:
+                return _tell_rest(phase, program, policy, "last_call")
             if rung >= len(policy.escalation) or at < since + policy.escalation[rung].after:
                 return phase, ()
             return _climb(phase, program, policy, "its time has come")
@@ -189,7 +213,7 @@ def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
 
 def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str) -> Step:
     rung = policy.escalation[phase.rung]
-    after = Stopping(phase.since, phase.kill_at, phase.rung + 1, phase.whole)
+    after = replace(phase, rung=phase.rung + 1)
     return after, (note("rung", program=program, signal=rung.signum, why=why), *_send(program, policy, rung.signum))
 
 

@@ -24,7 +24,8 @@ def explain(argv: Sequence[str], errno: int) -> tuple[int, str]:
     elif errno == ENOENT and "/" not in file:
         reason += " (searched PATH)"
     elif errno == ENOENT and (interpreter := _interpreter(file)):
-        reason = f"its interpreter {interpreter!r} (first line of the file) was not found"
+        windows = "; it has Windows line ends: dos2unix" if interpreter.endswith("\r") else ""
+        reason = f"its interpreter {interpreter.rstrip()!r} (first line of the file) was not found{windows}"
     elif errno == EACCES:
         reason += _why_denied(file)
     if errno in (ENOENT, ENOTDIR) and " " in file.strip():
@@ -39,8 +40,8 @@ def _interpreter(file: str) -> str | None:
             first = script.readline(256)
     except OSError:
         return None
-    words = first[2:].split() if first.startswith(b"#!") else []
-    return words[0].decode(errors="replace") if words else None
+    words = first[2:].rstrip(b"\n").replace(b"\t", b" ").split(b" ") if first.startswith(b"#!") else []
+    return next((word.decode(errors="replace") for word in words if word), None)
 
 
 def _why_denied(file: str) -> str:

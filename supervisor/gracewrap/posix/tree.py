@@ -159,11 +159,13 @@ def kill_all(leader: int | None, spare: int | None, everyone: bool) -> list[Memb
         everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in one go of the kernel,
             faster than anything can fork.
     """
-    if leader is not None:
-        signal_group(leader, SIGKILL)
     if spare is not None:
         posix.close(spare)
-    killed: dict[tuple[int, int], Member] = {}
+    killed = {(found.pid, found.started): found for found in descendants()} if leader is not None else {}
+    if leader is not None:
+        signal_group(leader, SIGKILL)
+    for found in killed.values():
+        signal_member(found, SIGKILL)
     for _ in range(PASSES):
         new = [found for found in descendants() if (found.pid, found.started) not in killed]
         if not new:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gracewrap.policy.model import Note
     from gracewrap.report.log import Log
 
+AT_ONCE = 0.1  # seconds; a handler that finishes anything takes longer
 TIMELINE = 200  # notes kept for the report; a flood of signals must not fill the memory
 
 
@@ -41,6 +42,7 @@ class Narrator:
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
         self.members = ""
+        self.untold = ""  # who was killed without ever having been sent the stop signal
 
     @property
     def who(self) -> str:
@@ -61,7 +63,7 @@ class Narrator:
 
     def tell(self, what: str, at: float, **fields: object) -> None:
         """Take in one thing that happened, and log it."""
-        fields["who"] = self.who
+        fields.setdefault("who", self.who)
         self._remember(what, at, fields)
         if what == "leftover" and fields["told"] and not fields["members"]:
             return  # it was just leaving
@@ -89,13 +91,16 @@ class Narrator:
                 fields["typed"] = self.interactive and fields["signal"] in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
                 self.since = at if self.since is None else self.since
                 self.leader = {"status": fields["status"], "signal": fields["signal"], "at": at}
-            case "leftover" | "stop_signal_ignored":
+            case "leftover" | "leftover_waits" | "stop_signal_ignored" | "last_call":
+                if what == "leftover_waits" or fields.get("told") is False:
+                    self.members = name_members(tree.descendants())
                 fields["members"] = self.members
-                self.leftover = self.leftover or self.members
+                if what.startswith("leftover"):
+                    self.leftover = self.leftover or self.members
             case "stop_signal" | "rung":
                 self.sent.append(signals.name(int(str(fields["signal"]))))
             case "kill":
-                fields["members"] = self.members
+                fields.update(members=self.members, untold=self.untold)
                 self.killed.append(self.members or self.who)
             case "gave_up":
                 self.gave_up = True
@@ -110,14 +115,23 @@ class Narrator:
         self.timeline.append({"at": round(at - start, 6), "event": what, **_named(fields)})
 
     def outcome(self) -> str:
-        """Return in one word how it ended: exited (nobody asked), graceful, killed, gave_up or not_started."""
+        """Return in one word how it ended.
+
+        not_started, exited (nobody asked), graceful, ended_by_signal (a command without a handler for the stop signal loses what
+        it does; some end so after a good stop), killed (it, or something it left behind), gave_up (something is still there).
+        """
         if self.not_started:
             return "not_started"
         if self.gave_up:
             return "gave_up"
         if self.killed:
             return "killed"
-        return "graceful" if self.asked else "exited"
+        if not self.asked:
+            return "exited"
+        return "ended_by_signal" if self._ended_by_stop_signal() and not self.leftover else "graceful"
+
+    def _ended_by_stop_signal(self) -> bool:
+        return bool(self.leader and self.leader["signal"]) and _signal_name(self.leader["signal"]) in self.sent
 
     def summary(self, status: int, at: float) -> tuple[str, str] | None:
         """Return level and text of the last line, or None after a run in which nothing happened but the command's end."""
@@ -132,15 +146,19 @@ class Narrator:
         if self.killed and self.leader:
             parts.append("some of it had to be killed" if int(str(self.leader["signal"])) != 9 else "it had to be killed")
         if self.counts["orphans_reaped"]:
-            parts.append(f"{self.counts['orphans_reaped']} orphan(s) reaped")
+            parts.append(f"orphans reaped: {self.counts['orphans_reaped']}")
         if self.log.dropped:
-            parts.append(f"{self.log.dropped} log line(s) lost")
+            parts.append(f"log lines lost: {self.log.dropped}")
         level = "warning" if self.killed or self.gave_up else "info"
         return level, f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}"
 
     def _how(self) -> str:
         if not self.leader:
             return f"{self.who} could not be killed"
+        if self._ended_by_stop_signal():
+            at_once = float(str(self.leader["at"])) - (self.since or 0.0) < AT_ONCE and not self.leftover
+            hint = " at once (without a handler for it, what it was doing is lost)" if at_once else ""
+            return f"{self.who} {words.outcome(self.leader)}{hint}"
         sent = f" after {', '.join(dict.fromkeys(self.sent))}" if self.sent and self.asked else ""
         return f"{self.who} {words.outcome(self.leader)}{sent}"
 
@@ -190,7 +208,7 @@ def sender(pid: int, uid: int, code: int) -> str:
     if code > 0:
         return "the kernel"  # SI_KERNEL: the terminal, a timer
     if pid == 0:
-        return "outside this PID namespace"
+        return "outside this PID namespace (docker stop, the kubelet)"
     found = tree.read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
     return f"{found + ' (' if found else ''}pid {pid}, uid {uid}{')' if found else ''}"
 

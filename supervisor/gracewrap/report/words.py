@@ -42,6 +42,8 @@ def _leader_exited(f: Fields) -> str:
     unasked = "" if f["asked"] or not f["signal"] else ", which gracewrap did not send"
     if unasked and int(str(f["signal"])) == 9:
         unasked += " (out of memory?)"
+    if f["left"] and not f["asked"] and not f["status"]:
+        rest += " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
     return f"{f['who']} {outcome(f)}{unasked}{rest}"
 
 
@@ -50,19 +52,25 @@ def _leftover(f: Fields) -> str:
     return f"{told} what {f['who']} left behind: {f.get('members') or 'nothing that is still there'}"
 
 
+def _leftover_waits(f: Fields) -> str:
+    behind = f.get("members") or "nothing that is still there"
+    return f"{f['who']} may have passed {_signal(f)} on to {behind}; what is left in {seconds(f['after'])} is sent it"
+
+
 def _ignored(f: Fields) -> str:
     return f"{f['who']} ignores {_signal(f)} and will not pass it on; sent it to its members: {f.get('members') or 'none'}"
 
 
 def _kill(f: Fields) -> str:
-    return f"SIGKILL ({f['why']}): {f.get('members') or f['who']}"
+    hint = f'; {f["who"]} kept the stop signal from {f["untold"]}: write exec, or kill_mode = "group"' if f["untold"] else ""
+    return f"SIGKILL ({f['why']}): {f.get('members') or f['who']}{hint}"
 
 
 def _asked_again(f: Fields) -> str:
     again = {
         "none": "taken as the same request",
         "stopping already": "it is stopping already",
-        "nothing to skip": "there is nothing to skip; asked once more, it is killed",
+        "nothing to skip": "there is no step to skip; a third request kills at once",
         "skip ahead": "skipping ahead",
         "kill": "asked three times",
     }
@@ -84,6 +92,11 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
         _leader_exited,
     ),
     "leftover": ("info", _leftover),
+    "last_call": (
+        "info",
+        lambda f: f"{f['who']} is a shell that still waits; sent {_signal(f)} to {f.get('members') or 'nobody else'}",
+    ),
+    "leftover_waits": ("info", _leftover_waits),
     "stop_signal_ignored": ("info", _ignored),
     "rung": ("info", lambda f: f"sent {_signal(f)} to {f['who']} ({f['why']})"),
     "kill": ("warning", _kill),
