@@ -45,6 +45,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.policy.program",
     "gracewrap.posix.reap",
     "gracewrap.posix.sockets",
+    "gracewrap.posix.stderr",
     "gracewrap.posix.terminal",
     "gracewrap.posix.told",
     "gracewrap.posix.tree",

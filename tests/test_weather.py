@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import BOUND, GRACEWRAP, TALKER, Run, alive, environment, require_root, wait_until
+from support import BOUND, GRACEWRAP, MAIN, TALKER, Run, alive, environment, require_root, wait_until
 
 FULL = "/dev/full"
 
@@ -58,6 +58,19 @@ def test_blocked_stderr_does_not_delay_the_stop(unprivileged):
         run.send_signal(signal.SIGTERM)
         assert run.wait(BOUND) == 137
         assert time.monotonic() - began < 10
+    os.close(reading)
+    os.close(writing)
+
+
+def test_blocked_stderr_does_not_delay_a_start_that_has_something_to_say():
+    """Signals are blocked by then, so that nobody could interrupt the wait."""
+    reading, writing = full_pipe()
+    block = (
+        "import sys; sys.modules['_ctypes'] = None; sys.argv[1:] = ['--', 'true']; "  # no subreaper: it is said before the spawn
+    )
+    main = f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
+    command = [sys.executable, "-I", "-S", "-c", block + main]
+    assert subprocess.run(command, stderr=writing, env=environment(), timeout=BOUND).returncode == 0
     os.close(reading)
     os.close(writing)
 

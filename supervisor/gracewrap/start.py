@@ -169,10 +169,12 @@ def _refuse(problems: Sequence[Problem]) -> int:
 
 
 def _say(text: str) -> None:
-    """Write one plain line to stderr: for what there is no log for yet."""
+    """Write one plain line to stderr, for what there is no log for yet; never wait for its reader, for signals are blocked."""
     try:
-        posix.write(2, f"gracewrap: {text}\n".encode(errors="backslashreplace"))
-    except OSError:
+        from gracewrap.posix.stderr import Writer
+
+        Writer().write(f"gracewrap: {text}\n".encode(errors="backslashreplace"))
+    except (OSError, ImportError):
         pass
 
 

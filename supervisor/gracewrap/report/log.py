@@ -1,14 +1,11 @@
-"""Log lines that never hold anything up: a reader that is slow, gone or stopped costs lines, not time.
-
-stderr is shared with the child, so its O_NONBLOCK flag is not ours to set.  A pipe or terminal is opened anew by way of /proc,
-which gives flags of our own; a socket is written with RWF_NOWAIT.
-"""
+"""Log lines that never hold anything up: a reader that is slow, gone or stopped costs lines, not time."""
 
 from __future__ import annotations
 
 import posix
 import time
 
+from gracewrap.posix.stderr import Writer
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.jsontext import dumps
 
@@ -17,7 +14,6 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 KEPT = 64 * 1024  # bytes of unwritten lines that are kept for a slow reader
-_RWF_NOWAIT = 8  # pwritev2(2)
 _NEW_FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY
 
 
@@ -29,37 +25,25 @@ class Log:
         self.format = format
         self.file = file
         self.dropped = 0
-        self._fd = -1
-        self._nowait = False
+        self._writer: Writer | None = None
         self._kept: list[bytes] = []
 
     def open(self) -> None:
         """Find out where and how to write; does nothing the second time, and nothing goes wrong."""
-        if self._fd >= 0:
+        if self._writer is not None:
             return
         fault = ""
         if self.file is not None:
             try:
-                self._fd = posix.open(self.file, _NEW_FLAGS | posix.O_CREAT, 0o644)
+                self._writer = Writer(posix.open(self.file, _NEW_FLAGS | posix.O_CREAT, 0o644))
             except OSError as error:
                 fault = f"cannot write the log to {self.file!r}: {error.strerror}; it goes to stderr"
-        if self._fd < 0:
-            self._open_stderr()
+        if self._writer is None:
+            self._writer = Writer()
         if self.format == "auto":
             self.format = "text" if self.file is None and posix.isatty(2) else "json"
         if fault:
             self.say("warning", "log_file_unusable", fault, {})
-
-    def _open_stderr(self) -> None:
-        self._fd = 2
-        try:
-            kind = posix.fstat(2).st_mode & 0o170000
-            if kind in (0o010000, 0o020000):  # FIFO, character device
-                self._fd = posix.open("/proc/self/fd/2", _NEW_FLAGS)
-            else:
-                self._nowait = kind == 0o140000
-        except OSError:  # closed; or owned by another user, so that it cannot be opened anew
-            self._nowait = True
 
     def enabled(self, level: str) -> bool:
         """Return whether lines of this level are written at all."""
@@ -85,9 +69,9 @@ class Log:
 
     def flush(self) -> None:
         """Write what has been kept, as far as it goes without waiting."""
-        while self._kept:
+        while self._kept and self._writer is not None:
             try:
-                written = self._write(self._kept[0])
+                written = self._writer.write(self._kept[0])
             except BlockingIOError:
                 return
             except OSError:  # EPIPE, ENOSPC, EIO: whoever read this is gone, or the disk is full
@@ -98,18 +82,6 @@ class Log:
                 self._kept[0] = self._kept[0][written:]
                 return
             del self._kept[0]
-
-    def _write(self, data: bytes) -> int:
-        if self._nowait:
-            try:
-                return posix.pwritev(self._fd, [data], -1, _RWF_NOWAIT)
-            except BlockingIOError:
-                raise
-            except OSError as error:
-                if error.errno not in (29, 38, 95):  # ESPIPE, ENOSYS, EOPNOTSUPP: not for this kind of file, or this kernel
-                    raise
-                self._nowait = False
-        return posix.write(self._fd, data)
 
 
 def timestamp(at: float | None = None) -> str:
