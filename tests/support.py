@@ -41,6 +41,18 @@ def require_root() -> None:
     require(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare(1), for namespaces")
 
 
+# Another user, who may read everything (the interpreter and this checkout may lie in somebody's home) but write nothing.
+OTHER_USER = (
+    *("setpriv", "--reuid=34567", "--regid=34567", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+)
+
+
+def require_other_user() -> None:
+    require_root()
+    require(shutil.which("setpriv"), "setpriv(1), from util-linux")
+
+
 class Lines:
     """Lines from a descriptor, each waited for with a bound."""
 

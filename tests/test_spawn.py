@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support import GRACEWRAP, environment, require, require_root, running, wait_until
+from support import GRACEWRAP, OTHER_USER, environment, require_other_user, running, wait_until
 
 from gracewrap.posix import fork, spawn
 
@@ -216,13 +216,9 @@ def test_path_is_searched_as_execvp_does(tmp_path):
 
 def test_fork_that_fails_is_tried_twice_then_125():
     """A user that may have one process, and has it: gracewrap itself."""
-    require_root()
-    python = os.path.realpath(sys.executable)
-    require(os.path.exists("/usr/bin/setpriv"), "setpriv(1)")
-    limited = ["bash", "-c", 'ulimit -u 1; exec "$@"', "bash", "setpriv", "--reuid=34567", "--clear-groups"]
-    done = subprocess.run(
-        [*limited, python, *GRACEWRAP[1:], "--", "true"], env=environment(), stderr=subprocess.PIPE, text=True, timeout=30
-    )
+    require_other_user()
+    limited = ["bash", "-c", 'ulimit -u 1; exec "$@"', "bash", *OTHER_USER, *GRACEWRAP, "--", "true"]
+    done = subprocess.run(limited, env=environment(), stderr=subprocess.PIPE, text=True, timeout=30)
     assert done.returncode == 125, done.stderr
     assert "cannot start a process" in done.stderr and "ulimit -u" in done.stderr
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import BOUND, GRACEWRAP, MAIN, TALKER, Run, alive, environment, require_root, wait_until
+from support import BOUND, GRACEWRAP, MAIN, OTHER_USER, TALKER, Run, alive, environment, require_other_user, wait_until
 
 FULL = "/dev/full"
 
@@ -46,12 +46,10 @@ def test_blocked_stderr_does_not_delay_the_stop(unprivileged):
     """Also where the pipe cannot be opened anew, because it belongs to somebody else."""
     prefix: tuple[str, ...] = ()
     if unprivileged:
-        require_root()
-        prefix = ("setpriv", "--reuid=34567", "--regid=34567", "--clear-groups")
+        require_other_user()
+        prefix = OTHER_USER
     reading, writing = full_pipe()
-    python = os.path.realpath(sys.executable)
-    command = [*prefix, python, *GRACEWRAP[1:], "--shutdown-timeout", "300ms"]
-    command += ["--", "sh", "-c", "trap '' TERM; echo ready; exec sleep 100"]  # the other user may not see our interpreter
+    command = [*prefix, *GRACEWRAP, "--shutdown-timeout", "300ms", "--", *TALKER, "ignore=15"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writing, env=environment()) as run:
         assert run.stdout and run.stdout.readline().startswith(b"ready")
         began = time.monotonic()
