@@ -50,9 +50,81 @@ def test_check_says_what_is_in_force_and_where_it_comes_from(tmp_path):
         ("escalation", '[{after = "5s", signal = "QUIT"}]', "command line, --escalation"),
         ("log.level", '"debug"', "g.toml, line 4"),
     } <= rows
-    assert "On SIGTERM or SIGINT: SIGINT goes to true, after 5s SIGQUIT, after 9s what is left of it is killed." in " ".join(
-        done.out.split()
-    )
+    story = " ".join(done.out.split()).partition("On SIGTERM or SIGINT: ")[2]
+    assert story == "SIGINT goes to true, then to what it leaves behind; after 5s SIGQUIT; after 9s what is left is killed."
+
+
+def test_check_says_who_is_told_in_every_mode():
+    for mode, who in (("group", "the process group of true"), ("process", "true")):
+        assert f": SIGTERM goes to {who}; 25s after" in " ".join(Done("check", "--kill-mode", mode, "true").out.split())
+
+
+def test_check_shows_an_exit_status_as_the_signal_it_stands_for():
+    assert '[3, 128, "HUP", "TERM", 200]' in Done("check", "--success-exit-codes", "TERM,200,129,128,3", "true").out
+
+
+def test_check_says_that_there_is_no_command(tmp_path):
+    assert Done("check", cwd=tmp_path).out.splitlines()[-1].strip().startswith("There is no command; ")
+    (tmp_path / "gracewrap.toml").write_text("")
+    for words in (["check"], ["check", "--config", "gracewrap.toml"]):
+        done = Done(*words, cwd=tmp_path)
+        assert (done.status, done.err) == (0, "") and "Start it" not in done.out
+        assert " ".join(done.out.split()).endswith(
+            "There is no command in gracewrap.toml; a start needs one, after -- or in the file."
+        )
+
+
+def test_check_of_a_command_leaves_the_file_that_is_not_named(tmp_path):
+    (tmp_path / "gracewrap.toml").write_text('command = ["true"]\nstop_timeout = 1\n')
+    done = Done("check", "--", "true", cwd=tmp_path)
+    assert (done.status, done.err) == (0, "") and done.out.startswith("settings: ok\n")
+    assert "gracewrap.toml" not in done.out
+
+
+def test_check_names_strangers_among_the_variables():
+    done = Done("check", "true", env={"GRACEWRAP_BASE_IMAGE": "x", "GRACEWRAP_REPORT": "/tmp/x"})
+    assert done.err == "gracewrap: warning: GRACEWRAP_BASE_IMAGE is no setting of gracewrap; ignored\n"
+    assert "environment, GRACEWRAP_REPORT\n" in done.out
+
+
+SCRIPTS = {
+    "plain": "#!/bin/sh\nset -e\nserver\n",
+    "env": "#!/usr/bin/env bash\nserver\n",
+    "exec": '#!/bin/sh\nset -e\nexec "$@"\n',
+    "trap": "#!/bin/sh\n[ x ] && trap 'exit 0' TERM\nserver & wait\n",
+    "python": "#!/usr/bin/python3\nserver()\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["npm", "start"], True), (["yarn", "dev"], True), (["./plain"], True), (["./env"], True), (["sh", "plain"], True),
+     (["bash", "-e", "plain"], True), (["sh", "-c", "a && b"], True), (["sh", "-ec", "a\nb"], True),
+     (["./exec"], False), (["./trap"], False), (["./python"], False), (["sh"], False), (["sh", "-c", "a; exec b"], False),
+     (["sh", "-c", "node server.js"], False), (["sh", "missing"], False), (["true"], False), (["node", "server.js"], False)],
+)  # fmt: skip
+def test_check_says_what_the_exit_status_of_a_good_stop_is(words, said, tmp_path):
+    for name, text in SCRIPTS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    note = "the exit status after a good stop is 143. To have it count as 0: --success-exit-codes TERM"
+    assert (note in " ".join(Done("check", "--", *words, cwd=tmp_path).out.split())) == said
+    for option in (["--success-exit-codes", "TERM"], ["--stop-signal", "KILL"]):
+        assert "good stop" not in Done("check", *option, "--", *words, cwd=tmp_path).out
+
+
+@pytest.mark.parametrize("command", ["nginx", "nginx -c x", "/usr/sbin/php-fpm8.2 -y x", "httpd", "apache2 -D OTHER"])
+def test_check_warns_of_a_command_that_goes_to_the_background(command):
+    assert "goes to the background, and a command that does so ends the run" in Done("check", "--", *command.split()).err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["nginx", "-g", "user x; daemon  off;"], ["php-fpm", "-F"], ["php-fpm", "-RF"], ["php-fpm8.2", "--nodaemonize"],
+     ["httpd", "-DFOREGROUND"], ["apache2", "-D", "FOREGROUND"], ["httpd", "-X"], ["apache2-foreground"]],
+)  # fmt: skip
+def test_check_does_not_warn_of_one_that_stays(command):
+    assert "background" not in Done("check", "--", *command).err
 
 
 @pytest.mark.parametrize("setting", [setting for setting in TABLE if setting.flag], ids=lambda setting: setting.key)
@@ -75,7 +147,7 @@ def test_check_says_every_problem(tmp_path):
     )
     lines = done.err.splitlines()
     assert (done.status, done.out, len(lines)) == (125, "", 6)
-    assert lines[0].startswith("gracewrap: warning: cannot use GRACEWRAP_XY (environment)")
+    assert lines[0] == "gracewrap: warning: GRACEWRAP_XY is no setting of gracewrap; ignored"
     assert all(line.startswith("gracewrap: cannot use ") for line in lines[1:5])
     assert lines[5] == "gracewrap: 4 problems; nothing would be started"
 
@@ -121,11 +193,10 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         (["/opt/nginx", "-g", "daemon off;"], 'nginx cuts requests on SIGTERM; write stop_signal = "QUIT"'),
         (["postgres"], '"INT"'),
         (["--kill-mode", "group", "celery"], "loses its tasks"),
-        (["--config", "empty.toml"], "there is no command in empty.toml"),
+        (["--stop-signal", "KILL", "true"], "stops nothing gracefully"),
     ],
 )
 def test_check_warns_of_what_may_not_be_meant(words, said, tmp_path):
-    (tmp_path / "empty.toml").write_text("")
     done = Done("check", *words, program=GRACEWRAP, cwd=tmp_path)
     assert done.status == 0
     assert any(line.startswith("gracewrap: warning: ") and said in line for line in done.err.splitlines()), done.err
@@ -248,10 +319,16 @@ def test_help_on_a_terminal_is_bold_and_as_wide_as_it():
 
 
 def test_help_of_subcommands_and_version():
-    assert "Exit status: 0 if all can be used" in Done("check", "--help").out
-    assert Done("check", "-h").out == Done("check", "--help").out
-    assert "--force" in Done("init", "--help").out
     for program in (INSTALLED, GRACEWRAP):
+        for name, words in {
+            "check": ("all options of a run", "all can be used"),
+            "init": ("all options of a run", "--force"),
+        }.items():
+            done = Done(name, "--help", program=program)
+            assert (done.status, done.err) == (0, "") and Done(name, "-h", program=program).out == done.out
+            assert done.out.startswith(f"gracewrap {name} ") and "\n\nUsage:\n" in done.out and "\nExit status:\n" in done.out
+            assert max(map(len, done.out.splitlines())) <= 80
+            assert all(word in " ".join(done.out.split()) for word in words)
         assert re.fullmatch(r"gracewrap \d+\.\d+\.\d+\n", Done("--version", program=program).out)
     assert Done("-V").out == Done("--version").out
 

@@ -147,6 +147,12 @@ def test_nothing_to_run(place, words):
     assert "nothing to run: write gracewrap -- COMMAND" in place.refuse(command=words)
 
 
+def test_nothing_to_run_where_there_is_a_file_that_is_not_named(place):
+    place.file('command = ["true"]\n', "gracewrap.toml")
+    assert "there is a gracewrap.toml here: write gracewrap --config gracewrap.toml" in place.refuse(command=[])
+    assert "there is a gracewrap.toml" not in place.refuse("--config", place.file(""), command=[])
+
+
 @pytest.mark.parametrize("word", ["plan", "drill", "status", "stop", "health"])
 def test_words_kept_for_subcommands(place, word):
     assert f"gracewrap -- {word}" in place.refuse(command=[word])
@@ -186,7 +192,13 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ("shutdown_timeout: 10s\n", 'TOML is written like this: shutdown_timeout = "25s"'),
         ("---\nshutdown_timeout: 10s\n", "TOML is written like this"),
         ('{"shutdown_timeout": "10s"}\n', "TOML is written like this"),
-        ("[program:web]\ncommand=true\n", "line 1, column 9: not TOML"),
+        ("[program:web]\ncommand=true\n", "line 1, [program:web]: it is a file of supervisord"),
+        ("[supervisord]\nnodaemon=true\n[program:x]\ncommand=node\n", 'table "Coming from" in the README'),
+        ('command = ["node", server.js]\n', 'text needs quotes: "server.js"'),
+        ('command = [\n  "a, b", # c, d,\n  server.js,\n]\n', 'invalid value; text needs quotes: "server.js"'),
+        ('escalation = [{after = "10s", signal = INT}]\n', 'text needs quotes: "INT"'),
+        ('stop_on = ["TERM", 2 3]\n', "not TOML: unclosed array"),
+        ('log_level = "debug"\n', 'write level = "..." in [log]'),
         ('stop_on = ["TERM"\n', "not TOML: unclosed array"),
         ('stop_timeout = "1s"\nstop_timeout = "2s"\n', "line 2, column 20: not TOML: cannot overwrite a value"),
         (b"# caf\xe9\n", "line 1 is not UTF-8 (byte 0xe9); save it as UTF-8"),

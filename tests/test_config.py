@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import ROOT
 
 from gracewrap.config import sources, values
-from gracewrap.config.hints import unknown_key, unknown_option, unknown_variable
+from gracewrap.config.hints import unknown_command, unknown_key, unknown_option, unknown_variable
 from gracewrap.config.lines import Lines, find_line
 from gracewrap.config.sources import read_command_line, resolve
 from gracewrap.config.table import BY_KEY, TABLE, Settings
@@ -131,6 +131,8 @@ EXAMPLES = [
     (values.signal_map, {"HUP": "QUIT", "USR1": "none", "USR2": 0}, {1: 3, 10: 0, 12: 0}),
     (values.signal_map, "", {}),
     (values.signal_map, "HUP:QUIT", "write HUP=QUIT"),
+    (values.signal_map, "HUP:USR1", "write HUP=USR1"),
+    (values.signal_map, "HUP", "write HUP=QUIT"),
     (values.signal_map, "KILL=TERM", "SIGKILL is never forwarded"),
     (values.signal_map, "HUP=QIUT", 'did you mean "QUIT"?'),
     (values.signal_map, {"HUP": False}, "not a signal"),
@@ -141,6 +143,8 @@ EXAMPLES = [
     (values.escalation, "10s=INT,5s=QUIT", "its times do not grow"),
     (values.escalation, "10s", "write 10s=INT"),
     (values.escalation, "10=INT", 'has no unit; write "10s"'),
+    (values.escalation, "INT=3s", "turned round; write 3s=INT"),
+    (values.escalation, "3s:INT", "write 3s=INT"),
     (values.escalation, [{"after": "10s"}], "needs after and signal"),
     (values.escalation, [{"after": "10s", "signal": "INT", "then": 1}], "needs after and signal"),
     (values.escalation, "10s=STOP", "ends no program"),
@@ -277,6 +281,17 @@ def test_precedence_and_origins(setting, tmp_path):
     assert problems == [] and getattr(nothing, setting.field) == setting.initial() and setting.key not in nothing.origins
 
 
+@pytest.mark.parametrize("setting", [setting for setting in WITH_FLAGS if setting.aliases], ids=short)
+def test_what_is_a_flag_by_another_name_is_a_variable_too(setting):
+    for name in setting.more_variables:
+        settings, problems = resolve(read_command_line(COMMAND), {name.encode(): b"/x"})
+        assert problems == [] and getattr(settings, setting.field) == "/x"
+        assert settings.origins[setting.key] == f"environment, {name}"
+        both = {name.encode(): b"/x", setting.variable.encode(): b"/y"}
+        for env in (both, dict(reversed(both.items()))):
+            assert getattr(resolve(read_command_line(COMMAND), env)[0], setting.field) == "/y"
+
+
 def test_flag_over_variable_over_file(tmp_path):
     (tmp_path / "g.toml").write_text('shutdown_timeout = "11s"\n')
     file, env = ["--config", str(tmp_path / "g.toml")], {b"GRACEWRAP_SHUTDOWN_TIMEOUT": b"12s"}
@@ -411,6 +426,8 @@ def test_slips_in_variables_are_errors_and_strangers_are_warnings():
     assert text == "cannot use GRACEWRAP_STOP_TIMOUT (environment): no such setting; did you mean GRACEWRAP_STOP_TIMEOUT?"
     settings, problems = resolve(read_command_line(COMMAND), {b"GRACEWRAP_XYZZY": b"1"})
     assert settings is not None and [problem.warning for problem in problems] == [True]
+    for name in ("GRACEWRAP_BASE_IMAGE", "GRACEWRAP_USER", "GRACEWRAP_ENVIRONMENT", "GRACEWRAP_RESTART"):
+        assert problem_texts(COMMAND, {name: "x"}) == [f"{name} is no setting of gracewrap; ignored"]
 
 
 # --- words of others --------------------------------------------------------------------------------------------------
@@ -428,11 +445,67 @@ FOREIGN = [
 def test_words_of_other_supervisors(word, key):
     setting = BY_KEY[key]
     table, _, last = key.rpartition(".")
-    assert f"gracewrap calls this {last}{f' in [{table}]' if table else ''} (" in unknown_key((word,), BY_KEY)
+    here = f'write {last} = "..." in [{table}]' if table else f"gracewrap calls this {last} ("
+    assert here in unknown_key((word,), BY_KEY)
     flag = "--" + word.replace("_", "-")
-    assert f"gracewrap calls this {setting.option} (" in unknown_option(flag, [s.option for s in WITH_FLAGS])
-    text, slip = unknown_variable("GRACEWRAP_" + word.replace("-", "_").upper(), [s.variable for s in WITH_FLAGS])
-    assert slip and f"gracewrap calls this {setting.variable} (" in text
+    assert f"gracewrap calls this {setting.option}" in unknown_option(flag, [s.option for s in WITH_FLAGS])
+    text = unknown_variable("GRACEWRAP_" + word.replace("-", "_").upper(), [s.variable for s in WITH_FLAGS])
+    assert f"gracewrap calls this {setting.variable}" in text
+
+
+@pytest.mark.parametrize("word", ["grace_period", "timeout", "loglevel", "exec", "signal"])
+def test_a_word_of_nobody_in_particular_is_not_said_to_be_of_somebody(word):
+    for said in (
+        unknown_key((word,), BY_KEY),
+        unknown_option(f"--{word}", []),
+        unknown_variable(f"GRACEWRAP_{word.upper()}", []),
+    ):
+        assert said and "word of" not in said and "no such" not in said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("restart", "the orchestrator's restart policy"), ("autorestart", "the orchestrator's restart policy"),
+     ("user", "docker run --user"), ("directory", "WORKDIR"), ("working_dir", "WORKDIR"),
+     ("environment", "ENV in the Dockerfile")],
+)  # fmt: skip
+def test_what_gracewrap_does_not_do_and_who_does(word, said):
+    assert said in unknown_key((word,), BY_KEY)
+    assert said in unknown_option("--" + word.replace("_", "-"), [s.option for s in WITH_FLAGS])
+
+
+@pytest.mark.parametrize("word", ["stopasgroup", "killasgroup", "stop_children"])
+def test_yes_or_no_of_others_is_a_mode_here(word):
+    assert unknown_key((word,), BY_KEY) == 'write kill_mode = "group"'
+    assert unknown_option(f"--{word}", []) == "write --kill-mode group"
+    assert unknown_variable(f"GRACEWRAP_{word.upper()}", []) == "write GRACEWRAP_KILL_MODE=group"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--rewrite", "15:3"], "write --stop-signal QUIT"), (["--rewrite=INT:QUIT"], "write --stop-signal QUIT"),
+     (["-r15:3"], "write --stop-signal QUIT"), (["-r", "1:10"], "write --signal-map HUP=USR1"),
+     (["--rewrite", "USR1:0"], "write --signal-map USR1=none"), (["--rewrite", "15:0"], "is --signal-map HUP=QUIT"),
+     (["--rewrite", "x"], "is --signal-map HUP=QUIT"), (["--rewrite"], "is --signal-map HUP=QUIT")],
+)  # fmt: skip
+def test_a_rewrite_of_dumb_init_in_the_users_own_signals(words, said):
+    (text,) = problem_texts([*words, *COMMAND])
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("chek", "; did you mean gracewrap check?"), ("chekc", "; did you mean gracewrap check?"),
+     ("innit", "; did you mean gracewrap init?"), ("tini", ""), ("./chek", ""), ("node", ""), ("", ""), ("x" * 100000, ""),
+     ("--stop-timeout", "; it stands after --, so it is the command; options go before the --, or use the variable "
+      "GRACEWRAP_STOP_TIMEOUT"),
+     ("--report=/x", "; it stands after --, so it is the command; options go before the --, or use the variable "
+      "GRACEWRAP_REPORT_FILE"),
+     ("--config", "; it stands after --, so it is the command; options go before the --, or use the variable GRACEWRAP_CONFIG"),
+     ("--what", "; it stands after --, so it is the command; options go before the --")],
+)  # fmt: skip
+def test_a_command_that_was_not_found(word, said):
+    assert unknown_command(word) == said
 
 
 @pytest.mark.parametrize(
@@ -441,7 +514,8 @@ def test_words_of_other_supervisors(word, key):
      (("file",), "did you mean file in [log] or file in [report]?"), (("log", "leveel"), "did you mean level in [log]?"),
      (("loog",), "did you mean the table [log]?"), (("log",), "it is a table; write [log]"),
      (("log", "stop_signal"), "move the line up"), (("qwertz",), "gracewrap init lists them"),
-     (("cmd",), "gracewrap calls this command")],
+     (("cmd",), "gracewrap calls this command"), (("signal",), "did you mean stop_signal?"),
+     (("log_level",), 'write level = "..." in [log]'), (("report_file",), 'write file = "..." in [report]')],
 )  # fmt: skip
 def test_unknown_keys(keys, said):
     assert said in unknown_key(keys, BY_KEY)
@@ -456,6 +530,7 @@ def test_options_of_other_inits(option):
 
 def test_slips_in_options():
     assert "did you mean --stop-timeout?" in problem_texts(["--stop-timout", "1s", "true"])[0]
+    assert "did you mean --stop-signal?" in problem_texts(["--signal", "INT", "true"])[0]
     assert "gracewrap --help lists them" in problem_texts(["-Z", "true"])[0]
     assert "write -c f.toml" in problem_texts(["-cf.toml", "true"])[0]
     assert "it needs a value; write --stop-timeout 20s" in problem_texts(["--stop-timeout"])[0]

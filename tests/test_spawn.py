@@ -161,6 +161,12 @@ def test_not_found_is_127(tmp_path):
     assert status == 127 and "it is one word with spaces" in said
 
 
+def test_what_looks_like_a_word_for_gracewrap_is_answered():
+    """An ENTRYPOINT that ends in `--` makes a command of whatever `docker run` adds."""
+    assert "did you mean gracewrap check?" in run_status("--", "chekc")[1]
+    assert "GRACEWRAP_SHUTDOWN_TIMEOUT" in run_status("--", "--shutdown-timeout", "3s")[1]
+
+
 def test_cannot_be_executed_is_126(tmp_path):
     status, said = run_status("--", tmp_path)
     assert status == 126 and "it is a directory" in said

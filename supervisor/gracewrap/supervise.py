@@ -183,6 +183,10 @@ class Loop:
         from gracewrap.posix import explain  # only now of use, and nothing is running that could be lost
 
         status, why = explain.explain(self.settings.command, errno)
+        if status == 127:
+            from gracewrap.config import hints
+
+            why += hints.unknown_command(self.settings.command[0])
         self.narrator.not_started = why
         self.narrator.tell("cannot_run", at, why=why, status=status)
         return status

@@ -39,11 +39,12 @@ def _act(line: CommandLine, args: Sequence[str]) -> int:
     if line.action == "check":
         # `gracewrap --config F check` is `gracewrap check --config F`.
         words = read_command_line([*args[: len(args) - len(line.command) - 1], *line.command])
-        if words.action != "help":
-            return checking.check(words)
+        return helping.show("check") if words.action == "help" else checking.check(words)
+    if {"-h", "--help"}.intersection(line.command):
+        return helping.show("init")
     from gracewrap.cli.commands import call
 
-    return call([line.action, "--help"] if line.action == "check" else [line.action, *line.command])
+    return call(line.command)
 
 
 def _complain(text: str) -> None:

@@ -6,39 +6,29 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
 
+from gracewrap.cli.doubts import doubts, exit_status
 from gracewrap.config import sources
 from gracewrap.config.table import TABLE, Settings
 from gracewrap.config.values import show_duration
+from gracewrap.posix.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.posix.signals import name as signal_name
 
-DEFAULT_FILE = "gracewrap.toml"
 WIDTH = 80
-
-# Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
-WANTED = {
-    "nginx": ("QUIT", "cuts requests"),
-    "unicorn": ("QUIT", "cuts requests"),
-    "php-fpm": ("QUIT", "cuts requests"),
-    "haproxy": ("USR1", "cuts requests"),
-    "httpd": ("WINCH", "cuts requests"),
-    "apache2": ("WINCH", "cuts requests"),
-    "postgres": ("INT", "waits until every client has gone"),
-}
 
 
 def check(line: sources.CommandLine) -> int:
     """Print every problem, or what would be in force; return 0 or 125."""
     if line.action != "run":  # `check init`: a program of that name
         line = sources.CommandLine(line.given, (line.action, *line.command), line.config, "run", line.problems)
-    default = DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else None
+    # A run never looks for the file, so what is checked beside a command is what a run with this command would take.
+    default = sources.DEFAULT_FILE if os.path.lexists(sources.DEFAULT_FILE) and not line.command else None
     config, origin = sources.config_file(line, os.environb, default)
     settings, problems = sources.resolve(line, os.environb, needs_command=False, otherwise=default)
     warnings = [problem.text for problem in problems if problem.warning]
     errors = [problem.text for problem in problems if not problem.warning]
     if settings is not None:
-        warnings += _doubts(settings, config)
+        warnings += doubts(settings)
     for text in [*(f"warning: {text}" for text in warnings), *errors]:
         _complain(text)
     if settings is None:
@@ -47,7 +37,10 @@ def check(line: sources.CommandLine) -> int:
     if sys.stderr is not None:
         sys.stderr.flush()  # warnings before the rest, whatever the two go to
     _print_settings(settings, config)
-    if config is not None and origin == "default":  # a start does not look for it
+    if not settings.command:
+        where = f" in {config}" if config else ""
+        print("\n" + _filled(f"There is no command{where}; a start needs one, after -- or in the file."))
+    elif config is not None and origin == "default":
         print(f"\n  Start it: gracewrap --config {config}")
     return 0
 
@@ -62,41 +55,6 @@ def _complain(text: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _doubts(settings: Settings, config: str | None) -> Iterator[str]:
-    """Yield what can be used but may not be what was meant."""
-    budget = settings.shutdown_timeout
-    if budget == 0:
-        yield 'shutdown_timeout = "0s" kills at once; nothing is stopped gracefully'
-    elif budget > 30:
-        yield (
-            f'shutdown_timeout = "{show_duration(budget)}" is longer than what Docker (10 s), Kubernetes and ECS (30 s) grant: '
-            "raise their limit too (docker stop -t, terminationGracePeriodSeconds, stopTimeout)"
-        )
-    if settings.report_termination_log and settings.report_termination_log == settings.report_file:
-        yield "report.file and report.termination_log are the same file; the second one written wins"
-    for key in ("log.file", "report.file", "report.termination_log"):
-        file = getattr(settings, key.replace(".", "_"))
-        if file and not os.path.isdir(os.path.dirname(file)):
-            yield f'{key} = "{file}" cannot be written here: its directory does not exist'
-    if settings.command:
-        yield from _doubts_about_command(settings)
-    elif config is not None:
-        yield f"there is no command in {config}; a start needs one, in the file or after --"
-
-
-def _doubts_about_command(settings: Settings) -> Iterator[str]:
-    word = settings.command[0]
-    if shutil.which(word) is None:
-        words = "; it is one word with spaces: write the arguments as words of their own" if " " in word.strip() else ""
-        yield f"the command {sources.show(word)} is not found or not executable here{words}"
-    program = os.path.basename(word)
-    signum, what = WANTED.get(program, ("", ""))
-    if signum and "stop_signal" not in settings.origins:
-        yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}" (--stop-signal {signum})'
-    if program == "celery" and settings.kill_mode == "group":
-        yield 'celery loses its tasks if all its processes get the stop signal; leave kill_mode at "mixed"'
-
-
 def _print_settings(settings: Settings, config: str | None) -> None:
     """Print what would be in force where it is not the default, where it comes from, and what a stop would be."""
     print(f"{config or 'settings'}: ok\n")
@@ -109,21 +67,27 @@ def _print_settings(settings: Settings, config: str | None) -> None:
     print(
         "  All other settings have their defaults; gracewrap --help lists them.\n" if rows else "  Everything has its default.\n"
     )
-    print(textwrap.fill(_story(settings), WIDTH - 1, initial_indent="  ", subsequent_indent="  "))
+    print(_filled(_story(settings)))
+    if note := exit_status(settings):
+        print("\n" + _filled(note))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH - 1, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _story(settings: Settings) -> str:
     """Return what a stop would be, in a sentence."""
     it = os.path.basename(settings.command[0]) if settings.command else "the command"
     requests = " or ".join(signal_name(signum) for signum in sorted(settings.stop_on, reverse=True))
-    who = f"the process group of {it}" if settings.kill_mode == "group" else it
+    who = {"group": f"the process group of {it}", "mixed": f"{it}, then to what it leaves behind"}.get(settings.kill_mode, it)
     steps = [f"{signal_name(settings.stop_signal)} goes to {who}"]
     steps += [f"after {show_duration(after)} {signal_name(signum)}" for after, signum in settings.escalation]
     if settings.stop_timeout is not None and settings.stop_timeout < settings.shutdown_timeout:
-        steps.append(f"after {show_duration(settings.stop_timeout)} what is left of it is killed")
+        steps.append(f"after {show_duration(settings.stop_timeout)} what is left is killed")
     else:
-        steps.append(f"{show_duration(settings.shutdown_timeout)} after the request what is left of it is killed")
-    return f"On {requests}: {', '.join(steps)}."
+        steps.append(f"{show_duration(settings.shutdown_timeout)} after the request what is left is killed")
+    return f"On {requests}: {'; '.join(steps)}."
 
 
 def _shown(value: object, key: str) -> str:
@@ -133,7 +97,7 @@ def _shown(value: object, key: str) -> str:
     if isinstance(value, frozenset) and key == "stop_on":
         return sources.show([_signal(signum) for signum in sorted(value)])
     if isinstance(value, frozenset):
-        return sources.show(sorted(value))
+        return sources.show([_status(code) for code in sorted(value)])
     if isinstance(value, dict):
         return sources.show({_signal(a): _signal(b) if b else "none" for a, b in value.items()})
     if isinstance(value, tuple) and key == "escalation":
@@ -141,6 +105,11 @@ def _shown(value: object, key: str) -> str:
     if isinstance(value, tuple):
         return sources.show(list(value))
     return sources.show(_signal(value) if isinstance(value, int) else value)
+
+
+def _status(code: int) -> int | str:
+    """Return an exit status, by the signal's name if it is that of a command that died of one."""
+    return _signal(code - 128) if 128 < code <= 128 + RTMAX and code - 128 in BLOCKABLE | {SIGKILL} else code
 
 
 def _signal(signum: int) -> str:

@@ -1,4 +1,4 @@
-"""The subcommands as typer shows and reads them."""
+"""The words after `gracewrap init`, as typer reads them.  (Those of check are read as a run's are, by config.sources.)"""
 
 from __future__ import annotations
 
@@ -6,53 +6,24 @@ from collections.abc import Sequence
 
 import typer
 
-from gracewrap.cli import check as checking
 from gracewrap.cli import init as initialising
-from gracewrap.config.sources import read_command_line
 
-HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(add_completion=False, no_args_is_help=False)
 
 
-@app.command(
-    options_metavar="[OPTIONS] [--] [COMMAND...]",
-    context_settings={**HELP, "allow_extra_args": True, "ignore_unknown_options": True},
-)
-def check(context: typer.Context) -> None:
-    """Say what is wrong with options, variables and file, or else what is in force and where it comes from. Starts nothing.
-
-    It takes the options of a run (gracewrap --help lists them), and a command.
-    Without --config it reads gracewrap.toml in the current directory, if there is one.
-
-    Exit status: 0 if all can be used (there may be warnings), 125 if something cannot.
-
-    Examples:
-
-    gracewrap check
-
-    gracewrap check --config nginx.toml
-
-    gracewrap check --stop-timeout 10s -- node server.js
-    """
-    raise typer.Exit(checking.check(read_command_line(context.args)))
-
-
-@app.command(context_settings=HELP)
+@app.command(add_help_option=False)  # cli.help has it
 def init(
-    file: str = typer.Argument("gracewrap.toml", help="Where to write it; - is standard output."),
-    force: bool = typer.Option(False, "--force", help="Replace a file that is there."),
+    file: str = typer.Argument("gracewrap.toml"),
+    force: bool = typer.Option(False, "--force"),
 ) -> None:
-    """Write a gracewrap.toml with every setting, its meaning and its default, commented out.
-
-    Exit status: 0 if it is written, else 125.
-    """
+    """Write a gracewrap.toml."""
     raise typer.Exit(initialising.init(file, force))
 
 
 def call(words: Sequence[str]) -> int:
-    """Run the subcommand *words* and return its exit status."""
+    """Run `gracewrap init` with *words* and return its exit status."""
     try:
-        result = app(list(words), prog_name="gracewrap", standalone_mode=False)
+        result = app(list(words), prog_name="gracewrap init", standalone_mode=False)
     except typer.Exit as leaving:
         return leaving.exit_code
     except SystemExit:  # what click makes of EPIPE, whatever standalone_mode is

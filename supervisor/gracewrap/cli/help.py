@@ -57,11 +57,60 @@ Exit status:
   127  the command was not found
 """
 
+_CHECK = """\
+gracewrap check says what is wrong with options, variables and file, all at
+once; or else what is in force, where it comes from, and what a stop would be.
+It starts nothing.
 
-def show() -> int:
+Usage:
+  gracewrap check [OPTIONS] [--] [COMMAND [ARG...]]
+
+Options:
+  It takes all options of a run (gracewrap --help lists them), all variables
+  (GRACEWRAP_*), and a command. Without --config and without a command it reads
+  gracewrap.toml in the current directory, if there is one.
+  -h, --help          Print this.
+
+Examples:
+  gracewrap check
+  gracewrap check --config nginx.toml
+  gracewrap check --stop-timeout 10s -- node server.js
+
+Exit status:
+  0    all can be used; there may be warnings
+  125  something cannot
+"""
+_INIT = """\
+gracewrap init writes a file with every setting, its meaning and its default,
+commented out. Every setting but the command is also an option of a run.
+
+Usage:
+  gracewrap init [--force] [FILE]
+
+Options:
+  FILE                Where to write it; - is standard output.
+                      [default: gracewrap.toml]
+  --force             Replace a file that is there.
+  -h, --help          Print this.
+  It takes no others. In the file stand all options of a run; gracewrap --help
+  lists them, and gracewrap check says whether what you wrote can be used.
+
+Examples:
+  gracewrap init
+  gracewrap init --force web.toml
+  gracewrap init - | less
+
+Exit status:
+  0    it is written
+  125  it cannot be written, or is there already
+"""
+
+
+def show(subcommand: str = "") -> int:
     """Print the help for the width of the terminal; 80 columns if it goes elsewhere."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    text = help_text(min(100, max(50, shutil.get_terminal_size().columns)) if terminal else 80)
+    width = min(100, max(50, shutil.get_terminal_size().columns)) if terminal else 80
+    text = {"check": _CHECK, "init": _INIT}.get(subcommand) or help_text(width)
     if not terminal or not _show_bold(text):
         print(text, end="")
     return 0

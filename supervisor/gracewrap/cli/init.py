@@ -8,7 +8,7 @@ import textwrap
 
 import tomli_w
 
-from gracewrap.cli.check import DEFAULT_FILE
+from gracewrap.config.sources import DEFAULT_FILE
 from gracewrap.config.table import TABLE, Setting
 
 _HEAD = """\

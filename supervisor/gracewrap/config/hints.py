@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
+
+from gracewrap.config import values
+from gracewrap.config.sources import SUBCOMMANDS
+from gracewrap.config.table import BY_KEY, TABLE
+from gracewrap.posix import signals
 
 TIMEOUT, BUDGET, SIGNAL, MODE, MAP = "stop_timeout", "shutdown_timeout", "stop_signal", "kill_mode", "signal_map"
 CODES, LEVEL, COMMAND = "success_exit_codes", "log.level", "command"
 
-# Names that others use -> what gracewrap calls this, and whose word it is.  Without case, dashes and underscores.
+# Names that others use -> what gracewrap calls this, and whose word it is ("": nobody's in particular).
+# Here as below without case, dashes and underscores.
 FOREIGN: dict[str, tuple[str, str]] = {
     "stopwaitsecs": (TIMEOUT, "supervisord"),
     "stopsignal": (SIGNAL, "supervisord and Docker"),
-    "stopasgroup": (MODE, "supervisord"),
-    "killasgroup": (MODE, "supervisord"),
     "exitcodes": (CODES, "supervisord"),
     "killdelay": (TIMEOUT, "pebble"),
     "gracefultimeout": (TIMEOUT, "gunicorn and circus"),
     "timeoutgracefulshutdown": (TIMEOUT, "uvicorn"),
-    "stopchildren": (MODE, "circus"),
     "stopgraceperiod": (BUDGET, "Compose"),
     "terminationgraceperiodseconds": (BUDGET, "Kubernetes"),
     "terminationmessagepath": ("report.termination_log", "Kubernetes"),
-    "graceperiod": (BUDGET, "others"),
-    "gracetimeout": (BUDGET, "others"),
+    "graceperiod": (BUDGET, ""),
+    "gracetimeout": (BUDGET, ""),
     "killafter": (BUDGET, "timeout(1)"),
-    "timeout": (BUDGET, "others"),
+    "timeout": (BUDGET, ""),
     "timeoutsec": (BUDGET, "systemd"),
     "timeoutstopsec": (BUDGET, "systemd"),
     "killsignal": (SIGNAL, "systemd"),
@@ -34,23 +38,37 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "stoptimeout": (TIMEOUT, "ECS and containerpilot"),
     "timeoutkill": (TIMEOUT, "s6"),
     "downsignal": (SIGNAL, "s6"),
-    "shutdowntimeout": (BUDGET, "others"),
+    "shutdowntimeout": (BUDGET, ""),
     "parentdeathsig": ("parent_death_signal", "tini"),
     "rewrite": (MAP, "dumb-init"),
-    "loglevel": (LEVEL, "others"),
-    "command": (COMMAND, "its files"),
-    "cmd": (COMMAND, "others"),
+    "loglevel": (LEVEL, ""),
+    "command": (COMMAND, ""),
+    "cmd": (COMMAND, ""),
     "entrypoint": (COMMAND, "Docker"),
-    "exec": (COMMAND, "others"),
+    "exec": (COMMAND, ""),
 }
 
-# Short options of tini, dumb-init and catatonit, which people leave in an ENTRYPOINT when they change inits.
+MEANT = {"signal": SIGNAL}  # close to several of ours, and this is the one
+GROUP = {"stopasgroup", "killasgroup", "stopchildren"}  # of supervisord and circus: yes or no, and here a mode
+
+_RESTART = "gracewrap does not restart; that is the orchestrator's restart policy"
+_USER = "gracewrap changes no user; write USER in the Dockerfile, docker run --user, or runAsUser in Kubernetes"
+_DIRECTORY = "gracewrap changes no directory; write WORKDIR in the Dockerfile, docker run --workdir, or workingDir in Kubernetes"
+_ENVIRONMENT = "gracewrap hands its own environment on; write ENV in the Dockerfile, docker run --env, or env in Kubernetes"
+ELSEWHERE = {
+    **dict.fromkeys(("restart", "autorestart", "autostart", "startretries", "restartpolicy", "restartsec"), _RESTART),
+    **dict.fromkeys(("user", "uid"), _USER),
+    **dict.fromkeys(("directory", "dir", "cwd", "chdir", "workdir", "workingdir", "workingdirectory"), _DIRECTORY),
+    **dict.fromkeys(("environment", "env", "environ"), _ENVIRONMENT),
+}
+
+_NO_OPTION = "no such option; gracewrap --help lists them"
+# Options of tini, dumb-init and catatonit, which people leave in an ENTRYPOINT when they change inits.
 SHORT = {
     "-g": "tini's -g is --kill-mode group",
     "-s": "gracewrap is a subreaper whenever it is not PID 1; leave -s out",
     "-p": "tini's -p SIGNAL is --parent-death-signal SIGNAL",
     "-e": "tini's -e CODE is --success-exit-codes CODE",
-    "-r": "dumb-init's -r HUP:QUIT is --signal-map HUP=QUIT",
     "-v": "write --log-level debug",
     "-q": "write --log-level warning",
     "-w": "gracewrap counts the orphans it reaps; leave -w out",
@@ -71,22 +89,53 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def unknown_option(name: str, options: Iterable[str]) -> str:
-    """Say what to write instead of an option that does not exist."""
+def _known_word(word: str, spell: Callable[[str], str]) -> str:
+    """Say what a word of others is here, or who does it; "" if it is none.  *spell* writes a key as it stands in that place."""
+    bare = _bare(word)
+    if bare in ELSEWHERE:
+        return ELSEWHERE[bare]
+    if bare in MEANT:
+        return f"did you mean {spell(MEANT[bare])}?"
+    key, whose = FOREIGN.get(bare, ("", ""))
+    return f"gracewrap calls this {spell(key)}{f' (it is a word of {whose})' if whose else ''}" if key else ""
+
+
+def _is_command(word: str) -> bool:
+    return FOREIGN.get(_bare(word), ("", ""))[0] == COMMAND
+
+
+def unknown_option(name: str, options: Iterable[str], value: str = "") -> str:
+    """Say what to write instead of an option that does not exist; *value* is what may have been meant for it."""
+    if name == "--rewrite" or name.startswith("-r"):
+        return _rewrite(value if name in ("--rewrite", "-r") else name[2:]) or SHORT["--rewrite"]
     if not name.startswith("--"):
-        if name.startswith("-c"):
-            return f"write -c {name[2:]}"
-        return SHORT.get(name[:2], "no such option; gracewrap --help lists them")
+        return f"write -c {name[2:]}" if name.startswith("-c") else SHORT.get(name[:2], _NO_OPTION)
     if name in SHORT:
         return SHORT[name]
-    foreign = FOREIGN.get(_bare(name))
-    if foreign and foreign[0] == COMMAND:
+    if _is_command(name):
         return "write the command after --"
-    if foreign:
-        key, whose = foreign
-        return f"gracewrap calls this --{key.replace('.', '-').replace('_', '-')} (it is a word of {whose})"
-    found = closest(name, options)
-    return f"no such option; did you mean {found}?" if found else "no such option; gracewrap --help lists them"
+    if _bare(name) in GROUP:
+        return "write --kill-mode group"
+    said = _known_word(name, _option)
+    found = None if said else closest(name, options)
+    return said or (f"no such option; did you mean {found}?" if found else _NO_OPTION)
+
+
+def _option(key: str) -> str:
+    return BY_KEY[key].option
+
+
+def _rewrite(pair: str) -> str:
+    """Say what dumb-init's FROM:TO is here, in the user's own signals; "" if it is no such pair."""
+    received, _, sent = pair.partition(":")
+    try:
+        before, after = signals.number(received), 0 if sent.strip() == "0" else signals.number(sent)
+    except ValueError:
+        return ""
+    of, to = signals.name(before).removeprefix("SIG"), signals.name(after).removeprefix("SIG") if after else "none"
+    if before not in values.request_signals(BY_KEY["stop_on"].default):
+        return f"write --signal-map {of}={to}"
+    return f"write --stop-signal {to}" if after else ""  # a stop request is never dropped
 
 
 def unknown_key(keys: tuple[str, ...], known: Collection[str]) -> str:
@@ -97,16 +146,22 @@ def unknown_key(keys: tuple[str, ...], known: Collection[str]) -> str:
         return f"it is a table; write [{key}], and its settings below"
     if len(keys) > 1 and last in known:
         return f"{last} is not in a table; move the line up, above the first [table]"
-    foreign = FOREIGN.get(_bare(last))
-    if foreign:
-        name, whose = foreign
-        return f"gracewrap calls this {_in_table(name)} (it is a word of {whose})"
-    homes = [name for name in known if name.rpartition(".")[2] == last]
+    flat = [name for name in known if "." in name and _bare(name) == _bare(last)]  # log_level, as the flag is written
+    if flat:
+        table, _, name = flat[0].rpartition(".")
+        return f'write {name} = "..." in [{table}]'
+    if _bare(last) in GROUP:
+        return 'write kill_mode = "group"'
+    return _known_word(last, _in_table) or _close_key(keys, known, tables)
+
+
+def _close_key(keys: tuple[str, ...], known: Collection[str], tables: Collection[str]) -> str:
+    homes = [name for name in known if name.rpartition(".")[2] == keys[-1]]
     if homes:
         return f"no such setting; did you mean {' or '.join(map(_in_table, homes))}?"
     if table := closest(keys[0], tables) if len(keys) == 1 else None:
         return f"no such setting; did you mean the table [{table}]?"
-    found = closest(key, known)
+    found = closest(".".join(keys), known)
     return f"no such setting; did you mean {_in_table(found)}?" if found else "no such setting; gracewrap init lists them"
 
 
@@ -115,28 +170,46 @@ def _in_table(key: str) -> str:
     return f"{last} in [{table}]" if table else last
 
 
-def unknown_variable(name: str, variables: Iterable[str]) -> tuple[str, bool]:
-    """Say what to write instead of a GRACEWRAP_ variable that is none, and whether it must be a slip of the pen."""
+def unknown_variable(name: str, variables: Iterable[str]) -> str:
+    """Say what to write instead of a GRACEWRAP_ variable that is none; "" if it is no slip, and may be meant for others."""
     word = name.removeprefix("GRACEWRAP_")
-    foreign = FOREIGN.get(_bare(word))
-    if foreign and foreign[0] == COMMAND:
-        return "the command cannot come from a variable; write it after --", True
-    if foreign:
-        key, whose = foreign
-        return f"gracewrap calls this GRACEWRAP_{key.replace('.', '_').upper()} (it is a word of {whose})", True
+    if _bare(word) in ELSEWHERE:  # GRACEWRAP_USER: a name that anybody might choose
+        return ""
+    if _is_command(word):
+        return "the command cannot come from a variable; write it after --"
+    if _bare(word) in GROUP:
+        return "write GRACEWRAP_KILL_MODE=group"
+    if said := _known_word(word, lambda key: BY_KEY[key].variable):
+        return said
     words = [variable.removeprefix("GRACEWRAP_") for variable in variables]
-    found = difflib.get_close_matches(word, [*words, "CONFIG"], 1, 0.75)
-    if found:
-        return f"no such setting; did you mean GRACEWRAP_{found[0]}?", True
-    return "no such setting; ignored", False
+    found = difflib.get_close_matches(word[:100], [*words, "CONFIG"], 1, 0.75)
+    return f"no such setting; did you mean GRACEWRAP_{found[0]}?" if found else ""
+
+
+def unknown_command(word: str) -> str:
+    """Return what may have been meant by a command that was not found, to go after the message; "" if nobody knows."""
+    if word.startswith("--"):
+        name = word.partition("=")[0]
+        variable = next((s.variable for s in TABLE if s.flag and name in (s.option, *s.aliases)), "")
+        variable = "GRACEWRAP_CONFIG" if name == "--config" else variable
+        hint = f", or use the variable {variable}" if variable else ""
+        return f"; it stands after --, so it is the command; options go before the --{hint}"
+    if "/" in word or len(word) > 20:
+        return ""
+    found = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.78)  # more than tini has in common with init
+    return f"; did you mean gracewrap {found[0]}?" if found else ""
+
+
+_BARE = re.compile(r"(?:^|[\[,={])\s*(?![\d.+-]+\s*[,\]}]|true\b|false\b)([\w./+-]+)\s*(?=[,\]}])")
 
 
 def not_toml(line: str) -> str:
     """Say how to write a line that TOML cannot read; "" if there is nothing to say."""
     key, equals, value = (part.strip() for part in line.partition("="))
-    if not equals and (line == "---" or line[:1] in '{"' or ":" in line):
+    if not equals and (line == "---" or line[:1] == "{" or ":" in line):
         return '; TOML is written like this: shutdown_timeout = "25s"'
     word = value.partition("#")[0].strip()
     if equals and word and word[0] not in "\"'[{":
         return f'; text needs quotes: {key} = "{word}"'
-    return ""
+    bare = _BARE.search(re.sub(r'"[^"]*"|' r"'[^']*'", '""', line))  # in a list or an inline table; what has quotes is not meant
+    return f'; text needs quotes: "{bare[1]}"' if bare and line[:1] != "[" else ""

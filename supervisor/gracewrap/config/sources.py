@@ -44,6 +44,7 @@ RESERVED = ("plan", "drill", "status", "drain", "undrain", "stop", "restart", "r
 FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 COMMAND_LINE = "command line"
 CONFIG_VARIABLE = b"GRACEWRAP_CONFIG"
+DEFAULT_FILE = "gracewrap.toml"  # what init writes and check reads; a run reads what is named
 
 
 def read_command_line(args: Sequence[str]) -> CommandLine:
@@ -65,7 +66,7 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
         name, equals, value = word.partition("=")
         setting = options.get(name)
         if setting is None and name not in ("-c", "--config"):
-            problems.append(_unknown_option(name, options))
+            problems.append(_unknown_option(name, options, value if equals else "".join(args[i : i + 1])))
             break  # whether the next word is its value or the command, nobody knows
         if not equals:
             if i == len(args) or args[i].startswith("--"):  # `--` and all that follows cannot be a value; write = for one that is
@@ -96,15 +97,15 @@ def _first_word(words: Sequence[str], problems: list[Problem]) -> tuple[str, tup
 
 
 def _no_value(name: str, setting: Setting | None) -> Problem:
-    shown = (setting.default, setting.example, setting.metavar) if setting else ("gracewrap.toml",)
+    shown = (setting.default, setting.example, setting.metavar) if setting else (DEFAULT_FILE,)
     example = next(value for value in shown if isinstance(value, str))
     return Problem(f"cannot use {name} ({COMMAND_LINE}): it needs a value; write {name} {example}")
 
 
-def _unknown_option(name: str, options: Mapping[str, Setting]) -> Problem:
+def _unknown_option(name: str, options: Mapping[str, Setting], value: str) -> Problem:
     from gracewrap.config.hints import unknown_option
 
-    return Problem(f"cannot use {name} ({COMMAND_LINE}): {unknown_option(name, options)}")
+    return Problem(f"cannot use {name} ({COMMAND_LINE}): {unknown_option(name, options, value)}")
 
 
 def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
@@ -117,17 +118,20 @@ def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Prob
     mine = [name for name in env if name.startswith(b"GRACEWRAP_") and name != CONFIG_VARIABLE]
     if not mine:
         return given, problems
-    variables = {setting.variable: setting for setting in TABLE if setting.flag}
+    further = {name: setting for setting in TABLE for name in setting.more_variables}
+    variables = {setting.variable: setting for setting in TABLE if setting.flag} | further
     for name_bytes in mine:
         name = name_bytes.decode(errors="replace")
         if name in variables:
             raw = env[name_bytes].decode(errors="surrogateescape")
-            given.append(Given(variables[name].key, raw, f"environment, {name}"))
+            place = 0 if name in further else len(given)  # of two names of one setting, the one it is called by wins
+            given.insert(place, Given(variables[name].key, raw, f"environment, {name}"))
         elif not _service_link(name):
             from gracewrap.config.hints import unknown_variable
 
-            hint, slip = unknown_variable(name, variables)
-            problems.append(Problem(f"cannot use {name} (environment): {hint}", not slip))
+            hint = unknown_variable(name, variables)
+            text = f"cannot use {name} (environment): {hint}" if hint else f"{name} is no setting of gracewrap; ignored"
+            problems.append(Problem(text, not hint))
     return given, problems
 
 
@@ -165,12 +169,25 @@ def resolve(
     if line.command:
         from_file = [g for g in from_file if not _second_command(g, problems)]
     elif needs_command and not any(g.key == "command" for g in from_file) and not _errors(problems):
-        problems.append(Problem("nothing to run: write gracewrap -- COMMAND [ARG...], or --config FILE with a command in it"))
+        problems.append(_nothing_to_run(config))
     values, origins = _parse((*from_file, *from_env, *line.given), problems)
     if line.command:
         values["command"], origins["command"] = line.command, COMMAND_LINE
     problems = [Problem(one_line(problem.text), problem.warning) for problem in problems]
     return (None if _errors(problems) else Settings(**values, origins=origins)), problems
+
+
+def _nothing_to_run(config: str | None) -> Problem:
+    import posix  # built in
+
+    text = "nothing to run: write gracewrap -- COMMAND [ARG...], or --config FILE with a command in it"
+    if config is None:
+        try:
+            posix.lstat(DEFAULT_FILE)
+            text += f"; there is a {DEFAULT_FILE} here: write gracewrap --config {DEFAULT_FILE}"
+        except OSError:
+            pass
+    return Problem(text)
 
 
 def defaults(command: Sequence[str]) -> Settings:

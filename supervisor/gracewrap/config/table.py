@@ -50,6 +50,11 @@ class Setting:
         """The environment variable."""
         return "GRACEWRAP_" + self.field.upper()
 
+    @property
+    def more_variables(self) -> tuple[str, ...]:
+        """The variables that go with the further flags."""
+        return tuple("GRACEWRAP_" + alias[2:].replace("-", "_").upper() for alias in self.aliases)
+
 
 TABLE: tuple[Setting, ...] = (
     Setting(

@@ -22,6 +22,9 @@ MOST_PROBLEMS = 30  # of one file; it is the wrong file then
 _KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{200}}")
 
+_SUPERVISORD = re.compile(r"^\[(program|group|eventlistener|fcgi-program):[^\]\n]{0,60}\]|^\[supervisord\]", re.MULTILINE)
+_FROM_SUPERVISORD = 'gracewrap init writes one of ours, and the table "Coming from" in the README says what its words are here'
+
 TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
 
 
@@ -101,6 +104,9 @@ def _parse(text: str) -> dict[str, object]:
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, or what int() says to 5000 digits
+        if section := _SUPERVISORD.search(text):
+            at = text.count("\n", 0, section.start()) + 1
+            raise Unreadable(f"line {at}, {section[0]}: it is a file of supervisord; {_FROM_SUPERVISORD}") from None
         said = str(error)
         found = re.search(r"\(at line (\d+), column (\d+)\)", said)
         if not found:

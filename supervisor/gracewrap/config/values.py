@@ -143,9 +143,11 @@ def signal_map(raw: object) -> dict[int, int]:
 
 
 def _pair(word: object, example: str) -> tuple[str, str]:
-    left, equals, right = word.partition("=") if isinstance(word, str) else ("", "", "")
+    text = word if isinstance(word, str) else ""
+    left, equals, right = text.partition("=")
     if not equals:
-        raise BadValue(f"each of them is a pair; write {example}")
+        before, _, after = text.partition(":")  # as dumb-init writes it
+        raise BadValue(f"each of them is a pair; write {f'{before}={after}' if before and after else example}")
     return left.strip(), right.strip()
 
 
@@ -159,6 +161,8 @@ def escalation(raw: object) -> tuple[tuple[float, int], ...]:
             after, signum = rung["after"], rung["signal"]
         else:
             after, signum = _pair(rung, "10s=INT")
+            if _total(signum) is not None and not after[:1].isdigit():
+                raise BadValue(f"turned round; write {signum}={after}")
         rungs.append((duration(after), stop_signal(signum)))
     for (before, _), (later, _) in zip(rungs, rungs[1:]):
         if later <= before:
