@@ -188,7 +188,7 @@ class Loop:
 
             why += hints.unknown_command(self.settings.command[0])
         self.narrator.not_started = why
-        self.narrator.tell("cannot_run", at, why=why, status=status)
+        self.narrator.tell("cannot_run", at, who=why, status=status)
         return status
 
     def feed(self, event: m.Event) -> None:
@@ -272,7 +272,7 @@ class Loop:
         last = self.narrator.summary(status, at)
         if last is not None:
             level, text = last
-            self.log.say(level, "summary", text, {"outcome": self.narrator.outcome(), "exit_status": status})
+            self.log.say(level, "summary", text, self.narrator.last_words(status, at))
         for path, write in (
             (self.settings.report_file, files.write_report),
             (self.settings.report_termination_log, files.write_termination_log),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gracewrap.policy.model import Note
     from gracewrap.report.log import Log
 
+FOR_WORDS = ("who", "asked", "typed", "told")  # fields that only choose the words
 AT_ONCE = 0.1  # seconds; a handler that finishes anything takes longer
 TIMELINE = 200  # notes kept for the report; a flood of signals must not fill the memory
 
@@ -162,32 +163,39 @@ class Narrator:
         sent = f" after {', '.join(dict.fromkeys(self.sent))}" if self.sent and self.asked else ""
         return f"{self.who} {words.outcome(self.leader)}{sent}"
 
+    def last_words(self, status: int, at: float) -> dict[str, object]:
+        """Return the summary's fields for machines."""
+        used = 0.0 if self.since is None else at - self.since
+        return {
+            "outcome": self.outcome(),
+            "exit_status": status,
+            "budget_seconds": self.budget,
+            "used_seconds": round(used, 6),
+            "left_seconds": round(max(0.0, self.budget - used), 6),
+            "killed": self.killed,
+            "orphans_reaped": self.counts["orphans_reaped"],
+        }
+
     def report(self, status: int, at: float, version: str) -> dict[str, object]:
         """Return all of it as a JSON-able dict."""
-        used = 0.0 if self.since is None else at - self.since
         asked_wall = None if self.since is None else timestamp(self.started_wall + self.since - self.started)
         last = self.summary(status, at)
         how = self.not_started or self._how()
         return {
             "gracewrap": version,
-            "outcome": self.outcome(),
-            "exit_status": status,
+            **self.last_words(status, at),
             "summary": last[1] if last else f"{how}; exit status {status}",
             "command": self.command,
             "pid": self.pid,
             "started": timestamp(self.started_wall),
             "stop_began": asked_wall,
             "requested_by": self.asked or None,
-            "budget_seconds": self.budget,
-            "used_seconds": round(used, 6),
-            "left_seconds": round(max(0.0, self.budget - used), 6),
             "signals_sent": self.sent,
             "leader": {"status": self.leader["status"], "signal": _signal_name(self.leader["signal"])} if self.leader else None,
             "left_behind": self.leftover or None,
-            "killed": self.killed,
             "unsent_connections": self.unsent,
             "log_lines_lost": self.log.dropped,
-            **self.counts,
+            "signals_forwarded": self.counts["signals_forwarded"],
             "timeline": self.timeline,
             "timeline_omitted": self.omitted,
         }
@@ -199,7 +207,7 @@ def _signal_name(signum: object) -> str | None:
 
 def _named(fields: dict[str, object]) -> dict[str, object]:
     """Return the fields for machines: signals by name, the empty ones left out."""
-    named = {k: _signal_name(v) if k in ("signal", "sent") else v for k, v in fields.items() if k != "who"}
+    named = {k: _signal_name(v) if k in ("signal", "sent") else v for k, v in fields.items() if k not in FOR_WORDS}
     return {k: v for k, v in named.items() if v not in (None, "")}
 
 

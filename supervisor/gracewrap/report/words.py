@@ -84,7 +84,7 @@ def _waiting(f: Fields) -> str:
 # note -> (level, sentence).  A callable level looks at the fields.
 WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] = {
     "started": ("debug", lambda f: f"started {f['who']}"),
-    "cannot_run": ("error", lambda f: str(f["why"])),
+    "cannot_run": ("error", lambda f: str(f["who"])),
     "stop_requested": ("info", _stop_requested),
     "stop_signal": ("info", _stop_signal),
     "leader_exited": (
