@@ -127,6 +127,23 @@ def test_a_second_report_replaces_the_first(start, tmp_path):
         assert json.loads(path.read_text())["exit_status"] == status
 
 
+def test_a_report_through_a_link_leaves_the_link_alone(start, tmp_path):
+    """/dev/stderr is one, and root could replace it for everybody."""
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "error").write_text("before\n")
+    (tmp_path / "stderr").symlink_to("/proc/self/fd/2")
+    assert start("--report", tmp_path / "link", "--", "true").wait() == 0
+    with (tmp_path / "error").open("a") as error:
+        assert (
+            start("--report", tmp_path / "stderr", "--termination-log", tmp_path / "stderr", "--", "true", stderr=error).wait()
+            == 0
+        )
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "stderr").is_symlink()
+    assert json.loads((tmp_path / "real").read_text())["exit_status"] == 0
+    before, first, second = (tmp_path / "error").read_text().splitlines()
+    assert before == "before" and json.loads(first)["exit_status"] == json.loads(second)["exit_status"] == 0
+
+
 def test_a_report_can_go_to_a_pipe_that_nobody_reads(start, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -81,6 +81,11 @@ def test_environment_is_verbatim():
         assert f"LC_CTYPE={given}" in output("--", "env", env={**env, "LC_CTYPE": given}).splitlines()
 
 
+def test_a_variable_without_a_name_does_not_stop_the_start():
+    env = ["env", "-i", "=x", "A=1", *GRACEWRAP, "--", "/usr/bin/env"]
+    assert subprocess.run(env, stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout == "A=1\n"
+
+
 def test_standard_descriptors_are_untouched(tmp_path):
     source = tmp_path / "in"
     source.write_text("hello\n")

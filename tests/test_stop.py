@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from support import GRACEWRAP, TALKER, Lines, alive, environment, require_root, wait_until
+from support import GRACEWRAP, TALKER, Lines, alive, environment, require_root, state, wait_until
 
 
 def straggler_and_leader(run) -> tuple[int, int]:
@@ -63,6 +63,62 @@ def test_a_straggler_that_ignores_the_signal_is_killed_in_time(talk, where):
     log = run.log()
     assert [line["event"] for line in log] == ["leader_exited", "leftover", "kill", "summary"]
     assert f"(pid {pid})" in str(log[2]["members"])
+
+
+THREAD = """
+import ctypes, os, threading, time
+def live():
+    while True:
+        time.sleep(0.05)
+os.setsid()
+threading.Thread(target=live).start()
+print("ready", os.getpid(), flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_that_lives_on_in_its_threads_is_no_zombie(start):
+    """Its main thread has ended, and /proc says Z."""
+    python = f"{sys.executable} -I -c"
+    run = start(
+        "--shutdown-timeout", "500ms", "--", "bash", "-c", f"{python} '{THREAD}' & read line; exit 7", stdin=subprocess.PIPE
+    )
+    pid = run.ready()
+    wait_until(lambda: state(pid) == "Z", "its main thread has ended")
+    assert run.process.stdin
+    run.process.stdin.write(b"\n")
+    run.process.stdin.flush()
+    assert run.wait() == 7
+    assert state(pid) == ""
+
+
+TRACED = (
+    "import ctypes, os, signal; ctypes.CDLL(None).ptrace(0, 0, 0, 0); print('ready', os.getpid(), flush=True); signal.pause()"
+)
+
+
+def test_a_child_that_has_itself_traced_has_not_exited_at_its_first_signal(start):
+    """PTRACE_TRACEME, against debuggers: we are the tracer, and its stops are reported without being asked for."""
+    run = start("--shutdown-timeout", "500ms", "--", sys.executable, "-I", "-c", TRACED)
+    pid = run.ready()
+    run.send(signal.SIGUSR1)
+    wait_until(lambda: state(pid) == "t", "it is stopped by its tracer")
+    run.send(signal.SIGTERM)
+    assert run.wait() == 137
+    assert [line["event"] for line in run.log()][:2] == ["stop_requested", "stop_signal"]
+
+
+def test_a_forwarded_signal_does_not_count_as_the_stop_signal(start):
+    """In group mode; what the leader leaves behind is told all the same."""
+    talker = " ".join(TALKER)
+    run = start("--kill-mode", "group", "--", "bash", "-c", f"trap '' HUP; {talker} & read line; exit 3", stdin=subprocess.PIPE)
+    run.ready()
+    run.send(signal.SIGHUP)
+    assert run.process.stdin
+    run.process.stdin.write(b"\n")
+    run.process.stdin.flush()
+    assert run.line() == "15"
+    assert run.wait() == 3
 
 
 def test_process_mode_leaves_the_rest_alone_until_sigkill(talk):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from support import BOUND, GRACEWRAP, MAIN, OTHER_USER, TALKER, Run, alive, environment, require_other_user, wait_until
 
+from gracewrap import bare
+
 FULL = "/dev/full"
 
 
@@ -25,6 +27,33 @@ def test_closed_stderr_does_not_disturb_the_stop(talk):
     run.ready()
     run.send(signal.SIGTERM)
     assert run.wait() == 3
+
+
+SLOW = "trap 'sleep 0.2; echo finished; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+
+
+def test_a_reader_of_the_log_that_is_gone_does_not_end_the_command(start):
+    """Our own write gives SIGPIPE; blocked, it is pending although it is ignored, and was forwarded to the command."""
+    reading, writing = os.pipe()
+    run = start("--", "bash", "-c", SLOW, stderr=writing)
+    os.close(writing)
+    assert run.line() == "ready"
+    os.close(reading)
+    run.send(signal.SIGTERM)
+    assert run.line() == "finished"
+    assert run.wait() == 0
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_log_that_reaches_the_limit_of_file_sizes_does_not_end_the_command(start, tmp_path, level):
+    """SIGXFSZ, likewise; at debug level it was forwarded, logged, and so came again, for ever."""
+    options = ("--log-file", tmp_path / "log", "--log-level", level)
+    prefix = ("bash", "-c", 'ulimit -f 0; exec "$@"', "bash")
+    run = start(*options, "--", "bash", "-c", SLOW, prefix=prefix)
+    assert run.line() == "ready"
+    run.send(signal.SIGTERM)
+    assert run.line() == "finished"
+    assert run.wait() == 0
 
 
 def full_pipe() -> tuple[int, int]:
@@ -154,6 +183,15 @@ def broken(after: int, *args: object, tmp_path: Path) -> Run:
     script = tmp_path / "broken.py"
     script.write_text(BROKEN_POLICY.format(source=source, after=after))
     return Run(*args, command=[sys.executable, "-I", "-S", str(script)])
+
+
+def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
+    """kill(-1) is for PID 1 alone: from any other process it reaches the whole machine."""
+    seen = []
+    monkeypatch.setattr(bare.reap, "reap", lambda known: 1 // 0)
+    monkeypatch.setattr(bare.tree, "kill_all", lambda leader, spare, everyone: seen.append(everyone))
+    assert bare.carry_on(bare.Remains(2**22), bare.Rules()) == 137
+    assert seen == [False]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

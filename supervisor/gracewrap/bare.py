@@ -6,10 +6,11 @@ Loaded before the spawn, so that no missing file or descriptor can keep it away;
 from __future__ import annotations
 
 import _signal
+import posix
 import time
 
 from gracewrap.posix import reap, tree
-from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT
+from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_own_write_error
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def carry_on(known: Remains, rules: Rules) -> int:
     try:
         return _loop(known, rules)
     except BaseException:
-        tree.kill_all(None, None, True)
+        tree.kill_all(None, None, posix.getpid() == 1)  # kill(-1) from any other process would reach the whole machine
         return 137
 
 
@@ -84,4 +85,4 @@ def _loop(known: Remains, rules: Rules) -> int:
                 tree.signal_leader(known.pid, rules.stop_signal)
                 tree.signal_leader(known.pid, SIGCONT)
         got = _signal.sigtimedwait(BLOCKABLE, 3600.0 if kill_at is None else max(0.0, kill_at - time.monotonic()))
-        signum = got.si_signo if got is not None else 0
+        signum = got.si_signo if got is not None and not is_own_write_error(got) else 0

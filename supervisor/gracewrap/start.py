@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Begun = tuple[int, int, int, float, int | None]  # pid, exec_fd, exec_errno, at, tty: of Handover, before its import
 
 USAGE = 125  # exit status of our own mistakes, and of the user's in calling us
-SIGCHLD = 17
+SIGPIPE, SIGCHLD, SIGXFSZ = 13, 17, 25
 
 
 def main(args: Sequence[str]) -> int:
@@ -71,8 +71,11 @@ def begin(command: Sequence[str], parent_death_signal: int | None) -> Begun | No
         _say(f"cannot start a process: {error.strerror}; raise the limit on processes (ulimit -u, --pids-limit)")
         return None
     at = time.monotonic()
-    if pid:
-        _let_go({exec_fd, tty})
+    try:
+        if pid:
+            _let_go({exec_fd, tty})
+    except MemoryError:
+        pass  # there is a child now: on with it
     return pid, exec_fd, errno, at, tty
 
 
@@ -103,12 +106,15 @@ def _simplest(pid: int) -> int:
     """Forward every signal to the child and reap until it is gone: needs no file, no memory to speak of, no module."""
     while True:
         got = _signal.sigtimedwait(_signal.valid_signals(), 3600.0)
-        if got is not None and got.si_signo != SIGCHLD:
-            posix.kill(pid, got.si_signo)
+        if got is not None and got.si_signo not in (SIGPIPE, SIGCHLD, SIGXFSZ):
+            try:
+                posix.kill(pid, got.si_signo)
+            except OSError:
+                pass  # it has changed its user
         ended = -1
         while ended:
             ended, status = posix.waitpid(-1, posix.WNOHANG)
-            if ended == pid:
+            if ended == pid and not posix.WIFSTOPPED(status):
                 return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
 
 

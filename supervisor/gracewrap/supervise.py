@@ -14,7 +14,7 @@ from gracewrap import __version__, bare
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import reap, sockets, terminal, told, tree
-from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT
+from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_own_write_error
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report import files, narrator
 from gracewrap.report.log import Log
@@ -125,8 +125,11 @@ class Loop:
 
     def received(self, got: _signal.struct_siginfo, at: float) -> None:
         """A signal for us: it is passed on at once, or the policy says what becomes of it."""
-        if got.si_signo == SIGCONT and self.handover.tty is not None and self.leader_status is None:
-            terminal.resume(self.handover.tty, self.handover.pid)  # `fg`, or `bg`: it goes to the child's whole group
+        if is_own_write_error(got):
+            return  # the write has said so itself; the command must not get it
+        tty = self.handover.tty if self.leader_status is None else None
+        if tty is not None and got.si_signo == SIGCONT and SIGCONT not in self.policy.stop_on:
+            terminal.resume(tty, self.handover.pid)  # `fg`, or `bg`: it goes to the child's whole group
             return
         route = self.routes.get(got.si_signo)
         if route is not None and self.leader_status is None:
@@ -136,6 +139,9 @@ class Loop:
             return
         self.narrator.siginfo = (got.si_pid, got.si_uid, got.si_code)
         self.feed(m.SignalReceived(got.si_signo, at))
+        # What came while we acted on it came at once with it, however long that took: no second request.
+        while more := _signal.sigtimedwait(self.policy.stop_on, 0):
+            self.feed(m.SignalReceived(more.si_signo, at))
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leader's, and about the last."""

@@ -27,8 +27,8 @@ from gracewrap.record import Record, assert_never, replace
 KILLED = 128 + SIGKILL
 
 # After SIGKILL the exit takes milliseconds, unless a process hangs in the kernel or belongs to somebody we may not signal.
-# Look again at growing intervals (a forking program may have slipped a child through), and give up after this long: staying
-# would break our word about time, and when PID 1 goes the kernel finishes the job anyway.
+# Look again soon (a forking program may have slipped a child through), and give up after this long: staying would break our word
+# about time, and when PID 1 goes the kernel finishes the job anyway.
 KILL_AGAIN = 0.02
 GIVE_UP = 1.0
 
@@ -206,7 +206,7 @@ def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
                 return Gone(status, True), (note("gave_up", program=program, after=at - since),)
             if at < again_at:
                 return phase, ()
-            return Killing(status, since, at + max(KILL_AGAIN, at - since)), (KillProgram(program),)
+            return Killing(status, since, at + KILL_AGAIN), (KillProgram(program),)
         case _:
             assert_never(phase)
 

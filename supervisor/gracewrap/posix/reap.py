@@ -54,8 +54,9 @@ def reap(known: Container[int] | None, stops: bool = False) -> tuple[list[Reaped
         if pid == 0:
             return found, True, others
         if known is not None and pid not in known:
-            others += not (stops and posix.WIFSTOPPED(status))
-        elif stops and posix.WIFSTOPPED(status):
-            found.append(Reaped(pid, 0, 0, posix.WSTOPSIG(status)))
+            others += not posix.WIFSTOPPED(status)
+        elif posix.WIFSTOPPED(status):  # also unasked, of a child that is traced (PTRACE_TRACEME, with us as the tracer)
+            if stops:
+                found.append(Reaped(pid, 0, 0, posix.WSTOPSIG(status)))
         else:
             found.append(Reaped(pid, exit_status(status), posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else 0))

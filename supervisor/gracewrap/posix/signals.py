@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import _signal
+import posix
 
 BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}  # all that can be caught; SIGKILL and SIGSTOP cannot (signal(7))
 
-SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGCHLD = 1, 2, 9, 15, 17
+SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ = 1, 2, 9, 13, 15, 17, 25
 SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU = 18, 19, 20, 21, 22
 RTMIN, RTMAX = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
 
@@ -18,6 +19,11 @@ NUMBERS: dict[str, int] = {
     if name.startswith("SIG") and name[3].isalpha() and name not in ("SIGRTMIN", "SIGRTMAX", "SIGIOT", "SIGPOLL", "SIGCLD")
 }
 NAMES = {number: name for name, number in NUMBERS.items()}
+
+
+def is_own_write_error(got: _signal.struct_siginfo) -> bool:
+    """Return whether a signal is the SIGPIPE or SIGXFSZ of our own write: blocked, it is pending although it is ignored."""
+    return got.si_signo in (SIGPIPE, SIGXFSZ) and got.si_code == 0 and got.si_pid == posix.getpid()
 
 
 def number(text: str) -> int:

@@ -23,7 +23,7 @@ def environment() -> dict[bytes, bytes]:
 
     In the C locale Python sets LC_CTYPE in its own environment (PEP 538); the child must not find that.
     """
-    env: dict[bytes, bytes] = dict(posix.environ)
+    env: dict[bytes, bytes] = {name: value for name, value in posix.environ.items() if name}  # "=x" cannot be passed on
     if b"LC_CTYPE" in env:
         try:
             fd = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)

@@ -17,7 +17,9 @@ class Writer:
     """Where bytes go: stderr, or a descriptor that does not block anyway."""
 
     def __init__(self, fd: int = -1) -> None:
+        # How not to block: the descriptor itself does not; by RWF_NOWAIT; by asking first.
         self._fd, self._nowait = (fd, False) if fd >= 0 else _open_stderr()
+        self._ask = False
 
     def write(self, data: bytes) -> int:
         """Write what can be written now, and return how much that was.
@@ -32,7 +34,12 @@ class Writer:
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
-                self._nowait = False
+                self._nowait, self._ask = False, True
+        if self._ask:
+            import select  # a terminal of another user, or an old kernel
+
+            if not select.select([], [self._fd], [], 0)[1]:
+                raise BlockingIOError
         return posix.write(self._fd, data)
 
 

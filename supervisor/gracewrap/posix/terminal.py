@@ -85,7 +85,7 @@ def child_stopped(tty: int, pgid: int, signum: int) -> str:
 
 
 def resume(tty: int, pgid: int) -> None:
-    """After SIGCONT: give the child the foreground if `fg` gave it to us, and continue it."""
-    if is_foreground(tty, posix.getpgrp()):
+    """After SIGCONT: give the child the foreground if `fg` gave it to us and it is meant to have it, and continue it."""
+    if is_interactive(tty):
         give(tty, pgid)
     signal_group(pgid, SIGCONT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from gracewrap.posix import tree
 from gracewrap.posix.signals import SIGCONT
@@ -41,10 +42,8 @@ class Told:
             signum: The stop signal.
         """
         reached: list[tree.Member] = []
-        for _ in range(tree.PASSES):
-            new = [found for found in tree.descendants() if found.pid != leader and (found.pid, found.started) not in self._sent]
-            if not new:
-                break
+        until = time.monotonic() + tree.LOOK
+        while new := self.untold(leader, tree.descendants(until)):
             for found in new:
                 self._sent.add((found.pid, found.started))
                 used_up = found in self._catching and not tree.catches(found.pid, signum)

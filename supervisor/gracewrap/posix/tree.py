@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import _signal
 import posix
+import time
 
 from gracewrap.posix.signals import SIGKILL
 from gracewrap.record import Record
 
-# A fork bomb can add processes while we kill: go over the tree again, at most so often in one go.  The policy comes back later.
-PASSES = 50
+# A fork bomb can add processes while we look, signal or kill: we go over the tree again, but not for longer than this in one go
+# (seconds), for we are deaf meanwhile.  The policy comes back to a kill.
+LOOK = 0.25
 
 
 class Member(Record):
@@ -50,7 +52,9 @@ def member(pid: int) -> Member | None:
         return None
     fields = rest.split()  # from field 3 (state) on; the name in brackets may hold anything, a bracket too
     name = head.partition(b"(")[2].decode(errors="replace")
-    return Member(pid, int(fields[19]), int(fields[2]), name, fields[0] in (b"Z", b"X"))
+    # A process whose main thread has ended looks like a zombie, but lives on in its other threads.
+    zombie = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    return Member(pid, int(fields[19]), int(fields[2]), name, zombie)
 
 
 def children(pid: int) -> list[int]:
@@ -65,11 +69,21 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def descendants() -> list[Member]:
-    """Return every living process below us, parents before their children."""
+def descendants(until: float | None = None) -> list[Member]:
+    """Return every living process below us, parents before their children.
+
+    Args:
+        until: When to stop looking, for a tree can grow faster than one can look (monotonic; None: in LOOK seconds).
+    """
     found: list[Member] = []
-    todo = children(posix.getpid()) or _children_by_scan(posix.getpid())
-    while todo:
+    us = posix.getpid()
+    if not _is_our_proc(us):
+        return found
+    until = time.monotonic() + LOOK if until is None else until
+    todo = children(us)
+    if not todo and not _has_children_file(us):
+        todo = _children_by_scan(us)
+    while todo and time.monotonic() < until:
         pid = todo.pop(0)
         known = member(pid)
         if known is not None:
@@ -77,6 +91,24 @@ def descendants() -> list[Member]:
                 found.append(known)
             todo += children(pid)
     return found
+
+
+def _is_our_proc(us: int) -> bool:
+    """Return whether /proc is there and of our PID namespace; else its numbers mean other processes."""
+    try:
+        return posix.readlink("/proc/self") == str(us)
+    except OSError:
+        return False
+
+
+def _has_children_file(us: int) -> bool:
+    try:
+        posix.stat(f"/proc/{us}/task/{us}/children")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _children_by_scan(parent: int) -> list[int]:
@@ -122,6 +154,8 @@ def signal_member(target: Member, signum: int) -> bool:
         return again is not None and again.started == target.started and signal_leader(target.pid, signum)
     try:
         again = member(target.pid)
+        if again is None and not read_file("/proc/self/stat"):  # the pidfd was the last descriptor: by number, then
+            return signal_leader(target.pid, signum)
         if again is None or again.started != target.started:
             return False
         _signal.pidfd_send_signal(fd, signum)
@@ -161,15 +195,13 @@ def kill_all(leader: int | None, spare: int | None, everyone: bool) -> list[Memb
     """
     if spare is not None:
         posix.close(spare)
-    killed = {(found.pid, found.started): found for found in descendants()} if leader is not None else {}
+    until = time.monotonic() + LOOK
+    killed = {(found.pid, found.started): found for found in descendants(until)} if leader is not None else {}
     if leader is not None:
         signal_group(leader, SIGKILL)
     for found in killed.values():
         signal_member(found, SIGKILL)
-    for _ in range(PASSES):
-        new = [found for found in descendants() if (found.pid, found.started) not in killed]
-        if not new:
-            break
+    while new := [found for found in descendants(until) if (found.pid, found.started) not in killed]:
         for found in new:
             killed[found.pid, found.started] = found
             if not everyone:

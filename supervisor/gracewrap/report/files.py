@@ -16,13 +16,14 @@ TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
 def write_report(path: str, report: Mapping[str, object]) -> str | None:
     """Write the report beside *path* and rename it there, so that a reader sees the old one or the new; return the error.
 
-    What is no regular file (a pipe, /dev/stderr) is written to as it is.
+    What is no regular file (a pipe, /dev/stderr) is appended to as it is.
     """
     data = dumps(dict(report)).encode() + b"\n"
+    path = _resolve(path)
     temporary = f"{path}.{posix.getpid()}.tmp"
     try:
         if _is_special(path):
-            _write(path, data, posix.O_NONBLOCK)
+            _write(path, data, posix.O_NONBLOCK | posix.O_APPEND)
             return None
         # Not O_EXCL: as PID 1 we have the same pid each time, and a crash may have left our own file behind.
         _write(temporary, data, posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW)
@@ -33,9 +34,23 @@ def write_report(path: str, report: Mapping[str, object]) -> str | None:
     return None
 
 
+def _resolve(path: str) -> str:
+    """Return where a symbolic link leads, so that not the link is replaced; an open file (/proc/self/fd/2) stays itself."""
+    for _ in range(40):  # as many as the kernel follows (path_resolution(7))
+        if path.startswith("/proc/"):
+            break
+        try:
+            target = posix.readlink(path)
+        except OSError:  # EINVAL: no link
+            break
+        path = target if target.startswith("/") else f"{path.rpartition('/')[0]}/{target}"
+    return path
+
+
 def _is_special(path: str) -> bool:
+    """Return whether a path is no regular file, or a file that somebody has open already."""
     try:
-        return posix.stat(path).st_mode & 0o170000 != 0o100000
+        return path.startswith("/proc/") or posix.stat(path).st_mode & 0o170000 != 0o100000
     except OSError:
         return False
 
@@ -62,12 +77,16 @@ def write_termination_log(path: str, report: Mapping[str, object]) -> str | None
     What the command itself has written there is kept as far as both fit, before ours: the kubelet reads the end.
     """
     data = shorten(report, TERMINATION_LIMIT - 1)
+    special = _is_special(_resolve(path))
     try:
-        fd = posix.open(path, posix.O_RDWR | posix.O_CLOEXEC | posix.O_CREAT | posix.O_NONBLOCK, 0o644)
+        fd = posix.open(
+            path, posix.O_RDWR | posix.O_CLOEXEC | posix.O_CREAT | posix.O_NONBLOCK | (posix.O_APPEND if special else 0), 0o644
+        )
     except OSError as error:
         return f"cannot write the termination log to {path!r}: {error.strerror}"
     try:
-        if not _is_special(path):
+        if not special:
+            posix.lseek(fd, max(0, posix.fstat(fd).st_size - TERMINATION_LIMIT), 0)
             before = posix.read(fd, TERMINATION_LIMIT).rstrip(b"\n")
             room = TERMINATION_LIMIT - 1 - len(data) - 1
             if before and room > 0:
