@@ -134,10 +134,8 @@ def test_a_report_through_a_link_leaves_the_link_alone(start, tmp_path):
     (tmp_path / "stderr").symlink_to("/proc/self/fd/2")
     assert start("--report", tmp_path / "link", "--", "true").wait() == 0
     with (tmp_path / "error").open("a") as error:
-        assert (
-            start("--report", tmp_path / "stderr", "--termination-log", tmp_path / "stderr", "--", "true", stderr=error).wait()
-            == 0
-        )
+        options = ("--report", tmp_path / "stderr", "--termination-log", tmp_path / "stderr")
+        assert start(*options, "--", "true", stderr=error).wait() == 0
     assert (tmp_path / "link").is_symlink() and (tmp_path / "stderr").is_symlink()
     assert json.loads((tmp_path / "real").read_text())["exit_status"] == 0
     before, first, second = (tmp_path / "error").read_text().splitlines()
