@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from support import BOUND, GRACEWRAP, MAIN, OTHER_USER, TALKER, Run, alive, environment, require_other_user, wait_until
 
-from gracewrap import bare
+from gracewrap import bare, handover, supervise
+from gracewrap.config import sources
+from gracewrap.report import log
 
 FULL = "/dev/full"
 
@@ -192,6 +194,14 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
     monkeypatch.setattr(bare.tree, "kill_all", lambda leader, spare, everyone: seen.append(everyone))
     assert bare.carry_on(bare.Remains(2**22), bare.Rules()) == 137
     assert seen == [False]
+
+
+def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
+    monkeypatch.setattr(supervise.Loop, "last_word", lambda loop, status, at: 1 // 0)
+    loop = supervise.Loop(handover.Handover(2**22, 0.0), sources.defaults(["true"]))
+    loop.log = log.Log(file=str(tmp_path / "log"))
+    assert loop.leave(7) == 7
+    assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

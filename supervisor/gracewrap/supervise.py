@@ -54,7 +54,7 @@ def supervise(handover: Handover, settings: Settings) -> int:
         loop = Loop(handover, settings)
         return loop.run()
     except BaseException as error:
-        return last_resort(handover, settings, error, loop)
+        return last_resort(handover, settings, error, loop) if handover.pid else 126
 
 
 def last_resort(handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None) -> int:
@@ -94,9 +94,7 @@ class Loop:
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
         if self.handover.exec_errno:
-            self.exit = self.cannot_run(self.handover.exec_errno, self.handover.at)
-            self.leave(self.exit)
-            return self.exit
+            return self.leave(self.cannot_run(self.handover.exec_errno, self.handover.at))
         self.narrator.tell("started", self.handover.at)
         for request in self.handover.stop_requests:
             self.narrator.sender = request.sender
@@ -111,8 +109,7 @@ class Loop:
                 self.feed(m.Tick(at))
             self.show_progress(at)
             self.log.flush()
-        self.leave(self.exit)
-        return self.exit
+        return self.leave(self.exit)
 
     def wait(self) -> _signal.struct_siginfo | None:
         """Return the next signal, or None at the next deadline."""
@@ -140,8 +137,9 @@ class Loop:
         self.narrator.siginfo = (got.si_pid, got.si_uid, got.si_code)
         self.feed(m.SignalReceived(got.si_signo, at))
         # What came while we acted on it came at once with it, however long that took: no second request.
-        while more := _signal.sigtimedwait(self.policy.stop_on, 0):
-            self.feed(m.SignalReceived(more.si_signo, at))
+        for signum in self.policy.stop_on:
+            if _signal.sigtimedwait((signum,), 0):
+                self.feed(m.SignalReceived(signum, at))
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leader's, and about the last."""
@@ -272,9 +270,16 @@ class Loop:
                 who = narrator.name_members(tree.descendants()) if gone else self.narrator.who
                 self.narrator.tell("waiting", at, who=who, remaining=phase.kill_at - at, elapsed=at - system.since)
 
-    def leave(self, status: int) -> None:
-        """Say the last word; nothing that goes wrong here changes the exit status."""
-        at = time.monotonic()
+    def leave(self, status: int) -> int:
+        """Say the last word and return *status*; nothing that goes wrong here changes it."""
+        try:
+            self.last_word(status, time.monotonic())
+        except Exception as error:
+            self.log.say("error", "bug", f"a bug in gracewrap: {type(error).__name__}: {error}", {})
+        return status
+
+    def last_word(self, status: int, at: float) -> None:
+        """Log the summary, write the reports."""
         last = self.narrator.summary(status, at)
         if last is not None:
             level, text = last
