@@ -24,7 +24,7 @@ EXPOSE 8080
 ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python3", "-c", \
     "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['PORT'], timeout=2)"]
-# Not pip's `gracewrap` script: the kernel keeps a stop signal from PID 1 until Python has blocked it, which takes half as long
-# with -I -S.  Not `sh -c` either: a shell would add variables of its own to the environment.
+# Not pip's `gracewrap` script: the kernel keeps a stop signal from PID 1 until Python has blocked it, which is some milliseconds
+# sooner with -I -S.  Not `sh -c` either: a shell would add variables of its own to the environment.
 ENTRYPOINT ["python3", "-I", "-S", "/opt/gracewrap/__main__.py", "--"]
 CMD ["python3", "-u", "/srv/slow_server.py"]
