@@ -6,10 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 
 import pytest
-from support import GRACEWRAP, TALKER, Lines, descendants, environment, require, require_root, running, state, wait_until
+from support import GRACEWRAP, TALKER, descendants, environment, require, require_root, running, state, wait_until
 
 STOPS = {signal.SIGTERM, signal.SIGINT}
 JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -159,8 +158,7 @@ def test_a_stop_request_between_fork_and_exec_is_not_lost(before):
         assert run.wait(30) == 143
 
 
-def pid1(*args: object) -> list[str]:
-    return ["unshare", "--pid", "--fork", "--mount-proc", *GRACEWRAP, *map(str, args)]
+UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 
 
 def init_of(unshare: subprocess.Popen[bytes]) -> int:
@@ -188,40 +186,33 @@ def blocked(pid: int) -> int:
 
 
 @pytest.mark.root
-def test_as_pid_1_a_stop_request_after_the_first_statement_is_never_lost():
+def test_as_pid_1_a_stop_request_after_the_first_statement_is_never_lost(start):
     """Before it, the kernel drops it; so the moment to send is when the mask shows, and random ones after that."""
     require_root()
     for delay in range(30):
-        unshare = subprocess.Popen(
-            pid1("--", sys.executable, "-I", "-S", *TALKER[3:]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-        )
-        init = init_of(unshare)
+        run = start("--", *TALKER, prefix=UNSHARE)
+        init = init_of(run.process)
         # SIGUSR1: unshare itself blocks SIGTERM for a moment.  A child: while gracewrap waits, the mask does not show.
         wait_until(lambda init=init: blocked(init) >> 9 & 1 or descendants(init), "gracewrap has blocked its signals")
         for _ in range(delay * 40):
             os.getppid()  # a moment later each time
         os.kill(init, signal.SIGTERM)
-        out, err = unshare.communicate(timeout=30)
         # unshare passes the status on; a child that had not blocked SIGTERM yet died of it.
-        assert unshare.returncode in (0, 143), (delay, out, err)
+        assert run.wait() in (0, 143), delay
 
 
 @pytest.mark.root
-def test_as_pid_1_forwards_and_reports_the_status():
+def test_as_pid_1_forwards_and_reports_the_status(start):
     require_root()
-    with subprocess.Popen(
-        pid1("--", *TALKER, "exit=9"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
-    ) as unshare:
-        assert unshare.stdout
-        lines = Lines(unshare.stdout.fileno())
-        assert lines.next() == "ready 2"
-        init = init_of(unshare)
-        for signum in FORWARDED:
-            os.kill(init, signum)
-            assert lines.next() == str(int(signum))
-        os.kill(init, signal.SIGTERM)
-        assert lines.next() == "15"
-        assert unshare.wait(30) == 9
+    run = start("--", *TALKER, "exit=9", prefix=UNSHARE)
+    assert run.line() == "ready 2"
+    init = init_of(run.process)
+    for signum in FORWARDED:
+        os.kill(init, signum)
+        assert run.line() == str(int(signum))
+    os.kill(init, signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 9
 
 
 def test_forwarding_under_a_flood_of_signals_still_stops_in_time():
