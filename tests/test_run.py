@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
+
+from support import MAIN
 
 
 def test_passes_output_and_exit_status(start):
@@ -21,3 +24,31 @@ def test_stops_gracefully_and_says_so(talk):
     events = [line["event"] for line in run.log()]
     assert events == ["stop_requested", "stop_signal", "leader_exited", "summary"]
     assert child != run.pid
+
+
+# Whoever holds the child first (one day something else than start.py) hands it over with what has happened until then.
+HAND_OVER = """
+import sys, time
+sys.path.insert(0, {source!r})
+import gracewrap.__main__  # blocks the signals
+import posix
+from gracewrap import handover, supervise
+from gracewrap.config import sources
+from gracewrap.posix import spawn
+command = {command!r}
+pid, exec_fd, errno = spawn.spawn(command, None)
+at = time.monotonic()
+asked = handover.StopRequest(15, at, "somebody, before there was a loop")
+value = handover.Handover(pid, at, stop_requests=(asked,), orphans_reaped=3)
+posix._exit(supervise.supervise(value, sources.defaults(command)))
+"""
+
+
+def test_a_stop_request_that_is_handed_over_is_acted_on(start, tmp_path):
+    script = tmp_path / "hand_over.py"
+    script.write_text(HAND_OVER.format(source=str(MAIN.parent.parent), command=["sleep", "60"]))
+    run = start(command=[sys.executable, "-I", "-S", str(script)])
+    assert run.wait() == 143
+    log = run.log()
+    assert log[0]["event"] == "stop_requested" and log[0]["sender"] == "somebody, before there was a loop"
+    assert log[-1]["orphans_reaped"] == 3
