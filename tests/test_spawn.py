@@ -114,7 +114,7 @@ def test_descriptors_for_the_child_reach_it_and_are_not_kept(start):
 def test_listen_pid_names_the_child():
     """sd_listen_fds(3) compares LISTEN_PID with the reader's own pid; the activator wrote gracewrap's."""
     show = ["sh", "-c", "echo $$ $LISTEN_PID $WATCHDOG_PID"]
-    shell = ["sh", "-c", f'LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"', "sh", *GRACEWRAP, "--", *show]  # noqa: F541
+    shell = ["sh", "-c", 'LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"', "sh", *GRACEWRAP, "--", *show]
     pid, listen, watchdog = subprocess.run(shell, stdout=subprocess.PIPE, text=True, timeout=30, env=environment()).stdout.split()
     assert pid == listen == watchdog
     kept = output("--", "sh", "-c", "echo $LISTEN_PID", env=environment(LISTEN_PID="1"))

@@ -66,12 +66,9 @@ def test_a_straggler_that_ignores_the_signal_is_killed_in_time(talk, where):
 
 
 THREAD = """
-import ctypes, os, threading, time
-def live():
-    while True:
-        time.sleep(0.05)
+import ctypes, os, threading
 os.setsid()
-threading.Thread(target=live).start()
+threading.Thread(target=threading.Event().wait).start()
 print("ready", os.getpid(), flush=True)
 ctypes.CDLL(None).pthread_exit(None)
 """

@@ -1,6 +1,6 @@
 """The last resort: forward, reap, SIGKILL at the deadline.  Runs when the policy, or anything else after the spawn, has raised.
 
-Loaded before the spawn, so that no missing file or descriptor can keep it away; uses nothing but the posix package.
+The first thing that is loaded after the spawn, before what could raise; uses nothing but the posix package.
 """
 
 from __future__ import annotations

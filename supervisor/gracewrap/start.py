@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from gracewrap.config.sources import CommandLine, Problem
     from gracewrap.config.table import Settings
-    from gracewrap.handover import Handover
 
     Begun = tuple[int, int, int, float, int | None]  # pid, exec_fd, exec_errno, at, tty: of Handover, before its import
 
@@ -90,7 +89,7 @@ def look_after(begun: Begun, args: Sequence[str], settings: Settings | None) -> 
         from gracewrap.handover import Handover
 
         pid, exec_fd, errno, at, tty = begun
-        handover: Handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
+        handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
         if settings is None:
             from gracewrap.config import sources
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from gracewrap.config import sources
 from gracewrap.config.table import Settings
 from gracewrap.config.values import show_duration
+from gracewrap.posix import told
 from gracewrap.posix.signals import SIGKILL, SIGTERM
 
 # Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
@@ -30,7 +31,7 @@ STAYS = {
     "httpd": _APACHE,
     "apache2": _APACHE,
 }
-SHELLS = {"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"}
+SHELLS = told.SHELLS - {"busybox"}  # which is many a program
 RUNNERS = {"npm", "npx", "pnpm", "yarn"}  # they start the server beside themselves, in a shell
 # A script that replaces itself, or that handles signals, does not die of the stop signal.
 _HANDLED = re.compile(r"(^|[;&|]|\bthen|\belse|\bdo)\s*(exec|trap)\s", re.MULTILINE)

@@ -82,16 +82,17 @@ def routes(policy: Policy) -> dict[int, tuple[SendLeader | SendGroup, ...]]:
 
     What is in stop_on, and SIGCHLD, is not among them; a signal that is dropped is, with nothing to send.
     """
-    table: dict[int, tuple[SendLeader | SendGroup, ...]] = {}
-    for signum in range(1, 65):
-        if signum not in policy.stop_on and signum not in NEVER_FORWARDED:
-            sent = policy.signal_map.get(signum, signum)
-            table[signum] = tuple(
-                SendGroup(i, sent) if one.kill_mode == "group" else SendLeader(i, sent)
-                for i, one in enumerate(policy.programs)
-                if sent
-            )
-    return table
+    passed_on = (n for n in range(1, 65) if n not in policy.stop_on and n not in NEVER_FORWARDED)
+    return {signum: _route(signum, policy) for signum in passed_on}
+
+
+def _route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...]:
+    sent = policy.signal_map.get(signum, signum)
+    return tuple(
+        SendGroup(i, sent) if rules.kill_mode == "group" else SendLeader(i, sent)
+        for i, rules in enumerate(policy.programs)
+        if sent
+    )
 
 
 def begin(policy: Policy) -> Up:
@@ -221,8 +222,8 @@ def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -
 
 def _forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
     """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant for it)."""
-    commands = routes(policy).get(signum, ())
-    alive = tuple(command for command in commands if isinstance(programs[command.program], one.Running | one.Stopping))
+    leaders = (one.Running, one.Stopping)
+    alive = tuple(command for command in _route(signum, policy) if isinstance(programs[command.program], leaders))
     if not alive:
         return (note("dropped", signal=signum),)
     return (*alive, note("forwarded", signal=signum, sent=policy.signal_map.get(signum, signum)))

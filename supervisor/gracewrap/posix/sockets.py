@@ -5,7 +5,7 @@ Asked by sock_diag over netlink (sock_diag(7)), which filters by state in the ke
 
 from __future__ import annotations
 
-from gracewrap.posix.tree import read_file
+from gracewrap.posix import read_file
 
 # Closed by the program, not yet acknowledged by the peer (tcp_states.h).
 FIN_WAIT1, LAST_ACK, CLOSING = 4, 9, 11

@@ -10,6 +10,8 @@ from __future__ import annotations
 import _signal
 import posix
 
+from gracewrap.posix import read_file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +26,7 @@ def environment() -> dict[bytes, bytes]:
     In the C locale Python sets LC_CTYPE in its own environment (PEP 538); the child must not find that.
     """
     env: dict[bytes, bytes] = {name: value for name, value in posix.environ.items() if name}  # "=x" cannot be passed on
-    if b"LC_CTYPE" in env:
-        try:
-            fd = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)
-        except OSError:
-            return env
-        given = b""
-        while part := posix.read(fd, 1 << 16):
-            given += part
-        posix.close(fd)
+    if b"LC_CTYPE" in env and (given := read_file("/proc/self/environ")):
         original = [word for word in given.split(b"\0") if word.startswith(b"LC_CTYPE=")]
         if original:
             env[b"LC_CTYPE"] = original[0].partition(b"=")[2]

@@ -6,7 +6,7 @@ import _signal
 import posix
 
 from gracewrap.posix.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
-from gracewrap.posix.tree import read_file, signal_group
+from gracewrap.posix.tree import parent_of, signal_group
 
 
 def is_foreground(tty: int, pgid: int) -> bool:
@@ -55,8 +55,7 @@ def _has_resumer() -> bool:
                 return True
         except OSError:
             return False
-        fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        pid = int(fields[1]) if len(fields) > 1 else 0
+        pid = parent_of(pid)
     return False
 
 

@@ -10,6 +10,7 @@ import _signal
 import posix
 import time
 
+from gracewrap.posix import read_file
 from gracewrap.posix.signals import SIGKILL
 from gracewrap.record import Record
 
@@ -26,23 +27,6 @@ class Member(Record):
     pgid: int
     name: str
     zombie: bool
-
-
-def read_file(path: str) -> bytes:
-    """Return what is in a small file of /proc; empty if it is gone."""
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        content = b""
-        while part := posix.read(fd, 1 << 16):
-            content += part
-        return content
-    except OSError:  # ESRCH: it exited while we read
-        return b""
-    finally:
-        posix.close(fd)
 
 
 def member(pid: int) -> Member | None:
@@ -119,11 +103,15 @@ def _children_by_scan(parent: int) -> list[int]:
     except OSError:
         return []
     for entry in entries:
-        if entry.isdigit():
-            fields = read_file(f"/proc/{entry}/stat").rpartition(b")")[2].split()
-            if len(fields) > 1 and int(fields[1]) == parent:
-                found.append(int(entry))
+        if entry.isdigit() and parent_of(int(entry)) == parent:
+            found.append(int(entry))
     return found
+
+
+def parent_of(pid: int) -> int:
+    """Return the pid of a process's parent; 0 if it has none in our namespace, or is gone."""
+    fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
 def signal_leader(pid: int, signum: int) -> bool:
@@ -196,18 +184,18 @@ def kill_all(leader: int | None, spare: int | None, everyone: bool) -> list[Memb
     if spare is not None:
         posix.close(spare)
     until = time.monotonic() + LOOK
-    killed = {(found.pid, found.started): found for found in descendants(until)} if leader is not None else {}
+    killed: dict[tuple[int, int], Member] = {}
+    new = descendants(until)  # before anything is killed, to know their names
     if leader is not None:
         signal_group(leader, SIGKILL)
-    for found in killed.values():
-        signal_member(found, SIGKILL)
-    while new := [found for found in descendants(until) if (found.pid, found.started) not in killed]:
+    while new:
         for found in new:
             killed[found.pid, found.started] = found
             if not everyone:
                 signal_member(found, SIGKILL)
         if everyone:
             signal_leader(-1, SIGKILL)
+        new = [found for found in descendants(until) if (found.pid, found.started) not in killed]
     if everyone and not killed:
         signal_leader(-1, SIGKILL)  # /proc could not be read, or nothing is left: this harms nobody
     return list(killed.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.posix import signals, tree
+from gracewrap.posix import read_file, signals, tree
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import words
 from gracewrap.report.log import timestamp
@@ -217,7 +217,7 @@ def sender(pid: int, uid: int, code: int) -> str:
         return "the kernel"  # SI_KERNEL: the terminal, a timer
     if pid == 0:
         return "outside this PID namespace (docker stop, the kubelet)"
-    found = tree.read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    found = read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
     return f"{found + ' (' if found else ''}pid {pid}, uid {uid}{')' if found else ''}"
 
 
