@@ -17,7 +17,9 @@ LAYERS = [
     "policy",
     "posix",
     "config",
+    "probes",
     "report",
+    "server",
     "handover",
     "bare",
     "supervise",
@@ -88,7 +90,8 @@ def test_only_the_loops_wait():
     loops = {"gracewrap.supervise", "gracewrap.bare", "gracewrap.start"}  # start: the loop for when not even bare can be loaded
     assert users_of("sigtimedwait", "sigwaitinfo", "sigwait", "pause", "sleep") == loops
     # A pipe for --config, before anything runs; and a look at stderr that waits for nothing.
-    assert users_of("select", "poll", "epoll") <= {"gracewrap.config.toml", "gracewrap.posix.stderr"}
+    # And the agenda, which polls without a timeout when SIGIO has come.
+    assert users_of("select", "poll", "epoll") <= {"gracewrap.config.toml", "gracewrap.posix.stderr", "gracewrap.posix.agenda"}
 
 
 def test_there_is_one_reaper():

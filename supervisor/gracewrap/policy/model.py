@@ -13,6 +13,22 @@ if TYPE_CHECKING:
 SIGKILL, SIGCONT = 9, 18  # the same on every Linux architecture that Python runs on (signal(7))
 
 
+# What a sample of a probe can say.
+DRAINED, BUSY, UNREACHABLE, INVALID = "drained", "busy", "unreachable", "invalid"
+
+
+class Reading(Record):
+    """One sample of a probe.
+
+    *kind* is DRAINED, BUSY (*in_flight* says how much, if it is known), UNREACHABLE (no answer: keep waiting) or INVALID (an
+    answer that cannot be used: a mistake in the configuration, or an endpoint that is not there).
+    """
+
+    kind: str
+    in_flight: float | None = None
+    why: str = ""  # for people, of what is not drained: "404 Not Found", "3 of 7 connections in flight"
+
+
 class Rung(Record):
     """One step of the ladder between the stop signal and SIGKILL: *after* seconds from the stop signal, send *signum*."""
 

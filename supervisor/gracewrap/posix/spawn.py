@@ -14,7 +14,8 @@ from gracewrap.posix import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 ENOENT, ENOEXEC, EAGAIN, ENOMEM = 2, 8, 11, 12
 SIGHUP = 1
@@ -76,10 +77,29 @@ def spawn(argv: Sequence[str], tty: int | None) -> tuple[int, int, int]:
     return *fork.spawn(argv, env, tty), 0
 
 
-def _spawn(argv: Sequence[str], env: dict[bytes, bytes]) -> int:
+def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes]) -> int:
+    """Start a helper in a process group of its own, without stdin, and return its pid.
+
+    Args:
+        argv: As for spawn().
+        stdout: The descriptor that becomes its stdout, or -1: it has ours.
+        more: Variables for its environment, beside those that the command has.
+
+    Raises:
+        OSError: If it cannot be executed, or there is no process to be had.
+    """
+    actions: list[tuple[Any, ...]] = [(posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0)]
+    if stdout >= 0:
+        actions.append((posix.POSIX_SPAWN_DUP2, stdout, 1))
+    return _spawn(argv, {**environment(), **more}, actions)
+
+
+def _spawn(argv: Sequence[str], env: dict[bytes, bytes], actions: Sequence[tuple[Any, ...]] = ()) -> int:
     for last in (False, True):
         try:
-            return posix.posix_spawnp(argv[0], list(argv), env, setpgroup=0, setsigmask=(), setsigdef=defaults())
+            return posix.posix_spawnp(
+                argv[0], list(argv), env, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=defaults()
+            )
         except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
             if last:
                 raise

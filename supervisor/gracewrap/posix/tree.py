@@ -18,6 +18,9 @@ from gracewrap.record import Record
 # (seconds), for we are deaf meanwhile.  The policy comes back to a kill.
 LOOK = 0.25
 
+# The process groups of helpers, ours and not the command's, as long as there is anything in them.
+HELPERS: set[int] = set()
+
 
 class Member(Record):
     """One process of the tree.  Its start time tells it from a later one with the same pid."""
@@ -54,7 +57,7 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(until: float | None = None) -> list[Member]:
-    """Return every living process below us, parents before their children.
+    """Return every living process below us that is not a helper's, parents before their children.
 
     Args:
         until: When to stop looking, for a tree can grow faster than one can look (monotonic; None: in LOOK seconds).
@@ -70,11 +73,17 @@ def descendants(until: float | None = None) -> list[Member]:
     while todo and time.monotonic() < until:
         pid = todo.pop(0)
         known = member(pid)
-        if known is not None:
+        if known is not None and known.pgid not in HELPERS:
             if not known.zombie:
                 found.append(known)
             todo += children(pid)
     return found
+
+
+def helpers_members(pgid: int) -> list[Member]:
+    """Return every living process of a helper's group, below us."""
+    found = (member(pid) for pid in children(posix.getpid()))
+    return [known for known in found if known is not None and known.pgid == pgid and not known.zombie]
 
 
 def _is_our_proc(us: int) -> bool:
