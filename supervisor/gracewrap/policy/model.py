@@ -14,14 +14,14 @@ SIGKILL, SIGCONT = 9, 18  # the same on every Linux architecture that Python run
 
 
 # What a sample of a probe can say.
-DRAINED, BUSY, UNREACHABLE, INVALID = "drained", "busy", "unreachable", "invalid"
+DRAINED, BUSY, UNREACHABLE, INVALID, FAILED = "drained", "busy", "unreachable", "invalid", "failed"
 
 
 class Reading(Record):
     """One sample of a probe.
 
-    *kind* is DRAINED, BUSY (*in_flight* says how much, if it is known), UNREACHABLE (no answer: keep waiting) or INVALID (an
-    answer that cannot be used: a mistake in the configuration, or an endpoint that is not there).
+    *kind* is DRAINED, BUSY (*in_flight* says how much, if it is known), UNREACHABLE (no answer: keep waiting), INVALID (an
+    answer that cannot be used: a mistake in the configuration, or an endpoint that is not there) or FAILED (do not ask again).
     """
 
     kind: str
@@ -36,6 +36,20 @@ class Rung(Record):
     signum: int
 
 
+class DrainPolicy(Record):
+    """When a program counts as drained, and what that is good for.  Times are seconds."""
+
+    probes: int = 0  # how many are asked
+    combine: str = "all"  # or "any"
+    when: str = "after-signal"  # or "before-signal": the stop signal is held back until drained
+    start: bool = False  # there is an action that tells the program to take no new work
+    interval: float = 0.25
+    timeout: float | None = None  # of the whole drain; None: what is left
+    min_drain: float = 0.0  # before that no reading counts
+    confirm: int = 2  # DRAINED readings in a row
+    linger: float | None = 2.0  # drained, but still running: so long until it is killed early; None: it is not
+
+
 class ProgramPolicy(Record):
     """How one program is stopped."""
 
@@ -43,6 +57,10 @@ class ProgramPolicy(Record):
     stop_timeout: float | None = None  # seconds from the stop signal to SIGKILL; None: what is left of the budget
     escalation: tuple[Rung, ...] = ()
     kill_mode: str = "mixed"
+    propagation_delay: float = 0.0  # seconds to go on serving after readiness was turned off
+    pre_stop: bool = False  # there are such hooks
+    post_stop: bool = False
+    drain: DrainPolicy = DrainPolicy()
 
 
 class Policy(Record):
@@ -55,6 +73,7 @@ class Policy(Record):
     on_repeat: str = "escalate"
     flush_timeout: float = 1.0  # seconds to stay for bytes that the kernel has not sent yet
     success_exit_codes: frozenset[int] = frozenset()
+    push: bool = False  # metrics are pushed when all is over
 
 
 # Events: what happened.
@@ -64,6 +83,53 @@ class SignalReceived(Record):
     """A signal arrived at gracewrap itself."""
 
     signum: int
+    at: float
+
+
+class StopRequested(Record):
+    """A stop was asked for by other means than a signal: *by* says whose or what.  *failure*: it is because something failed."""
+
+    by: str
+    at: float
+    failure: bool = False
+
+
+class DrainRequested(Record):
+    """All programs are to be drained, and not to be stopped."""
+
+    at: float
+
+
+class UndrainRequested(Record):
+    """That is taken back."""
+
+    at: float
+
+
+class Sampled(Record):
+    """A probe has been asked (Ask), and this is what it said."""
+
+    program: int
+    probe: int
+    reading: Reading
+    at: float
+
+
+class HelperEnded(Record):
+    """A hook (*what*: "pre_stop", "start", "post_stop") or the push of metrics ("push") is done; *why* says what went wrong."""
+
+    program: int
+    what: str
+    ok: bool
+    why: str
+    at: float
+
+
+class TimeExtended(Record):
+    """The program asks for *seconds* from now on (EXTEND_TIMEOUT_USEC of sd_notify(3))."""
+
+    program: int
+    seconds: float
     at: float
 
 
@@ -112,7 +178,21 @@ class Tick(Record):
     at: float
 
 
-Event = SignalReceived | LeaderExited | ProgramGone | StopSignalIgnored | ShellTold | UnsentCounted | Tick
+Event = (
+    SignalReceived
+    | StopRequested
+    | DrainRequested
+    | UndrainRequested
+    | Sampled
+    | HelperEnded
+    | TimeExtended
+    | LeaderExited
+    | ProgramGone
+    | StopSignalIgnored
+    | ShellTold
+    | UnsentCounted
+    | Tick
+)
 
 
 # Commands: what to do about it.
@@ -145,6 +225,34 @@ class KillProgram(Record):
     program: int
 
 
+class RunHelper(Record):
+    """Run a hook, or push the metrics, and kill it at *until*; HelperEnded answers."""
+
+    program: int
+    what: str
+    until: float
+
+
+class StopHelper(Record):
+    """Kill a hook that is still running; there is no answer."""
+
+    program: int
+    what: str
+
+
+class Ask(Record):
+    """Take a sample of a probe; Sampled answers."""
+
+    program: int
+    probe: int
+
+
+class StopAsking(Record):
+    """Give up on all samples of a program's probes; there is no answer."""
+
+    program: int
+
+
 class CountUnsent(Record):
     """Count the connections with unsent bytes; UnsentCounted answers."""
 
@@ -162,7 +270,7 @@ class Note(Record):
     fields: Mapping[str, object]
 
 
-Command = SendLeader | SendGroup | SendRest | KillProgram | CountUnsent | Exit | Note
+Command = SendLeader | SendGroup | SendRest | KillProgram | RunHelper | StopHelper | Ask | StopAsking | CountUnsent | Exit | Note
 
 
 def note(what: str, **fields: object) -> Note:

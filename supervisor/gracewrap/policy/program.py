@@ -1,8 +1,11 @@
-"""One program's stop: leader signalled, rungs climbed, the rest told, SIGKILL, gone.  Pure.
+"""One program's stop: held while it is drained, leader signalled, rungs climbed, the rest told, SIGKILL, gone.  Pure.
 
 The phases, in the order in which a program passes through them (any may be skipped):
 
-    Running -> Stopping -> Leftover -> Killing -> Gone
+    Running -> Held -> Stopping -> Leftover -> Killing -> Gone
+
+Held is what comes before the stop signal: the pre_stop hook, the propagation delay, the start of the drain, and with
+`when = "before-signal"` the drain itself.
 
 "Gone" means that nothing is left of the program, not that its leader has been reaped: under supervisord and circus a member
 that ignored the signal outlived a stop that was reported as clean.
@@ -10,16 +13,22 @@ that ignored the signal outlived a stop that was reported as clean.
 
 from __future__ import annotations
 
+from gracewrap.policy import drain as draining
+from gracewrap.policy.drain import Drain
 from gracewrap.policy.model import (
     SIGCONT,
     SIGKILL,
     Command,
+    HelperEnded,
     KillProgram,
     LeaderExited,
     ProgramPolicy,
+    RunHelper,
+    Sampled,
     SendGroup,
     SendLeader,
     SendRest,
+    StopHelper,
     note,
 )
 from gracewrap.record import Record, assert_never, replace
@@ -39,8 +48,50 @@ SETTLE = 0.2
 LAST_CALL = 0.75  # of a shell's time; then its members are told by us
 
 
+# What is done before the stop signal leaves it a time to act: stop_timeout, else this part of the budget, and no more than that.
+RESERVE_PART, RESERVE = 0.1, 2.0
+FOREVER = float("inf")
+
+
+class Waiting(Record):
+    """The pre_stop hook runs, or load balancers are given time to notice, until *until*."""
+
+    until: float
+    hook: bool
+
+
+class Starting(Record):
+    """The action that starts the drain is under way."""
+
+
+class Draining(Record):
+    """The probes are asked."""
+
+    drain: Drain
+
+
+class Drained(Record):
+    """It is drained, or there is nothing to tell it by; nobody has asked for a stop yet."""
+
+
+Stage = Waiting | Starting | Draining | Drained
+
+
 class Running(Record):
     """The leader is alive and nobody has asked it to stop."""
+
+
+class Held(Record):
+    """It is to take no new work since *since*; the stop signal goes at *signal_at* at the latest.
+
+    Both times are FOREVER while only a drain was asked for, and not a stop.
+    """
+
+    since: float
+    stage: Stage
+    kill_at: float = FOREVER
+    signal_at: float = FOREVER
+    started: bool = False  # the action that starts the drain has been run
 
 
 class Stopping(Record):
@@ -51,6 +102,8 @@ class Stopping(Record):
     rung: int = 0
     whole: bool = False  # the stop signal has gone to more than the leader
     rest_at: float | None = None  # when it goes to the others, should the leader still be there
+    drain: Drain = draining.NONE
+    patient_since: float = 0.0  # from when on a drained program is given its linger: the last signal
 
 
 class Leftover(Record):
@@ -76,7 +129,7 @@ class Gone(Record):
     gave_up: bool = False
 
 
-Phase = Running | Stopping | Leftover | Killing | Gone
+Phase = Running | Held | Stopping | Leftover | Killing | Gone
 Step = tuple[Phase, tuple[Command, ...]]
 
 
@@ -85,9 +138,13 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
     match phase:
         case Running() | Gone():
             return None
-        case Stopping(since, kill_at, rung, _, rest_at):
+        case Held(_, stage, _, signal_at):
+            due = min(signal_at, _stage_deadline(stage, policy))
+            return None if due == FOREVER else due
+        case Stopping(since, kill_at, rung, _, rest_at, drain):
             rung_at = since + policy.escalation[rung].after if rung < len(policy.escalation) else kill_at
-            return min(kill_at, rung_at, kill_at if rest_at is None else rest_at)
+            times = (kill_at, rung_at, rest_at, draining.deadline(drain), _linger_ends(phase, policy))
+            return min(time for time in times if time is not None)
         case Leftover(_, kill_at, tell_at):
             return kill_at if tell_at is None else min(kill_at, tell_at)
         case Killing(_, since, again_at):
@@ -96,19 +153,158 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
             assert_never(phase)
 
 
-def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: float) -> Step:
-    """Send the stop signal to a program that has not had it; *kill_at* is the coordinator's limit for it."""
+def _stage_deadline(stage: Stage, policy: ProgramPolicy) -> float:
+    match stage:
+        case Waiting(until, hook):
+            return FOREVER if hook else until
+        case Draining(drain):
+            limit = FOREVER if policy.drain.timeout is None or drain.failed else drain.since + policy.drain.timeout
+            next_at = draining.deadline(drain)
+            return limit if next_at is None else min(limit, next_at)
+        case Starting() | Drained():
+            return FOREVER
+        case _:
+            assert_never(stage)
+
+
+def _linger_ends(phase: Stopping, policy: ProgramPolicy) -> float | None:
+    """Return when a program that is drained but still running is killed, or sent the next rung."""
+    if phase.drain.drained_at is None or policy.drain.linger is None:
+        return None
+    return max(phase.drain.drained_at, phase.patient_since) + policy.drain.linger
+
+
+def hold(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
+    """Drain a program, and do not stop it."""
     if not isinstance(phase, Running):
         return phase, ()
-    if policy.stop_timeout is not None:
-        kill_at = min(kill_at, at + policy.stop_timeout)
+    return _go_on(Held(at, Waiting(at + policy.propagation_delay, False)), program, policy, at)
+
+
+def let_go(phase: Phase, program: int) -> Step:
+    """Take back hold()."""
+    if not isinstance(phase, Held) or phase.kill_at != FOREVER:
+        return phase, ()
+    return Running(), _end_stage(phase, program)
+
+
+def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: float) -> Step:
+    """Stop a program that has not been asked to; *kill_at* is the coordinator's limit for it."""
+    match phase:
+        case Running():
+            since, started, ended = at, False, tuple[Command, ...]()
+        case Held() if phase.kill_at == FOREVER:
+            since, started, ended = phase.since, phase.started, _end_stage(phase, program)
+        case _:
+            return phase, ()
     if kill_at <= at:
-        return kill(phase, program, at, "no time was given to stop in")
+        phase, commands = kill(phase, program, at, "no time was given to stop in")
+        return phase, (*ended, *commands)
+    reserve = min(RESERVE, RESERVE_PART * (kill_at - at)) if policy.stop_timeout is None else policy.stop_timeout
+    signal_at = max(at, kill_at - reserve)
+    held = Held(since, Waiting(since + policy.propagation_delay, policy.pre_stop), kill_at, signal_at, started)
+    hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
+    after, commands = _go_on(held, program, policy, at)
+    return after, (*ended, *hook, *commands)
+
+
+def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
+    """Enter the next stage, if the one that there is has nothing more to wait for."""
+    asked = held.kill_at != FOREVER
+    if asked and at >= held.signal_at:
+        return _signal(held, program, policy, at)
+    if isinstance(held.stage, Waiting):
+        if held.stage.hook or at < held.stage.until:
+            return held, ()
+        if policy.drain.start and not held.started:
+            return replace(held, stage=Starting(), started=True), (
+                note("drain_start", program=program),
+                RunHelper(program, "start", held.signal_at),
+            )
+    if policy.drain.probes and (not asked or policy.drain.when == "before-signal"):
+        drain, commands = draining.tick(draining.begin(policy.drain, at), program, at)
+        return replace(held, stage=Draining(drain)), (note("draining", program=program, stopping=asked), *commands)
+    return _signal(held, program, policy, at) if asked else (replace(held, stage=Drained()), ())
+
+
+def _end_stage(held: Held, program: int) -> tuple[Command, ...]:
+    """Return what ends whatever is under way."""
+    match held.stage:
+        case Waiting(_, hook):
+            return (StopHelper(program, "pre_stop"),) if hook else ()
+        case Starting():
+            return (StopHelper(program, "start"),)
+        case Draining(drain):
+            return draining.stop(drain, program)
+        case Drained():
+            return ()
+        case _:
+            assert_never(held.stage)
+
+
+def _signal(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
+    """Send the stop signal; what is still under way before it ends, but for the probes, which go on."""
+    kill_at = held.kill_at if policy.stop_timeout is None else min(held.kill_at, at + policy.stop_timeout)
+    ended: tuple[Command, ...] = ()
+    if isinstance(held.stage, Draining):
+        drain = held.stage.drain
+    else:
+        ended = _end_stage(held, program)
+        drain = draining.begin(policy.drain, at)
+        if drain.probes and policy.drain.timeout is not None and policy.drain.when == "after-signal":
+            kill_at = min(kill_at, at + policy.drain.timeout)
     group = policy.kill_mode == "group"
-    return Stopping(at, kill_at, 0, group), (
+    return Stopping(at, kill_at, 0, group, None, drain, at), (
+        *ended,
         note("stop_signal", program=program, signal=policy.stop_signal, to="group" if group else "leader"),
         *_send(program, policy, policy.stop_signal),
     )
+
+
+def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -> Step:
+    """Take in what a probe said."""
+    match phase:
+        case Held(stage=Draining(drain)):
+            drain, said = draining.sampled(drain, program, policy.drain, event.probe, event.reading, event.at)
+            phase = replace(phase, stage=Draining(drain))
+            if phase.kill_at == FOREVER:
+                if drain.drained_at is None:
+                    return phase, said
+                return replace(phase, stage=Drained()), (*said, *draining.stop(drain, program))
+            if drain.drained_at is None and not drain.failed:
+                return phase, said
+            after, commands = _signal(phase, program, policy, event.at)
+            return after, (*said, *commands)
+        case Stopping(drain=drain):
+            drain, said = draining.sampled(drain, program, policy.drain, event.probe, event.reading, event.at)
+            return replace(phase, drain=drain), said
+        case Running() | Held() | Leftover() | Killing() | Gone():
+            return phase, ()
+        case _:
+            assert_never(phase)
+
+
+def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: HelperEnded) -> Step:
+    """A hook is done; how it ended changes nothing, it is only told."""
+    said = note("helper_ended", program=program, hook=event.what, ok=event.ok, why=event.why)
+    match phase:
+        case Held(stage=Waiting(until, True)) if event.what == "pre_stop":
+            after, commands = _go_on(replace(phase, stage=Waiting(until, False)), program, policy, event.at)
+        case Held(stage=Starting()) if event.what == "start":
+            after, commands = _go_on(phase, program, policy, event.at)
+        case Running() | Held() | Stopping() | Leftover() | Killing() | Gone():
+            after, commands = phase, ()
+        case _:
+            assert_never(phase)
+    return after, (said, *commands)
+
+
+def extended(phase: Phase, program: int, seconds: float, at: float, limit: float) -> Step:
+    """The program asks for more time; it gets what there is, up to *limit*, the end of the budget."""
+    if not isinstance(phase, Stopping | Leftover) or at + seconds <= phase.kill_at or phase.kill_at >= limit:
+        return phase, ()
+    kill_at = min(limit, at + seconds)
+    return replace(phase, kill_at=kill_at), (note("extended", program=program, remaining=kill_at - at),)
 
 
 def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ...]:
@@ -119,20 +315,38 @@ def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ..
 
 def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float) -> Step:
     """Take the leader's exit status; what is left is sent the stop signal if it has not had it, and has the rest of the time."""
-    status, left, at = event.status, event.left, event.at
     if isinstance(phase, Killing):
-        return (Killing(status, phase.since, phase.again_at), ()) if left else (Gone(status), ())
+        again = Killing(event.status, phase.since, phase.again_at)
+        return (again, ()) if event.left else (Gone(event.status), ())
     if isinstance(phase, Leftover | Gone):
         return phase, ()
-    if not left:
-        return Gone(status), ()
-    told, tell_at = False, at
+    ended = _end(phase, program)
+    after, commands = _leftover(phase, program, policy, event, kill_at) if event.left else (Gone(event.status), ())
+    return after, (*ended, *commands)
+
+
+def _end(phase: Running | Held | Stopping, program: int) -> tuple[Command, ...]:
+    """Return what ends hooks and probes: the leader's exit ends the drain."""
+    match phase:
+        case Running():
+            return ()
+        case Held():
+            return _end_stage(phase, program)
+        case Stopping(drain=drain):
+            return draining.stop(drain, program)
+        case _:
+            assert_never(phase)
+
+
+def _leftover(phase: Running | Held | Stopping, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float) -> Step:
+    status, at, told, tell_at = event.status, event.at, False, event.at
     if isinstance(phase, Stopping):
         kill_at, told = phase.kill_at, phase.whole and policy.kill_mode != "group"
         if not event.signum:
             tell_at = at + (max(SETTLE, (kill_at - at) / 2) if event.may_have_told else SETTLE)
-    elif policy.stop_timeout is not None:
-        kill_at = min(kill_at, at + policy.stop_timeout)
+    else:
+        kill_at = min(kill_at, phase.kill_at) if isinstance(phase, Held) else kill_at
+        kill_at = kill_at if policy.stop_timeout is None else min(kill_at, at + policy.stop_timeout)
     if kill_at <= at:
         return kill(Leftover(status, kill_at), program, at, "no time was given to stop in")
     if policy.kill_mode == "process" or told:
@@ -159,7 +373,7 @@ def ignored(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
 
 
 def _tell_rest(phase: Stopping, program: int, policy: ProgramPolicy, why: str) -> Step:
-    return Stopping(phase.since, phase.kill_at, phase.rung, True), (
+    return replace(phase, whole=True, rest_at=None), (
         note(why, program=program, signal=policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
@@ -180,25 +394,35 @@ def gone(phase: Phase) -> Step:
     match phase:
         case Leftover(status) | Killing(status):
             return Gone(status), ()
-        case Running() | Stopping() | Gone():
+        case Running() | Held() | Stopping() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
 
 
 def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
-    """Climb the rungs whose time has come, SIGKILL at the end of the time, give up on what cannot be killed."""
+    """Do all that is due: ask probes, climb rungs, SIGKILL at the end of the time, give up on what cannot be killed."""
+    done: tuple[Command, ...] = ()
+    due = deadline(phase, policy)
+    while due is not None and at >= due:
+        phase, commands = _tick(phase, program, policy, at)
+        done += commands
+        before, due = due, deadline(phase, policy)
+        if due is not None and due <= before and not commands:
+            break
+    return phase, done
+
+
+def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     match phase:
         case Running() | Gone():
             return phase, ()
         case Stopping(_, kill_at) | Leftover(_, kill_at) if at >= kill_at:
             return kill(phase, program, at, "out of time")
-        case Stopping(since, _, rung, _, rest_at):
-            if rest_at is not None and at >= rest_at:
-                return _tell_rest(phase, program, policy, "last_call")
-            if rung >= len(policy.escalation) or at < since + policy.escalation[rung].after:
-                return phase, ()
-            return _climb(phase, program, policy, "its time has come")
+        case Held():
+            return _tick_held(phase, program, policy, at)
+        case Stopping():
+            return _tick_stopping(phase, program, policy, at)
         case Leftover(_, _, tell_at):
             return (phase, ()) if tell_at is None or at < tell_at else _tell(phase, program, policy)
         case Killing(status, since, again_at):
@@ -211,19 +435,60 @@ def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             assert_never(phase)
 
 
-def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str) -> Step:
+def _tick_held(phase: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
+    """The stop signal goes when its time has come, whatever else is still under way."""
+    if at >= phase.signal_at:
+        doing = type(phase.stage).__name__.lower()
+        after, commands = _signal(phase, program, policy, at)
+        return after, (note("held_too_long", program=program, doing=doing, after=at - phase.since), *commands)
+    if isinstance(phase.stage, Draining):
+        drain = phase.stage.drain
+        if policy.drain.timeout is not None and not drain.failed and at >= drain.since + policy.drain.timeout:
+            return _drain_timed_out(phase, drain, program, policy, at)
+        drain, commands = draining.tick(drain, program, at)
+        return replace(phase, stage=Draining(drain)), commands
+    return _go_on(phase, program, policy, at)
+
+
+def _drain_timed_out(phase: Held, drain: Drain, program: int, policy: ProgramPolicy, at: float) -> Step:
+    said = note("drain_timeout", program=program, after=at - drain.since, in_flight=draining.in_flight(drain))
+    if phase.kill_at == FOREVER:  # only a drain was asked for: it has not been reached, and nobody asks any more
+        failed = replace(drain, failed=True, probes=tuple(replace(probe, next_at=None) for probe in drain.probes))
+        return replace(phase, stage=Draining(failed)), (said, *draining.stop(drain, program))
+    after, commands = _signal(phase, program, policy, at)
+    return after, (said, *commands)
+
+
+def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: float) -> Step:
+    if phase.rest_at is not None and at >= phase.rest_at:
+        return _tell_rest(phase, program, policy, "last_call")
+    if phase.rung < len(policy.escalation) and at >= phase.since + policy.escalation[phase.rung].after:
+        return _climb(phase, program, policy, "its time has come", at)
+    lingers = _linger_ends(phase, policy)
+    if lingers is not None and at >= lingers:
+        if phase.rung < len(policy.escalation):
+            return _climb(phase, program, policy, "drained, and still running", at)
+        return kill(phase, program, at, "drained, and still running")
+    drain, commands = draining.tick(phase.drain, program, at)
+    return replace(phase, drain=drain), commands
+
+
+def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: float) -> Step:
     rung = policy.escalation[phase.rung]
-    after = replace(phase, rung=phase.rung + 1)
+    after = replace(phase, rung=phase.rung + 1, patient_since=at)
     return after, (note("rung", program=program, signal=rung.signum, why=why), *_send(program, policy, rung.signum))
 
 
-def hurry(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
-    """Skip ahead: the next rung, or the pause, now.  With none left there is nothing to skip; the stop signal is not sent twice.
+def hurry(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
+    """Skip ahead: the stop signal, the next rung, or the end of a pause, now.
 
-    (A second SIGTERM made RQ, Dramatiq and close-with-grace drop their work.)
+    With none left there is nothing to skip; the stop signal is not sent twice.  (A second SIGTERM made RQ, Dramatiq and
+    close-with-grace drop their work.)
     """
+    if isinstance(phase, Held) and phase.kill_at != FOREVER:
+        return _signal(phase, program, policy, at)
     if isinstance(phase, Stopping) and phase.rung < len(policy.escalation):
-        return _climb(phase, program, policy, "asked again")
+        return _climb(phase, program, policy, "asked again", at)
     if isinstance(phase, Leftover) and phase.tell_at is not None:
         return _tell(phase, program, policy)
     return phase, ()
@@ -231,18 +496,20 @@ def hurry(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
 
 def kill(phase: Phase, program: int, at: float, why: str) -> Step:
     """SIGKILL all that is left, now."""
+    ended: tuple[Command, ...] = ()
     match phase:
         case Gone():
             return phase, ()
         case Killing():
             return phase, (KillProgram(program),)
-        case Running() | Stopping():
-            status, leader = KILLED, True
+        case Running() | Held() | Stopping():
+            status, leader, ended = KILLED, True, _end(phase, program)
         case Leftover(status):
             leader = False
         case _:
             assert_never(phase)
     return Killing(status, at, at + KILL_AGAIN), (
         note("kill", program=program, why=why, leader=leader),
+        *ended,
         KillProgram(program),
     )

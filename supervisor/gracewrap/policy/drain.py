@@ -1,0 +1,118 @@
+"""Is it drained?  What probes have said, when to ask them next, and when that is enough.  Pure.
+
+Only DRAINED, several times in a row, shortens a wait; nothing lengthens one.  What was drained once stays so while the endpoint
+cannot be reached (many close it at the end), but not when it says that it is busy again.
+"""
+
+from __future__ import annotations
+
+from gracewrap.policy.model import (
+    BUSY,
+    DRAINED,
+    FAILED,
+    INVALID,
+    UNREACHABLE,
+    Ask,
+    Command,
+    DrainPolicy,
+    Reading,
+    StopAsking,
+    note,
+)
+from gracewrap.record import Record, replace
+
+
+class Probing(Record):
+    """One probe while it is asked again and again."""
+
+    asked_at: float
+    next_at: float | None  # when it is to be asked next; None: it is being asked
+    in_a_row: int = 0  # DRAINED readings, up to the last one
+    drained: bool = False  # that was often enough
+    in_flight: float | None = None  # the last number that is known
+    invalid: bool = False  # that has been told
+
+
+class Drain(Record):
+    """The probes of one program since *since*; *drained_at* says since when it is drained."""
+
+    since: float
+    probes: tuple[Probing, ...] = ()
+    drained_at: float | None = None
+    failed: bool = False  # a probe has said that asking is of no use
+
+
+NONE = Drain(0.0)
+
+
+def begin(rules: DrainPolicy, at: float) -> Drain:
+    """Return a drain whose probes are to be asked at once."""
+    return Drain(at, tuple(Probing(at, at) for _ in range(rules.probes)))
+
+
+def deadline(drain: Drain) -> float | None:
+    """Return when a probe is to be asked next, or None."""
+    return min((probing.next_at for probing in drain.probes if probing.next_at is not None), default=None)
+
+
+def tick(drain: Drain, program: int, at: float) -> tuple[Drain, tuple[Command, ...]]:
+    """Ask the probes whose time has come."""
+    due = [i for i, probing in enumerate(drain.probes) if probing.next_at is not None and at >= probing.next_at]
+    if not due:
+        return drain, ()
+    probes = tuple(replace(p, asked_at=at, next_at=None) if i in due else p for i, p in enumerate(drain.probes))
+    return replace(drain, probes=probes), tuple(Ask(program, i) for i in due)
+
+
+def sampled(
+    drain: Drain, program: int, rules: DrainPolicy, probe: int, reading: Reading, at: float
+) -> tuple[Drain, tuple[Command, ...]]:
+    """Take in one reading."""
+    if probe >= len(drain.probes) or drain.probes[probe].next_at is not None:
+        return drain, ()  # nobody has asked: it comes too late
+    before = drain.probes[probe]
+    after = replace(_counted(drain, rules, before, reading, at), next_at=max(at, before.asked_at + rules.interval))
+    said: list[Command] = []
+    if reading.kind == INVALID and not before.invalid:
+        after = replace(after, invalid=True)
+        said.append(note("probe_invalid", program=program, probe=probe, why=reading.why))
+    drain = replace(drain, probes=(*drain.probes[:probe], after, *drain.probes[probe + 1 :]))
+    if reading.kind == FAILED:
+        return _fail(drain, program, probe, reading, said)
+    drained = (all if rules.combine == "all" else any)(probing.drained for probing in drain.probes)
+    if drained and drain.drained_at is None:
+        said.append(note("drained", program=program, after=at - drain.since))
+        drain = replace(drain, drained_at=at)
+    elif not drained and drain.drained_at is not None:
+        said.append(note("undrained", program=program, probe=probe, in_flight=after.in_flight, why=reading.why))
+        drain = replace(drain, drained_at=None)
+    return drain, tuple(said)
+
+
+def _counted(drain: Drain, rules: DrainPolicy, probing: Probing, reading: Reading, at: float) -> Probing:
+    if reading.kind == DRAINED:
+        if at < drain.since + rules.min_drain:  # it counts only later, but the number is known
+            return replace(probing, in_flight=0)
+        in_a_row = probing.in_a_row + 1
+        return replace(probing, in_a_row=in_a_row, drained=probing.drained or in_a_row >= rules.confirm, in_flight=0)
+    if reading.kind == BUSY:
+        return replace(probing, in_a_row=0, drained=False, in_flight=reading.in_flight)
+    assert reading.kind in (UNREACHABLE, INVALID, FAILED), reading.kind
+    return replace(probing, in_a_row=0)
+
+
+def _fail(drain: Drain, program: int, probe: int, reading: Reading, said: list[Command]) -> tuple[Drain, tuple[Command, ...]]:
+    probes = tuple(replace(probing, next_at=None) for probing in drain.probes)
+    said += [note("drain_failed", program=program, probe=probe, why=reading.why), StopAsking(program)]
+    return replace(drain, probes=probes, drained_at=None, failed=True), tuple(said)
+
+
+def stop(drain: Drain, program: int) -> tuple[Command, ...]:
+    """Return what ends the asking."""
+    return (StopAsking(program),) if drain.probes and not drain.failed else ()
+
+
+def in_flight(drain: Drain) -> float | None:
+    """Return the sum of the numbers that are known, or None if none is."""
+    known = [probing.in_flight for probing in drain.probes if probing.in_flight is not None]
+    return sum(known) if known else None
