@@ -86,6 +86,11 @@ class Agenda:
         """SIGIO has come: something can be read or written."""
         self._stirred = True
 
+    @property
+    def busy(self) -> bool:
+        """Whether run() will have something to do without SIGIO: at once, or some time."""
+        return bool(self._stirred or self._timers or self._work or self._deaf)
+
     def due(self, at: float) -> float | None:
         """Return when run() has something to do (at once: *at*), or None: not before SIGIO."""
         if self._stirred or self._work:

@@ -46,18 +46,19 @@ class Helpers:
         """Start a helper; *done* is called with its exit status and its output when it has ended, unless kill() comes before.
 
         Args:
-            argv: Looked up and passed on as a command's is.
+            argv: Looked up and passed on as a command's is; a file without a format is not run by the shell.
             done: Called once, from the loop.
             capture: How many bytes of its stdout to keep (the rest is read and dropped); 0: its stdout is ours.
             more: Variables for its environment beside ours.
 
         Raises:
             OSError: If it cannot be executed, or there is no process or descriptor to be had.
+            ValueError: If a word holds a NUL.
         """
         reading, writing = posix.pipe2(posix.O_CLOEXEC) if capture else (-1, -1)
         try:
             pid = spawn.helper(argv, writing, more or {})
-        except OSError:
+        except BaseException:
             if capture:
                 posix.close(reading)
             raise
@@ -86,12 +87,16 @@ class Helpers:
         if helper.reading >= 0:
             self._read(helper)
         self._close(helper)
-        for member in tree.helpers_members(pid):
-            tree.signal_member(member, SIGKILL)
-        if not tree.helpers_members(pid):
-            tree.HELPERS.discard(pid)
+        if tree.helpers_members(pid):  # the group keeps its number as long as it has a member
+            tree.signal_group(pid, SIGKILL)
         helper.done(status, helper.output)
         return True
+
+    def forget_gone(self) -> None:
+        """Forget the groups of which nothing is left: their numbers may be used again, by others."""
+        for group in tree.HELPERS - self._running.keys():
+            if not tree.signal_group(group, 0):
+                tree.HELPERS.discard(group)
 
     def _read(self, helper: Helper) -> None:
         """Read what it has written, in one go of 64 KiB at most: more is offered again."""

@@ -8,7 +8,7 @@ import posix
 BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}  # all that can be caught; SIGKILL and SIGSTOP cannot (signal(7))
 
 SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ = 1, 2, 9, 13, 15, 17, 25
-SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU = 18, 19, 20, 21, 22
+SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGIO = 18, 19, 20, 21, 22, 29
 RTMIN, RTMAX = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
 
 # Several names can share a number (IOT is ABRT, POLL is IO); the first is the one we show.
@@ -21,8 +21,14 @@ NUMBERS: dict[str, int] = {
 NAMES = {number: name for name, number in NUMBERS.items()}
 
 
-def is_own_write_error(got: _signal.struct_siginfo) -> bool:
-    """Return whether a signal is the SIGPIPE or SIGXFSZ of our own write: blocked, it is pending although it is ignored."""
+def is_our_own(got: _signal.struct_siginfo) -> bool:
+    """Return whether a signal is about what we do ourselves, and not to be forwarded.
+
+    That is the SIGPIPE or SIGXFSZ of our own write, which is pending although it is ignored, because it is blocked; and the
+    kernel's SIGIO for a descriptor that we watch (si_code is above 0: no process can send that).
+    """
+    if got.si_signo == SIGIO:
+        return got.si_code > 0
     return got.si_signo in (SIGPIPE, SIGXFSZ) and got.si_code == 0 and got.si_pid == posix.getpid()
 
 

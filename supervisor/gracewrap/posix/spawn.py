@@ -46,12 +46,13 @@ def defaults() -> list[int]:
     return [signum for signum in _signal.valid_signals() if signum not in (9, 19) and not (nohup and signum == SIGHUP)]
 
 
-def spawn(argv: Sequence[str], tty: int | None) -> tuple[int, int, int]:
+def spawn(argv: Sequence[str], tty: int | None, more: Mapping[bytes, bytes] | None = None) -> tuple[int, int, int]:
     """Start *argv* in a process group of its own.
 
     Args:
         argv: The command, looked up as execvp(3) does, and its arguments, passed on verbatim.
         tty: The controlling terminal whose foreground the child's group becomes, or None.
+        more: Variables for its environment, beside those that we have.
 
     Returns:
         The child's pid; a descriptor that gets the errno of an exec that is still to come, or -1; or no pid (0) and the errno of
@@ -62,7 +63,7 @@ def spawn(argv: Sequence[str], tty: int | None) -> tuple[int, int, int]:
     """
     if not argv[0]:
         return 0, -1, ENOENT  # what execvp(3) says of an empty name
-    env = environment()
+    env = {**environment(), **(more or {})}
     us = str(posix.getpid()).encode()
     if tty is None and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID")):
         try:

@@ -19,12 +19,18 @@ class Told:
         self._catching: set[tree.Member] = set()  # members that had a handler for it at that time
         self.shell = False  # the leader is a shell with a trap for it
 
-    def send_leader(self, pid: int, signum: int) -> None:
-        """Send the stop signal to the leader, after a look at what could be gone a moment later."""
+    def send_leader(self, pid: int, signum: int, fd: int | None = None) -> None:
+        """Send the stop signal to the leader, after a look at what could be gone a moment later.
+
+        Args:
+            pid: The leader.
+            signum: The stop signal.
+            fd: Its pidfd, if it is no child of ours.
+        """
         members = [found for found in tree.descendants() if found.pid != pid]
         self._catching = {found for found in members if tree.catches(found.pid, signum)}
         self.shell = _program(pid) in SHELLS and tree.catches(pid, signum)
-        tree.signal_leader(pid, signum)
+        tree.signal_leader(pid, signum, fd)
 
     def send_group(self, pgid: int, signum: int) -> None:
         """Send the stop signal to the leader's group; who is outside of it has not had it."""

@@ -44,6 +44,11 @@ def member(pid: int) -> Member | None:
     return Member(pid, int(fields[19]), int(fields[2]), name, zombie)
 
 
+def state_of(pid: int) -> str:
+    """Return the letter of a process's state (proc(5)); "" if it is gone."""
+    return read_file(f"/proc/{pid}/stat").rpartition(b") ")[2][:1].decode()
+
+
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children, of all its threads; empty if it is gone."""
     try:
@@ -78,6 +83,18 @@ def descendants(until: float | None = None) -> list[Member]:
                 found.append(known)
             todo += children(pid)
     return found
+
+
+def anything_left() -> bool:
+    """Return whether a child of ours is no helper's: something of the command, or an orphan of it."""
+    return any(_group(pid) not in HELPERS for pid in children(posix.getpid()))
+
+
+def _group(pid: int) -> int:
+    try:
+        return posix.getpgid(pid)
+    except OSError:  # gone, and reaped
+        return next(iter(HELPERS), 0)
 
 
 def helpers_members(pgid: int) -> list[Member]:
@@ -123,10 +140,26 @@ def parent_of(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
-def signal_leader(pid: int, signum: int) -> bool:
-    """Signal a child of ours that has not been reaped; return whether it was there."""
+def is_below_us(pid: int) -> bool:
+    """Return whether a process descends from us and is no helper's."""
+    us, steps = posix.getpid(), 0
+    while pid > 1 and steps < 1000:
+        known = member(pid)
+        if known is None or known.pgid in HELPERS:
+            return False
+        pid, steps = parent_of(pid), steps + 1
+        if pid == us:
+            return True
+    return False
+
+
+def signal_leader(pid: int, signum: int, fd: int | None = None) -> bool:
+    """Signal a child of ours that has not been reaped, or what *fd*, a pidfd, stands for; return whether it was there."""
     try:
-        posix.kill(pid, signum)
+        if fd is None:
+            posix.kill(pid, signum)
+        else:
+            _signal.pidfd_send_signal(fd, signum)
     except OSError:
         # ESRCH: it exited between the decision and the call; its SIGCHLD is on the way.  EPERM: it changed its user.
         return False
