@@ -14,16 +14,20 @@ import sys
 from pathlib import Path
 
 from gracewrap.cli.init import value_text
-from gracewrap.config.table import TABLE, Setting
+from gracewrap.config.further import SECTIONS, TABLE, section
+from gracewrap.config.table import Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 
 
 def settings() -> str:
-    """Return the table of settings in Markdown: the key; flag and variable follow from it."""
-    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    return "\n".join([*rows, *(_row(setting) for setting in TABLE)])
+    """Return the tables of settings in Markdown: the key; flag and variable follow from it."""
+    parts = []
+    for part, (heading, sentence) in SECTIONS.items():
+        rows = [_row(setting) for setting in TABLE if section(setting) == part]
+        parts += [f"**{heading}.** {sentence}", "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *rows])]
+    return "\n\n".join(parts)
 
 
 def _row(setting: Setting) -> str:

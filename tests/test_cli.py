@@ -11,12 +11,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from beside import BESIDE
 from support import GRACEWRAP, ROOT, environment
 
 from gracewrap.cli.help import help_text
 from gracewrap.cli.init import template, value_text
+from gracewrap.config.further import BY_KEY, TABLE
+from gracewrap.config.probing import PARSERS
 from gracewrap.config.sources import read_command_line, resolve
-from gracewrap.config.table import TABLE
 
 BOUND = 60.0
 INSTALLED = [sys.executable, "-m", "gracewrap"]
@@ -57,6 +59,48 @@ def test_check_says_what_is_in_force_and_where_it_comes_from(tmp_path):
 def test_check_says_who_is_told_in_every_mode():
     for mode, who in (("group", "the process group of true"), ("process", "true")):
         assert f": SIGTERM goes to {who}; 25s after" in " ".join(Done("check", "--kill-mode", mode, "true").out.split())
+
+
+STOPS = [
+    (["--drain-tcp", "auto"], "Drained means: no connection to the ports that it listens on has a request in flight (2 times in "
+     "a row, asked every 0.25s). If it is drained and still running, it keeps the rest of its time (linger is off)."),
+    (["--drain-tcp", "80,81", "--drain-mode", "no-connections", "--drain-linger", "1s"],
+     "there is no connection to port 80, 81 (2 times in a row, asked every 0.25s). If it is drained and still running 1s later, "
+     "it is killed then."),
+    (["--drain-http", "http://127.0.0.1:80/x", "--drain-json", "/a", "--drain-confirm", "1", "--drain-min-drain", "3s"],
+     "Drained means: GET http://127.0.0.1/x says at most 0 at /a (asked every 0.25s). No answer counts in the first 3s."),
+    (["--drain-http", "unix:///run/x:/d?a=1", "--drain-json", "/a", "--drain-equals", "idle"],
+     'GET unix:///run/x:/d?a=1 says "idle" at /a ('),
+    (["--drain-http", "https://[::1]/", "--drain-status", "204", "--drain-method", "HEAD"], "HEAD https://[::1]/ answers 204 ("),
+    (["--drain-exec", "/bin/true x"], "Drained means: true exits with 0 ("),
+    (["--drain-file", "/run/x", "--drain-contains", "y"], 'Drained means: /run/x exists and holds "y" ('),
+    (["--drain-file", "/run/x", "--drain-file-is", "absent"], "Drained means: /run/x is gone ("),
+    (["--drain-notify"], "Drained means: sh says so (X_GRACEWRAP=drained) ("),
+    (["--drain-tcp", "auto", "--drain-when", "before-signal", "--stop-timeout", "4s"],
+     "SIGTERM goes to sh, then to what it leaves behind, once it is drained, at the latest 21s after the request; after 4s what"),
+    (["--health-listen", ":9000", "--propagation-delay", "2s", "--pre-stop", "/bin/true x", "--post-stop", "http://127.0.0.1/y",
+      "--drain-start", "http://127.0.0.1/d"],
+     "On SIGTERM or SIGINT: /readyz says 503; true is run; POST http://127.0.0.1/d is sent; sh goes on serving for 2s; SIGTERM "
+     "goes to sh, then to what it leaves behind; 25s after the request what is left is killed; when all is over, POST "
+     "http://127.0.0.1/y is sent."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "said"), STOPS, ids=lambda words: " ".join(words)[:40] if isinstance(words, list) else None)
+def test_check_says_what_a_stop_with_a_drain_would_be(words, said):
+    done = Done("check", *words, "--", "sh", program=GRACEWRAP)
+    assert done.status == 0, done.err
+    assert said in " ".join(done.out.split())
+
+
+def test_check_shows_no_value_of_a_header(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        'command = ["true"]\npre_stop = {http = "http://127.0.0.1/", headers = {Cookie = "secret1"}, body = "secret2"}\n[drain]\n'
+        'all = [{http = "http://127.0.0.1/", headers = {X = "secret3", Y = {env = "E", prefix = "secret4"}}}, {tcp = 80}]\n'
+    )
+    done = Done("check", "--config", "g.toml", cwd=tmp_path, program=GRACEWRAP)
+    assert done.status == 0 and "secret" not in done.out + done.err
+    assert 'headers = {X = "..."' in done.out
 
 
 def test_check_shows_an_exit_status_as_the_signal_it_stands_for():
@@ -127,13 +171,14 @@ def test_check_does_not_warn_of_one_that_stays(command):
     assert "background" not in Done("check", "--", *command).err
 
 
-@pytest.mark.parametrize("setting", [setting for setting in TABLE if setting.flag], ids=lambda setting: setting.key)
+@pytest.mark.parametrize("setting", TABLE[1:], ids=lambda setting: setting.key)
 def test_what_check_shows_is_toml_that_means_the_same(setting, tmp_path):
     raw = setting.default if setting.default not in (None, [], {}) else setting.example
+    raw = True if setting.switch else raw
     table, _, name = setting.key.rpartition(".")
     file = tmp_path / "g.toml"
     file.write_text(f"{f'[{table}]' if table else ''}\n{name} = {value_text(raw)}\n")
-    done = Done("check", "--config", file, "true", program=GRACEWRAP)
+    done = Done("check", "--config", file, *BESIDE.get(setting.key, ()), "true", program=GRACEWRAP)
     assert done.status == 0, done.err
     shown = next(row for row in done.out.splitlines() if row.split()[:1] == [setting.key])
     value = re.sub(r"  +\S*g\.toml, line.*", "", shown.strip().removeprefix(setting.key)).strip()
@@ -194,6 +239,20 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         (["postgres"], '"INT"'),
         (["--kill-mode", "group", "celery"], "loses its tasks"),
         (["--stop-signal", "KILL", "true"], "stops nothing gracefully"),
+        (["--propagation-delay", "1s", "true"], "propagation_delay without health.listen"),
+        (["--ready", "tcp", "true"], "nobody can ask /readyz"),
+        (["--report-prometheus-textfile", "/tmp/x", "true"], "does not end in .prom"),
+        (["--drain-http", "http://10.0.0.1/", "true"], "is it the drain of another machine?"),
+        (["--drain-http", "http://127.0.0.1:9000/", "--health-listen", ":9000", "true"], "gracewrap itself answers"),
+        (["--ready", "http://localhost:9000/", "--health-listen", ":9000", "true"], "gracewrap itself answers"),
+        (["--drain-http", "unix:///run/x:/", "--health-listen", "unix:/run/x", "true"], "gracewrap itself answers"),
+        (["--drain-http", "http://127.0.0.1/", "--", "nginx", "-g", "daemon off;"], "write a probe by tcp instead"),
+        (["--drain-http", "http://127.0.0.1/", "--drain-on-refused", "drained", "--", "haproxy"], "requests are cut"),
+        (["--drain-tcp", "auto", "node"], 'write drain.linger = "2s"'),
+        (["--drain-tcp", "auto", "--shutdown-timeout", "1s", "true"], "little would ever be drained"),
+        (["--drain-exec", "no-such-script", "true"], 'drain runs "no-such-script", which is not found'),
+        (["--pre-stop", "no-such-script -x", "true"], 'pre_stop runs "no-such-script", which is not found'),
+        (["--drain-http", "http://127.0.0.1/", "--drain-headers", "Authorization: x", "true"], "header in plain words"),
     ],
 )
 def test_check_warns_of_what_may_not_be_meant(words, said, tmp_path):
@@ -205,6 +264,9 @@ def test_check_warns_of_what_may_not_be_meant(words, said, tmp_path):
 def test_check_warns_of_nothing_in_a_good_start():
     assert Done("check", "--", "true").err == ""
     assert Done("check", "--stop-signal", "TERM", "--", "sh").err == ""
+    probe = ["--drain-http", "http://[::1]:9001/", "--health-listen", "127.0.0.1:9000", "--propagation-delay", "1s"]
+    assert Done("check", *probe, "--", "sh").err == ""
+    assert Done("check", "--drain-tcp", "3000", "--drain-linger", "off", "--", "node").err.count("linger") == 0
 
 
 # --- init -------------------------------------------------------------------------------------------------------------
@@ -214,7 +276,8 @@ def test_init_writes_a_file_that_check_accepts(tmp_path):
     done = Done("init", cwd=tmp_path)
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "gracewrap.toml").read_text()
-    assert tomllib.loads(text) == {"command": ["node", "server.js"], "log": {}, "report": {}}
+    tables = {"drain": {}, "health": {}, "control": {}, "log": {}, "report": {}}
+    assert tomllib.loads(text) == {"command": ["node", "server.js"], **tables}
     assert max(map(len, text.splitlines())) <= 130
     assert Done("check", cwd=tmp_path).status == 0
     assert Done("init", "-", cwd=tmp_path).out == text == template()
@@ -250,15 +313,23 @@ def test_init_that_cannot(words, said, tmp_path):
 def test_every_line_of_the_template_can_be_uncommented(tmp_path):
     text = re.sub(r"^#(?! )(?=\w+ = )", "", template(), flags=re.MULTILINE)
     tree = tomllib.loads(text)
-    keys = {key if not isinstance(value, dict) or key == "signal_map" else None for key, value in tree.items()} - {None}
-    keys |= {f"{table}.{key}" for table in ("log", "report") for key in tree[table]}
+    tables = ("drain", "health", "control", "log", "report")
+    keys = {key for key in tree if key not in tables}
+    keys |= {f"{table}.{key}" for table in tables for key in tree[table]}
     assert keys == {setting.key for setting in TABLE}
-    (tmp_path / "g.toml").write_text(text)
-    settings, problems = resolve(read_command_line(["--config", str(tmp_path / "g.toml")]), {})
-    assert problems == []
-    for setting in TABLE:
+    # All kinds of probe at once are one too many; but each value can be used, and all that is no probe together.
+    for key in keys:
+        table, _, name = key.rpartition(".")
+        setting = BY_KEY[key]
         raw = setting.default if setting.default not in (None, [], {}) else setting.example
-        assert getattr(settings, setting.field) == setting.parse(raw), setting.key
+        assert setting.parse(tree[table][name] if table else tree[key]) == setting.parse(raw), key
+    probe = {"all", "any", *PARSERS} - {"tcp", "mode", "quiet"}
+    within = re.search(r"\[drain\]\n(.*?)\n\[health\]", text, re.DOTALL)
+    assert within is not None
+    kept = "\n".join(row for row in within[1].splitlines() if row.partition(" = ")[0] not in probe)
+    (tmp_path / "g.toml").write_text(text.replace(within[1], kept).replace("notify = false\n", ""))
+    settings, problems = resolve(read_command_line(["--config", str(tmp_path / "g.toml")]), {})
+    assert problems == [] and settings is not None and settings.drain is not None
 
 
 # --- help -------------------------------------------------------------------------------------------------------------
@@ -274,6 +345,11 @@ def test_help_fits_80_columns_and_has_everything():
     assert "\x1b" not in done.out
     for setting in TABLE:
         assert not setting.flag or f"  {setting.option}" in done.out
+    # What most look for comes first, and the drain, which is long, last.
+    places = [
+        done.out.index(f"\n{word}:\n") for word in ("Usage", "Examples", "Options", "The stop", "Log", "Drain", "Exit status")
+    ]
+    assert places == sorted(places)
     for word in (
         "ENTRYPOINT",
         "Kubernetes",
@@ -289,7 +365,7 @@ def test_help_fits_80_columns_and_has_everything():
 
 
 def test_the_examples_in_the_help_are_right():
-    for words in re.findall(r"^    gracewrap (.*)$", help_text(80), re.MULTILINE):
+    for words in re.findall(r"^    gracewrap (.*)$", help_text(80).replace("\\\n", " "), re.MULTILINE):
         done = Done("check", *(word.strip('"') for word in words.split()), program=GRACEWRAP)
         assert done.status == 0, done.err
         assert "on SIGTERM; write stop_signal" not in done.err
@@ -314,7 +390,7 @@ def test_help_on_a_terminal_is_bold_and_as_wide_as_it():
         assert process.wait(BOUND) == 0
     os.close(main)
     assert b"\x1b[1m" in shown
-    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", shown).decode().replace("\r", "").splitlines()
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", shown).decode().replace("\r", "").partition("Options:")[2].splitlines()
     assert max(len(line) for line in plain if line.startswith("      ")) < 60
 
 
@@ -370,7 +446,7 @@ def test_what_is_generated_is_up_to_date():
     spec.loader.exec_module(generate)
     before = "a\n<!-- settings -->\nold\n<!-- /settings -->\nz\n"
     after = generate.rewritten(before)
-    assert all(f"`{setting.key}`" in after for setting in TABLE) and "old" not in after
+    assert all(f"`{setting.key}`" in after for setting in TABLE) and "\nold\n" not in after
     assert generate.rewritten(after) == after
     for file in generate.files():
         text = file.read_text()

@@ -92,6 +92,22 @@ def test_without_a_mistake_the_command_runs(place):
         (["--single-child"], "leave it out"),
         (["--stop-timeout", "1s\x1b[31m\n2s"], "\\x1b[31m\\n"),
         (["--stop-\nx"], "--stop-\\nx"),
+        (["--drain-http", "localhost:3000/x"], 'has no scheme; write "http://localhost:3000/x"'),
+        (["--drain-http", "http://h/", "--drain-tcp", "auto"], "there is http too; write all = [{http = ...}, {tcp = ...}]"),
+        (
+            ["--drain-json", "/x"],
+            'there is no probe that it could belong to; write http = "http://127.0.0.1:3000/drain" beside it',
+        ),
+        (["--drain-tcp", "auto", "--drain-json", "/x"], "a probe by tcp does not look at json"),
+        (["--drain-interval", "1s"], 'there is no probe in [drain]; add one, as tcp = "auto" (--drain-tcp auto)'),
+        (["--drain-url", "http://h/"], "did you mean --drain-http?"),
+        (["--drain-exec", "a && b"], "no shell would read its &&; write sh -c '...'"),
+        (["--drain", "tcp"], "write what tells that it is drained, --drain-tcp auto"),
+        (["--drain-all", "x"], "it can stand in a file only: all in [drain]"),
+        (["--propagation-delay", "24s"], "that is 1s more than the whole budget"),
+        (["--shutdownDelay", "5s"], "gracewrap calls this --propagation-delay"),
+        (["--healthcheck", "x"], "gracewrap calls this --health-listen (it is a word of Docker)"),
+        (["--drain-timeoutt", "5s"], "did you mean --drain-timeout?"),
         ([b"--stop-timeout", b"\xff\xfe"], "\\udcff\\udcfe"),
         ([b"--\xff"], "no such option"),
     ],
@@ -116,6 +132,16 @@ def test_wrong_options(place, words, said):
         ("GRACEWRAP_COMMAND", "x", "the command cannot come from a variable; write it after --"),
         ("GRACEWRAP_CMD", "x", "write it after --"),
         ("GRACEWRAP_CONFIG", "/nowhere/g.toml", "(environment, GRACEWRAP_CONFIG): No such file or directory"),
+        (
+            "GRACEWRAP_DRAIN_HTTP",
+            "http://u:p@h/",
+            'drain.http = "http://...@h/" (environment, GRACEWRAP_DRAIN_HTTP): names a user',
+        ),
+        ("GRACEWRAP_DRAIN_LINGER", "2s", "there is no probe in [drain]"),
+        ("GRACEWRAP_DRAIN_ANY", "x", "it can stand in a file only: any in [drain]"),
+        ("GRACEWRAP_DRAIN_URL", "http://h/", "did you mean GRACEWRAP_DRAIN_HTTP?"),
+        ("GRACEWRAP_SHUTDOWN_DELAY", "5", "gracewrap calls this GRACEWRAP_PROPAGATION_DELAY"),
+        ("GRACEWRAP_HEALTH_LISTEN", "localhost:9000", 'write its address, "127.0.0.1:9000" for localhost'),
         ("GRACEWRAP_STOP_SIGNAL", b"\xff\n", "\\udcff\\n"),
         (b"GRACEWRAP_STOP_TIMEOU\xff", "1s", "did you mean GRACEWRAP_STOP_TIMEOUT?"),
     ],
@@ -153,7 +179,7 @@ def test_nothing_to_run_where_there_is_a_file_that_is_not_named(place):
     assert "there is a gracewrap.toml" not in place.refuse("--config", place.file(""), command=[])
 
 
-@pytest.mark.parametrize("word", ["plan", "drill", "status", "stop", "health"])
+@pytest.mark.parametrize("word", ["plan", "drill", "restart", "report"])
 def test_words_kept_for_subcommands(place, word):
     assert f"gracewrap -- {word}" in place.refuse(command=[word])
 
@@ -186,6 +212,13 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ('[report]\nstop_timeout = "10s"\n', "move the line up, above the first [table]"),
         ('[programs.web]\ncommand = ["true"]\n', "this version runs one command"),
         ('command = ["true"]\n', "cannot use two commands: one on the command line, one in "),
+        ('[drain]\nall = [{tcp = "auto"}, {json = "/x"}]\n', "g.toml, line 2): its probe 2: json: there is no probe"),
+        ('[[drain.any]]\ntcp = "auto"\nqiet = "1s"\n', 'line 1): its probe 1: qiet: no such key; did you mean "quiet"?'),
+        ('[drain]\ntcp = "auto"\n[drain.headers]\nX = "secret"\n', "g.toml, line 3): a probe by tcp does not look at headers"),
+        ('drain = "tcp"\n', "it is a table; write [drain]"),
+        ('[drain]\ncommand = ["x"]\n', "did you mean exec in [drain]?"),
+        ('ready = {all = [{tcp = "auto"}, {http = "x"}]}\n', 'its probe 2: http: has no scheme; write "http://x"'),
+        ('preStop = ["x"]\n', "gracewrap calls this pre_stop (it is a word of Kubernetes)"),
         ("stop_timeout = 10s\n", "line 1, column 18: not TOML: expected newline or end of document after a statement"),
         ("stop_timeout = 10s\n", '; text needs quotes: stop_timeout = "10s"'),
         ("stop_signal = QUIT\n", 'text needs quotes: stop_signal = "QUIT"'),

@@ -7,15 +7,17 @@ import tomllib
 
 import pytest
 import tomli_w
+from beside import BESIDE
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT
 
 from gracewrap.config import sources, values
+from gracewrap.config.further import BY_KEY, TABLE, concealed
 from gracewrap.config.hints import unknown_command, unknown_key, unknown_option, unknown_variable
 from gracewrap.config.lines import Lines, find_line
 from gracewrap.config.sources import read_command_line, resolve
-from gracewrap.config.table import BY_KEY, TABLE, Settings
+from gracewrap.config.table import Settings
 from gracewrap.config.values import BadValue
 from gracewrap.posix import signals
 
@@ -215,17 +217,17 @@ def by_flag(setting, text):
     return resolve(read_command_line([f"{setting.option}={text}", *COMMAND]), {})
 
 
-def by_variable(setting, text):
-    return resolve(read_command_line(COMMAND), {setting.variable.encode(): text.encode(errors="surrogateescape")})
+def by_variable(setting, text, *more):
+    return resolve(read_command_line([*more, *COMMAND]), {setting.variable.encode(): text.encode(errors="surrogateescape")})
 
 
-def by_file(setting, raw, directory):
+def by_file(setting, raw, directory, *more):
     table, _, name = setting.key.rpartition(".")
     text = tomli_w.dumps({table: {name: raw}} if table else {name: raw})
     file = directory / "g.toml"
     file.write_text(f"# first line\n\n{text}")
-    settings, problems = resolve(read_command_line(["--config", str(file), *COMMAND]), {})
-    return settings, problems, f"{file}, line {4 if table else 3}"
+    settings, problems = resolve(read_command_line(["--config", str(file), *more, *COMMAND]), {})
+    return settings, problems, f"{file}, line {4 if table and not isinstance(raw, dict) else 3}"
 
 
 BAD = {
@@ -234,6 +236,18 @@ BAD = {
     "signal_map": ["HUP:QUIT", "KILL=INT"],
     "success_exit_codes": ["300", "WHAT"], "on_repeat": ["explode"], "flush_timeout": ["1"], "parent_death_signal": ["DEATH"],
     "log.format": ["xml"], "log.level": ["verbose"], "log.file": [], "report.file": [], "report.termination_log": [],
+    "propagation_delay": ["5"], "pre_stop": ["a && b", "", "ftp://x/"], "post_stop": ["'"], "ready": ["soon", "http:///x"],
+    "notify": ["maybe"], "watchdog": ["0s"], "on_watchdog": ["restart"],
+    "drain.when": ["later"], "drain.start": ["http://u:p@h/"], "drain.http": ["localhost:3000/x", "http://a b/", ""],
+    "drain.method": ["G"], "drain.headers": ["Accept", "Host: x"], "drain.ca": [""], "drain.insecure": ["x"],
+    "drain.status": ["600", "ok"], "drain.json": ["active.jobs"], "drain.metric": ["a b", "a{b}"], "drain.text": ["(", "(a+)+"],
+    "drain.equals": [], "drain.at_most": ["few", "inf"], "drain.absent": ["x"], "drain.on_refused": ["x"],
+    "drain.tcp": ["0", "auto,1", ""], "drain.mode": ["iddle"], "drain.quiet": ["2"], "drain.exec": ["a|b", ""],
+    "drain.file": [""], "drain.file_is": ["x"], "drain.contains": [""], "drain.notify": ["x"], "drain.unit": [""],
+    "drain.interval": ["9ms", "1"], "drain.probe_timeout": ["0s"], "drain.timeout": ["x"], "drain.min_drain": ["x"],
+    "drain.confirm": ["0", "101"], "drain.linger": ["never"], "health.listen": ["localhost:9000", "1:2:3", "x"],
+    "health.on_stop": ["404"], "control.socket": ["", "/a/"], "report.prometheus_textfile": [],
+    "report.pushgateway": ["unix:///x", "http://h/metrics"], "report.pushgateway_job": ["a/b"],
 }  # fmt: skip
 
 
@@ -252,10 +266,14 @@ def test_one_fault_has_one_text_wherever_it_came_from(setting, text, tmp_path):
     ):
         assert f" ({where}): " in problem.text
         texts.append(problem.text.replace(where, "HERE"))
+        assert "u:p@" not in problem.text
     assert flag[0] is variable[0] is settings is None
     assert len(set(texts)) == 1
     assert texts[0].startswith(f"cannot use {setting.key} = ")
     assert texts[0].isprintable()
+
+
+IN_A_FLAG = {"drain.headers": "Accept: text/plain\nX-A: b", "pre_stop": "./deregister --all", "post_stop": "./report 'a b'"}
 
 
 def shown(raw: object) -> str:
@@ -268,14 +286,19 @@ def shown(raw: object) -> str:
 @pytest.mark.parametrize("setting", WITH_FLAGS, ids=short)
 def test_precedence_and_origins(setting, tmp_path):
     raw = setting.example if setting.example is not None else setting.default
-    wanted = setting.parse(raw)
-    settings, problems, origin = by_file(setting, raw, tmp_path)
+    raw = True if setting.switch else raw
+    wanted, more = setting.parse(raw), BESIDE.get(setting.key, ())
+    settings, problems, origin = by_file(setting, raw, tmp_path, *more)
     assert problems == [] and getattr(settings, setting.field) == wanted and settings.origins[setting.key] == origin
-    variable, problems = by_variable(setting, shown(raw))
+    text = IN_A_FLAG.get(setting.key) or (" ".join(raw) if setting.key == "drain.exec" else shown(raw))
+    wanted = setting.parse(text) if setting.key in IN_A_FLAG else wanted
+    text = text if not setting.switch else "true"
+    variable, problems = by_variable(setting, text, *more)
     assert problems == [] and getattr(variable, setting.field) == wanted
-    assert variable.origins == {setting.key: f"environment, {setting.variable}", "command": "command line"}
+    assert variable.origins[setting.key] == f"environment, {setting.variable}"
+    assert len(variable.origins) == 2 + len(more) // 2 and variable.origins["command"] == "command line"
     for name in (setting.option, *setting.aliases):
-        flag, problems = resolve(read_command_line([name, shown(raw), *COMMAND]), {})
+        flag, problems = resolve(read_command_line([*more, name, text, *COMMAND]), {})
         assert problems == [] and getattr(flag, setting.field) == wanted and flag.origins[setting.key] == f"command line, {name}"
     nothing, problems = resolve(read_command_line(COMMAND), {})
     assert problems == [] and getattr(nothing, setting.field) == setting.initial() and setting.key not in nothing.origins
@@ -303,13 +326,53 @@ def test_flag_over_variable_over_file(tmp_path):
 
 
 def test_every_setting_is_a_field_and_has_its_own_names():
-    assert [setting.field for setting in TABLE] == [name for name in Settings.__match_args__ if name != "origins"]
+    fields = sorted(name for name in Settings.__match_args__ if name not in ("origins", "drain"))
+    assert sorted(setting.field for setting in TABLE) == fields
     options = [name for setting in WITH_FLAGS for name in (setting.option, *setting.aliases)]
     assert len(options) == len(set(options))
     for setting in TABLE:
         assert setting.help.endswith("."), setting.key
         for raw in (setting.default, setting.example):
             assert raw is None or setting.parse(raw) is not None, setting.key
+
+
+def test_the_defaults_need_no_further_table():
+    """Settings has them as defaults of its own; with one further setting given, the rest comes from the table."""
+    plain = sources.defaults(["true"])
+    given, problems = resolve(read_command_line(["--propagation-delay=0s", *COMMAND]), {})
+    assert problems == [] and given is not None
+    for name in Settings.__match_args__:
+        assert name == "origins" or getattr(plain, name) == getattr(given, name), name
+
+
+@pytest.mark.parametrize("name", sorted(sources.HOOK_VARIABLES))
+def test_what_hooks_are_told_is_nothing_to_a_run_within_one(name):
+    assert resolve(read_command_line(COMMAND), {name.encode(): b"x"})[1] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "notify", "command"),
+    [(["--notify", "--", "x"], True, ("x",)), (["--notify", "node", "x"], True, ("node", "x")),
+     (["--notify", "true"], True, ("true",)),
+     (["--notify", "true", "x"], True, ("x",)), (["--notify", "false", "--", "x"], False, ("x",)),
+     (["--notify=no", "x"], False, ("x",)), (["--notify", "--log-level", "debug", "x"], True, ("x",))],
+)  # fmt: skip
+def test_yes_or_no_needs_no_value(words, notify, command):
+    settings, problems = resolve(read_command_line(words), {})
+    assert problems == [] and settings is not None and (settings.notify, settings.command) == (notify, command)
+
+
+def test_what_is_secret_is_not_in_a_problem():
+    header = {"Authorization": "Bearer secret", "X": {"env": "E", "prefix": "secret"}}
+    for key, raw in {
+        "drain.headers": header,
+        "drain.all": [{"http": "http://secret@h/", "headers": header}],
+        "pre_stop": {"http": "https://x:secret@h/", "headers": header},
+        "drain.http": "http://user:secret@host/x",
+    }.items():
+        assert "secret" not in sources.show(concealed(key, raw))
+    (text,) = problem_texts(["--drain-headers", "Authorisation secret\nX", *COMMAND])
+    assert "secret" not in text or "Authorisation secret" in text
 
 
 def test_a_repeated_list_adds_up_and_a_repeated_value_is_replaced():
@@ -342,6 +405,12 @@ def test_where_the_command_starts(words, command):
 )  # fmt: skip
 def test_actions(words, action):
     assert read_command_line(words).action == action
+
+
+@pytest.mark.parametrize(("words", "rest"), [(["status"], ()), (["drain", "--wait", "--", "-h"], ("--wait", "--", "-h"))])
+def test_what_follows_a_subcommand_is_its_own(words, rest):
+    line = read_command_line(["--config", "x", *words])
+    assert (line.action, line.command, line.problems) == (words[0], rest, ())
 
 
 @pytest.mark.parametrize("word", sources.RESERVED)
@@ -438,6 +507,11 @@ FOREIGN = [
     ("graceful_timeout", "stop_timeout"),
     ("stopsignal", "stop_signal"), ("KillSignal", "stop_signal"), ("loglevel", "log.level"),
     ("kill_timeout", "shutdown_timeout"),
+    ("requestAcceptGraceTimeout", "propagation_delay"), ("shutdown_delay", "propagation_delay"),
+    ("shutdownDelay", "propagation_delay"), ("terminationDrainDuration", "propagation_delay"),
+    ("beforeShutdown", "propagation_delay"), ("timeout-per-shutdown-phase", "shutdown_timeout"), ("HEALTHCHECK", "health.listen"),
+    ("readinessProbe", "ready"), ("preStop", "pre_stop"), ("ExecStop", "pre_stop"), ("ExecStopPost", "post_stop"),
+    ("poststop", "post_stop"),
 ]  # fmt: skip
 
 
@@ -445,7 +519,8 @@ FOREIGN = [
 def test_words_of_other_supervisors(word, key):
     setting = BY_KEY[key]
     table, _, last = key.rpartition(".")
-    here = f'write {last} = "..." in [{table}]' if table else f"gracewrap calls this {last} ("
+    here = f"{last} in [{table}] (" if table else f"gracewrap calls this {last} ("
+    here = 'write level = "..." in [log]' if word == "loglevel" else here
     assert here in unknown_key((word,), BY_KEY)
     flag = "--" + word.replace("_", "-")
     assert f"gracewrap calls this {setting.option}" in unknown_option(flag, [s.option for s in WITH_FLAGS])
@@ -502,6 +577,7 @@ def test_a_rewrite_of_dumb_init_in_the_users_own_signals(words, said):
      ("--report=/x", "; it stands after --, so it is the command; options go before the --, or use the variable "
       "GRACEWRAP_REPORT_FILE"),
      ("--config", "; it stands after --, so it is the command; options go before the --, or use the variable GRACEWRAP_CONFIG"),
+     ("heath", "; did you mean gracewrap health?"), ("strat", ""),
      ("--what", "; it stands after --, so it is the command; options go before the --")],
 )  # fmt: skip
 def test_a_command_that_was_not_found(word, said):
@@ -511,7 +587,14 @@ def test_a_command_that_was_not_found(word, said):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [(("stop_singal",), "did you mean stop_signal?"), (("level",), "did you mean level in [log]?"),
-     (("file",), "did you mean file in [log] or file in [report]?"), (("log", "leveel"), "did you mean level in [log]?"),
+     (("file",), "did you mean file in [drain] or file in [log] or file in [report]?"),
+         (("log", "leveel"), "did you mean level in [log]?"),
+     (("drain", "url"), "did you mean http in [drain]?"), (("drain", "command"), "did you mean exec in [drain]?"),
+     (("drain", "intervall"), "did you mean interval in [drain]?"), (("drain", "qwertz"), "in [drain] there are when, start"),
+     (("drain", "stop_timeout"), "move the line up"), (("health", "port"), "did you mean listen in [health]?"),
+     (("drain",), "it is a table; write [drain]"), (("preStop",), "gracewrap calls this pre_stop (it is a word of Kubernetes)"),
+     (("http",), "did you mean http in [drain]?"), (("drain_tcp",), 'write tcp = "..." in [drain]'),
+     (("drain", "signal_map"), "move the line up"), (("drian",), "did you mean the table [drain]?"),
      (("loog",), "did you mean the table [log]?"), (("log",), "it is a table; write [log]"),
      (("log", "stop_signal"), "move the line up"), (("qwertz",), "gracewrap init lists them"),
      (("cmd",), "gracewrap calls this command"), (("signal",), "did you mean stop_signal?"),
@@ -639,7 +722,7 @@ def test_layers_import_downward_only():
     assert found["posix"] <= {"posix", "record"}
     assert found["policy"] <= {"policy", "record"}
     assert "cli" not in set().union(*(names for part, names in found.items() if part not in ("cli", "start.py")))
-    assert not {"policy", "report"} & found["cli"]
+    assert "policy" not in found["cli"]
 
 
 def test_only_people_load_what_is_for_people():

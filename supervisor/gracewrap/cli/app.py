@@ -1,18 +1,23 @@
-"""What is done for people: help, version, check, init.  Settings are read by config.sources, as they are for a run.
+"""What is done for people: help, version, check, init, and talking to a running gracewrap.  Settings are read by config.sources.
 
-Help, version and check need nothing but the standard library, so that they work wherever a run does.
+All but init need nothing but the standard library, so that they work wherever a run does; each imports what it needs itself, for
+`gracewrap health` is run every few seconds.
 """
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
-from collections.abc import Sequence
 
 from gracewrap import __version__
-from gracewrap.cli import check as checking
-from gracewrap.cli import help as helping
-from gracewrap.config.sources import CommandLine, read_command_line
+from gracewrap.config.sources import COMMAND_LINE, CommandLine, read_command_line
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INSTALLED = ("typer", "rich", "tomli_w", "psutil", "h11")  # packages that come with ours
+TALKING = ("status", "drain", "undrain", "stop", "health")  # to a running gracewrap
 
 
 def run(line: CommandLine, args: Sequence[str]) -> int:
@@ -22,6 +27,8 @@ def run(line: CommandLine, args: Sequence[str]) -> int:
     except BrokenPipeError:  # `| head`
         status = 0
     except ImportError as error:
+        if error.name not in INSTALLED:
+            raise  # of the standard library: start says what to do
         _complain(f"cannot run {line.action}: {error}; it comes with: pip install gracewrap")
         status = 125
     except Exception as error:
@@ -34,9 +41,15 @@ def _act(line: CommandLine, args: Sequence[str]) -> int:
     if line.action == "version":
         print(f"gracewrap {__version__}")
         return 0
+    if line.action in TALKING:
+        return _talk(line)
+    from gracewrap.cli import help as helping
+
     if line.action == "help":
         return helping.show()
     if line.action == "check":
+        from gracewrap.cli import check as checking
+
         # `gracewrap --config F check` is `gracewrap check --config F`.
         words = read_command_line([*args[: len(args) - len(line.command) - 1], *line.command])
         return helping.show("check") if words.action == "help" else checking.check(words)
@@ -45,6 +58,17 @@ def _act(line: CommandLine, args: Sequence[str]) -> int:
     from gracewrap.cli.commands import call
 
     return call(line.command)
+
+
+def _talk(line: CommandLine) -> int:
+    """Run a subcommand that talks to a running gracewrap; settings are of no use there."""
+    if line.given or line.config is not None:
+        name = line.given[0].origin.partition(", ")[2] if line.given else "--config"
+        _complain(f"cannot use {name} ({COMMAND_LINE}) with {line.action}: it is for a run; write gracewrap {line.action} --help")
+        return 125
+    from gracewrap.cli import control
+
+    return control.call(line.action, line.command)
 
 
 def _complain(text: str) -> None:
@@ -59,9 +83,9 @@ def _flush(status: int) -> int:
             if stream is not None:
                 stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
         _complain(f"cannot write to stdout: {error.strerror}")
         return 125
     return status

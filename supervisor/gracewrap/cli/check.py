@@ -8,11 +8,11 @@ import sys
 import textwrap
 
 from gracewrap.cli.doubts import doubts, exit_status
+from gracewrap.cli.story import story
+from gracewrap.cli.written import shown
 from gracewrap.config import sources
-from gracewrap.config.table import TABLE, Settings
-from gracewrap.config.values import show_duration
-from gracewrap.posix.signals import BLOCKABLE, RTMAX, SIGKILL
-from gracewrap.posix.signals import name as signal_name
+from gracewrap.config.further import TABLE
+from gracewrap.config.table import Settings
 
 WIDTH = 80
 
@@ -59,7 +59,7 @@ def _print_settings(settings: Settings, config: str | None) -> None:
     """Print what would be in force where it is not the default, where it comes from, and what a stop would be."""
     print(f"{config or 'settings'}: ok\n")
     rows = [
-        (s.key, _shown(getattr(settings, s.field), s.key), settings.origins[s.key]) for s in TABLE if s.key in settings.origins
+        (s.key, shown(getattr(settings, s.field), s.key), settings.origins[s.key]) for s in TABLE if s.key in settings.origins
     ]
     keys, values = max((len(row[0]) for row in rows), default=0), min(36, max((len(row[1]) for row in rows), default=0))
     for key, value, origin in rows:
@@ -67,50 +67,10 @@ def _print_settings(settings: Settings, config: str | None) -> None:
     print(
         "  All other settings have their defaults; gracewrap --help lists them.\n" if rows else "  Everything has its default.\n"
     )
-    print(_filled(_story(settings)))
+    print("\n\n".join(map(_filled, story(settings))))
     if note := exit_status(settings):
         print("\n" + _filled(note))
 
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, WIDTH - 1, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _story(settings: Settings) -> str:
-    """Return what a stop would be, in a sentence."""
-    it = os.path.basename(settings.command[0]) if settings.command else "the command"
-    requests = " or ".join(signal_name(signum) for signum in sorted(settings.stop_on, reverse=True))
-    who = {"group": f"the process group of {it}", "mixed": f"{it}, then to what it leaves behind"}.get(settings.kill_mode, it)
-    steps = [f"{signal_name(settings.stop_signal)} goes to {who}"]
-    steps += [f"after {show_duration(after)} {signal_name(signum)}" for after, signum in settings.escalation]
-    if settings.stop_timeout is not None and settings.stop_timeout < settings.shutdown_timeout:
-        steps.append(f"after {show_duration(settings.stop_timeout)} what is left is killed")
-    else:
-        steps.append(f"{show_duration(settings.shutdown_timeout)} after the request what is left is killed")
-    return f"On {requests}: {'; '.join(steps)}."
-
-
-def _shown(value: object, key: str) -> str:
-    """Return a parsed value as it would stand in TOML."""
-    if isinstance(value, float):
-        return sources.show(show_duration(value))
-    if isinstance(value, frozenset) and key == "stop_on":
-        return sources.show([_signal(signum) for signum in sorted(value)])
-    if isinstance(value, frozenset):
-        return sources.show([_status(code) for code in sorted(value)])
-    if isinstance(value, dict):
-        return sources.show({_signal(a): _signal(b) if b else "none" for a, b in value.items()})
-    if isinstance(value, tuple) and key == "escalation":
-        return sources.show([{"after": show_duration(after), "signal": _signal(signum)} for after, signum in value])
-    if isinstance(value, tuple):
-        return sources.show(list(value))
-    return sources.show(_signal(value) if isinstance(value, int) else value)
-
-
-def _status(code: int) -> int | str:
-    """Return an exit status, by the signal's name if it is that of a command that died of one."""
-    return _signal(code - 128) if 128 < code <= 128 + RTMAX and code - 128 in BLOCKABLE | {SIGKILL} else code
-
-
-def _signal(signum: int) -> str:
-    return signal_name(signum).removeprefix("SIG")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from gracewrap.config import sources
+from gracewrap.config.probe import CommandAction, ExecProbe, HttpProbe, Probe, TcpProbe
 from gracewrap.config.table import Settings
 from gracewrap.config.values import show_duration
 from gracewrap.posix import told
@@ -31,6 +32,8 @@ STAYS = {
     "httpd": _APACHE,
     "apache2": _APACHE,
 }
+CLOSES_ITS_PAGES = {"nginx", "haproxy"}  # their status pages are refused as soon as they stop, while they still serve
+KEEPS_CONNECTIONS = {"node", "nodejs", "bun", "npm", "npx", "pnpm", "yarn"}
 SHELLS = told.SHELLS - {"busybox"}  # which is many a program
 RUNNERS = {"npm", "npx", "pnpm", "yarn"}  # they start the server beside themselves, in a shell
 # A script that replaces itself, or that handles signals, does not die of the stop signal.
@@ -51,12 +54,69 @@ def doubts(settings: Settings) -> Iterator[str]:
         yield 'stop_signal = "KILL" stops nothing gracefully: no program can handle it'
     if settings.report_termination_log and settings.report_termination_log == settings.report_file:
         yield "report.file and report.termination_log are the same file; the second one written wins"
-    for key in ("log.file", "report.file", "report.termination_log"):
+    for key in ("log.file", "report.file", "report.termination_log", "report.prometheus_textfile"):
         file = getattr(settings, key.replace(".", "_"))
         if file and not os.path.isdir(os.path.dirname(file)):
             yield f'{key} = "{file}" cannot be written here: its directory does not exist'
+    yield from _about_the_rest(settings)
+    for name, drain in (("ready", settings.ready), ("drain", settings.drain)):
+        for probe in drain.probes if drain else ():
+            yield from _about_probe(name, probe, settings)
     if settings.command:
         yield from _about_command(settings)
+
+
+def _about_the_rest(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of hooks and endpoints."""
+    if settings.propagation_delay and not settings.health_listen:
+        yield "propagation_delay without health.listen: unless others do (a service mesh), nobody tells that the stop has begun"
+    if settings.ready and not settings.health_listen:
+        yield 'ready without health.listen: nobody can ask /readyz; only gracewrap status shows it (write health.listen, ":9000")'
+    file = settings.report_prometheus_textfile
+    if file and not file.endswith(".prom"):
+        yield f'report.prometheus_textfile = "{file}" does not end in .prom, and node_exporter reads no other files'
+    for key in ("pre_stop", "post_stop", "drain.start"):
+        action = getattr(settings, key.replace(".", "_"))
+        if isinstance(action, CommandAction):
+            yield from _not_found(key, action.command)
+
+
+def _not_found(key: str, command: Sequence[str]) -> Iterator[str]:
+    if shutil.which(command[0]) is None:
+        yield f"{key} runs {sources.show(command[0])}, which is not found or not executable here"
+
+
+LOOPBACK = ("localhost", "127.", "::1")
+SECRET = {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
+
+
+def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of a probe; *name* says what for."""
+    program = _program(settings.command[0]) if settings.command else ""
+    if isinstance(probe, HttpProbe):
+        url = probe.request.url
+        local = url.scheme == "unix" or url.host.startswith(LOOPBACK)
+        ours = [address for address in settings.health_listen if (address.path or address.port) == (url.port or url.host)]
+        if local and ours:
+            yield f"{name} asks {url.shown}, and there (health.listen) gracewrap itself answers; write the command's own address"
+        elif not local and name == "drain":
+            yield f"drain asks {url.shown}: is it the drain of another machine? The command's own is at 127.0.0.1"
+        if name == "drain" and program in CLOSES_ITS_PAGES:
+            cut = ', and with on_refused = "drained" requests are cut' if probe.on_refused == "drained" else ""
+            yield f"{program} closes its pages when its drain starts, and still serves{cut}; write a probe by tcp instead"
+        for header in probe.request.headers:
+            if header.name.lower() in SECRET and not header.env and not header.file:
+                yield f'{name} has a {header.name} header in plain words; write {{env = "X"}} or {{file = "/run/secrets/x"}}'
+    elif isinstance(probe, TcpProbe) and name == "drain":
+        if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
+            yield f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: little would ever be drained'
+        if program in KEEPS_CONNECTIONS and settings.drain_linger is None and "drain.linger" not in settings.origins:
+            yield (
+                f"{program} often stays when a connection is kept alive, and a probe by tcp alone does not end it early: write "
+                'drain.linger = "2s" if it does no work in the background'
+            )
+    elif isinstance(probe, ExecProbe):
+        yield from _not_found(name, probe.command)
 
 
 def _about_command(settings: Settings) -> Iterator[str]:

@@ -6,8 +6,9 @@ import shutil
 import sys
 import textwrap
 
+from gracewrap.config.further import SECTIONS, TABLE, section
 from gracewrap.config.sources import show as as_toml
-from gracewrap.config.table import TABLE, Setting
+from gracewrap.config.table import Setting
 
 _HEAD = """\
 gracewrap wraps any command and stops it gracefully.
@@ -21,6 +22,7 @@ Usage:
   gracewrap --config gracewrap.toml           wrap the command in a file
   gracewrap check [OPTIONS] [--] [COMMAND]    what is wrong, or what is in force
   gracewrap init [FILE]                       write a file with every setting
+  gracewrap status|drain|undrain|stop|health  talk to a gracewrap that runs
 
 Examples:
   Docker, which kills 10 s after `docker stop`:
@@ -37,10 +39,21 @@ Examples:
   npm, which dies of SIGTERM before its server has ended; that is no failure:
     gracewrap --success-exit-codes TERM -- npm start
 
+  A server that is done long before it exits, if it ever does: watch its
+  connections, and kill it 2 s after the last answer:
+    gracewrap --drain-tcp auto --drain-linger 2s -- node server.js
+
+  A server that drops requests on SIGTERM, behind a load balancer: /readyz says
+  503, it serves for 5 s more, and SIGTERM waits until no request is in flight:
+    gracewrap --health-listen :9000 --propagation-delay 5s \\
+      --drain-tcp auto --drain-when before-signal -- python3 server.py
+
+  A worker that says how many jobs it still has:
+    gracewrap --drain-http http://127.0.0.1:3000/stats \\
+      --drain-json /active/jobs -- ./worker
+
   Jobs that may take long: SIGINT after 10 minutes, SIGKILL after 15:
     gracewrap --shutdown-timeout 15m --escalation 10m=INT -- ./worker
-
-Options:
 """
 _END = """
 Durations have a unit: 500ms, 10s, 1m30s. Signals: TERM, SIGTERM, 15, RTMIN+1.
@@ -48,7 +61,8 @@ Lists and maps are written with commas, or by repeating the option.
 
 Every option is also a variable and a key of the file; here is one three ways:
   --log-level debug     GRACEWRAP_LOG_LEVEL=debug     [log] level = "debug"
-An option wins over a variable, a variable over the file.
+An option wins over a variable, a variable over the file. What is yes or no
+needs no value as an option: --notify, or --notify=false.
 
 Exit status:
   the command's own; 128+N if signal N ended it (143: SIGTERM, 137: SIGKILL)
@@ -106,6 +120,10 @@ Exit status:
 """
 
 
+# What most look for comes first; the drain has as many options as all others.
+ORDER = ("", "log", "report", "around", "health", "control", "drain")
+
+
 def show(subcommand: str = "") -> int:
     """Print the help for the width of the terminal; 80 columns if it goes elsewhere."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -118,11 +136,12 @@ def show(subcommand: str = "") -> int:
 
 def help_text(width: int) -> str:
     """Return the help; its options' descriptions are as wide as *width*."""
-    parts = [_HEAD]
-    parts.append(_entry("-c, --config FILE", "Read settings from a TOML file.", width))
-    parts += [_entry(_names(s), s.help + _default(s), width) for s in TABLE if s.flag]
-    parts.append(_entry("-h, --help", "Print this.", width))
-    parts.append(_entry("-V, --version", "Print the version.", width))
+    parts = [_HEAD, "\nOptions:\n", _entry("-c, --config FILE", "Read settings from a TOML file.", width)]
+    parts += [_entry("-h, --help", "Print this.", width), _entry("-V, --version", "Print the version.", width)]
+    for part in ORDER:
+        heading, sentence = SECTIONS[part]
+        parts.append(f"\n{heading}:\n{textwrap.fill(sentence, width - 1, initial_indent='  ', subsequent_indent='  ')}\n")
+        parts += [_entry(_names(s), s.help + _default(s), width) for s in TABLE if s.flag and section(s) == part]
     parts.append(_END)
     return "".join(parts)
 
@@ -134,11 +153,11 @@ def _entry(names: str, text: str, width: int) -> str:
 
 
 def _names(setting: Setting) -> str:
-    return f"{', '.join((setting.option, *setting.aliases))} {setting.metavar}"
+    return f"{', '.join((setting.option, *setting.aliases))}{'' if setting.switch else f' {setting.metavar}'}"
 
 
 def _default(setting: Setting) -> str:
-    if setting.default in (None, [], {}):
+    if setting.default in (None, [], {}, False):
         return ""
     value = setting.default
     return f" [default: {','.join(map(str, value)) if isinstance(value, list) else as_toml(value).strip(chr(34))}]"

@@ -8,8 +8,9 @@ import textwrap
 
 import tomli_w
 
+from gracewrap.config.further import SECTIONS, TABLE, section
 from gracewrap.config.sources import DEFAULT_FILE
-from gracewrap.config.table import TABLE, Setting
+from gracewrap.config.table import Setting
 
 _HEAD = """\
 # gracewrap.toml: how gracewrap runs and stops a command.
@@ -42,15 +43,19 @@ def init(file: str, force: bool) -> int:
 def template() -> str:
     """Return the commented file."""
     parts = [_HEAD]
-    section = ""
+    before = ""
     for setting in TABLE:
         table, _, name = setting.key.rpartition(".")
-        if table != section:
-            parts.append(f"\n[{table}]\n")
-            section = table
-        parts.append("\n" + "\n".join(textwrap.wrap(setting.help, 98, initial_indent="# ", subsequent_indent="# ")) + "\n")
-        parts.append(_line(setting, name))
+        if (here := section(setting)) != before:
+            heading, sentence = SECTIONS[here]
+            parts.append(f"\n[{table}]\n{_comment(sentence)}" if table else f"\n\n# {heading}\n#\n{_comment(sentence)}")
+            before = here
+        parts.append("\n" + _comment(setting.help) + _line(setting, name))
     return "".join(parts)
+
+
+def _comment(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 98, initial_indent="# ", subsequent_indent="# ")) + "\n"
 
 
 def _line(setting: Setting, name: str) -> str:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
+from gracewrap.config.further import BY_KEY, TABLE
 from gracewrap.config.sources import SUBCOMMANDS
-from gracewrap.config.table import BY_KEY, TABLE
 from gracewrap.posix import signals
 
 TIMEOUT, BUDGET, SIGNAL, MODE, MAP = "stop_timeout", "shutdown_timeout", "stop_signal", "kill_mode", "signal_map"
 CODES, LEVEL, COMMAND = "success_exit_codes", "log.level", "command"
+PROPAGATION, READY, LISTEN = "propagation_delay", "ready", "health.listen"
 
 # Names that others use -> what gracewrap calls this, and whose word it is ("": nobody's in particular).
 # Here as below without case, dashes and underscores.
@@ -41,11 +42,65 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "shutdowntimeout": (BUDGET, ""),
     "parentdeathsig": ("parent_death_signal", "tini"),
     "rewrite": (MAP, "dumb-init"),
+    "requestacceptgracetimeout": (PROPAGATION, "Traefik"),
+    "shutdowndelay": (PROPAGATION, "Nomad and lightship"),
+    "terminationdrainduration": (PROPAGATION, "Istio"),
+    "beforeshutdown": (PROPAGATION, "terminus"),
+    "deregistrationdelay": (PROPAGATION, "AWS load balancers"),
+    "prestopsleep": (PROPAGATION, ""),
+    "minimumdrainduration": ("drain.min_drain", "Istio"),
+    "exitonzeroactiveconnections": ("drain.tcp", "Istio"),
+    "draintimes": ("drain.timeout", "Envoy"),
+    "draintimeout": ("drain.timeout", ""),
+    "hardstopafter": (BUDGET, "HAProxy"),
+    "workershutdowntimeout": (BUDGET, "nginx, Puma and Dramatiq"),
+    "timeoutpershutdownphase": (BUDGET, "Spring Boot"),
+    "gracefulshutdowntimeout": (BUDGET, "lightship"),
+    "prestop": ("pre_stop", "Kubernetes"),
+    "execstop": ("pre_stop", "systemd"),
+    "execstoppost": ("post_stop", "systemd"),
+    "preexit": ("post_stop", ""),
+    "poststop": ("post_stop", "OCI hooks"),
+    "readinessprobe": (READY, "Kubernetes"),
+    "readiness": (READY, ""),
+    "startupprobe": (READY, "Kubernetes"),
+    "healthcheck": (LISTEN, "Docker"),
+    "livenessprobe": (LISTEN, "Kubernetes"),
+    "liveness": (LISTEN, ""),
+    "watchdogsec": ("watchdog", "systemd"),
     "loglevel": (LEVEL, ""),
     "command": (COMMAND, ""),
     "cmd": (COMMAND, ""),
     "entrypoint": (COMMAND, "Docker"),
     "exec": (COMMAND, ""),
+}
+
+# Words that may be written in a table for what it calls otherwise; as above without case, dashes and underscores.
+IN_TABLE = {
+    "drain": {
+        **dict.fromkeys(("url", "uri", "endpoint", "path", "socket", "httpget", "request"), "http"),
+        **dict.fromkeys(("command", "cmd", "script"), "exec"),
+        **dict.fromkeys(("port", "ports", "connections", "listen"), "tcp"),
+        **dict.fromkeys(("period", "periodseconds", "every"), "interval"),
+        **dict.fromkeys(("delay", "initialdelay", "initialdelayseconds", "startperiod"), "min_drain"),
+        **dict.fromkeys(("successthreshold", "consecutive", "threshold", "times"), "confirm"),
+        **dict.fromkeys(("timeoutseconds", "requesttimeout"), "probe_timeout"),
+        **dict.fromkeys(("grace", "killafter"), "linger"),
+        **dict.fromkeys(("pointer", "jsonpath", "jsonpointer", "key"), "json"),
+        **dict.fromkeys(("prometheus", "gauge"), "metric"),
+        **dict.fromkeys(("regex", "regexp", "pattern", "match"), "text"),
+        **dict.fromkeys(("expect", "value", "equal", "is"), "equals"),
+        **dict.fromkeys(("max", "atmost", "lessthan", "below"), "at_most"),
+        **dict.fromkeys(("header",), "headers"),
+        **dict.fromkeys(("code", "statuscode"), "status"),
+        **dict.fromkeys(("cacert", "cafile", "cabundle"), "ca"),
+        **dict.fromkeys(("skipverify", "tlsskipverify", "insecureskipverify", "verify"), "insecure"),
+        **dict.fromkeys(("action", "begin"), "start"),
+        **dict.fromkeys(("order", "phase", "before", "after"), "when"),
+        **dict.fromkeys(("probes", "checks"), "all"),
+    },
+    "health": dict.fromkeys(("port", "address", "addr", "bind", "host", "socket"), "listen"),
+    "control": dict.fromkeys(("path", "listen", "file"), "socket"),
 }
 
 MEANT = {"signal": SIGNAL}  # close to several of ours, and this is the one
@@ -75,6 +130,9 @@ SHORT = {
     "--single-child": "dumb-init's --single-child is what gracewrap does (kill_mode = mixed); leave it out",
     "--rewrite": "dumb-init's --rewrite HUP:QUIT is --signal-map HUP=QUIT",
     "--verbose": "write --log-level debug",
+    # Nobody's, but what one may try first.
+    "--drain": "write what tells that it is drained, --drain-tcp auto or --drain-http URL",
+    "--health": "write where it is to answer, --health-listen :9000",
 }
 
 
@@ -100,6 +158,18 @@ def _known_word(word: str, spell: Callable[[str], str]) -> str:
     return f"gracewrap calls this {spell(key)}{f' (it is a word of {whose})' if whose else ''}" if key else ""
 
 
+def _word_in_table(table: str, word: str) -> str:
+    """Return the key that is meant by a word of others in a table; "" if it is none."""
+    last = IN_TABLE.get(table, {}).get(_bare(word))
+    return f"{table}.{last}" if last else ""
+
+
+def _table_and_word(name: str) -> tuple[str, str]:
+    """Take drain_url, as flags and variables have it, apart."""
+    table, _, word = name.lower().replace("-", "_").partition("_")
+    return (table, word) if table in IN_TABLE else ("", name)
+
+
 def _is_command(word: str) -> bool:
     return FOREIGN.get(_bare(word), ("", ""))[0] == COMMAND
 
@@ -116,6 +186,10 @@ def unknown_option(name: str, options: Iterable[str], value: str = "") -> str:
         return "write the command after --"
     if _bare(name) in GROUP:
         return "write --kill-mode group"
+    if only := next((s for s in TABLE if not s.flag and s.option == name and s.key != COMMAND), None):
+        return f"it can stand in a file only: {_in_table(only.key)}"
+    if meant := _word_in_table(*_table_and_word(name[2:])):
+        return f"no such option; did you mean {_spelt(meant)}?"
     said = _known_word(name, _option)
     found = None if said else closest(name, options)
     return said or (f"no such option; did you mean {found}?" if found else _NO_OPTION)
@@ -123,6 +197,10 @@ def unknown_option(name: str, options: Iterable[str], value: str = "") -> str:
 
 def _option(key: str) -> str:
     return BY_KEY[key].option
+
+
+def _spelt(key: str) -> str:
+    return _option(key) if BY_KEY[key].flag else f"{_in_table(key)}, in a file"
 
 
 def _rewrite(pair: str) -> str:
@@ -142,8 +220,12 @@ def unknown_key(keys: tuple[str, ...], known: Collection[str]) -> str:
     """Say what to write instead of a TOML key that does not exist."""
     key, last = ".".join(keys), keys[-1]
     tables = {name.rpartition(".")[0] for name in known} - {""}
+    if key == "drain":
+        return 'it is a table; write [drain], and below it tcp = "auto", or http = "http://127.0.0.1:3000/drain"'
     if key in tables:
         return f"it is a table; write [{key}], and its settings below"
+    if len(keys) > 1 and (meant := _word_in_table(keys[0], last)):
+        return f"no such setting; did you mean {_in_table(meant)}?"
     if len(keys) > 1 and last in known:
         return f"{last} is not in a table; move the line up, above the first [table]"
     flat = [name for name in known if "." in name and _bare(name) == _bare(last)]  # log_level, as the flag is written
@@ -159,6 +241,11 @@ def _close_key(keys: tuple[str, ...], known: Collection[str], tables: Collection
     homes = [name for name in known if name.rpartition(".")[2] == keys[-1]]
     if homes:
         return f"no such setting; did you mean {' or '.join(map(_in_table, homes))}?"
+    within = [name.partition(".")[2] for name in known if len(keys) > 1 and name.startswith(f"{keys[0]}.")]
+    if near := closest(keys[-1], within):
+        return f"no such setting; did you mean {near} in [{keys[0]}]?"
+    if within:
+        return f"no such setting; in [{keys[0]}] there are {', '.join(within)}"
     if table := closest(keys[0], tables) if len(keys) == 1 else None:
         return f"no such setting; did you mean the table [{table}]?"
     found = closest(".".join(keys), known)
@@ -179,6 +266,10 @@ def unknown_variable(name: str, variables: Iterable[str]) -> str:
         return "the command cannot come from a variable; write it after --"
     if _bare(word) in GROUP:
         return "write GRACEWRAP_KILL_MODE=group"
+    if only := next((s for s in TABLE if not s.flag and s.variable == name), None):
+        return f"it can stand in a file only: {_in_table(only.key)}"
+    if (meant := _word_in_table(*_table_and_word(word))) and BY_KEY[meant].flag:
+        return f"no such setting; did you mean {BY_KEY[meant].variable}?"
     if said := _known_word(word, lambda key: BY_KEY[key].variable):
         return said
     words = [variable.removeprefix("GRACEWRAP_") for variable in variables]

@@ -131,9 +131,9 @@ def kind(probe: Probe) -> str:
 
 def unit(probe: Probe) -> str:
     """Return what a probe counts, in the plural: what the user says, else what the pointer or the metric is called."""
-    if isinstance(probe, FileProbe | NotifyProbe):
+    if isinstance(probe, FileProbe):
         return ""
-    if probe.unit:
+    if not isinstance(probe, NotifyProbe) and probe.unit:
         return probe.unit
     if isinstance(probe, TcpProbe):
         return "connections"

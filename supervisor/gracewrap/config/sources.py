@@ -5,7 +5,7 @@ On the lean path: reads no file unless one is named, and imports nothing that on
 
 from __future__ import annotations
 
-from gracewrap.config.table import BY_KEY, TABLE, Setting, Settings
+from gracewrap.config.table import CORE, CORE_BY_KEY, Setting, Settings
 from gracewrap.config.values import BadValue, plain, show_duration
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -39,17 +39,22 @@ class CommandLine(Record):
     problems: tuple[Problem, ...]
 
 
-SUBCOMMANDS = ("check", "init")
-RESERVED = ("plan", "drill", "status", "drain", "undrain", "stop", "restart", "report", "health")
+SUBCOMMANDS = ("check", "init", "status", "drain", "undrain", "stop", "health")
+RESERVED = ("plan", "drill", "restart", "report")
 FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 COMMAND_LINE = "command line"
 CONFIG_VARIABLE = b"GRACEWRAP_CONFIG"
 DEFAULT_FILE = "gracewrap.toml"  # what init writes and check reads; a run reads what is named
+# What hooks are told (errands): a gracewrap that such a hook runs finds them in its environment, and they are nothing to it.
+HOOK_VARIABLES = frozenset(
+    f"GRACEWRAP_{fact}"
+    for fact in ("OUTCOME", "EXIT_STATUS", "SIGNAL", "ELAPSED", "LEFT", "INTERRUPTED", "COMMAND_PID", "REASON")
+)
 
 
 def read_command_line(args: Sequence[str]) -> CommandLine:
     """Take the words after `gracewrap` apart: options first, then `--` or the first other word starts the command."""
-    options = {name: s for s in TABLE if s.flag for name in (s.option, *s.aliases)}
+    options = {name: s for s in CORE if s.flag for name in (s.option, *s.aliases)}
     given: dict[str, Given] = {}
     problems: list[Problem] = []
     config, action, command, i = None, "run", tuple[str, ...](), 0
@@ -66,9 +71,18 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
         name, equals, value = word.partition("=")
         setting = options.get(name)
         if setting is None and name not in ("-c", "--config"):
+            from gracewrap.config import further  # the drain and the like, with all that they need
+
+            options = further.OPTIONS
+            setting = options.get(name)
+        if setting is None and name not in ("-c", "--config"):
             problems.append(_unknown_option(name, options, value if equals else "".join(args[i : i + 1])))
             break  # whether the next word is its value or the command, nobody knows
-        if not equals:
+        if not equals and setting is not None and setting.switch:
+            # The next word may be the command, also one called `true`: that with more words after it is none.
+            value = args[i] if i + 1 < len(args) and args[i] in ("true", "false") else ""
+            i, value = i + bool(value), value or "true"
+        elif not equals:
             if i == len(args) or args[i].startswith("--"):  # `--` and all that follows cannot be a value; write = for one that is
                 problems.append(_no_value(name, setting))
                 break
@@ -77,8 +91,8 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
             config = value
         else:
             before = given.get(setting.key)
-            if before is not None and setting.plural:
-                value = f"{before.raw},{value}"
+            if before is not None and setting.joined:
+                value = f"{before.raw}{setting.joined}{value}"
             given[setting.key] = Given(setting.key, value, f"{COMMAND_LINE}, {name}")
     return CommandLine(tuple(given.values()), command, config, action, tuple(problems))
 
@@ -97,7 +111,7 @@ def _first_word(words: Sequence[str], problems: list[Problem]) -> tuple[str, tup
 
 
 def _no_value(name: str, setting: Setting | None) -> Problem:
-    shown = (setting.default, setting.example, setting.metavar) if setting else (DEFAULT_FILE,)
+    shown = (setting.example, setting.default, setting.metavar) if setting else (DEFAULT_FILE,)
     example = next(value for value in shown if isinstance(value, str))
     return Problem(f"cannot use {name} ({COMMAND_LINE}): it needs a value; write {name} {example}")
 
@@ -118,15 +132,21 @@ def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Prob
     mine = [name for name in env if name.startswith(b"GRACEWRAP_") and name != CONFIG_VARIABLE]
     if not mine:
         return given, problems
-    further = {name: setting for setting in TABLE for name in setting.more_variables}
-    variables = {setting.variable: setting for setting in TABLE if setting.flag} | further
+    others = {name: setting for setting in CORE for name in setting.more_variables}
+    variables = {setting.variable: setting for setting in CORE if setting.flag} | others
     for name_bytes in mine:
         name = name_bytes.decode(errors="replace")
+        if name in HOOK_VARIABLES or (name not in variables and _service_link(name)):
+            continue
+        if name not in variables:
+            from gracewrap.config import further
+
+            variables |= {setting.variable: setting for setting in further.FURTHER if setting.flag}
         if name in variables:
             raw = env[name_bytes].decode(errors="surrogateescape")
-            place = 0 if name in further else len(given)  # of two names of one setting, the one it is called by wins
+            place = 0 if name in others else len(given)  # of two names of one setting, the one it is called by wins
             given.insert(place, Given(variables[name].key, raw, f"environment, {name}"))
-        elif not _service_link(name):
+        else:
             from gracewrap.config.hints import unknown_variable
 
             hint = unknown_variable(name, variables)
@@ -170,9 +190,7 @@ def resolve(
         from_file = [g for g in from_file if not _second_command(g, problems)]
     elif needs_command and not any(g.key == "command" for g in from_file) and not _errors(problems):
         problems.append(_nothing_to_run(config))
-    values, origins = _parse((*from_file, *from_env, *line.given), problems)
-    if line.command:
-        values["command"], origins["command"] = line.command, COMMAND_LINE
+    values, origins = _parse((*from_file, *from_env, *line.given), problems, line.command)
     problems = [Problem(one_line(problem.text), problem.warning) for problem in problems]
     return (None if _errors(problems) else Settings(**values, origins=origins)), problems
 
@@ -192,9 +210,8 @@ def _nothing_to_run(config: str | None) -> Problem:
 
 def defaults(command: Sequence[str]) -> Settings:
     """Return the settings of a plain `gracewrap -- COMMAND`."""
-    values, _ = _parse((), [])
-    values["command"] = tuple(command)
-    return Settings(**values, origins={"command": COMMAND_LINE})
+    values, origins = _parse((), [], tuple(command))
+    return Settings(**values, origins=origins)
 
 
 def config_file(line: CommandLine, env: Mapping[bytes, bytes], otherwise: str | None = None) -> tuple[str | None, str]:
@@ -216,20 +233,34 @@ def _second_command(given: Given, problems: list[Problem]) -> bool:
     return True
 
 
-def _parse(given: Iterable[Given], problems: list[Problem]) -> tuple[dict[str, Any], dict[str, str]]:
+def _parse(given: Sequence[Given], problems: list[Problem], command: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """Parse the values, later ones winning, and look whether they go together; the second result says where each is from."""
-    values: dict[str, Any] = {setting.field: setting.initial() for setting in TABLE}
+    values: dict[str, Any] = {setting.field: setting.initial() for setting in CORE}
     origins: dict[str, str] = {}
-    unusable = set()
+    unusable: set[str] = set()
+    more = False
     for one in given:
-        setting = BY_KEY[one.key]
+        raw = one.raw
+        if one.key in CORE_BY_KEY:
+            setting = CORE_BY_KEY[one.key]
+        else:
+            from gracewrap.config import further
+
+            setting, more = further.BY_KEY[one.key], True
         try:
-            values[setting.field], origins[one.key] = setting.parse(one.raw), one.origin
+            values[setting.field], origins[one.key] = setting.parse(raw), one.origin
         except BadValue as fault:
-            problems.append(Problem(f"cannot use {one.key} = {show(one.raw)} ({one.origin}): {fault}"))
+            raw = further.concealed(one.key, raw) if one.key not in CORE_BY_KEY else raw
+            problems.append(Problem(f"cannot use {one.key} = {show(raw)} ({one.origin}): {fault}"))
             unusable.add(one.key)
-    if origins:
+    if command:
+        values["command"], origins["command"] = command, COMMAND_LINE
+    if given:
         problems += _cross_check(values, origins, unusable)
+    if more:
+        from gracewrap.config import together
+
+        problems += together.put_together(values, origins, unusable)
     return values, origins
 
 
@@ -238,7 +269,8 @@ def show(raw: object, depth: int = 4) -> str:
     if isinstance(raw, bool):
         text = str(raw).lower()
     elif isinstance(raw, str):
-        text = '"' + one_line(raw) + '"'
+        quote = "'" if ("\\" in raw or '"' in raw) and "'" not in raw and raw.isprintable() else '"'
+        text = quote + one_line(raw) + quote
     elif isinstance(raw, list | dict) and not depth:
         text = "..."
     elif isinstance(raw, list):

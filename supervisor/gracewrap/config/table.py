@@ -1,4 +1,8 @@
-"""The one table of settings: flags, variables, TOML keys, help, `init`, `check` and the README all come from it."""
+"""The one table of settings: flags, variables, TOML keys, help, `init`, `check` and the README all come from it.
+
+Here are the rows that most runs use.  Those of the drain, the hooks and the endpoints are in config.further, which is loaded when
+one of them is named: thirty rows more, and what parses them, would keep every child waiting.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from gracewrap.config.probe import Action, Address, Header, Probe, Probes, Url
+
 
 class Setting:
     """One setting.  Not a Record: seventeen of these are made before the child runs, and this is ten times as quick."""
 
-    __slots__ = ("aliases", "default", "example", "field", "flag", "help", "key", "metavar", "parse")
+    __slots__ = ("aliases", "default", "example", "field", "flag", "help", "joined", "key", "metavar", "parse")
 
     def __init__(
         self,
@@ -24,9 +30,11 @@ class Setting:
         example: object = None,  # as it would be written in TOML, where the default is no good example
         aliases: tuple[str, ...] = (),  # further flags
         flag: bool = True,  # can be given as a flag or a variable; else in the file only
+        joined: str = "",  # what stands between the values of a repeated flag, which add up; a list and a map have ","
     ) -> None:
         self.key, self.parse, self.default, self.metavar, self.help = key, parse, default, metavar, help
         self.example, self.aliases, self.flag = example, aliases, flag
+        self.joined = joined or ("," if isinstance(default, list | dict) else "")
         self.field = key.replace(".", "_")  # the name in Settings
 
     def initial(self) -> object:
@@ -36,9 +44,9 @@ class Setting:
         return self.parse(self.default)
 
     @property
-    def plural(self) -> bool:
-        """Whether it is a list or a map, which a repeated flag adds to."""
-        return isinstance(self.default, list | dict)
+    def switch(self) -> bool:
+        """Whether it is yes or no, and the flag alone means yes."""
+        return isinstance(self.default, bool)
 
     @property
     def option(self) -> str:
@@ -56,7 +64,7 @@ class Setting:
         return tuple("GRACEWRAP_" + alias[2:].replace("-", "_").upper() for alias in self.aliases)
 
 
-TABLE: tuple[Setting, ...] = (
+CORE: tuple[Setting, ...] = (
     Setting(
         "command", values.command, None, "ARGV",
         "The command to wrap, as a list of words. On the command line: whatever follows the options, or `--`.",
@@ -132,11 +140,15 @@ TABLE: tuple[Setting, ...] = (
     ),
 )  # fmt: skip
 
-BY_KEY = {setting.key: setting for setting in TABLE}
+CORE_BY_KEY = {setting.key: setting for setting in CORE}
 
 
 class Settings(Record):
-    """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins* says where each came from."""
+    """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins* says where each came from.
+
+    What has a default here is in config.further, which need not be loaded for it.  Put together from several settings are *drain*
+    and *ready* (what is asked; None: nothing), *notify* (whether NOTIFY_SOCKET is offered) and *drain_linger* (None: off).
+    """
 
     command: tuple[str, ...]
     shutdown_timeout: float
@@ -156,3 +168,72 @@ class Settings(Record):
     report_file: str | None
     report_termination_log: str | None
     origins: Mapping[str, str]
+
+    propagation_delay: float = 0.0
+    pre_stop: Action | None = None
+    post_stop: Action | None = None
+    ready: Probes | None = None
+    notify: bool = False
+    watchdog: float | None = None
+    on_watchdog: str = "stop"
+
+    drain: Probes | None = None
+    drain_when: str = "after-signal"
+    drain_start: Action | None = None
+    drain_interval: float = 0.25
+    drain_probe_timeout: float = 2.0
+    drain_timeout: float | None = None
+    drain_min_drain: float = 0.0
+    drain_confirm: int = 2
+    drain_linger: float | None = None
+
+    # As they were given, for people; what is asked is in *drain*.
+    drain_http: Url | None = None
+    drain_method: str | None = None
+    drain_headers: tuple[Header, ...] = ()
+    drain_ca: str | None = None
+    drain_insecure: bool = False
+    drain_status: int | None = None
+    drain_json: str | None = None
+    drain_metric: str | None = None
+    drain_text: str | None = None
+    drain_equals: object = None
+    drain_at_most: float | None = None
+    drain_absent: str | None = None
+    drain_on_refused: str | None = None
+    drain_tcp: tuple[int, ...] | None = None
+    drain_mode: str | None = None
+    drain_quiet: float | None = None
+    drain_exec: tuple[str, ...] | None = None
+    drain_file: str | None = None
+    drain_file_is: str | None = None
+    drain_contains: str | None = None
+    drain_notify: bool = False
+    drain_unit: str | None = None
+    drain_all: tuple[Probe, ...] | None = None
+    drain_any: tuple[Probe, ...] | None = None
+
+    health_listen: tuple[Address, ...] = ()
+    health_on_stop: str = "503"
+    control_socket: str = "auto"  # "off", or the path
+    report_prometheus_textfile: str | None = None
+    report_pushgateway: Url | None = None
+    report_pushgateway_job: str | None = None  # with a pushgateway never None
+
+    @property
+    def needs_errands(self) -> bool:
+        """Whether anything is done on the side: probes, hooks, a push of metrics, hearing what the command says of itself."""
+        hooks = self.pre_stop or self.post_stop or self.drain_start
+        return bool(hooks or self.drain or self.ready or self.notify or self.report_pushgateway)
+
+    @property
+    def needs_http(self) -> bool:
+        """Whether HTTP is spoken, for which h11 is needed: by a probe, a hook, health.listen or the push of metrics."""
+        asked = (probe for several in (self.drain, self.ready) if several for probe in several.probes)
+        parts = (*asked, self.pre_stop, self.post_stop, self.drain_start)
+        return bool(self.health_listen or self.report_pushgateway or any(hasattr(part, "request") for part in parts))
+
+    @property
+    def tells_metrics(self) -> bool:
+        """Whether metrics are left somewhere when all is over."""
+        return self.report_prometheus_textfile is not None or self.report_pushgateway is not None

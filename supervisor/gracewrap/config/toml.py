@@ -9,10 +9,10 @@ import stat
 import time
 import tomllib
 
+from gracewrap.config.further import BY_KEY, TABLE
 from gracewrap.config.hints import not_toml, unknown_key
 from gracewrap.config.lines import Lines
 from gracewrap.config.sources import Given, Problem
-from gracewrap.config.table import BY_KEY, TABLE
 
 LARGEST = 1 << 18  # bytes; a large configuration has a few thousand
 PIPE_WAIT = 5.0  # seconds for all of `--config <(...)`; we cannot be interrupted here, so it must end

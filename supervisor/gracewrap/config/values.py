@@ -95,7 +95,7 @@ def signal(raw: object) -> int:
     try:
         return signals.number(text)
     except ValueError:
-        raise BadValue(f"no such signal{_close(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}") from None
+        raise BadValue(f"no such signal{close_to(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}") from None
 
 
 def stop_signal(raw: object) -> int:
@@ -221,13 +221,13 @@ def choice(*choices: str) -> Callable[[object], str]:
     def parse(raw: object) -> str:
         if isinstance(raw, str) and raw.strip().lower() in choices:
             return raw.strip().lower()
-        hint = _close(raw.strip().lower(), choices) if isinstance(raw, str) else ""
+        hint = close_to(raw.strip().lower(), choices) if isinstance(raw, str) else ""
         raise BadValue(f"is none of {', '.join(choices)}{hint}")
 
     return parse
 
 
-def _close(word: str, known: Iterable[str]) -> str:
+def close_to(word: str, known: Iterable[str]) -> str:
     """Return a did-you-mean for an error message.  Imported late: it is only needed when something is wrong."""
     from gracewrap.config.hints import closest
 

@@ -1,0 +1,671 @@
+"""`gracewrap status | drain | undrain | stop | health`: against a stub that says what a test wants, and the real thing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from support import BOUND, GRACEWRAP, Lines, environment
+
+from gracewrap.cli import client, control, guide, status, watch
+from gracewrap.server.place import Found
+
+INSTALLED = [sys.executable, "-m", "gracewrap"]
+ACTIONS = ["status", "drain", "undrain", "stop", "health"]
+WIDTH, HEIGHT = 80, 24
+
+
+def a_probe(**more: object) -> dict[str, object]:
+    probe = {"kind": "http", "unit": "jobs", "reading": "busy", "in_flight": 3, "why": "", "age_seconds": 0.1, "failures": 0}
+    return {**probe, **more}
+
+
+def a_status(phase: str = "running", stop: object = None, waits: str = "", **more: object) -> dict[str, object]:
+    """Return what a gracewrap would say that wraps one program with one probe."""
+    program: dict[str, object] = {
+        "name": "node", "command": ["node", "server.js"], "pid": 7, "phase": phase, "status_text": "", "waiting_for": waits,
+        "drain": {"drained": phase == "drained", "in_flight": 3, "probes": [a_probe()]},
+        "processes": [
+            {"pid": 7, "parent": 1, "name": "node", "state": "S"}, {"pid": 9, "parent": 7, "name": "sh", "state": "Z"},
+        ],
+        **more,
+    }  # fmt: skip
+    return {
+        "gracewrap": "0.1.0", "pid": 1, "phase": phase, "ready": phase == "running",
+        "reason": "" if phase == "running" else phase, "uptime_seconds": 12.3,
+        "zombies_reaped": 3, "signals_forwarded": 1, "stop": stop, "programs": [program],
+    }  # fmt: skip
+
+
+STOP = {"requested_by": "SIGTERM from pid 4", "elapsed_seconds": 1.2, "left_seconds": 23.8, "budget_seconds": 25}
+
+
+class Stub(ThreadingUnixStreamServer):
+    """What listens where a gracewrap would, and answers what a test has put into *answers*; the last of a list stays."""
+
+    daemon_threads = True
+
+    def __init__(self, path: str) -> None:
+        self.answers: dict[str, list[object]] = {"/livez": [(200, {"live": True})], "/readyz": [(200, {"ready": True})]}
+        self.asked: list[str] = []
+        super().__init__(path, Handler)
+        self.path = path
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def say(self, target: str, *answers: object) -> None:
+        """Answer *target* with these (status, JSON), raw bytes, or None (which hangs up and ends it all), one after another."""
+        self.answers[target] = list(answers)
+
+    def end(self) -> None:
+        """Be gone, as a gracewrap that has ended."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+            self.shutdown()
+            self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Stub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        answers = self.server.answers.get(self.path, [(404, {"error": "no such page"})])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.close_connection = True
+        if answer is None:
+            self.server.end()
+        elif isinstance(answer, bytes):
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(answer)
+        else:
+            code, body = answer
+            content = json.dumps(body).encode() if not isinstance(body, bytes) else body
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    do_POST = do_GET  # noqa: N815 - as BaseHTTPRequestHandler wants it
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Iterator[Stub]:
+    server = Stub(str(tmp_path / "c.sock"))
+    server.say("/status", (200, a_status()))
+    yield server
+    server.end()
+    server.thread.join(BOUND)
+
+
+class Done:
+    """What a client that has ended said."""
+
+    def __init__(self, *words: object, program: list[str] = GRACEWRAP, **options: object) -> None:
+        settings = {"stdin": subprocess.DEVNULL, "text": True, "timeout": BOUND, "env": environment(), **options}
+        done = subprocess.run([*program, *map(str, words)], capture_output=True, **settings)  # type: ignore[call-overload]
+        self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+
+def ask(stub: Stub, *words: object, **options: object) -> Done:
+    return Done(*words, "--socket", stub.path, **options)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["drain", "--wiat"], "cannot use --wiat (gracewrap drain): no such option; write --wait"),
+     (["health", "--watch"], "no such option; write "),
+     (["status", "--pid", "x"], 'cannot use --pid = "x" (gracewrap status): not a pid; '),
+     (["status", "--pid=0"], "not a pid"), (["status", "--pid", "9" * 5000], "not a pid"),
+     (["stop", "--timeout", "5"], 'cannot use --timeout = "5" (gracewrap stop): has no unit; write "5s"'),
+     (["drain", "--timeout"], "it needs a value; write --timeout 20s"),
+     (["drain", "--timeout", "--wait"], "it needs a value"), (["health", "--live=1"], "it takes no value; write --live"),
+     (["status", "--socket", ""], "empty; write a path"), (["stop", "now"], "gracewrap -- stop"),
+     (["undrain", "\x1b[2J"], r"'\\x1b[2J'"), (["status", "--watch", "--json"], "write one of them"),
+     (["--log-level", "debug", "status"], "cannot use --log-level (command line) with status: it is for a run")],
+)  # fmt: skip
+def test_a_mistake_is_named_with_what_to_write_and_ends_with_125(words, said):
+    done = Done(*words)
+    assert (done.status, done.out) == (125, "") and said in done.err and done.err.startswith("gracewrap: cannot use ")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_help_names_every_option_and_fits_a_terminal(action):
+    done = Done(action, "--pid", "x", "--help")
+    assert (done.status, done.err, done.out) == (0, "", guide.TEXTS[action]) and control.help_text(action) == done.out
+    for word in [*control.OPTIONS[action], "Example", "Exit status:", "PID 1", "docker exec"]:
+        assert word in done.out
+    assert max(map(len, done.out.splitlines())) < WIDTH
+
+
+# --- which one --------------------------------------------------------------------------------------------------------
+
+
+def finds(*found: Found) -> Callable[[int | None, str | None], list[Found]]:
+    return lambda pid, explicit: [one for one in found if pid in (None, one.pid)]
+
+
+def test_the_only_one_is_meant_and_of_several_the_one_with_pid_1():
+    one, other, init = Found("/a", 71), Found("/b", 72), Found("/c", 1)
+    assert client.choose(None, None, find=finds(one)) == one
+    assert client.choose(None, None, find=finds(one, init, other)) == init
+    assert client.choose(72, None, find=finds(one, other)) == other
+
+
+def test_several_are_listed_with_their_commands(stub):
+    there = Found(stub.path, 72)
+    with pytest.raises(client.Unusable) as fault:
+        client.choose(None, None, find=finds(there, Found("/gone", os.getpid())))
+    lines = str(fault.value).splitlines()
+    assert "2 are running" in lines[0]
+    listed = {line.split()[1]: " ".join(line.split()[2:]) for line in lines[1:]}
+    assert listed["72"] == "node server.js" and "pytest" in listed[str(os.getpid())]
+
+
+def test_root_finds_a_pid_1_of_another_user():
+    init = Found("/c", 1)
+    assert client.choose(None, None, find=lambda pid, _: [init] if pid == 1 else []) == init
+
+
+def test_nobody_is_there(tmp_path, stub):
+    with pytest.raises(client.NoAnswer, match="docker exec"):
+        client.choose(None, None, find=finds())
+    for words, said in (
+        (["--socket", str(tmp_path / "none")], "there is no such file"),
+        (["--pid", "999999999"], "no such process"),
+        (["--pid", str(os.getpid())], "no gracewrap"),
+    ):
+        done = Done("status", *words)
+        assert done.status == 1 and said in done.err
+    stub.end()
+    Path(stub.path).touch()
+    assert "nobody listens" in Done("status", "--socket", stub.path).err
+
+
+def test_a_variable_names_the_socket_and_a_pid_goes_before_it(stub):
+    named = environment(GRACEWRAP_CONTROL_SOCKET=stub.path)
+    assert Done("health", env=named).out == "ready\n"
+    assert "no such process" in Done("health", "--pid", "999999999", env=named).out
+    missing = Done("status", env=environment(GRACEWRAP_CONTROL_SOCKET="/none"))
+    assert missing.status == 1 and "(environment, GRACEWRAP_CONTROL_SOCKET)" in missing.err
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_health_is_readiness_and_live_is_life(stub):
+    done = ask(stub, "health")
+    assert (done.status, done.out, done.err) == (0, "ready\n", "")
+    stub.say("/readyz", (503, {"ready": False, "reason": "stopping", "seconds_left": 23.81}))
+    done = ask(stub, "health")
+    assert (done.status, done.out, done.err) == (1, "not ready: stopping, 23.8 s left\n", "")
+    stub.say("/readyz", (503, {"ready": False, "reason": "starting", "why": "tcp: connection refused"}))
+    assert ask(stub, "health").out == "not ready: starting (tcp: connection refused)\n"
+    stub.say("/readyz", (500, b"Something is wrong.\n"))
+    assert ask(stub, "health").out == "not ready: Something is wrong.\n"
+    assert ask(stub, "health", "--live").out == "alive\n"
+    assert stub.asked == ["GET /readyz"] * 4 + ["GET /livez"]
+
+
+def test_health_without_a_gracewrap_is_one_line(tmp_path):
+    done = Done("health", "--socket", tmp_path / "none")
+    assert (done.status, done.err) == (1, "") and done.out.startswith("not healthy: ") and done.out.count("\n") == 1
+
+
+def test_health_waits_no_longer_than_its_timeout_for_one_that_is_stopped(tmp_path):
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "deaf"))
+        deaf.listen(8)
+        began = time.monotonic()
+        done = Done("health", "--timeout", "200ms", "--socket", tmp_path / "deaf")
+        assert done.status == 1 and "no answer in 0.2 s" in done.out and time.monotonic() - began < BOUND / 3
+
+
+def test_a_full_queue_of_visitors_is_waited_for_and_no_longer(tmp_path):
+    path = str(tmp_path / "full")
+    with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as stack:
+        full.bind(path)
+        full.listen(0)
+        with pytest.raises(BlockingIOError):
+            for _ in range(100):
+                visitor = stack.enter_context(socket.socket(socket.AF_UNIX))
+                visitor.setblocking(False)
+                visitor.connect(path)
+        with pytest.raises(client.NoAnswer, match="no answer in"):
+            client.ask(path, "GET", "/livez", 0.1)
+
+
+def test_health_loads_little(stub):
+    """A health check runs every few seconds: no typer, rich or psutil, and no json where all is well."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *GRACEWRAP[1:], "health", "--socket", stub.path],
+        capture_output=True, text=True, timeout=BOUND, env=environment(),
+    )  # fmt: skip
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert done.stdout == "ready\n" and "gracewrap.cli.client" in loaded
+    assert not loaded & {
+        "typer",
+        "rich",
+        "psutil",
+        "json",
+        "re",
+        "socket",
+        "http.client",
+        "enum",
+        "os",
+        "typing",
+        "gracewrap.cli.help",
+    }
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_status_says_it_all(stub):
+    stub.say("/status", (200, a_status("draining", STOP, "jobs 7 → 3", status_text="saving")))
+    done = ask(stub, "status")
+    assert (done.status, done.err) == (0, "")
+    for said in (
+        "gracewrap 0.1.0 (pid 1): draining, not ready; up ", "requested by SIGTERM from pid 4: 1.2 s of 25 s gone, 24 s until",
+        "reaped 3 zombies, forwarded 1 signal\n", "node (pid 7)  node server.js", "says: saving", "waits for: jobs 7 → 3",
+        "drain probe http: busy, 3 jobs; 0.1 s ago", "        7  sleeping  node", "        9  zombie    └ sh",
+    ):  # fmt: skip
+        assert said in done.out
+    assert max(map(len, done.out.splitlines())) < WIDTH
+
+
+def test_status_measures_what_is_in_our_pid_namespace(stub):
+    own = {"pid": os.getpid(), "parent": 1, "name": "python", "state": "R"}
+    stub.say("/status", (200, {**a_status(processes=[own]), "pid": os.getpid()}))
+    done = ask(stub, "status", program=INSTALLED)
+    header, row = done.out.splitlines()[-2:]
+    assert header.split() == ["PID", "CPU", "MEMORY", "STATE", "NAME"] and "% " in row and " MiB " in row
+    stub.say("/status", (200, {**a_status(processes=[own]), "pid": os.getpid() + 1}))
+    assert "MEMORY" not in ask(stub, "status", program=INSTALLED).out
+
+
+def test_status_as_json_is_what_gracewrap_said(stub):
+    said = a_status("draining", STOP)
+    stub.say("/status", (200, said))
+    assert json.loads(ask(stub, "status", "--json").out) == said
+    assert stub.asked == ["GET /status"]
+
+
+def test_status_of_a_terminal_without_arrows(stub):
+    stub.say("/status", (200, a_status("draining", None, "jobs 7 → 3")))
+    latin = {**environment(LC_ALL="C", PYTHONIOENCODING="latin-1")}
+    done = ask(stub, "status", program=INSTALLED, env=latin, text=False)
+    assert done.status == 0 and b"jobs 7 ? 3" in done.out
+
+
+NO_ANSWERS = {
+    "refused": ((403, b"This is for root.\n"), "This is for root."),
+    "a bug": ((500, {"error": "a bug"}), "a bug"),
+    "a list": ((200, b"[]"), "no status"),
+    "no JSON": ((200, b"{"), "no status"),
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", "is no gracewrap"),
+    "nothing": (b"", "hung up"),
+    "half": (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", "hung up"),
+    "an endless body": (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (17 << 20), "no end"),
+    "an endless head": (b"x" * (17 << 20), "no end"),
+}
+
+
+@pytest.mark.parametrize(("answer", "said"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_an_answer_that_is_none_is_told_and_ends_with_1(stub, answer, said):
+    stub.say("/status", answer)
+    done = ask(stub, "status")
+    assert (done.status, done.out) == (1, "") and said in done.err and done.err.count("\n") == 1
+
+
+def test_a_closed_pipe_is_no_error(stub):
+    stub.say("/status", (200, a_status(processes=[{"pid": pid, "name": "x" * 50} for pid in range(1, 5000)])))
+    process = subprocess.Popen(
+        [*GRACEWRAP, "status", "--socket", stub.path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    with process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(BOUND), process.stderr.read()) == (0, b"")
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def shaped(like: object) -> st.SearchStrategy[object]:
+    """Return values of the shape of *like* in which anything may be missing or something else."""
+    if isinstance(like, dict):
+        return ANY | st.fixed_dictionaries({}, optional={key: shaped(value) for key, value in like.items()})
+    if isinstance(like, list) and like:
+        return ANY | st.lists(st.one_of(*map(shaped, like)), max_size=30)
+    return ANY | st.just(like)
+
+
+@settings(max_examples=200, deadline=None)
+@given(shaped(a_status("draining", STOP, "jobs 3")), st.integers(10, 120), st.integers(3, 50))
+def test_whatever_is_said_can_be_shown(said, width, height):
+    said = said if isinstance(said, dict) else {}
+    lines = list(status.describe(said, {}))
+    assert all(line.text.isprintable() for line in lines)
+    assert status.headline(said).isprintable() and status.waiting_for(said) and status.is_drained(said) in (True, False)
+    assert status.probes(said) is not None and status.commands(said).isprintable() and status.left_of(said).isprintable()
+    shown = watch.page(said, {}, width, height).plain.split("\n")
+    assert len(shown) <= height
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0.0 s"), (-1, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (192, "3 min 12 s"), (7380, "2 h 3 min"),
+     (439300, "5 d 2 h")],
+)  # fmt: skip
+def test_times_are_for_people(seconds, said):
+    assert status.span(seconds) == said
+
+
+# --- drain, undrain, stop ---------------------------------------------------------------------------------------------
+
+ACCEPTED = (202, {"ok": True, "message": "draining"})
+
+
+def test_drain_and_undrain_say_what_was_answered(stub):
+    stub.say("/drain", ACCEPTED)
+    done = ask(stub, "drain")
+    assert (done.status, done.out) == (0, f"gracewrap (pid {os.getpid()}): draining\n")
+    stub.say("/undrain", (409, {"error": "it is stopping already"}))
+    done = ask(stub, "undrain")
+    assert (done.status, done.out) == (1, "") and "it is stopping already" in done.err
+    assert stub.asked == ["POST /drain", "POST /undrain"]
+
+
+def waited(stub: Stub, *answers: object, words: tuple[str, ...] = (), posted: object = ACCEPTED) -> Done:
+    """Return what `drain --wait` says where /status says *answers*, one after another."""
+    stub.say("/drain", posted)
+    stub.say("/status", *[answer if answer is None else (200, answer) for answer in answers])
+    return ask(stub, "drain", "--wait", *words)
+
+
+def test_drain_waits_until_drained_and_says_how_it_goes(stub):
+    busy = [a_status("draining", waits=f"jobs 3 → {left}") for left in (3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 1)]
+    done = waited(stub, a_status(waits="jobs 3 → 3"), *busy, a_status("drained"))
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].endswith("draining") and lines[-1].startswith("drained after ")
+    assert any("jobs 3 → 2" in line or "jobs 3 → 1" in line for line in lines[1:-1]) and len(lines) < 6
+
+
+def test_drain_that_takes_too_long_ends_with_1(stub):
+    done = waited(stub, a_status("draining", waits="jobs 3"), words=("--timeout", "300ms"))
+    assert done.status == 1 and "not drained in 0.3 s: jobs 3" in done.err
+
+
+def test_drain_without_a_probe_has_nothing_to_wait_for(stub):
+    done = waited(stub, a_status("draining", drain=None))
+    assert done.status == 2 and "nothing to wait for: no drain probe is configured" in done.err
+
+
+def test_drain_that_is_taken_back_ends_with_1(stub):
+    done = waited(stub, a_status("draining"), a_status("running"))
+    assert done.status == 1 and "taken back" in done.err
+
+
+def test_drain_goes_on_when_it_stops_meanwhile_until_drained_or_gone(stub):
+    drained = a_status("stopping", STOP, drain={"drained": True, "probes": [a_probe()]})
+    assert waited(stub, a_status("draining"), a_status("draining", STOP), drained).status == 0
+    done = waited(stub, a_status("draining"), a_status("stopping", STOP, drain=None), None)
+    assert done.status == 0 and "has gone after" in done.out
+
+
+def test_what_was_killed_was_not_drained(stub):
+    done = waited(stub, a_status("stopping", STOP), a_status("killing", STOP, "jobs 2"), None)
+    assert done.status == 1 and "it was killing what was left: jobs 2" in done.err
+
+
+def test_drain_waits_for_a_stop_that_is_under_way(stub):
+    refused = (409, {"error": "it is stopping already"})
+    assert waited(stub, a_status("stopping", STOP), None, posted=refused).status == 0
+    assert ask(stub, "status").status == 1
+
+
+def test_drain_notices_that_another_has_taken_its_place(stub):
+    done = waited(stub, a_status("draining"), {**a_status("running"), "uptime_seconds": 0.1})
+    assert done.status == 0 and "has gone" in done.out
+
+
+def test_stop_says_what_is_stopped_and_waits_until_it_has_gone(stub):
+    stub.say("/stop", (202, {"ok": True, "message": "stopping, within 25 s"}))
+    done = ask(stub, "stop")
+    assert done.status == 0 and ": stopping, within 25 s\n  node server.js\n" in done.out
+    stub.say("/status", (200, a_status("stopping", STOP)))
+    done = ask(stub, "stop", "--wait", "--timeout", "200ms")
+    assert done.status == 1 and "asked twice" in done.out and "not gone in 0.2 s" in done.err
+    stub.say("/status", (200, a_status()), (200, a_status("stopping", STOP, "jobs 1")), None)
+    done = ask(stub, "stop", "--wait")
+    assert done.status == 0 and "jobs 1, 0 s gone, 24 s until SIGKILL" in done.out and "has gone after" in done.out
+
+
+# --- on a terminal ----------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A client on a terminal of 80 columns and 24 lines."""
+
+    def __init__(self, *words: object, term: str = "xterm-256color") -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        # Only by a preexec_fn can a test make the terminal the controlling one.
+        self.process = subprocess.Popen(
+            [*INSTALLED, *map(str, words)], stdin=slave, stdout=slave, stderr=slave, env=environment(TERM=term),
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+        )  # fmt: skip
+        self.slave, self.seen = slave, ""
+
+    def until(self, *wanted: str) -> str:
+        """Read until all of *wanted* has come, and return all that has come."""
+        until = time.monotonic() + BOUND
+        while not all(one in self.seen for one in wanted):
+            if not select.select([self.master], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TimeoutError(f"{wanted} not in {self.seen!r}")
+            self.seen += os.read(self.master, 65536).decode(errors="replace")
+        return self.seen
+
+    def wait(self) -> int:
+        """Return the exit status, with all that was shown in *seen*."""
+        os.close(self.slave)
+        self.slave = -1
+        with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+            while select.select([self.master], [], [], BOUND)[0] and (part := os.read(self.master, 65536)):
+                self.seen += part.decode(errors="replace")
+        return self.process.wait(BOUND)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(BOUND)
+        for fd in (self.master, self.slave):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    terminals: list[Terminal] = []
+
+    def begin(*words: object, **options: str) -> Terminal:
+        terminals.append(Terminal(*words, **options))
+        return terminals[-1]
+
+    yield begin
+    for one in terminals:
+        one.close()
+
+
+SCREEN, NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
+
+def test_watch_shows_a_screen_until_it_has_gone(stub, terminal):
+    stub.say("/status", (200, a_status()), (200, a_status("draining", STOP, "jobs 7 → 3")))
+    shown = terminal("status", "-w", "--socket", stub.path)
+    shown.until(SCREEN, "jobs 7 → 3", "24 s left of 25 s", "└ sh")
+    stub.end()
+    assert shown.wait() == 0
+    rest = shown.seen.rpartition(NO_SCREEN)[2].strip().splitlines()
+    assert len(rest) == 1 and "has gone 1.2 s after a stop requested by SIGTERM from pid 4; last seen: jobs 7 → 3" in rest[0]
+
+
+@pytest.mark.parametrize(("how", "ends_with"), [("\x03", 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_watch_gives_the_terminal_back_when_it_is_ended(stub, terminal, how, ends_with):
+    shown = terminal("status", "--watch", "--socket", stub.path)
+    shown.until(SCREEN, "node server.js")
+    if isinstance(how, str):
+        os.write(shown.master, how.encode())
+    else:
+        shown.process.send_signal(how)
+    shown.until(NO_SCREEN, "\x1b[?25h")
+    assert termios.tcgetattr(shown.slave) == shown.before
+    assert shown.wait() == ends_with and "Traceback" not in shown.seen
+
+
+def test_watch_says_that_there_is_no_answer(stub, terminal):
+    stub.say("/status", (200, a_status()), (500, {"error": "a bug"}))
+    terminal("status", "--watch", "--socket", stub.path).until("no answer for ", "node server.js")
+
+
+@pytest.mark.parametrize("term", ["dumb", None])
+def test_watch_where_nothing_can_be_written_over_is_a_line_for_each_change(stub, terminal, term):
+    same = [(200, a_status("draining", STOP, "jobs 3")) for _ in range(3)]
+    stub.say("/status", *same, (200, a_status("stopping", STOP, "jobs 0")), None)
+    if term:
+        shown = terminal("status", "--watch", "--socket", stub.path, term=term)
+        assert shown.wait() == 0
+        lines = shown.seen.splitlines()
+    else:
+        lines = ask(stub, "status", "--watch").out.splitlines()
+    asked = "; stop requested by SIGTERM from pid 4"
+    assert [line.partition(" ")[2] for line in lines[:2]] == [
+        f"draining, not ready: jobs 3{asked}",
+        f"stopping, not ready: jobs 0{asked}",
+    ]
+    assert len(lines) == 3 and "has gone" in lines[2]
+
+
+def test_the_view_fits_and_leaves_processes_out_first():
+    members = [{"pid": pid, "parent": pid - 1, "name": f"worker {pid}", "state": "S"} for pid in range(7, 60)]
+    said = a_status("draining", STOP, "jobs 7 → 3" + " and more" * 30, processes=members)
+    console = Console(width=WIDTH, height=HEIGHT, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        console.print(watch.page(said, {}, WIDTH, HEIGHT))
+        lines = console.export_text().splitlines()
+    assert len(lines) == HEIGHT and max(map(len, lines)) <= WIDTH
+    assert "24 s left of 25 s" in lines[1] and "worker 7" in "".join(lines)
+    shown = sum("worker" in line for line in lines)
+    assert lines[-1].strip() == f"... and {len(members) - shown} more processes: gracewrap status lists all"
+
+
+def test_drain_on_a_terminal_writes_over_its_line(stub, terminal):
+    stub.say("/drain", ACCEPTED)
+    stub.say("/status", (200, a_status("draining", waits="jobs 7 → 3" + " and more" * 30)))
+    shown = terminal("drain", "--wait", "--socket", stub.path)
+    shown.until("\r\x1b[Kjobs 7 → 3 and")
+    assert max(len(part.removeprefix("\x1b[K")) for part in shown.seen.split("\r")) < WIDTH
+    stub.say("/status", (200, a_status("drained")))
+    assert shown.wait() == 0
+    assert shown.seen.rpartition("\x1b[K")[2].startswith("drained after ")
+
+
+def test_ctrl_c_ends_the_waiting(stub, terminal):
+    stub.say("/drain", ACCEPTED)
+    stub.say("/status", (200, a_status("draining", waits="jobs 7")))
+    shown = terminal("drain", "--wait", "--socket", stub.path)
+    shown.until("jobs 7")
+    os.write(shown.master, b"\x03")
+    assert shown.wait() == 130 and shown.seen.endswith("\n") and "Traceback" not in shown.seen
+
+
+# --- real gracewraps --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(talk: Callable[..., object], tmp_path: Path) -> Callable[..., object]:
+    """Start a real gracewrap around a talker, with its control socket where nothing else is."""
+
+    def begin(*options: object) -> object:
+        run = talk(options=("--control-socket", tmp_path / "real.sock", *options), command=INSTALLED)
+        run.child = run.ready()
+        return run
+
+    begin.place = ("--socket", tmp_path / "real.sock")  # type: ignore[attr-defined]
+    return begin
+
+
+def settled(*words: object) -> Done:
+    """Ask until the control socket is there: it is made after the command has been started."""
+    until = time.monotonic() + BOUND
+    while time.monotonic() < until:
+        done = Done(*words)
+        if "no such file" not in done.out + done.err and "nobody listens" not in done.out + done.err:
+            return done
+    raise TimeoutError(done.out + done.err)
+
+
+def test_a_real_one_is_healthy_until_it_drains_and_goes_when_it_is_asked_to(real, tmp_path):
+    run = real("--drain-file", tmp_path / "drained")
+    assert settled("health", *real.place).out == "ready\n"
+    shown = Done("status", *real.place, program=INSTALLED)
+    assert shown.status == 0 and f"(pid {run.pid}): running, ready" in shown.out and f"{run.child}" in shown.out
+    assert "MiB" in shown.out and "drain probe file: " in shown.out
+    assert Done("drain", *real.place).status == 0
+    done = Done("health", *real.place)
+    assert (done.status, done.out) == (1, "not ready: draining\n") and Done("health", "--live", *real.place).out == "alive\n"
+    waiting = subprocess.Popen([*GRACEWRAP, "drain", "--wait", *map(str, real.place)], stdout=subprocess.PIPE, env=environment())
+    with waiting:
+        lines = Lines(waiting.stdout.fileno())
+        lines.until("drain")
+        (tmp_path / "drained").touch()
+        lines.until("drained after ")
+        assert waiting.wait(BOUND) == 0
+    assert Done("undrain", *real.place).status == 0 and settled("health", *real.place).out == "ready\n"
+    assert Done("stop", "--wait", *real.place).status == 0
+    run.wait()
+    assert Done("health", *real.place).status == 1
+
+
+def test_a_real_one_is_found_by_its_pid_alone(talk):
+    run = talk(command=INSTALLED)
+    run.ready()
+    until = time.monotonic() + BOUND
+    while (done := Done("status", "--json", "--pid", run.pid)).status == 1 and time.monotonic() < until:
+        pass
+    assert json.loads(done.out)["pid"] == run.pid
