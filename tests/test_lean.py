@@ -37,10 +37,22 @@ SETTINGS = {
 # Loaded after it, to look after the child.
 AFTER_THE_SPAWN = {
     "_json",  # only for reports and the log; C, 0.2 ms
+    # The control socket, by which `gracewrap status` and its like find us: it is there, and what answers is loaded when it is used.
+    "_socket",
+    "fcntl",
+    "gracewrap.config.probe",
+    "gracewrap.desk",
+    "gracewrap.loading",
+    "gracewrap.posix.agenda",
+    "gracewrap.server",
+    "gracewrap.server.listen",
+    "gracewrap.server.place",
+    "select",
     "gracewrap.bare",
     "gracewrap.handover",
     "gracewrap.policy",
     "gracewrap.policy.coordinator",
+    "gracewrap.policy.drain",
     "gracewrap.policy.model",
     "gracewrap.policy.program",
     "gracewrap.posix.reap",
@@ -54,6 +66,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.report.jsontext",
     "gracewrap.report.log",
     "gracewrap.report.narrator",
+    "gracewrap.report.numbers",
     "gracewrap.report.words",
     "gracewrap.supervise",
 }

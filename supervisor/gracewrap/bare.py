@@ -10,7 +10,7 @@ import posix
 import time
 
 from gracewrap.posix import reap, tree
-from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_own_write_error
+from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_our_own
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -85,4 +85,4 @@ def _loop(known: Remains, rules: Rules) -> int:
                 tree.signal_leader(known.pid, rules.stop_signal)
                 tree.signal_leader(known.pid, SIGCONT)
         got = _signal.sigtimedwait(BLOCKABLE, 3600.0 if kill_at is None else max(0.0, kill_at - time.monotonic()))
-        signum = got.si_signo if got is not None and not is_own_write_error(got) else 0
+        signum = got.si_signo if got is not None and not is_our_own(got) else 0

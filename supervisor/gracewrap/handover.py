@@ -26,3 +26,5 @@ class Handover(Record):
     exec_fd: int = -1  # gets the errno of an exec that fails later (posix.fork), or -1
     exec_errno: int = 0
     tty: int | None = None  # our controlling terminal
+    listening: tuple[int, ...] = ()  # sockets for health.listen, in its order
+    notify: tuple[int, str] | None = None  # the socket that the child finds in NOTIFY_SOCKET, and that value

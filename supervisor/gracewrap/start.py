@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.sources import CommandLine, Problem
     from gracewrap.config.table import Settings
+    from gracewrap.prepare import Prepared
 
     Begun = tuple[int, int, int, float, int | None]  # pid, exec_fd, exec_errno, at, tty: of Handover, before its import
 
@@ -28,7 +29,7 @@ SIGPIPE, SIGCHLD, SIGXFSZ = 13, 17, 25
 def main(args: Sequence[str]) -> int:
     """Run gracewrap with the words after its name, and return the exit status."""
     try:
-        settings = None
+        settings, prepared = None, None
         if not _is_plain(args):
             from gracewrap.config import sources
 
@@ -38,14 +39,18 @@ def main(args: Sequence[str]) -> int:
             settings, problems = sources.resolve(line, posix.environ)
             if settings is None:
                 return _refuse(problems)
-        begun = begin(settings.command if settings else args[1:], settings.parent_death_signal if settings else None)
+            if settings.notify or settings.needs_http:
+                prepared = _prepare(settings)
+                if prepared is None:
+                    return USAGE
+        begun = begin(settings.command if settings else args[1:], settings.parent_death_signal if settings else None, prepared)
     except ImportError as error:  # Debian's python3-minimal: enough to wrap a command, but not for a file, help or check
         _say(f"cannot start: {error}: this Python has no complete standard library; install python3, not only python3-minimal")
         return USAGE
     except Exception as error:
         _say(f"cannot start: {type(error).__name__}: {error}; nothing is running. This is a bug in gracewrap, please report it")
         return USAGE
-    return USAGE if begun is None else look_after(begun, args, settings)
+    return USAGE if begun is None else look_after(begun, args, settings, prepared)
 
 
 def _is_plain(args: Sequence[str]) -> bool:
@@ -53,7 +58,19 @@ def _is_plain(args: Sequence[str]) -> bool:
     return args[:1] == ["--"] and len(args) > 1 and not any(name.startswith(b"GRACEWRAP_") for name in posix.environ)
 
 
-def begin(command: Sequence[str], parent_death_signal: int | None) -> Begun | None:
+def _prepare(settings: Settings) -> Prepared | None:
+    """Open what must be there before the command is; None, with a message said, if it cannot be had."""
+    from gracewrap import prepare
+
+    try:
+        _fill_standard_fds()
+        return prepare.prepare(settings)
+    except prepare.Unprepared as fault:
+        _say(str(fault))
+        return None
+
+
+def begin(command: Sequence[str], parent_death_signal: int | None, prepared: Prepared | None) -> Begun | None:
     """Prepare what must be so before the child exists, spawn it, and let go of what is the child's.
 
     Returns None, with a message said, if there is no process to be had.
@@ -65,20 +82,20 @@ def begin(command: Sequence[str], parent_death_signal: int | None) -> Begun | No
         _ask_the_kernel(parent_death_signal)
     tty, interactive = _terminal()
     try:
-        pid, exec_fd, errno = spawn.spawn(command, tty if interactive else None)
+        pid, exec_fd, errno = spawn.spawn(command, tty if interactive else None, prepared.environment if prepared else None)
     except OSError as error:
         _say(f"cannot start a process: {error.strerror}; raise the limit on processes (ulimit -u, --pids-limit)")
         return None
     at = time.monotonic()
     try:
         if pid:
-            _let_go({exec_fd, tty})
+            _let_go({exec_fd, tty, *(prepared.fds if prepared else ())})
     except MemoryError:
         pass  # there is a child now: on with it
     return pid, exec_fd, errno, at, tty
 
 
-def look_after(begun: Begun, args: Sequence[str], settings: Settings | None) -> int:
+def look_after(begun: Begun, args: Sequence[str], settings: Settings | None, prepared: Prepared | None = None) -> int:
     """Supervise what has begun; whatever cannot be loaded any more, the child is looked after all the same."""
     try:
         from gracewrap import bare
@@ -87,9 +104,12 @@ def look_after(begun: Begun, args: Sequence[str], settings: Settings | None) -> 
         return _simplest(begun[0]) if begun[0] else 126
     try:
         from gracewrap.handover import Handover
+        from gracewrap.record import replace
 
         pid, exec_fd, errno, at, tty = begun
         handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
+        if prepared is not None:
+            handover = replace(handover, listening=prepared.listening, notify=prepared.notify)
         if settings is None:
             from gracewrap.config import sources
 

@@ -1,7 +1,8 @@
-"""The loop: the only place that waits.  Signal or deadline -> event -> policy step -> commands carried out -> told.
+"""The loop: the only place that waits.  Signal, deadline, answer -> event -> policy step -> commands carried out -> told.
 
 Signals stay blocked and are fetched one by one (sigtimedwait(2)): no handler ever runs, nothing is interrupted, and with no
-deadline set we sleep without a single wakeup.  After the spawn no exception leaves this module.
+deadline set we sleep without a single wakeup.  Descriptors wake us by a signal too, SIGIO (posix/agenda.py).  After the spawn no
+exception leaves this module.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from gracewrap import __version__, bare
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import reap, sockets, terminal, told, tree
-from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_own_write_error
-from gracewrap.record import TYPE_CHECKING, assert_never
+from gracewrap.posix.agenda import Agenda
+from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, is_our_own
+from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import files, narrator
 from gracewrap.report.log import Log
 
@@ -23,18 +25,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.config.table import Settings
+    from gracewrap.desk import Desk
+    from gracewrap.errands import Errands
     from gracewrap.handover import Handover
+    from gracewrap.hearing import Hearing
 
 PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
 
 
 def policy_of(settings: Settings) -> m.Policy:
     """Return what the policy needs to know of the settings."""
+    drain = m.DrainPolicy()
+    if settings.drain is not None or settings.drain_start is not None:
+        drain = m.DrainPolicy(
+            probes=len(settings.drain.probes) if settings.drain else 0,
+            combine=settings.drain.combine if settings.drain else "all",
+            when=settings.drain_when,
+            start=settings.drain_start is not None,
+            interval=settings.drain_interval,
+            timeout=settings.drain_timeout,
+            min_drain=settings.drain_min_drain,
+            confirm=settings.drain_confirm,
+            linger=settings.drain_linger,
+        )
     one = m.ProgramPolicy(
         stop_signal=settings.stop_signal,
         stop_timeout=settings.stop_timeout,
         escalation=tuple(m.Rung(after, signum) for after, signum in settings.escalation),
         kill_mode=settings.kill_mode,
+        propagation_delay=settings.propagation_delay,
+        pre_stop=settings.pre_stop is not None,
+        post_stop=settings.post_stop is not None,
+        drain=drain,
     )
     return m.Policy(
         programs=(one,),
@@ -44,6 +66,7 @@ def policy_of(settings: Settings) -> m.Policy:
         on_repeat=settings.on_repeat,
         flush_timeout=settings.flush_timeout if sockets.in_container() else 0.0,
         success_exit_codes=settings.success_exit_codes,
+        push=settings.report_pushgateway is not None,
     )
 
 
@@ -88,41 +111,116 @@ class Loop:
         self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
         self.narrator.interactive = handover.tty is not None
         self.routes = coordinator.routes(self.policy)
-        self.watched = None if self.log.lowest == 0 else {handover.pid}  # at debug level orphans are told of one by one
         self.progress_at: float | None = None
+        self.agenda = Agenda(self.fault)
+        self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
+        self.errands: Errands | None = None
+        self.hearing: Hearing | None = None
+        self.desk: Desk | None = None
+        self.main: tuple[int, int] | None = None  # pid and pidfd of what the command says is its main process
 
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
         if self.handover.exec_errno:
             return self.leave(self.cannot_run(self.handover.exec_errno, self.handover.at))
         self.narrator.tell("started", self.handover.at)
+        self.set_up()
         for request in self.handover.stop_requests:
             self.narrator.sender = request.sender
             self.feed(m.SignalReceived(request.signum, request.at))
         while self.exit is None:
-            got = self.wait()
-            at = time.monotonic()
-            if got is not None:
-                self.collect(at) if got.si_signo == SIGCHLD else self.received(got, at)
-            due = coordinator.deadline(self.system, self.policy)
-            if due is not None and at >= due:
-                self.feed(m.Tick(at))
-            self.show_progress(at)
-            self.log.flush()
+            self.turn()
         return self.leave(self.exit)
 
+    def set_up(self) -> None:
+        """Open what can be asked from outside, and prepare what the settings ask for; none of it is worth the child."""
+        settings = self.settings
+        try:
+            if settings.needs_errands:
+                self.set_up_errands()
+            if settings.control_socket != "off" or self.handover.listening or settings.tells_metrics:
+                from gracewrap import desk
+
+                post = self.posted.append
+                self.desk = desk.Desk(self.agenda, settings, self.handover, self.narrator, lambda: self.system, post)
+                self.desk.errands, self.desk.hearing = self.errands, self.hearing
+                self.desk.open()
+        except Exception as error:
+            self.fault(error)
+
+    def set_up_errands(self) -> None:
+        """Prepare probes and hooks, take a first look with the probes, and hear what the command says of itself."""
+        from gracewrap import errands
+
+        self.errands = errands.Errands(self.agenda, self.settings, self.handover, self.posted.append, self.narrator.tell)
+        if self.handover.notify is not None:
+            from gracewrap.hearing import Hearing
+
+            self.hearing = Hearing(self.errands, self.names_main)
+        self.errands.begin(self.looked)
+        self.errands.metrics = self.last_metrics
+        self.errands.facts = lambda: self.narrator.facts(time.monotonic())
+        self.narrator.numbers = self.errands.numbers
+
+    def looked(self, probe: int, reading: m.Reading) -> None:
+        """A first look with a probe, while nobody has asked for a stop: a mistake is told now."""
+        at = time.monotonic()
+        self.narrator.sampled(probe, reading, at)
+        self.narrator.looked(probe, reading, at)
+
+    def names_main(self, pid: int, fd: int) -> None:
+        """The command says which of its processes is the main one: signals go there; its exit counts if it comes to be ours."""
+        if self.main is not None:
+            posix.close(self.main[1])
+        known = self.main is not None and self.main[0] == pid
+        self.main = (pid, fd)
+        if pid == self.handover.pid:
+            posix.close(fd)
+            self.main = None
+        elif not known:
+            self.narrator.tell("main_pid", time.monotonic(), main=pid)
+
+    def fault(self, error: BaseException) -> None:
+        """Something beside the child has failed: told once for each kind, and the rest goes on."""
+        self.narrator.fault(error, time.monotonic())
+
+    def turn(self) -> None:
+        """Wait for one thing to happen, and act on it."""
+        got = self.wait()
+        at = time.monotonic()
+        if got is not None:
+            if got.si_signo == SIGCHLD:
+                self.collect(at)
+            elif got.si_signo == SIGIO and got.si_code > 0:
+                self.agenda.stir()
+            else:
+                self.received(got, at)
+        if self.agenda.busy:
+            self.agenda.run(at)
+        while self.posted and self.exit is None:
+            self.feed(self.posted.pop(0))
+        due = coordinator.deadline(self.system, self.policy)
+        if due is not None and at >= due:
+            self.feed(m.Tick(at))
+        self.show_progress(at)
+        self.log.flush()
+
     def wait(self) -> _signal.struct_siginfo | None:
-        """Return the next signal, or None at the next deadline."""
+        """Return the next signal, or None when something else is due."""
         due = coordinator.deadline(self.system, self.policy)
         if self.progress_at is not None and due is not None:
             due = min(due, self.progress_at)
+        if self.agenda.busy:
+            now = time.monotonic()
+            soon = self.agenda.due(now)
+            due = soon if due is None else due if soon is None else min(due, soon)
         if due is None:
             return _signal.sigwaitinfo(BLOCKABLE)
         return _signal.sigtimedwait(BLOCKABLE, max(0.0, due - time.monotonic()))
 
     def received(self, got: _signal.struct_siginfo, at: float) -> None:
         """A signal for us: it is passed on at once, or the policy says what becomes of it."""
-        if is_own_write_error(got):
+        if is_our_own(got):
             return  # the write has said so itself; the command must not get it
         tty = self.handover.tty if self.leader_status is None else None
         if tty is not None and got.si_signo == SIGCONT and SIGCONT not in self.policy.stop_on:
@@ -143,8 +241,16 @@ class Loop:
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leader's, and about the last."""
-        found, left, orphans = reap.reap(self.watched, self.handover.tty is not None)
+        helpers = self.errands.helpers if self.errands else None
+        known = None  # at debug level orphans are told of one by one
+        if self.log.lowest > 0:
+            known = {self.handover.pid, *helpers.pids} if helpers else {self.handover.pid}
+        found, left, orphans = reap.reap(known, self.handover.tty is not None)
         self.narrator.counts["orphans_reaped"] += orphans
+        if helpers is not None:
+            found = [one for one in found if one.stopped_by or not helpers.reaped(one.pid, one.status)]
+            left = left and tree.anything_left()
+            helpers.forget_gone()
         for one in found:
             if one.pid != self.handover.pid:
                 self.orphan(one, at)
@@ -170,6 +276,11 @@ class Loop:
 
     def leader_gone(self, one: reap.Reaped, left: bool, at: float) -> None:
         """The leader's exit: take the terminal back, find out whether it ever became the command."""
+        if self.main is not None and tree.parent_of(self.main[0]) == posix.getpid():
+            posix.close(self.main[1])
+            self.handover, self.main = replace(self.handover, pid=self.main[0]), None  # a starter that has gone, as it should
+            self.narrator.pid = self.handover.pid
+            return
         self.leader_status = one.status
         if self.handover.tty is not None:
             terminal.take_back(self.handover.tty, self.handover.pid)
@@ -199,27 +310,36 @@ class Loop:
         """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands."""
         self.in_hand = event.signum if isinstance(event, m.SignalReceived) else 0
         self.system, commands = self.step(self.system, event, self.policy)
-        answers = [answer for command in commands if (answer := self.do(command)) is not None]
+        hooks = [command for command in commands if isinstance(command, m.RunHelper)]  # they know what has been told
+        answers = [answer for command in commands if command not in hooks and (answer := self.do(command)) is not None]
         self.in_hand = 0
+        if isinstance(event, m.Sampled):
+            self.narrator.sampled(event.probe, event.reading, event.at)
         for command in commands:
             if isinstance(command, m.Note):
                 self.narrator.note(command, event.at)
+        answers += [answer for command in hooks if (answer := self.do(command)) is not None]
         for answer in answers:
             self.feed(answer)
 
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return what came of it, if the policy should know."""
         leader = self.handover.pid if self.leader_status is None else None
+        fd = None
+        if self.main is not None and isinstance(command, m.SendLeader):
+            leader, fd = self.main
         match command:
             case m.SendLeader(_, signum) if leader is not None and self.is_stop(signum):
-                self.told.send_leader(leader, signum)
+                self.before_the_signal()
+                self.told.send_leader(leader, signum, fd)
                 if tree.ignores(leader, signum):
                     return m.StopSignalIgnored(0, time.monotonic())
                 if self.told.shell:
                     return m.ShellTold(0, time.monotonic())
             case m.SendLeader(_, signum) if leader is not None:
-                tree.signal_leader(leader, signum)
+                tree.signal_leader(leader, signum, fd)
             case m.SendGroup(_, signum) if leader is not None and self.is_stop(signum):
+                self.before_the_signal()
                 self.told.send_group(leader, signum)
             case m.SendGroup(_, signum) if leader is not None:
                 tree.signal_group(leader, signum)
@@ -227,15 +347,37 @@ class Loop:
                 self.narrator.members = narrator.name_members(self.told.send_rest(leader, signum))
             case m.KillProgram():
                 self.kill(leader)
+            case m.Ask(program, probe) if self.errands is not None:
+                self.errands.ask(program, probe, time.monotonic())
+            case m.StopAsking() if self.errands is not None:
+                self.errands.stop_asking()
+            case m.RunHelper() if self.errands is not None:
+                self.errands.run(command, time.monotonic())
+            case m.StopHelper() if self.errands is not None:
+                self.errands.stop(command)
             case m.CountUnsent():
                 return m.UnsentCounted(sockets.unsent_connections(), time.monotonic())
             case m.Exit(status):
                 self.exit = status
             case m.SendLeader() | m.SendGroup() | m.Note():
                 pass  # the leader is gone, its exit not yet told; a note is told later
+            case m.RunHelper(index, what):  # it could not even be prepared
+                return m.HelperEnded(index, what, False, "gracewrap could not prepare it", time.monotonic())
+            case m.Ask(index, probe):
+                return m.Sampled(index, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), time.monotonic())
+            case m.StopAsking() | m.StopHelper():
+                pass
             case _:
                 assert_never(command)
         return None
+
+    def before_the_signal(self) -> None:
+        """A moment later the command may have closed what it listens on."""
+        if self.errands is not None:
+            try:
+                self.errands.before_the_signal()
+            except Exception as error:
+                self.fault(error)
 
     def kill(self, leader: int | None) -> None:
         """SIGKILL everything that is left, and keep the names of those that were never sent the stop signal."""
@@ -265,33 +407,82 @@ class Loop:
         elif at >= self.progress_at:
             self.progress_at = at + every
             phase = system.programs[0]
-            if isinstance(phase, program.Stopping | program.Leftover):
-                gone = self.leader_status is not None
-                who = narrator.name_members(tree.descendants()) if gone else self.narrator.who
-                self.narrator.tell("waiting", at, who=who, remaining=phase.kill_at - at, elapsed=at - system.since)
+            if not isinstance(phase, program.Running | program.Killing | program.Gone):
+                self.tell_progress(phase, at, at - system.since)
+
+    def tell_progress(self, phase: program.Held | program.Stopping | program.Leftover, at: float, elapsed: float) -> None:
+        """Say what is being waited for, how much of it there is, and how long it may take."""
+        who = self.narrator.who if self.leader_status is None else narrator.name_members(tree.descendants())
+        held = isinstance(phase, program.Held)
+        numbers = self.narrator.numbers
+        self.narrator.tell(
+            "waiting",
+            at,
+            who=who,
+            held=held,
+            doing=_doing(phase.stage, who) if isinstance(phase, program.Held) else "",
+            remaining=max(0.0, (phase.signal_at if isinstance(phase, program.Held) else phase.kill_at) - at),
+            elapsed=elapsed,
+            numbers="" if isinstance(phase, program.Leftover) else numbers.shown(),
+            in_flight=None if isinstance(phase, program.Leftover) else numbers.in_flight(),
+            why="" if numbers.shown() or isinstance(phase, program.Leftover) else numbers.busy(),
+        )
 
     def leave(self, status: int) -> int:
         """Say the last word and return *status*; nothing that goes wrong here changes it."""
-        try:
-            self.last_word(status, time.monotonic())
-        except Exception as error:
-            self.log.say("error", "bug", f"a bug in gracewrap: {type(error).__name__}: {error}", {})
+        for act in (self.last_word, self.close):
+            try:
+                act(status)
+            except Exception as error:
+                self.log.say("error", "bug", f"a bug in gracewrap: {type(error).__name__}: {error}", {})
         return status
 
-    def last_word(self, status: int, at: float) -> None:
+    def close(self, _: int) -> None:
+        """Take away what others could find of us in the file system."""
+        if self.desk is not None:
+            self.desk.close()
+        if self.handover.listening or self.handover.notify is not None:
+            from gracewrap import prepare
+
+            prepare.clean(self.handover, self.settings)
+
+    def last_metrics(self) -> str:
+        """Return the metrics of a run of which nothing is left."""
+        if isinstance(self.system, coordinator.Up | coordinator.ShuttingDown) or self.desk is None:
+            return ""
+        return self.desk.last_metrics(self.system.status)
+
+    def last_word(self, status: int) -> None:
         """Log the summary, write the reports."""
+        at = time.monotonic()
         last = self.narrator.summary(status, at)
         if last is not None:
             level, text = last
             self.log.say(level, "summary", text, self.narrator.last_words(status, at))
-        for path, write in (
-            (self.settings.report_file, files.write_report),
-            (self.settings.report_termination_log, files.write_termination_log),
-        ):
-            if path is not None:
-                fault = write(path, self.narrator.report(status, at, __version__))
-                if fault:
-                    self.log.say("error", "report_failed", fault, {})
+        settings, report = self.settings, self.narrator.report(status, at, __version__)
+        faults = []
+        if settings.report_file is not None:
+            faults.append(files.write_report(settings.report_file, report))
+        if settings.report_termination_log is not None:
+            faults.append(files.write_termination_log(settings.report_termination_log, report))
+        if settings.report_prometheus_textfile is not None:
+            faults.append(files.write_whole(settings.report_prometheus_textfile, self.last_metrics().encode(), "the metrics"))
+        for fault in faults:
+            if fault is not None:
+                self.log.say("error", "report_failed", fault, {})
+
+
+def _doing(stage: program.Stage, who: str) -> str:
+    """Return what a program is held for, for people."""
+    match stage:
+        case program.Waiting(_, hook):
+            return "waiting for pre_stop" if hook else "not ready any more, still serving"
+        case program.Starting():
+            return "waiting for drain.start"
+        case program.Draining() | program.Drained():
+            return f"draining {who}"
+        case _:
+            assert_never(stage)
 
 
 def _spare() -> int | None:

@@ -14,11 +14,15 @@ TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
 
 
 def write_report(path: str, report: Mapping[str, object]) -> str | None:
-    """Write the report beside *path* and rename it there, so that a reader sees the old one or the new; return the error.
+    """Write the report in one piece; return the error."""
+    return write_whole(path, dumps(dict(report)).encode() + b"\n", "the report")
+
+
+def write_whole(path: str, data: bytes, what: str) -> str | None:
+    """Write *data* beside *path* and rename it there, so that a reader sees the old content or the new; return the error.
 
     What is no regular file (a pipe, /dev/stderr) is appended to as it is.
     """
-    data = dumps(dict(report)).encode() + b"\n"
     path = _resolve(path)
     temporary = f"{path}.{posix.getpid()}.tmp"
     try:
@@ -30,7 +34,7 @@ def write_report(path: str, report: Mapping[str, object]) -> str | None:
         posix.rename(temporary, path)
     except OSError as error:
         _remove(temporary)
-        return f"cannot write the report to {path!r}: {error.strerror}"
+        return f"cannot write {what} to {path!r}: {error.strerror}"
     return None
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from gracewrap.policy.model import INVALID
 from gracewrap.posix import read_file, signals, tree
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import words
 from gracewrap.report.log import timestamp
+from gracewrap.report.numbers import Number, Numbers, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.policy.model import Note
+    from gracewrap.policy.model import Note, Reading
     from gracewrap.report.log import Log
 
-FOR_WORDS = ("who", "asked", "typed", "told")  # fields that only choose the words
+FOR_WORDS = ("who", "asked", "typed", "told", "held", "doing")  # fields that only choose the words
 AT_ONCE = 0.1  # seconds; a handler that finishes anything takes longer
 TIMELINE = 200  # notes kept for the report; a flood of signals must not fill the memory
 
@@ -44,6 +46,13 @@ class Narrator:
         self.interactive = False
         self.members = ""
         self.untold = ""  # who was killed without ever having been sent the stop signal
+        self.numbers = Numbers(())
+        self.ended: float | None = None  # when the last of it had gone
+        self.interrupted: float | None = None  # what was in flight when it was cut, if that is known
+        self.drained_after: float | None = None  # seconds from the stop request, or from that for a drain
+        self.drain_began: float | None = None
+        self.hooks: dict[str, dict[str, object]] = {}
+        self._faults: set[str] = set()
 
     @property
     def who(self) -> str:
@@ -69,8 +78,10 @@ class Narrator:
         if what == "leftover" and fields["told"] and not fields["members"]:
             return  # it was just leaving
         level, sentence = words.describe(what, fields)
-        if level != "debug":
+        if level != "debug" or what == "in_flight":
             self._keep(what, at, fields)
+        if what == "in_flight" and self.log.format == "json":
+            level = "info"  # an event on change; people read it in the line of each second
         if self.log.enabled(level):
             elapsed = {} if self.since is None else {"elapsed": round(at - self.since, 6)}
             if self.log.format == "auto":
@@ -87,11 +98,16 @@ class Narrator:
                     self.sender = sender(*self.siginfo)
                 fields.update(sender=self.sender, budget=self.budget)
                 self.since = at
-                self.asked = {"signal": signals.name(int(str(fields["signal"]))), "sender": self.sender}
+                if fields["signal"]:
+                    self.asked = {"signal": _signal_name(fields["signal"]), "sender": self.sender}
+                else:
+                    self.asked = {"signal": None, "sender": fields["by"]}
             case "leader_exited":
                 fields["typed"] = self.interactive and fields["signal"] in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
                 self.since = at if self.since is None else self.since
                 self.leader = {"status": fields["status"], "signal": fields["signal"], "at": at}
+                if self._ended_by_stop_signal():
+                    self._cut()
             case "leftover" | "leftover_waits" | "stop_signal_ignored" | "last_call":
                 if what == "leftover_waits" or fields.get("told") is False:
                     self.members = name_members(tree.descendants())
@@ -99,14 +115,85 @@ class Narrator:
                 if what.startswith("leftover"):
                     self.leftover = self.leftover or self.members
             case "stop_signal" | "rung":
+                if what == "stop_signal" and self.drain_began is None:
+                    self._drain_begins(at)
                 self.sent.append(signals.name(int(str(fields["signal"]))))
             case "kill":
                 fields.update(members=self.members, untold=self.untold)
                 self.killed.append(self.members or self.who)
+                self._cut()
             case "gave_up":
                 self.gave_up = True
+            case "draining" | "drain_requested":
+                self._drain_begins(at)
+            case "drained" | "undrained":
+                began = self.since if self.since is not None else self.drain_began
+                self.drained_after = at - began if what == "drained" and began is not None else None
+            case "hook":
+                self.hooks[str(fields["hook"])] = {"at": at}
+            case "helper_ended":
+                hook = self.hooks.setdefault(str(fields["hook"]), {"at": at})
+                fields["took"] = at - float(str(hook["at"]))
+                hook.update(ok=fields["ok"], why=fields["why"], seconds=round(float(str(fields["took"])), 6))
+            case "probe_invalid" | "undrained" | "drain_failed" if isinstance(fields.get("probe"), int):
+                fields["probe"] = self.numbers.probes[int(str(fields["probe"]))].kind
             case "unsent":
                 self.unsent = int(str(fields["connections"]))
+
+    def _drain_begins(self, at: float) -> None:
+        self.drain_began = at
+        self.numbers.begin()
+
+    def _cut(self) -> None:
+        """What was in flight, as far as is known, has not been finished."""
+        in_flight = self.numbers.in_flight()
+        if in_flight is not None and self.drain_began is not None:
+            self.interrupted = in_flight if self.interrupted is None else max(self.interrupted, in_flight)
+
+    def sampled(self, probe: int, reading: Reading, at: float) -> None:
+        """Take in what a probe said; a change of what is in flight is told."""
+        changed = self.numbers.take(probe, reading, at)
+        shown = self.numbers.shown()
+        if changed and shown and self.drain_began is not None:
+            self.tell("in_flight", at, numbers=shown, in_flight=self.numbers.in_flight())
+
+    def looked(self, probe: int, reading: Reading, at: float) -> None:
+        """Tell what a first look with a probe has shown: a mistake now, the rest at debug level."""
+        kind = self.numbers.probes[probe].kind
+        if reading.kind == INVALID and f"probe {probe}" not in self._faults:
+            self._faults.add(f"probe {probe}")
+            self.tell("probe_invalid", at, probe=kind, why=reading.why)
+        elif self.log.lowest == 0:
+            self.tell("probe_seen", at, probe=kind, reading=reading.kind, in_flight=reading.in_flight, why=reading.why)
+
+    def facts(self, at: float) -> dict[str, str]:
+        """Return what hooks find in their environment, after GRACEWRAP_."""
+        elapsed = 0.0 if self.since is None else at - self.since
+        facts = {
+            "COMMAND_PID": str(self.pid),
+            "REASON": self.requested_by(),
+            "ELAPSED": f"{elapsed:.3f}",
+            "LEFT": f"{max(0.0, self.budget - elapsed):.3f}",
+        }
+        if self.leader or self.killed:
+            status = self.leader["status"] if self.leader else 137
+            facts |= {"OUTCOME": self.outcome(), "EXIT_STATUS": str(status)}
+            facts["SIGNAL"] = _signal_name(self.leader["signal"]) or "" if self.leader else "SIGKILL"
+            facts["INTERRUPTED"] = "" if self.interrupted is None else number(self.interrupted)
+        return facts
+
+    def requested_by(self) -> str:
+        """Return who asked for the stop, for people."""
+        if not self.asked:
+            return "the command's own exit" if self.leader else ""
+        return f"{self.asked['signal']} from {self.asked['sender']}" if self.asked["signal"] else str(self.asked["sender"])
+
+    def fault(self, error: BaseException, at: float) -> None:
+        """Tell of something that failed beside the command; each kind of it once."""
+        text = f"{type(error).__name__}: {error}"
+        if text not in self._faults and len(self._faults) < TIMELINE:
+            self._faults.add(text)
+            self.tell("fault", at, error=text)
 
     def _keep(self, what: str, at: float, fields: dict[str, object]) -> None:
         if len(self.timeline) >= TIMELINE:
@@ -146,6 +233,10 @@ class Narrator:
             parts.append(f"it left behind {self.leftover}")
         if self.killed and self.leader:
             parts.append("some of it had to be killed" if int(str(self.leader["signal"])) != 9 else "it had to be killed")
+        if self.interrupted:
+            parts.append(f"{number(self.interrupted)} in flight {'were' if self.interrupted != 1 else 'was'} cut")
+        elif self.drained_after is not None:
+            parts.append(f"drained after {words.seconds(round(self.drained_after, 2))}")
         if self.counts["orphans_reaped"]:
             parts.append(f"orphans reaped: {self.counts['orphans_reaped']}")
         if self.log.dropped:
@@ -173,6 +264,8 @@ class Narrator:
             "used_seconds": round(used, 6),
             "left_seconds": round(max(0.0, self.budget - used), 6),
             "killed": self.killed,
+            "interrupted": self.interrupted,
+            "drained_after_seconds": None if self.drained_after is None else round(self.drained_after, 6),
             "orphans_reaped": self.counts["orphans_reaped"],
         }
 
@@ -194,11 +287,25 @@ class Narrator:
             "leader": {"status": self.leader["status"], "signal": _signal_name(self.leader["signal"])} if self.leader else None,
             "left_behind": self.leftover or None,
             "unsent_connections": self.unsent,
+            "drain": [_probe(one) for one in self.numbers.probes],
+            "hooks": {name: {k: v for k, v in hook.items() if k != "at"} for name, hook in self.hooks.items()},
             "log_lines_lost": self.log.dropped,
             "signals_forwarded": self.counts["signals_forwarded"],
             "timeline": self.timeline,
             "timeline_omitted": self.omitted,
         }
+
+
+def _probe(one: Number) -> dict[str, object]:
+    return {
+        "probe": one.kind,
+        "unit": one.unit,
+        "first": one.first,
+        "last": one.last,
+        "reading": one.reading.kind,
+        "why": one.reading.why,
+        "failures": one.failures,
+    }
 
 
 def _signal_name(signum: object) -> str | None:

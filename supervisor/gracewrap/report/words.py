@@ -30,7 +30,8 @@ def _signal(fields: Fields, key: str = "signal") -> str:
 
 
 def _stop_requested(f: Fields) -> str:
-    return f"stop requested: {_signal(f)} from {f['sender']}; {seconds(f['budget'])} to stop {f['who']}"
+    who = f["by"] if f.get("by") else f"{_signal(f)} from {f['sender']}"
+    return f"stop requested: {who}; {seconds(f['budget'])} to stop {f['who']}"
 
 
 def _stop_signal(f: Fields) -> str:
@@ -66,6 +67,38 @@ def _kill(f: Fields) -> str:
     return f"SIGKILL ({f['why']}): {f.get('members') or f['who']}{hint}"
 
 
+def _in_flight(f: Fields) -> str:
+    number = f.get("in_flight")
+    return "" if number is None else f"; in flight: {float(str(number)):g}"
+
+
+def _draining(f: Fields) -> str:
+    then = "the stop signal goes when it is drained" if f["stopping"] else "it is not stopped"
+    return f"draining {f['who']}: {then}"
+
+
+def _undrained(f: Fields) -> str:
+    return f"{f['who']} is busy again{_in_flight(f)}{_why(f)}"
+
+
+def _why(f: Fields) -> str:
+    return f" ({f['why']})" if f.get("why") else ""
+
+
+def _held_too_long(f: Fields) -> str:
+    waiting = {"waiting": "pre_stop has not ended", "starting": "drain.start has not ended", "draining": "it is not drained"}
+    return f"{waiting.get(str(f['doing']), f['doing'])} after {seconds(f['after'])}, and the budget ends soon{_in_flight(f)}"
+
+
+_HOOKS = {"pre_stop": "pre_stop", "start": "drain.start", "post_stop": "post_stop", "push": "the push of metrics"}
+
+
+def _helper_ended(f: Fields) -> str:
+    took = f" in {seconds(f['took'])}" if f.get("took") is not None else ""
+    hook = _HOOKS[str(f["hook"])]
+    return f"{hook} done{took}" if f["ok"] else f"{hook} failed{took}: {f['why']}; the stop goes on"
+
+
 def _asked_again(f: Fields) -> str:
     again = {
         "none": "taken as the same request",
@@ -74,11 +107,15 @@ def _asked_again(f: Fields) -> str:
         "skip ahead": "skipping ahead",
         "kill": "asked three times",
     }
-    return f"{_signal(f)} again: {again[str(f['effect'])]}"
+    return f"{_signal(f) if f['signal'] else 'asked'} again: {again[str(f['effect'])]}"
 
 
 def _waiting(f: Fields) -> str:
-    return f"waiting for {f['who']}: {seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until SIGKILL"
+    numbers = f"{f['numbers']} · " if f.get("numbers") else ""
+    until = "the stop signal" if f.get("held") else "SIGKILL"
+    doing = f.get("doing") or f"waiting for {f['who']}"
+    why = f" ({f['why']})" if f.get("why") else ""
+    return f"{doing}: {numbers}{seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until {until}{why}"
 
 
 # note -> (level, sentence).  A callable level looks at the fields.
@@ -102,6 +139,28 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "kill": ("warning", _kill),
     "gave_up": ("error", lambda f: f"gave up on {f['who']}: still there {seconds(f['after'])} after SIGKILL"),
     "asked_again": ("info", _asked_again),
+    "serving": ("info", lambda f: f"not ready any more; serving for another {seconds(f['seconds'])}, until it is noticed"),
+    "drain_requested": ("info", lambda f: f"drain requested: {f['who']} is to take no new work"),
+    "undrain_requested": ("info", lambda f: f"drain taken back: {f['who']} is ready again"),
+    "drain_start": ("info", lambda f: f"drain.start: telling {f['who']} to take no new work"),
+    "draining": ("info", _draining),
+    "drained": ("info", lambda f: f"{f['who']} is drained after {seconds(round(float(str(f['after'])), 3))}"),
+    "undrained": ("warning", _undrained),
+    "drain_failed": ("warning", lambda f: f"the drain is given up{_why(f)}"),
+    "drain_timeout": ("warning", lambda f: f"not drained after {seconds(f['after'])} (drain.timeout){_in_flight(f)}"),
+    "held_too_long": ("warning", _held_too_long),
+    "probe_invalid": ("warning", lambda f: f"a probe cannot be used: {f['probe']}: {f['why']}; it never says drained like this"),
+    "probe_seen": ("debug", lambda f: f"probe {f['probe']}: {f['reading']}{_in_flight(f)}{_why(f)}"),
+    "in_flight": ("debug", lambda f: f"in flight: {f['numbers']}"),
+    "hook": ("info", lambda f: f"running {_HOOKS[str(f['hook'])]}: {f['command']}"),
+    "helper_ended": (lambda f: "info" if f["ok"] else "warning", _helper_ended),
+    "extended": ("info", lambda f: f"{f['who']} asks for more time; it has {seconds(f['remaining'])} until SIGKILL"),
+    "ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
+    "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
+    "watchdog": ("warning", lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"),
+    "main_pid": ("info", lambda f: f"{f['who']} says that its main process is {f['main']}; signals go there"),
+    "fault": ("warning", lambda f: f"a bug in gracewrap, beside the command: {f['error']}; it goes on without"),
+    "unheard": ("warning", lambda f: str(f["why"])),
     "waiting": ("info", _waiting),
     "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to the command"),
     "dropped": ("debug", lambda f: f"{_signal(f)}: dropped: signal_map says so, or the command is gone"),

@@ -1,0 +1,89 @@
+"""What the command says of itself (sd_notify(3)): ready, stopping, status, more time, a sign of life, its main pid."""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap.policy import model as m
+from gracewrap.posix import notify, tree
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gracewrap.errands import Errands
+    from gracewrap.posix.agenda import Timer
+
+STATUS_EVERY = 1.0  # seconds between two log lines about a STATUS
+
+
+class Hearing:
+    """Reads NOTIFY_SOCKET and acts on it, as far as that is not for a probe."""
+
+    def __init__(self, errands: Errands, main: Callable[[int, int], None]) -> None:
+        handover = errands.handover
+        assert handover.notify is not None
+        self._errands, self._main = errands, main
+        self.state = errands.notify_state()
+        self.status = ""
+        self._told_at = 0.0
+        self.watchdog = errands.settings.watchdog
+        self._timer: Timer | None = None
+        self._receiver = notify.Receiver(errands.agenda, handover.notify[0], handover.pid, self._is_member, self._said)
+        self._expect_life(handover.at)
+
+    def _is_member(self, pid: int) -> bool:
+        return tree.is_below_us(pid)
+
+    def _said(self, message: notify.Message) -> None:
+        """Act on one message."""
+        at = time.monotonic()
+        self.state.take(message)
+        if message.status is not None and message.status != self.status:
+            self.status = message.status
+            self._tell_status(at)
+        if message.stopping:
+            self._errands.tell("said", at, text="it is stopping")
+        if message.extend_timeout is not None:
+            self._errands.post(m.TimeExtended(0, message.extend_timeout, at))
+        if message.watchdog_timeout is not None:
+            self.watchdog = message.watchdog_timeout
+        if message.watchdog_trigger:
+            self._missed(0.0)
+        elif message.watchdog or message.watchdog_timeout is not None:
+            self._expect_life(at)
+        if message.main_pid is not None:
+            self._name_main(message.main_pid)
+
+    def _tell_status(self, at: float) -> None:
+        """Log what it says now, but not more often than people read."""
+        if self.status and at >= self._told_at + STATUS_EVERY:
+            self._told_at = at
+            self._errands.tell("said", at, text=self.status)
+
+    def _name_main(self, pid: int) -> None:
+        fd = notify.open_main(pid)
+        if fd is not None:
+            self._main(pid, fd)
+
+    def _expect_life(self, at: float) -> None:
+        """Start to count anew: the watchdog is missed if nothing comes in its time."""
+        self._errands.agenda.cancel(self._timer)
+        self._timer = None
+        if self.watchdog:
+            limit = self.watchdog
+            self._timer = self._errands.agenda.at(at + limit, lambda: self._missed(limit))
+
+    def _missed(self, after: float) -> None:
+        self._timer = None
+        at = time.monotonic()
+        self._errands.tell("watchdog", at, after=after)
+        if self._errands.settings.on_watchdog == "stop":
+            self._errands.post(m.StopRequested("the watchdog was missed", at, failure=True))
+        else:
+            self._expect_life(at)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._errands.agenda.cancel(self._timer)
+        self._receiver.close()

@@ -1,0 +1,86 @@
+"""What must be there before the command is: the sockets of health.listen, and NOTIFY_SOCKET.  Only where they are asked for."""
+
+from __future__ import annotations
+
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gracewrap.config.table import Settings
+    from gracewrap.handover import Handover
+
+
+class Prepared(Record):
+    """What has been opened."""
+
+    listening: tuple[int, ...] = ()
+    notify: tuple[int, str] | None = None
+    environment: Mapping[bytes, bytes] = {}  # for the command, beside what it inherits
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All descriptors of it, which are ours to keep."""
+        return self.listening if self.notify is None else (*self.listening, self.notify[0])
+
+
+class Unprepared(Exception):
+    """Something cannot be had; the text says what, and what to do."""
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Open what *settings* ask for.
+
+    Raises:
+        Unprepared: With a message for people.
+    """
+    if settings.needs_http and not _is_there("h11"):
+        raise Unprepared("cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no h11; pip install h11")
+    listening = tuple(_listen(settings, i) for i in range(len(settings.health_listen)))
+    if not settings.notify:
+        return Prepared(listening)
+    from gracewrap.posix import notify
+
+    try:
+        fd, value = notify.make()
+    except OSError as error:
+        raise Unprepared(
+            f"cannot make a socket for NOTIFY_SOCKET: {error.strerror}; write notify = false to go without"
+        ) from None
+    environment = {b"NOTIFY_SOCKET": value.encode()}
+    if settings.watchdog:
+        environment[b"WATCHDOG_USEC"] = str(int(settings.watchdog * 1_000_000)).encode()
+    return Prepared(listening, (fd, value), environment)
+
+
+def _is_there(module: str) -> bool:
+    """Return whether a module can be imported, without importing it: that can wait until the command runs."""
+    import sys
+
+    return sys.modules["_frozen_importlib_external"].PathFinder.find_spec(module) is not None
+
+
+def _listen(settings: Settings, index: int) -> int:
+    from gracewrap.server import listen
+
+    address = settings.health_listen[index]
+    try:
+        return listen.bind(address)
+    except OSError as error:
+        origin = settings.origins.get("health.listen", "default")
+        raise Unprepared(
+            f"cannot listen on {address.shown} (health.listen, {origin}): {error.strerror}; write another address"
+        ) from None
+
+
+def clean(handover: Handover, settings: Settings) -> None:
+    """Remove the socket files that were made."""
+    from gracewrap.server import listen
+
+    for address in settings.health_listen:
+        if address.path:
+            listen.remove(address.path)
+    if handover.notify is not None:
+        from gracewrap.posix import notify
+
+        notify.remove(handover.notify[1])
