@@ -68,7 +68,7 @@ def test_a_command_that_is_drained_but_does_not_exit_is_ended_after_the_linger(a
     assert alive(run.process.pid)
     order(run, IDLE)
     assert run.wait() == 137
-    assert report(tmp_path)["outcome"] == "killed"
+    assert report(tmp_path)["outcome"] == "drained"
     assert report(tmp_path)["interrupted"] == 0
     assert [e["event"] for e in report(tmp_path)["timeline"] if e["event"] in ("stop_signal", "drained", "kill")] == [
         "stop_signal", "drained", "kill",

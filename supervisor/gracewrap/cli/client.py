@@ -225,7 +225,7 @@ def _nobody(pid: int | None, explicit: str | None, origin: str) -> str:
         whose = "" if uid == mine else f"another user's (it has uid {uid}, this has uid {mine}), or "
         return f"cannot talk to pid {pid} (--pid): it is {whose}no gracewrap, or its socket is elsewhere (--socket PATH) or off"
     return (
-        "cannot find a running gracewrap here. Is it\n"
+        "cannot find a running gracewrap here; is it\n"
         "    in a container?    docker exec CONTAINER gracewrap ...  or  kubectl exec POD -- gracewrap ...\n"
         "    another user's?    run this as that user; root may write --pid N\n"
         "    at another place?  --socket PATH, where it has control.socket = PATH; it cannot be found where that is off"

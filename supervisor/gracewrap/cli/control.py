@@ -63,7 +63,7 @@ def call(action: str, words: Sequence[str]) -> int:
         return 125
     except client.NoAnswer as fault:
         if action == "health":
-            _tell(f"not healthy: {str(fault).partition(chr(10))[0]}")
+            _tell(f"not healthy: {str(fault).partition(chr(10))[0].partition('; is it')[0]}")
         else:
             _complain(str(fault))
         return 1

@@ -13,6 +13,7 @@ import time
 
 import h11
 
+from gracewrap.posix import sockdiag
 from gracewrap.probes import resolve
 from gracewrap.probes.answer import (
     CHUNK_HEAD,
@@ -80,6 +81,7 @@ class Exchange:
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK_HEAD)
         self._reader = Reader(self._connection)
         self._channel: Clear | Secured | None = None
+        self._own = (0, 0)  # ports of a TCP connection of ours
         self._sock: _socket.socket | None = None
         self._lookup: resolve.Lookup | None = None
         self._left: list[resolve.Address] = []
@@ -155,6 +157,9 @@ class Exchange:
                 code = error.errno
             if code in (0, errno.EINPROGRESS):
                 self._agenda.watch(sock.fileno(), lambda: self._run(self._connected), read=False, write=True)
+                if family != resolve.AF_UNIX:
+                    self._own = (sock.getsockname()[1], int(address[1]))
+                    sockdiag.OWN.add(self._own)  # no request of the program's clients: a tcp probe must not count it
                 if self._left:
                     self._timer = self._agenda.at(time.monotonic() + PER_ADDRESS, lambda: self._run(self._too_slow))
                 return None
@@ -266,6 +271,7 @@ class Exchange:
             self._agenda.forget(self._sock.fileno())
             self._sock.close()
             self._sock = None
+            sockdiag.OWN.discard(self._own)
 
 
 def channel(sent: bytes, request: Request) -> Clear | Secured:

@@ -15,8 +15,6 @@ from gracewrap.probes.prometheus import short
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from gracewrap.config.probe import Expect
     from gracewrap.probes.answer import Answer
 
@@ -74,34 +72,6 @@ def _usable(answer: Answer) -> None:
     coding = answer.header(b"content-encoding").strip().lower()
     if coding not in ("", "identity"):
         raise Unusable(f"the answer is compressed ({short(coding)}), which was not asked for")
-
-
-def check(expect: Expect) -> str | None:
-    """Return what is wrong with an expectation and what to write instead, or None."""
-    try:
-        if expect.how == "json":
-            _pointer(expect.what)
-        elif expect.how == "metric":
-            _selector(expect.what)
-        elif expect.how == "text":
-            _compiled(expect.what)
-        elif expect.how != "status":
-            return f"{expect.how!r} is none of status, json, metric and text"
-        _check_wanted(expect)
-    except Unusable as error:
-        return str(error)
-    return None
-
-
-def _check_wanted(expect: Expect) -> None:
-    if expect.at_most is not None and _is_nan(expect.at_most):
-        raise Unusable("at_most is not a number")
-    if not isinstance(expect.equals, bool | int | float | str):
-        raise Unusable("equals must be a number, a string or a boolean")
-    if isinstance(expect.equals, float) and _is_nan(expect.equals):
-        raise Unusable("equals is not a number")
-    if expect.how == "metric" and expect.at_most is None and _wanted(expect) is None:
-        raise Unusable("a metric is a number: write equals = 0, or at_most")
 
 
 # What was found, against what is wanted.
@@ -350,27 +320,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     """
     if pattern not in _patterns:
         try:
-            compiled = re.compile(pattern)
-            explodes = _explodes(re._parser.parse(pattern), False)  # type: ignore[attr-defined]
-        except (re.error, RecursionError, OverflowError) as error:
-            raise Unusable(f"not a regular expression: {short(str(error))}") from None
-        if explodes:  # each more letter of the text could double the time
-            shown = short(pattern)
-            raise Unusable(f'"{shown}" repeats what is repeated already, which can take for ever: leave one out, or write "++"')
-        _patterns[pattern] = compiled
+            _patterns[pattern] = selectors.compiled(pattern)
+        except ValueError as error:
+            raise Unusable(str(error)) from None
     return _patterns[pattern]
-
-
-def _explodes(tree: Any, repeated: bool) -> bool:
-    """Return whether in a parsed regular expression something of no fixed length is repeated, and that again."""
-    items = getattr(tree, "data", tree)
-    if not isinstance(items, tuple | list):
-        return False
-    kind = str(items[0]) if isinstance(items, tuple) and items else ""
-    if kind in ("ATOMIC_GROUP", "POSSESSIVE_REPEAT"):
-        return False
-    if kind in ("MAX_REPEAT", "MIN_REPEAT"):
-        low, high, inner = items[1]
-        endless = high != low and high > 10
-        return (endless and repeated) or _explodes(inner, repeated or endless)
-    return any(_explodes(item, repeated) for item in items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gracewrap.policy.model import INVALID
+from gracewrap.policy.program import EARLY
 from gracewrap.posix import read_file, signals, tree
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import words
@@ -45,6 +46,7 @@ class Narrator:
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
         self.members = ""
+        self.early = False  # it was killed because it was drained, and for no other reason
         self.untold = ""  # who was killed without ever having been sent the stop signal
         self.numbers = Numbers(())
         self.ended: float | None = None  # when the last of it had gone
@@ -120,6 +122,7 @@ class Narrator:
                 self.sent.append(signals.name(int(str(fields["signal"]))))
             case "kill":
                 fields.update(members=self.members, untold=self.untold)
+                self.early = fields["why"] == EARLY and not self.killed
                 self.killed.append(self.members or self.who)
                 self._cut()
             case "gave_up":
@@ -206,14 +209,15 @@ class Narrator:
         """Return in one word how it ended.
 
         not_started, exited (nobody asked), graceful, ended_by_signal (a command without a handler for the stop signal loses what
-        it does; some end so after a good stop), killed (it, or something it left behind), gave_up (something is still there).
+        it does; some end so after a good stop), drained (it was done, did not exit, and was killed early), killed (it, or
+        something it left behind), gave_up (something is still there).
         """
         if self.not_started:
             return "not_started"
         if self.gave_up:
             return "gave_up"
         if self.killed:
-            return "killed"
+            return "drained" if self.early else "killed"
         if not self.asked:
             return "exited"
         return "ended_by_signal" if self._ended_by_stop_signal() and not self.leftover else "graceful"
@@ -231,7 +235,9 @@ class Narrator:
         parts = [self._how()]
         if self.leftover:
             parts.append(f"it left behind {self.leftover}")
-        if self.killed and self.leader:
+        if self.early:
+            parts.append("it was done, but did not exit")
+        elif self.killed and self.leader:
             parts.append("some of it had to be killed" if int(str(self.leader["signal"])) != 9 else "it had to be killed")
         if self.interrupted:
             parts.append(f"{number(self.interrupted)} in flight {'were' if self.interrupted != 1 else 'was'} cut")
@@ -241,7 +247,7 @@ class Narrator:
             parts.append(f"orphans reaped: {self.counts['orphans_reaped']}")
         if self.log.dropped:
             parts.append(f"log lines lost: {self.log.dropped}")
-        level = "warning" if self.killed or self.gave_up else "info"
+        level = "warning" if (self.killed and not self.early) or self.gave_up else "info"
         return level, f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}"
 
     def _how(self) -> str:
