@@ -1,32 +1,120 @@
-"""A world without processes: the policy is fed events, and time passes by its own deadlines."""
+"""A world without processes: the policy is fed events, and time passes by its own deadlines.
+
+Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it takes for it; of a hook, how
+long it takes.  They keep what gracewrap.probes.asking and gracewrap.errands promise: an answer within the limit, and none after
+StopAsking and StopHelper.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
 
+PROBE_TIMEOUT = 2.0
+AT_ONCE = 200  # more steps than this without time passing: it would never end
+
+Probe = Callable[[float], tuple[m.Reading | None, float]]  # time -> what it says (None: nothing, ever), and after how many seconds
+
+DRAINED = m.Reading(m.DRAINED)
+UNREACHABLE = m.Reading(m.UNREACHABLE, None, "refused")
+INVALID = m.Reading(m.INVALID, None, "404 Not Found")
+FAILED = m.Reading(m.FAILED, None, "refused, and on_refused is fail")
+
+
+def busy(in_flight: float | None = 1) -> m.Reading:
+    return m.Reading(m.BUSY, in_flight, "not yet")
+
+
+def says(*script: tuple[float, m.Reading | None], latency: float = 0.001) -> Probe:
+    """Return a probe that says each reading from its time on; times count from 100, when simulations begin."""
+
+    def probe(at: float) -> tuple[m.Reading | None, float]:
+        return [reading for since, reading in script if at >= 100 + since][-1], latency
+
+    return probe
+
+
+class Hook:
+    """How long a hook takes (None: it hangs), and how it ends."""
+
+    def __init__(self, seconds: float | None = 0.0, ok: bool = True) -> None:
+        self.seconds, self.ok = seconds, ok
+
 
 class Simulation:
-    """Runs one policy.  *log* holds (time, command) for every command that is not a note."""
+    """Runs one policy.  *log* holds (time, command) for every command that is not a note, *said* what the probes said."""
 
-    def __init__(self, policy: m.Policy, at: float = 100.0) -> None:
+    def __init__(
+        self,
+        policy: m.Policy,
+        probes: Mapping[int, Probe] | None = None,
+        hooks: Mapping[str, Hook] | None = None,
+        at: float = 100.0,
+    ) -> None:
         self.policy = policy
+        self.probes, self.hooks = probes or {}, hooks or {}
         self.now = at
         self.system: coordinator.System = coordinator.begin(policy)
         self.log: list[tuple[float, m.Command]] = []
         self.notes: list[m.Note] = []
+        self.said: list[tuple[float, int, int, str]] = []  # time, program, probe, kind
         self.unsent = 0
         self.ticks = 0
+        self._answers: dict[tuple[int, int | str], tuple[float, m.Event]] = {}  # what is under way, and how it will end
+        self._steps: list[float] = []
+        self._over = False
 
     def feed(self, event: m.Event) -> None:
+        self._steps = [*(at for at in self._steps if at == self.now), self.now]
+        assert len(self._steps) < AT_ONCE, f"it spins at {self.now}: {self.system}"
         self.system, commands = coordinator.step(self.system, event, self.policy)
         for command in commands:
+            assert not self._over, f"{command} after Exit"
+            self._over = isinstance(command, m.Exit)
             if isinstance(command, m.Note):
                 self.notes.append(command)
-            else:
-                self.log.append((self.now, command))
-            if isinstance(command, m.CountUnsent):
-                self.feed(m.UnsentCounted(self.unsent, self.now))
+                continue
+            self.log.append((self.now, command))
+            match command:
+                case m.Ask(program, probe):
+                    self._ask(program, probe)
+                case m.StopAsking(program):
+                    self._forget(program, int)
+                case m.RunHelper():
+                    self._run(command)
+                case m.StopHelper(program, what):
+                    assert self._answers.pop((program, what), None), f"{what} of {program} is not running"
+                case m.CountUnsent():
+                    self.feed(m.UnsentCounted(self.unsent, self.now))
+
+    def _ask(self, program: int, probe: int) -> None:
+        assert (program, probe) not in self._answers, f"probe {probe} of {program} is being asked already"
+        script = self.probes.get(probe)
+        reading, latency = script(self.now) if script else (None, 0.0)
+        if reading is None or latency > PROBE_TIMEOUT:
+            reading, latency = m.Reading(m.UNREACHABLE, None, "no answer within 2 s"), PROBE_TIMEOUT
+        at = self.now + latency
+        self._answers[program, probe] = at, m.Sampled(program, probe, reading, at)
+
+    def _run(self, command: m.RunHelper) -> None:
+        key = command.program, command.what
+        assert key not in self._answers, f"{key} is running already"
+        assert self.now <= command.until < float("inf"), f"{command} at {self.now}"
+        hook = self.hooks.get(command.what, Hook())
+        at = command.until if hook.seconds is None else min(self.now + hook.seconds, command.until)
+        ok = hook.ok and hook.seconds is not None and self.now + hook.seconds <= command.until
+        self._answers[key] = at, m.HelperEnded(*key, ok, "" if ok else "failed, or given up", at)
+
+    def _forget(self, program: int, kind: type) -> None:
+        for key in [key for key in self._answers if key[0] == program and isinstance(key[1], kind)]:
+            del self._answers[key]
+
+    @property
+    def under_way(self) -> set[tuple[int, int | str]]:
+        """The (program, probe) that are being asked, and the (program, hook) that are running."""
+        return set(self._answers)
 
     def signal(self, signum: int) -> None:
         self.feed(m.SignalReceived(signum, self.now))
@@ -38,19 +126,45 @@ class Simulation:
         self.feed(m.ProgramGone(program, self.now))
 
     def pass_time(self, seconds: float) -> None:
-        """Let *seconds* pass, with a tick at each deadline; a tick at the deadline must move the deadline."""
+        """Let *seconds* pass: answers come, then a tick at each deadline; a tick at the deadline must move the deadline."""
         until = self.now + seconds
-        while (due := coordinator.deadline(self.system, self.policy)) is not None and due <= until:
+        while (due := self._due(until)) is not None:
             self.now = max(self.now, due)
+            if ready := [key for key, (at, _) in self._answers.items() if at <= self.now]:
+                _, event = self._answers.pop(ready[0])
+                if isinstance(event, m.Sampled):
+                    self.said.append((self.now, event.program, event.probe, event.reading.kind))
+                self.feed(event)
+                continue
             self.feed(m.Tick(self.now))
             self.ticks += 1
             after = coordinator.deadline(self.system, self.policy)
             assert after is None or after > due, f"a tick at {due} did not move the deadline: {self.system}"
         self.now = until
 
+    def _due(self, until: float) -> float | None:
+        times = [at for at, _ in self._answers.values()]
+        if (deadline := coordinator.deadline(self.system, self.policy)) is not None:
+            times.append(deadline)
+        return min((at for at in times if at <= until), default=None)
+
     @property
     def commands(self) -> list[m.Command]:
         return [command for _, command in self.log]
+
+    @property
+    def deeds(self) -> list[tuple[float, m.Command]]:
+        """The log without what only asks, and without SIGCONT."""
+        asks = (m.Ask, m.StopAsking)
+        return [(at, c) for at, c in self.log if not isinstance(c, asks) and getattr(c, "signum", 0) != m.SIGCONT]
+
+    def times(self, *wanted: type[m.Command]) -> list[float]:
+        """When commands of these kinds were given."""
+        return [at for at, command in self.log if isinstance(command, wanted) and getattr(command, "signum", 0) != m.SIGCONT]
+
+    def told(self, what: str) -> list[Mapping[str, object]]:
+        """The particulars of all notes of that name."""
+        return [note.fields for note in self.notes if note.what == what]
 
     @property
     def status(self) -> int | None:
@@ -60,10 +174,20 @@ class Simulation:
         return found[0] if found else None
 
 
-def simulate(shutdown_timeout: float = 25.0, **settings: object) -> Simulation:
-    """Return a simulation of one program; settings of the program or of the whole, by name."""
+def simulate(
+    shutdown_timeout: float = 25.0,
+    probe: Probe | None = None,
+    probes: Mapping[int, Probe] | None = None,
+    hooks: Mapping[str, Hook] | None = None,
+    **settings: object,
+) -> Simulation:
+    """Return a simulation of one program; settings of the program, of its drain or of the whole, by name."""
+    world = {0: probe} if probe else dict(probes or {})
     whole = {k: v for k, v in settings.items() if k in m.Policy.__match_args__}
-    one = {k: v for k, v in settings.items() if k not in whole}
+    drain = {k: v for k, v in settings.items() if k in m.DrainPolicy.__match_args__}
+    one = {k: v for k, v in settings.items() if k not in whole and k not in drain}
     whole.setdefault("flush_timeout", 0.0)
-    policy = m.Policy((m.ProgramPolicy(**one),), shutdown_timeout=shutdown_timeout, **whole)  # type: ignore[arg-type]
-    return Simulation(policy)
+    drain.setdefault("probes", len(world))
+    rules = m.ProgramPolicy(drain=m.DrainPolicy(**drain), **one)  # type: ignore[arg-type]
+    policy = m.Policy((rules,), shutdown_timeout=shutdown_timeout, **whole)  # type: ignore[arg-type]
+    return Simulation(policy, world, hooks)

@@ -245,13 +245,14 @@ class Loop:
         known = None  # at debug level orphans are told of one by one
         if self.log.lowest > 0:
             known = {self.handover.pid, *helpers.pids} if helpers else {self.handover.pid}
+            known |= {self.main[0]} if self.main else set()
         found, left, orphans = reap.reap(known, self.handover.tty is not None)
         self.narrator.counts["orphans_reaped"] += orphans
         if helpers is not None:
             found = [one for one in found if one.stopped_by or not helpers.reaped(one.pid, one.status)]
             left = left and tree.anything_left()
             helpers.forget_gone()
-        for one in found:
+        for one in self.without_starter(found) if self.main else found:
             if one.pid != self.handover.pid:
                 self.orphan(one, at)
             elif one.stopped_by:
@@ -260,6 +261,18 @@ class Loop:
                 self.leader_gone(one, left, at)
         if not left and self.leader_status is not None:
             self.feed(m.ProgramGone(0, at))
+
+    def without_starter(self, found: list[reap.Reaped]) -> list[reap.Reaped]:
+        """Return *found* without a leader that has gone and had named a main process; that is the leader, now that it is ours."""
+        assert self.main is not None
+        main, fd = self.main
+        gone = [one for one in found if one.pid == self.handover.pid and not one.stopped_by]
+        if not gone or not (tree.parent_of(main) == posix.getpid() or any(one.pid == main for one in found)):
+            return found
+        posix.close(fd)
+        self.main, self.handover = None, replace(self.handover, pid=main)
+        self.narrator.pid = main
+        return [one for one in found if one not in gone]
 
     def orphan(self, one: reap.Reaped, at: float) -> None:
         """A process that had been re-parented to us is no more."""
@@ -276,11 +289,6 @@ class Loop:
 
     def leader_gone(self, one: reap.Reaped, left: bool, at: float) -> None:
         """The leader's exit: take the terminal back, find out whether it ever became the command."""
-        if self.main is not None and tree.parent_of(self.main[0]) == posix.getpid():
-            posix.close(self.main[1])
-            self.handover, self.main = replace(self.handover, pid=self.main[0]), None  # a starter that has gone, as it should
-            self.narrator.pid = self.handover.pid
-            return
         self.leader_status = one.status
         if self.handover.tty is not None:
             terminal.take_back(self.handover.tty, self.handover.pid)

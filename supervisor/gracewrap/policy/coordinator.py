@@ -244,7 +244,7 @@ def _each(system: _Living, done: list[Command], policy: Policy, event: Event, ki
             case ProgramGone(program) if program == i:
                 step = one.gone(phase)
             case StopSignalIgnored(program) if program == i:
-                step = one.ignored(phase, i, rules)
+                step = one.ignored(phase, i, rules, event.at)
             case ShellTold(program) if program == i:
                 step = one.shell_told(phase, rules)
             case Sampled(program) if program == i:
@@ -321,13 +321,15 @@ def _finish(system: Flushing, at: float, policy: Policy) -> Step:
     hooks = tuple(RunHelper(i, "post_stop", until) for i, rules in enumerate(policy.programs) if rules.post_stop)
     pending = frozenset((hook.program, hook.what) for hook in hooks)
     after = Finishing(system.status, pending, until + _push_time(policy), system.requests, system.asked_at)
-    return (after, hooks) if hooks else _push(after, policy)
+    return (after, hooks) if hooks else _push(after, at, policy)
 
 
-def _push(system: Finishing, policy: Policy) -> Step:
+def _push(system: Finishing, at: float, policy: Policy) -> Step:
+    """Push the metrics; nobody waits longer for that than what is kept for it, however much else is left."""
     if not policy.push:
         return Ended(system.status), (Exit(system.status),)
-    return replace(system, pending=frozenset(((0, "push"),))), (RunHelper(0, "push", system.push_until),)
+    until = min(system.push_until, at + _push_time(policy))
+    return replace(system, pending=frozenset(((0, "push"),))), (RunHelper(0, "push", until),)
 
 
 def _exit_status(system: ShuttingDown, status: int, policy: Policy) -> int:
@@ -351,7 +353,7 @@ def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
         case Tick(at):
             due = at >= system.again_at
             return (replace(system, again_at=at + FLUSH_INTERVAL), (CountUnsent(),)) if due else (system, ())
-        case SignalReceived(signum, at) if signum in policy.stop_on:
+        case SignalReceived(at=at) | StopRequested(at=at) if _is_request(event, policy):
             # Asked again: skip the one delay that is left.
             return _finish(system, at, policy) if _again(system, at, policy) else (_noted(system, at), ())
         case SignalReceived() | StopRequested() | DrainRequested() | UndrainRequested() | Sampled() | HelperEnded():
@@ -364,14 +366,14 @@ def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
 
 def _finishing(system: Finishing, event: Event, policy: Policy) -> Step:
     match event:
-        case HelperEnded(program, what, ok, why) if (program, what) in system.pending:
+        case HelperEnded(program, what, ok, why, at) if (program, what) in system.pending:
             said = note("helper_ended", program=program, hook=what, ok=ok, why=why)
             system = replace(system, pending=system.pending - {(program, what)})
             if system.pending:
                 return system, (said,)
-            after, commands = (Ended(system.status), (Exit(system.status),)) if what == "push" else _push(system, policy)
+            after, commands = (Ended(system.status), (Exit(system.status),)) if what == "push" else _push(system, at, policy)
             return after, (said, *commands)
-        case SignalReceived(signum, at) if signum in policy.stop_on:
+        case SignalReceived(at=at) | StopRequested(at=at) if _is_request(event, policy):
             if not _again(system, at, policy):
                 return _noted(system, at), ()
             return Ended(system.status), (*(StopHelper(*hook) for hook in sorted(system.pending)), Exit(system.status))
@@ -381,6 +383,13 @@ def _finishing(system: Finishing, event: Event, policy: Policy) -> Step:
             return system, ()
         case _:
             assert_never(event)
+
+
+def _is_request(event: Event, policy: Policy) -> bool:
+    """Return whether somebody asks for a stop; something that failed meanwhile asks for nothing more."""
+    if isinstance(event, SignalReceived):
+        return event.signum in policy.stop_on
+    return isinstance(event, StopRequested) and not event.failure
 
 
 def _again(system: Flushing | Finishing, at: float, policy: Policy) -> bool:

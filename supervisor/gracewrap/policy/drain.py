@@ -68,8 +68,8 @@ def sampled(
     drain: Drain, program: int, rules: DrainPolicy, probe: int, reading: Reading, at: float
 ) -> tuple[Drain, tuple[Command, ...]]:
     """Take in one reading."""
-    if probe >= len(drain.probes) or drain.probes[probe].next_at is not None:
-        return drain, ()  # nobody has asked: it comes too late
+    if drain.failed or probe >= len(drain.probes) or drain.probes[probe].next_at is not None:
+        return drain, ()  # nobody has asked, or nobody asks any more: it comes too late
     before = drain.probes[probe]
     after = replace(_counted(drain, rules, before, reading, at), next_at=max(at, before.asked_at + rules.interval))
     said: list[Command] = []

@@ -34,6 +34,7 @@ from gracewrap.policy.model import (
 from gracewrap.record import Record, assert_never, replace
 
 KILLED = 128 + SIGKILL
+EARLY = "drained, and still running"  # why a program is killed, or sent the next rung, before its time
 
 # After SIGKILL the exit takes milliseconds, unless a process hangs in the kernel or belongs to somebody we may not signal.
 # Look again soon (a forking program may have slipped a child through), and give up after this long: staying would break our word
@@ -51,6 +52,8 @@ LAST_CALL = 0.75  # of a shell's time; then its members are told by us
 # What is done before the stop signal leaves it a time to act: stop_timeout, else this part of the budget, and no more than that.
 RESERVE_PART, RESERVE = 0.1, 2.0
 FOREVER = float("inf")
+# While only a drain was asked for, no budget runs; so long may the action that starts it take then, unless it has its own limit.
+START_LIMIT = 60.0
 
 
 class Waiting(Record):
@@ -104,6 +107,7 @@ class Stopping(Record):
     rest_at: float | None = None  # when it goes to the others, should the leader still be there
     drain: Drain = draining.NONE
     patient_since: float = 0.0  # from when on a drained program is given its linger: the last signal
+    drained_kill_at: float = 0.0  # what kill_at is once it has been drained: drain.timeout limits the wait for that only
 
 
 class Leftover(Record):
@@ -194,7 +198,9 @@ def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: 
         case Running():
             since, started, ended = at, False, tuple[Command, ...]()
         case Held() if phase.kill_at == FOREVER:
-            since, started, ended = phase.since, phase.started, _end_stage(phase, program)
+            # An action that is cut here has perhaps not told the program yet: it is run again.
+            started = phase.started and not isinstance(phase.stage, Starting)
+            since, ended = phase.since, _end_stage(phase, program)
         case _:
             return phase, ()
     if kill_at <= at:
@@ -204,8 +210,10 @@ def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: 
     signal_at = max(at, kill_at - reserve)
     held = Held(since, Waiting(since + policy.propagation_delay, policy.pre_stop), kill_at, signal_at, started)
     hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
+    serving = since + policy.propagation_delay - at
+    said = (note("serving", program=program, seconds=serving),) if serving > 0 else ()
     after, commands = _go_on(held, program, policy, at)
-    return after, (*ended, *hook, *commands)
+    return after, (*ended, *said, *hook, *commands)
 
 
 def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
@@ -219,7 +227,7 @@ def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
         if policy.drain.start and not held.started:
             return replace(held, stage=Starting(), started=True), (
                 note("drain_start", program=program),
-                RunHelper(program, "start", held.signal_at),
+                RunHelper(program, "start", held.signal_at if asked else at + START_LIMIT),
             )
     if policy.drain.probes and (not asked or policy.drain.when == "before-signal"):
         drain, commands = draining.tick(draining.begin(policy.drain, at), program, at)
@@ -244,7 +252,7 @@ def _end_stage(held: Held, program: int) -> tuple[Command, ...]:
 
 def _signal(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Send the stop signal; what is still under way before it ends, but for the probes, which go on."""
-    kill_at = held.kill_at if policy.stop_timeout is None else min(held.kill_at, at + policy.stop_timeout)
+    kill_at = drained_kill_at = held.kill_at if policy.stop_timeout is None else min(held.kill_at, at + policy.stop_timeout)
     ended: tuple[Command, ...] = ()
     if isinstance(held.stage, Draining):
         drain = held.stage.drain
@@ -254,7 +262,7 @@ def _signal(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
         if drain.probes and policy.drain.timeout is not None and policy.drain.when == "after-signal":
             kill_at = min(kill_at, at + policy.drain.timeout)
     group = policy.kill_mode == "group"
-    return Stopping(at, kill_at, 0, group, None, drain, at), (
+    return Stopping(at, kill_at, 0, group, None, drain, at, drained_kill_at), (
         *ended,
         note("stop_signal", program=program, signal=policy.stop_signal, to="group" if group else "leader"),
         *_send(program, policy, policy.stop_signal),
@@ -277,7 +285,8 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
             return after, (*said, *commands)
         case Stopping(drain=drain):
             drain, said = draining.sampled(drain, program, policy.drain, event.probe, event.reading, event.at)
-            return replace(phase, drain=drain), said
+            kill_at = phase.kill_at if drain.drained_at is None else max(phase.kill_at, phase.drained_kill_at)
+            return replace(phase, drain=drain, kill_at=kill_at), said
         case Running() | Held() | Leftover() | Killing() | Gone():
             return phase, ()
         case _:
@@ -291,7 +300,7 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
         case Held(stage=Waiting(until, True)) if event.what == "pre_stop":
             after, commands = _go_on(replace(phase, stage=Waiting(until, False)), program, policy, event.at)
         case Held(stage=Starting()) if event.what == "start":
-            after, commands = _go_on(phase, program, policy, event.at)
+            after, commands = _go_on(replace(phase, stage=Waiting(event.at, False)), program, policy, event.at)
         case Running() | Held() | Stopping() | Leftover() | Killing() | Gone():
             after, commands = phase, ()
         case _:
@@ -304,6 +313,8 @@ def extended(phase: Phase, program: int, seconds: float, at: float, limit: float
     if not isinstance(phase, Stopping | Leftover) or at + seconds <= phase.kill_at or phase.kill_at >= limit:
         return phase, ()
     kill_at = min(limit, at + seconds)
+    if isinstance(phase, Stopping) and phase.rest_at is not None:
+        phase = replace(phase, rest_at=phase.since + LAST_CALL * (kill_at - phase.since))
     return replace(phase, kill_at=kill_at), (note("extended", program=program, remaining=kill_at - at),)
 
 
@@ -365,15 +376,15 @@ def _tell(phase: Leftover, program: int, policy: ProgramPolicy) -> Step:
     )
 
 
-def ignored(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
+def ignored(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     """The leader ignores the stop signal (`trap '' TERM`): it will not pass it on either, so tell the others now."""
     if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
         return phase, ()
-    return _tell_rest(phase, program, policy, "stop_signal_ignored")
+    return _tell_rest(phase, program, policy, "stop_signal_ignored", at)
 
 
-def _tell_rest(phase: Stopping, program: int, policy: ProgramPolicy, why: str) -> Step:
-    return replace(phase, whole=True, rest_at=None), (
+def _tell_rest(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: float) -> Step:
+    return replace(phase, whole=True, rest_at=None, patient_since=at), (
         note(why, program=program, signal=policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
@@ -461,14 +472,16 @@ def _drain_timed_out(phase: Held, drain: Drain, program: int, policy: ProgramPol
 
 def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: float) -> Step:
     if phase.rest_at is not None and at >= phase.rest_at:
-        return _tell_rest(phase, program, policy, "last_call")
+        return _tell_rest(phase, program, policy, "last_call", at)
     if phase.rung < len(policy.escalation) and at >= phase.since + policy.escalation[phase.rung].after:
         return _climb(phase, program, policy, "its time has come", at)
     lingers = _linger_ends(phase, policy)
     if lingers is not None and at >= lingers:
+        if phase.rest_at is not None:  # the shell's members may know of nothing yet; they are told before they are killed
+            return _tell_rest(phase, program, policy, "last_call", at)
         if phase.rung < len(policy.escalation):
-            return _climb(phase, program, policy, "drained, and still running", at)
-        return kill(phase, program, at, "drained, and still running")
+            return _climb(phase, program, policy, EARLY, at)
+        return kill(phase, program, at, EARLY)
     drain, commands = draining.tick(phase.drain, program, at)
     return replace(phase, drain=drain), commands
 
