@@ -216,6 +216,20 @@ def test_an_exec_probe_says_drained_by_its_status_and_how_much_by_a_number(talk,
     assert report(tmp_path)["interrupted"] == 0
 
 
+def test_a_probe_that_answers_at_once_is_asked_again_in_its_time(talk, tmp_path):
+    """Not only when something else wakes us: there is a line of progress each five seconds."""
+    mark = tmp_path / "busy"
+    mark.touch()
+    run = talk(options=["--drain-file", mark, "--drain-file-is", "absent", *QUICK, "--drain-when", "before-signal",
+                        "--shutdown-timeout", "10m"])  # fmt: skip
+    run.ready()
+    run.send(signal.SIGTERM)
+    run.log_line("draining")
+    mark.unlink()
+    assert run.line() == "15"
+    assert "waiting" not in [line["event"] for line in run.log()]
+
+
 def test_a_file_probe_and_its_absence(talk, tmp_path):
     mark = tmp_path / "postmaster.pid"
     mark.write_text("7\n")

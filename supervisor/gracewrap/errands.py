@@ -133,8 +133,8 @@ class Errands:
 
     def before_the_signal(self) -> None:
         """Look what the program listens on, now: a moment later it may have closed it."""
-        if self._ports is not None:
-            self._ports.look_now()
+        if any(isinstance(probe, specs.TcpProbe) for probe in self.probes):
+            self.ports().look_now()
 
     def ask(self, program: int, probe: int, at: float) -> None:
         """Take a sample of a probe; Sampled will tell."""

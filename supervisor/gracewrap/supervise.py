@@ -207,6 +207,8 @@ class Loop:
 
     def wait(self) -> _signal.struct_siginfo | None:
         """Return the next signal, or None when something else is due."""
+        if self.posted:  # a tick may have had an answer at once
+            return _signal.sigtimedwait(BLOCKABLE, 0)
         due = coordinator.deadline(self.system, self.policy)
         if self.progress_at is not None and due is not None:
             due = min(due, self.progress_at)

@@ -46,6 +46,7 @@ class Narrator:
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
         self.members = ""
+        self.gave_in = False  # the stop signal went although it was not drained
         self.early = False  # it was killed because it was drained, and for no other reason
         self.untold = ""  # who was killed without ever having been sent the stop signal
         self.numbers = Numbers(())
@@ -108,7 +109,7 @@ class Narrator:
                 fields["typed"] = self.interactive and fields["signal"] in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
                 self.since = at if self.since is None else self.since
                 self.leader = {"status": fields["status"], "signal": fields["signal"], "at": at}
-                if self._ended_by_stop_signal():
+                if self.gave_in and self._ended_by_stop_signal():
                     self._cut()
             case "leftover" | "leftover_waits" | "stop_signal_ignored" | "last_call":
                 if what == "leftover_waits" or fields.get("told") is False:
@@ -127,6 +128,8 @@ class Narrator:
                 self._cut()
             case "gave_up":
                 self.gave_up = True
+            case "held_too_long" | "drain_timeout":
+                self.gave_in = True
             case "draining" | "drain_requested":
                 self._drain_begins(at)
             case "drained" | "undrained":
