@@ -11,20 +11,22 @@ FROM ${BASE_IMAGE} AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY supervisor supervisor
-# --no-deps: to wrap a command gracewrap needs Python alone; its dependencies are for help, check and init.
-RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --target=/opt .
+# --no-deps: to wrap a command gracewrap needs Python alone, and h11 for what speaks HTTP; its other dependencies are for people.
+RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --target=/opt/gracewrap . h11
 
 FROM ${BASE_IMAGE} AS service
 COPY --from=build /opt/gracewrap /opt/gracewrap
+# For `docker exec slow gracewrap status`.
+RUN printf '#!/bin/sh\nexec python3 -I -S /opt/gracewrap/gracewrap/__main__.py "$@"\n' >/usr/local/bin/gracewrap \
+    && chmod 755 /usr/local/bin/gracewrap
 COPY examples/slow_server.py /srv/slow_server.py
 USER 10001:10001
 ENV PORT=8080
 EXPOSE 8080
 # `docker stop` waits 10 s, then kills: stay below that, or raise it with docker run --stop-timeout.
-ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python3", "-c", \
-    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['PORT'], timeout=2)"]
+ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s GRACEWRAP_READY=tcp
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["gracewrap", "health"]
 # Not pip's `gracewrap` script: the kernel keeps a stop signal from PID 1 until Python has blocked it, which is some milliseconds
 # sooner with -I -S.  Not `sh -c` either: a shell would add variables of its own to the environment.
-ENTRYPOINT ["python3", "-I", "-S", "/opt/gracewrap/__main__.py", "--"]
+ENTRYPOINT ["python3", "-I", "-S", "/opt/gracewrap/gracewrap/__main__.py", "--"]
 CMD ["python3", "-u", "/srv/slow_server.py"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from support import BOUND, ROOT, Lines
 
-ENTRYPOINT = ("python3", "-I", "-S", "/opt/gracewrap/__main__.py")  # of the Dockerfile, without its `--`
+ENTRYPOINT = ("python3", "-I", "-S", "/opt/gracewrap/gracewrap/__main__.py")  # of the Dockerfile, without its `--`
 TALKER = ("python3", "-I", "-S", "-c", Path(__file__).with_name("talker.py").read_text())
 REPORT_FILE = "/tmp/report.json"
 REPORT = ("-e", f"GRACEWRAP_REPORT_FILE={REPORT_FILE}")

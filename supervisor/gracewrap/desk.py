@@ -92,9 +92,12 @@ class Desk:
             from gracewrap.server.http import Server
 
             self._servers.append(Server(self.agenda, self, fd, control))
-        except Exception:
+        except Exception as error:
             posix.close(fd)  # who waits there is told so by the kernel
-            raise
+            if not isinstance(error, ImportError):
+                raise
+            why = f"gracewrap status and its like cannot be answered: {error}; pip install h11"
+            self.narrator.tell("unheard", time.monotonic(), why=why)
 
     def close(self) -> None:
         """Answer nobody any more."""

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from gracewrap.probes.notify import NotifyState
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while nothing answers.
-FIRST_LOOK, LAST_LOOK = 1.0, 64.0
+FIRST_LOOK, LAST_LOOK = 1.0, 16.0
+NOT_READY = 10.0  # seconds after which it is told that it is not
 READY_INTERVAL = 0.25  # seconds between two looks at whether the program is ready
 
 
@@ -249,6 +250,7 @@ class FirstLook:
     def _saw(self, probe: int, reading: m.Reading, pause: float, was_invalid: bool) -> None:
         """What is not there yet is asked again; so is what is wrong, for it may be half way up."""
         invalid = reading.kind == m.INVALID
+        self._errands.numbers.take(probe, reading, time.monotonic())
         if reading.kind in (m.DRAINED, m.BUSY) or (invalid and was_invalid) or pause >= LAST_LOOK:
             self._looked(probe, reading)
         else:
@@ -279,6 +281,7 @@ class Readiness:
         self._passed = [False] * len(self._samplers)
         self.why = "not ready yet"
         self.ready = False
+        self._told = False
 
     def begin(self) -> None:
         """Start to ask."""
@@ -300,6 +303,9 @@ class Readiness:
             self._errands.tell("ready", at, after=at - self._errands.handover.at)
         elif not self._passed[probe]:
             self.why = reading.why or self.why
+            if at >= self._errands.handover.at + NOT_READY and not self._told:
+                self._told = True
+                self._errands.tell("not_ready", at, after=at - self._errands.handover.at, why=self.why)
             self._errands.agenda.at(at + READY_INTERVAL, lambda: self._look(probe))
 
     def end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gracewrap.config.probe import NotifyProbe
 from gracewrap.policy import model as m
 from gracewrap.posix import notify, tree
 from gracewrap.record import TYPE_CHECKING
@@ -26,11 +27,15 @@ class Hearing:
         self._errands, self._main = errands, main
         self.state = errands.notify_state()
         self.status = ""
-        self._told_at = 0.0
+        self._told_at, self._stopping = 0.0, False
         self.watchdog = errands.settings.watchdog
         self._timer: Timer | None = None
         self._receiver = notify.Receiver(errands.agenda, handover.notify[0], handover.pid, self._is_member, self._said)
-        self._expect_life(handover.at)
+        ready = errands.settings.ready.probes if errands.settings.ready else ()
+        # As systemd counts: from READY=1 on, where there is to be one.
+        self._waits = any(isinstance(probe, NotifyProbe) for probe in ready)
+        if not self._waits:
+            self._expect_life(handover.at)
 
     def _is_member(self, pid: int) -> bool:
         return tree.is_below_us(pid)
@@ -42,12 +47,16 @@ class Hearing:
         if message.status is not None and message.status != self.status:
             self.status = message.status
             self._tell_status(at)
-        if message.stopping:
+        if message.stopping and not self._stopping:
+            self._stopping = True
             self._errands.tell("said", at, text="it is stopping")
         if message.extend_timeout is not None:
             self._errands.post(m.TimeExtended(0, message.extend_timeout, at))
         if message.watchdog_timeout is not None:
             self.watchdog = message.watchdog_timeout
+        if self._waits and message.ready:
+            self._waits = False
+            self._expect_life(at)
         if message.watchdog_trigger:
             self._missed(0.0)
         elif message.watchdog or message.watchdog_timeout is not None:

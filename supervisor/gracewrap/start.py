@@ -43,7 +43,10 @@ def main(args: Sequence[str]) -> int:
                 prepared = _prepare(settings)
                 if prepared is None:
                     return USAGE
-        begun = begin(settings.command if settings else args[1:], settings.parent_death_signal if settings else None, prepared)
+        if settings is None:
+            begun = begin(args[1:], None)
+        else:
+            begun = begin(settings.command, settings.parent_death_signal, prepared, settings.needs_errands)
     except ImportError as error:  # Debian's python3-minimal: enough to wrap a command, but not for a file, help or check
         _say(f"cannot start: {error}: this Python has no complete standard library; install python3, not only python3-minimal")
         return USAGE
@@ -70,8 +73,16 @@ def _prepare(settings: Settings) -> Prepared | None:
         return None
 
 
-def begin(command: Sequence[str], parent_death_signal: int | None, prepared: Prepared | None) -> Begun | None:
+def begin(
+    command: Sequence[str], parent_death_signal: int | None, prepared: Prepared | None = None, stays: bool = False
+) -> Begun | None:
     """Prepare what must be so before the child exists, spawn it, and let go of what is the child's.
+
+    Args:
+        command: The child's words.
+        parent_death_signal: What to ask the kernel for, or None.
+        prepared: What has been opened for it.
+        stays: Whether we stay in its directory, because hooks and probes are to run there.
 
     Returns None, with a message said, if there is no process to be had.
     """
@@ -90,7 +101,9 @@ def begin(command: Sequence[str], parent_death_signal: int | None, prepared: Pre
     try:
         if pid:
             _let_go({exec_fd, tty, *(prepared.fds if prepared else ())})
-    except MemoryError:
+            if not stays:
+                posix.chdir("/")  # so that we pin no directory
+    except (MemoryError, OSError):
         pass  # there is a child now: on with it
     return pid, exec_fd, errno, at, tty
 
@@ -169,7 +182,7 @@ def _terminal() -> tuple[int | None, bool]:
 
 
 def _let_go(ours: set[int | None]) -> None:
-    """Close what we have inherited for the child, so that its readers see an end of file; and do not pin its directory."""
+    """Close what we have inherited for the child, so that its readers see an end of file."""
     try:
         inherited = [int(name) for name in posix.listdir("/proc/self/fd")]
     except OSError:
@@ -180,10 +193,6 @@ def _let_go(ours: set[int | None]) -> None:
                 posix.close(fd)
             except OSError:
                 pass  # the one that listdir had open
-    try:
-        posix.chdir("/")
-    except OSError:
-        pass
 
 
 def _refuse(problems: Sequence[Problem]) -> int:

@@ -240,9 +240,7 @@ def _stop(found: Found, asked: Asked) -> int:
     answer = peer.post("stop")
     if _told(found, answer):
         return 1
-    if before.get("stop"):
-        _tell("  It was stopping already: asked twice it skips what is left of delays and drains, asked three times it kills.")
-    elif not asked.wait:
+    if not before.get("stop") and not asked.wait:
         _tell(f"  {view.commands(before)}\n  to see it stop: gracewrap status --watch")
     return _wait(peer, began, asked.timeout, lambda status, elapsed: None, "gone") if asked.wait else 0
 

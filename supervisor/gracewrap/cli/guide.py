@@ -94,8 +94,8 @@ Exit status:
 
 _STOP = f"""\
 gracewrap stop asks a running gracewrap to stop, as SIGTERM does: gracefully,
-within its shutdown_timeout. Asked a second time it skips what is left of
-delays and drains, and a third time it kills (on_repeat says otherwise).
+within its shutdown_timeout. Asked again it changes nothing; a second SIGTERM
+skips what is left of delays and drains, and a third one kills (on_repeat).
 
 Usage:
   gracewrap stop [--wait] [OPTIONS]

@@ -40,7 +40,7 @@ Examples:
     gracewrap --success-exit-codes TERM -- npm start
 
   A server that is done long before it exits, if it ever does: watch its
-  connections, and kill it 2 s after the last answer:
+  connections, and kill it some seconds after the last answer:
     gracewrap --drain-tcp auto --drain-linger 2s -- node server.js
 
   A server that drops requests on SIGTERM, behind a load balancer: /readyz says

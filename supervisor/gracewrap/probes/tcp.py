@@ -225,7 +225,7 @@ class TcpAsker(Asker):
             why += f" ({count.not_accepted} not accepted yet)"
         if count.recent:
             why += f", {count.recent} {'more' if count.in_flight else 'of them'} moved in the last {self.probe.quiet:g} s"
-        return Reading(BUSY, float(count.in_flight or count.recent), why)
+        return Reading(BUSY, float(count.in_flight), why)
 
     def _without_sock_diag(self, ports: Set[int], refused: Refused) -> Steps:
         """Count by /proc/net/tcp, which does not say when a connection last moved."""

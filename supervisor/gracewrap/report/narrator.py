@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.policy.model import INVALID
+from gracewrap.policy.model import INVALID, UNREACHABLE
 from gracewrap.policy.program import EARLY
 from gracewrap.posix import read_file, signals, tree
 from gracewrap.record import TYPE_CHECKING
@@ -65,6 +65,8 @@ class Narrator:
     def note(self, note: Note, at: float) -> None:
         """Take in one note of the policy, completed with what only the doing has shown (sender, members)."""
         fields = {k: v for k, v in note.fields.items() if k != "program"}
+        if note.what == "probe_invalid" and not self._is_news(f"probe {fields['probe']}: {fields['why']}"):
+            return  # it was told when the command started
         self.tell(note.what, at, **fields)
 
     def forwarded(self, signum: int, sent: int, at: float) -> None:
@@ -134,6 +136,8 @@ class Narrator:
                 self._drain_begins(at)
             case "drained" | "undrained":
                 began = self.since if self.since is not None else self.drain_began
+                if "after" in fields and began is not None:
+                    fields["after"] = at - began
                 self.drained_after = at - began if what == "drained" and began is not None else None
             case "hook":
                 self.hooks[str(fields["hook"])] = {"at": at}
@@ -166,9 +170,10 @@ class Narrator:
     def looked(self, probe: int, reading: Reading, at: float) -> None:
         """Tell what a first look with a probe has shown: a mistake now, the rest at debug level."""
         kind = self.numbers.probes[probe].kind
-        if reading.kind == INVALID and f"probe {probe}" not in self._faults:
-            self._faults.add(f"probe {probe}")
+        if reading.kind == INVALID and self._is_news(f"probe {probe}: {reading.why}"):
             self.tell("probe_invalid", at, probe=kind, why=reading.why)
+        elif reading.kind == UNREACHABLE:
+            self.tell("probe_silent", at, probe=kind, why=reading.why, after=at - self.started)
         elif self.log.lowest == 0:
             self.tell("probe_seen", at, probe=kind, reading=reading.kind, in_flight=reading.in_flight, why=reading.why)
 
@@ -197,9 +202,14 @@ class Narrator:
     def fault(self, error: BaseException, at: float) -> None:
         """Tell of something that failed beside the command; each kind of it once."""
         text = f"{type(error).__name__}: {error}"
-        if text not in self._faults and len(self._faults) < TIMELINE:
-            self._faults.add(text)
+        if self._is_news(text):
             self.tell("fault", at, error=text)
+
+    def _is_news(self, text: str) -> bool:
+        """Return whether this has not been told yet; nothing is, once too much has."""
+        news = text not in self._faults and len(self._faults) < TIMELINE
+        self._faults.add(text) if news else None
+        return news
 
     def _keep(self, what: str, at: float, fields: dict[str, object]) -> None:
         if len(self.timeline) >= TIMELINE:
@@ -244,6 +254,8 @@ class Narrator:
             parts.append("some of it had to be killed" if int(str(self.leader["signal"])) != 9 else "it had to be killed")
         if self.interrupted:
             parts.append(f"{number(self.interrupted)} in flight {'were' if self.interrupted != 1 else 'was'} cut")
+        elif self.drained_after is None and self.drain_began is not None and self.killed and (wrong := self.numbers.unusable()):
+            parts.append(wrong)
         elif self.drained_after is not None:
             parts.append(f"drained after {words.seconds(round(self.drained_after, 2))}")
         if self.counts["orphans_reaped"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.policy.model import DRAINED, UNREACHABLE, Reading
+from gracewrap.policy.model import DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,13 +37,19 @@ class Numbers:
         one = self.probes[probe]
         one.reading, one.at = reading, at
         one.failures += reading.kind == UNREACHABLE
-        number = 0.0 if reading.kind == DRAINED else reading.in_flight
+        number = 0 if reading.kind == DRAINED else _whole(reading.in_flight)
         if number is None:
             return False
         changed = number != one.last
         one.last = number
         one.first = number if one.first is None else one.first
         return changed
+
+    def unusable(self) -> str:
+        """Return what is wrong with probes whose last answer could not be used, or that did not answer."""
+        return "; ".join(
+            f"probe {one.kind}: {one.reading.why}" for one in self.probes if one.reading.kind in (UNREACHABLE, INVALID)
+        )
 
     def in_flight(self) -> float | None:
         """Return the sum of what is known to be in flight, or None."""
@@ -66,6 +72,11 @@ def _shown(one: Number) -> str:
     if one.first == one.last:
         return f"{one.unit} {number(one.last)}"
     return f"{one.unit} {number(one.first or 0.0)} → {number(one.last)}"
+
+
+def _whole(value: float | None) -> float | None:
+    """Return a count as a count: 3, and not 3.0."""
+    return int(value) if value is not None and value == int(value) else value
 
 
 def number(value: float) -> str:

@@ -59,7 +59,8 @@ def _leftover_waits(f: Fields) -> str:
 
 
 def _ignored(f: Fields) -> str:
-    return f"{f['who']} ignores {_signal(f)} and will not pass it on; sent it to its members: {f.get('members') or 'none'}"
+    sent = f" and will not pass it on; sent it to its members: {f['members']}" if f.get("members") else ""
+    return f"{f['who']} ignores {_signal(f)}{sent}"
 
 
 def _kill(f: Fields) -> str:
@@ -139,7 +140,7 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "kill": ("warning", _kill),
     "gave_up": ("error", lambda f: f"gave up on {f['who']}: still there {seconds(f['after'])} after SIGKILL"),
     "asked_again": ("info", _asked_again),
-    "serving": ("info", lambda f: f"not ready any more; serving for another {seconds(f['seconds'])}, until it is noticed"),
+    "serving": ("info", lambda f: f"serving for another {seconds(f['seconds'])}, until every load balancer has noticed"),
     "drain_requested": ("info", lambda f: f"drain requested: {f['who']} is to take no new work"),
     "undrain_requested": ("info", lambda f: f"drain taken back: {f['who']} is ready again"),
     "drain_start": ("info", lambda f: f"drain.start: telling {f['who']} to take no new work"),
@@ -150,6 +151,11 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "drain_timeout": ("warning", lambda f: f"not drained after {seconds(f['after'])} (drain.timeout){_in_flight(f)}"),
     "held_too_long": ("warning", _held_too_long),
     "probe_invalid": ("warning", lambda f: f"a probe cannot be used: {f['probe']}: {f['why']}; it never says drained like this"),
+    "probe_silent": (
+        "warning",
+        lambda f: f"probe {f['probe']} has had no answer in {seconds(round(float(str(f['after']))))}{_why(f)}",
+    ),
+    "not_ready": ("warning", lambda f: f"{f['who']} is not ready after {seconds(round(float(str(f['after']))))}{_why(f)}"),
     "probe_seen": ("debug", lambda f: f"probe {f['probe']}: {f['reading']}{_in_flight(f)}{_why(f)}"),
     "in_flight": ("debug", lambda f: f"in flight: {f['numbers']}"),
     "hook": ("info", lambda f: f"running {_HOOKS[str(f['hook'])]}: {f['command']}"),
