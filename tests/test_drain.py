@@ -75,6 +75,14 @@ def test_a_command_that_is_drained_but_does_not_exit_is_ended_after_the_linger(a
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("order_first", "status"), [(IDLE, 0), ('200 {"active": {"jobs": 1}}', 137)])
+def test_being_killed_when_drained_may_count_as_success_and_being_cut_does_not(ask, order_first, status):
+    run = ask(options=("--shutdown-timeout", "1s", "--drain-linger", "50ms", "--success-exit-codes", "drained"))
+    order(run, order_first)
+    run.send(signal.SIGTERM)
+    assert run.wait() == status
+
+
 def test_what_was_in_flight_when_the_budget_ended_is_reported(ask, tmp_path):
     run = ask(options=("--shutdown-timeout", "500ms"))
     run.send(signal.SIGTERM)

@@ -12,6 +12,7 @@ import posix
 import time
 
 from gracewrap import __version__, bare
+from gracewrap.config.values import DRAINED
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import reap, sockets, terminal, told, tree
@@ -66,6 +67,7 @@ def policy_of(settings: Settings) -> m.Policy:
         on_repeat=settings.on_repeat,
         flush_timeout=settings.flush_timeout if sockets.in_container() else 0.0,
         success_exit_codes=settings.success_exit_codes,
+        drained_is_success=DRAINED in settings.success_exit_codes,
         push=settings.report_pushgateway is not None,
     )
 

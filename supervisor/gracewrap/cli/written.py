@@ -19,7 +19,7 @@ from gracewrap.config.probe import (
     TcpProbe,
     Url,
 )
-from gracewrap.config.values import show_duration
+from gracewrap.config.values import DRAINED, show_duration
 from gracewrap.posix.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.posix.signals import name as signal_name
 
@@ -130,6 +130,8 @@ def _probe(probe: Probe) -> dict[str, object]:
 
 def _status(code: int) -> int | str:
     """Return an exit status, by the signal's name if it is that of a command that died of one."""
+    if code == DRAINED:
+        return "drained"
     return _signal(code - 128) if 128 < code <= 128 + RTMAX and code - 128 in BLOCKABLE | {SIGKILL} else code
 
 

@@ -103,7 +103,8 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "success_exit_codes", values.success_codes, [], "CODES",
-        "Exit statuses that count as 0 after a stop request; a signal's name means: ended by it, and it was we who sent it.",
+        "Exit statuses that count as 0 after a stop request; a signal's name means: ended by it, and it was we who sent it; "
+        "drained: it was killed because it was drained and did not exit.",
         ["TERM"],
     ),
     Setting(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
+DRAINED = 256  # among exit statuses: of what was killed because it was drained
 _NO_DURATION = 'not a duration; write "10s", "500ms" or "1m30s"'
 
 
@@ -171,12 +172,14 @@ def escalation(raw: object) -> tuple[tuple[float, int], ...]:
 
 
 def success_codes(raw: object) -> frozenset[int]:
-    """Return exit statuses (a signal N as 128 + N) from [143, "INT"] or "143,INT"."""
+    """Return exit statuses (a signal N as 128 + N, drained as DRAINED) from [143, "INT", "drained"] or "143,INT,drained"."""
     found = set()
     for word in words(raw, "[143]"):
         text = plain(word).strip() if isinstance(word, str | int) else ""
         digits = text.removeprefix("-")
-        if isinstance(word, bool) or not (digits.isascii() and digits.isdigit()):
+        if text.lower() == "drained":
+            found.add(DRAINED)
+        elif isinstance(word, bool) or not (digits.isascii() and digits.isdigit()):
             found.add(128 + signal(word))
         elif digits != text or len(digits.lstrip("0")) > 3 or int(digits) > 255:
             raise BadValue("an exit status goes from 0 to 255")

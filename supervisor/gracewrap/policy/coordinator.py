@@ -307,7 +307,7 @@ def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float)
     phases = [phase for phase in system.programs if isinstance(phase, one.Gone)]
     if len(phases) < len(system.programs):
         return system, tuple(done)
-    status = _exit_status(system, phases[0].status, policy)
+    status = _exit_status(system, phases[0], policy)
     flushing = Flushing(status, at + policy.flush_timeout, at + FLUSH_INTERVAL, system.requests, system.asked_at, system.kill_at)
     if policy.flush_timeout <= 0:
         after, commands = _finish(flushing, at, policy)
@@ -332,11 +332,14 @@ def _push(system: Finishing, at: float, policy: Policy) -> Step:
     return replace(system, pending=frozenset(((0, "push"),))), (RunHelper(0, "push", until),)
 
 
-def _exit_status(system: ShuttingDown, status: int, policy: Policy) -> int:
-    """Return 0 for a status that the user counts as success after a requested stop, else *status*.
+def _exit_status(system: ShuttingDown, gone: one.Gone, policy: Policy) -> int:
+    """Return 0 for a status that the user counts as success after a requested stop, else the status.
 
     128 + N of a signal N counts only if we sent N (uvicorn and Puma end a perfect drain so); anybody else's was not asked for.
     """
+    status = gone.status
+    if system.requests and gone.early and status == one.KILLED and policy.drained_is_success:
+        return 0
     if not system.requests or status not in policy.success_exit_codes:
         return status
     return 0 if status <= 128 or status - 128 in system.sent else status

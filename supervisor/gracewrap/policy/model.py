@@ -73,6 +73,7 @@ class Policy(Record):
     on_repeat: str = "escalate"
     flush_timeout: float = 1.0  # seconds to stay for bytes that the kernel has not sent yet
     success_exit_codes: frozenset[int] = frozenset()
+    drained_is_success: bool = False  # of a program that was killed because it was drained and did not exit
     push: bool = False  # metrics are pushed when all is over
 
 

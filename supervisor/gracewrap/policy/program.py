@@ -119,18 +119,23 @@ class Leftover(Record):
 
 
 class Killing(Record):
-    """Everything has been sent SIGKILL at *since*; *status* is the leader's, or KILLED while it is not reaped."""
+    """Everything has been sent SIGKILL at *since*; *status* is the leader's, or KILLED while it is not reaped.
+
+    *early*: because it was drained, and not because its time was up.
+    """
 
     status: int
     since: float
     again_at: float
+    early: bool = False
 
 
 class Gone(Record):
-    """Nothing is left.  *gave_up*: something is, but it cannot be killed."""
+    """Nothing is left.  *gave_up*: something is, but it cannot be killed.  *early*: as of Killing."""
 
     status: int
     gave_up: bool = False
+    early: bool = False
 
 
 Phase = Running | Held | Stopping | Leftover | Killing | Gone
@@ -327,8 +332,8 @@ def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ..
 def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float) -> Step:
     """Take the leader's exit status; what is left is sent the stop signal if it has not had it, and has the rest of the time."""
     if isinstance(phase, Killing):
-        again = Killing(event.status, phase.since, phase.again_at)
-        return (again, ()) if event.left else (Gone(event.status), ())
+        again = replace(phase, status=event.status)
+        return (again, ()) if event.left else (Gone(event.status, early=phase.early), ())
     if isinstance(phase, Leftover | Gone):
         return phase, ()
     ended = _end(phase, program)
@@ -403,7 +408,9 @@ def shell_told(phase: Phase, policy: ProgramPolicy) -> Step:
 def gone(phase: Phase) -> Step:
     """Nothing is left of a program whose leader had gone before."""
     match phase:
-        case Leftover(status) | Killing(status):
+        case Killing(status, early=early):
+            return Gone(status, early=early), ()
+        case Leftover(status):
             return Gone(status), ()
         case Running() | Held() | Stopping() | Gone():
             return phase, ()
@@ -441,7 +448,7 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
                 return Gone(status, True), (note("gave_up", program=program, after=at - since),)
             if at < again_at:
                 return phase, ()
-            return Killing(status, since, at + KILL_AGAIN), (KillProgram(program),)
+            return replace(phase, again_at=at + KILL_AGAIN), (KillProgram(program),)
         case _:
             assert_never(phase)
 
@@ -521,7 +528,7 @@ def kill(phase: Phase, program: int, at: float, why: str) -> Step:
             leader = False
         case _:
             assert_never(phase)
-    return Killing(status, at, at + KILL_AGAIN), (
+    return Killing(status, at, at + KILL_AGAIN, why == EARLY), (
         note("kill", program=program, why=why, leader=leader),
         *ended,
         KillProgram(program),
