@@ -187,6 +187,17 @@ def test_drain_and_undrain_do_not_stop(controlled):
     assert run.line() == "1"  # and not 15
 
 
+def test_a_drain_without_a_stop_runs_its_start_once(controlled, tmp_path):
+    run = controlled("exit=0", options=("--drain-start", f"sh -c 'echo started >>{tmp_path}/started; cat'"))
+    path = control(run)
+    assert get(path, "/drain", "POST")[0] == 202
+    assert run.log_line("helper_ended")["ok"]
+    assert json.loads(get(path, "/status")[1])["phase"] == "drained"
+    run.send(signal.SIGTERM)
+    assert run.line() == "15" and run.wait() == 0
+    assert (tmp_path / "started").read_text() == "started\n"
+
+
 def test_stop_is_a_stop_request_that_says_who_asked(controlled):
     run = controlled("exit=3")
     assert get(control(run), "/stop", "POST")[0] == 202

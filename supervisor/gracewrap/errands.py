@@ -11,6 +11,7 @@ import time
 from gracewrap import loading
 from gracewrap.config import probe as specs
 from gracewrap.policy import model as m
+from gracewrap.policy.program import FOREVER
 from gracewrap.posix.helpers import Helper, Helpers
 from gracewrap.probes.asking import Asker, Sampler
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
@@ -62,7 +63,7 @@ class Errands:
         self.numbers = Numbers([(specs.kind(probe), specs.unit(probe)) for probe in self.probes])
         self.first: FirstLook | None = None
         self.readiness: Readiness | None = None
-        self._hooks: dict[tuple[int, str], tuple[Callable[[], None], Timer]] = {}
+        self._hooks: dict[tuple[int, str], tuple[Callable[[], None], Timer | None]] = {}
 
     def sampler(self, probe: specs.Probe) -> Sampler:
         """Return what takes samples of a probe."""
@@ -155,9 +156,8 @@ class Errands:
         limit = command.until if action.timeout is None else min(command.until, at + action.timeout)
 
         def ended(ok: bool, why: str) -> None:
-            _, timer = self._hooks.pop(key, (None, None))
-            if timer is not None:
-                self.agenda.cancel(timer)
+            if key in self._hooks:
+                self.agenda.cancel(self._hooks.pop(key)[1])
                 self.post(m.HelperEnded(*key, ok, why, time.monotonic()))
 
         def too_late() -> None:
@@ -165,7 +165,8 @@ class Errands:
             stop()
             ended(False, f"not done after {limit - at:.1f} s, and given up")
 
-        self._hooks[key] = (_nothing, self.agenda.at(limit, too_late))
+        # A drain that was asked for without a stop has no end of its own.
+        self._hooks[key] = (_nothing, self.agenda.at(limit, too_late) if limit < FOREVER else None)
         try:
             stop = self._begin(action, ended)
         except Exception as error:

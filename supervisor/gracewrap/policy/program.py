@@ -209,8 +209,7 @@ def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: 
         case _:
             return phase, ()
     if kill_at <= at:
-        phase, commands = kill(phase, program, at, "no time was given to stop in")
-        return phase, (*ended, *commands)
+        return kill(phase, program, at, "no time was given to stop in")
     reserve = min(RESERVE, RESERVE_PART * (kill_at - at)) if policy.stop_timeout is None else policy.stop_timeout
     signal_at = max(at, kill_at - reserve)
     held = Held(since, Waiting(since + policy.propagation_delay, policy.pre_stop), kill_at, signal_at, started)
