@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 
 from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
+from gracewrap.policy import program as one
 
 PROBE_TIMEOUT = 2.0
 AT_ONCE = 200  # more steps than this without time passing: it would never end
 
-Probe = Callable[[float], tuple[m.Reading | None, float]]  # time -> what it says (None: nothing, ever), and after how many seconds
+Probe = Callable[
+    [float], tuple[m.Reading | None, float]
+]  # time -> what it says (None: nothing, ever), and after how many seconds
 
 DRAINED = m.Reading(m.DRAINED)
 UNREACHABLE = m.Reading(m.UNREACHABLE, None, "refused")
@@ -44,7 +47,10 @@ class Hook:
 
 
 class Simulation:
-    """Runs one policy.  *log* holds (time, command) for every command that is not a note, *said* what the probes said."""
+    """Runs one policy.  *log* holds (time, command) for every command that is not a note.
+
+    *story* holds those, the notes, and what the probes said, in the order in which it happened.
+    """
 
     def __init__(
         self,
@@ -58,8 +64,7 @@ class Simulation:
         self.now = at
         self.system: coordinator.System = coordinator.begin(policy)
         self.log: list[tuple[float, m.Command]] = []
-        self.notes: list[m.Note] = []
-        self.said: list[tuple[float, int, int, str]] = []  # time, program, probe, kind
+        self.story: list[tuple[float, m.Command | m.Sampled]] = []
         self.unsent = 0
         self.ticks = 0
         self._answers: dict[tuple[int, int | str], tuple[float, m.Event]] = {}  # what is under way, and how it will end
@@ -69,12 +74,14 @@ class Simulation:
     def feed(self, event: m.Event) -> None:
         self._steps = [*(at for at in self._steps if at == self.now), self.now]
         assert len(self._steps) < AT_ONCE, f"it spins at {self.now}: {self.system}"
+        if isinstance(event, m.Sampled):
+            self.story.append((self.now, event))
         self.system, commands = coordinator.step(self.system, event, self.policy)
         for command in commands:
             assert not self._over, f"{command} after Exit"
             self._over = isinstance(command, m.Exit)
+            self.story.append((self.now, command))
             if isinstance(command, m.Note):
-                self.notes.append(command)
                 continue
             self.log.append((self.now, command))
             match command:
@@ -88,6 +95,15 @@ class Simulation:
                     assert self._answers.pop((program, what), None), f"{what} of {program} is not running"
                 case m.CountUnsent():
                     self.feed(m.UnsentCounted(self.unsent, self.now))
+        self._check_what_is_under_way()
+
+    def _check_what_is_under_way(self) -> None:
+        """Nothing is asked or run for a program that is not being drained or stopped, and nothing at all after the exit."""
+        assert not (self._over and self._answers), f"{self.under_way} after Exit"
+        phases = getattr(self.system, "programs", ())
+        for i, phase in enumerate(phases):
+            if not isinstance(phase, one.Held | one.Stopping):
+                assert not [key for key in self._answers if key[0] == i], f"{self.under_way} for {phase}"
 
     def _ask(self, program: int, probe: int) -> None:
         assert (program, probe) not in self._answers, f"probe {probe} of {program} is being asked already"
@@ -131,10 +147,7 @@ class Simulation:
         while (due := self._due(until)) is not None:
             self.now = max(self.now, due)
             if ready := [key for key, (at, _) in self._answers.items() if at <= self.now]:
-                _, event = self._answers.pop(ready[0])
-                if isinstance(event, m.Sampled):
-                    self.said.append((self.now, event.program, event.probe, event.reading.kind))
-                self.feed(event)
+                self.feed(self._answers.pop(ready[0])[1])
                 continue
             self.feed(m.Tick(self.now))
             self.ticks += 1
@@ -151,6 +164,10 @@ class Simulation:
     @property
     def commands(self) -> list[m.Command]:
         return [command for _, command in self.log]
+
+    @property
+    def notes(self) -> list[m.Note]:
+        return [thing for _, thing in self.story if isinstance(thing, m.Note)]
 
     @property
     def deeds(self) -> list[tuple[float, m.Command]]:

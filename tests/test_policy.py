@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from histories import histories, play, policies, worlds
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from simulation import Simulation, simulate
 
 from gracewrap.policy import coordinator, program
@@ -314,109 +314,38 @@ def test_several_programs_are_stopped_together_and_waited_for():
     assert s.status == 4
 
 
-events = st.one_of(
-    st.tuples(st.just("signal"), st.sampled_from([TERM, INT, HUP, USR1])),
-    st.tuples(st.just("time"), st.floats(0, 20)),
-    st.tuples(st.just("leader"), st.tuples(st.sampled_from([(0, 0), (7, 0), (143, TERM), (137, KILL)]), st.booleans())),
-    st.tuples(st.just("gone"), st.none()),
-    st.tuples(st.just("ignored"), st.none()),
-    st.tuples(st.just("shell"), st.none()),
-    st.tuples(st.just("unsent"), st.integers(0, 2)),
-)
-policies = st.builds(
-    Policy,
-    programs=st.tuples(
-        st.builds(
-            ProgramPolicy,
-            stop_timeout=st.none() | st.floats(0, 15),
-            escalation=st.just(()) | st.just((Rung(1, INT), Rung(2.5, QUIT))),
-            kill_mode=st.sampled_from(["mixed", "group", "process"]),
-        )
-    ),
-    shutdown_timeout=st.floats(0, 15),
-    on_repeat=st.sampled_from(["escalate", "ignore"]),
-    flush_timeout=st.floats(0, 2),
-)
+# More of these, about the drain and about SIGKILL, are in test_drain_policy.py.
 
 
-def play(policy: Policy, history: list[tuple[str, object]]) -> tuple[Simulation, float | None, list[float]]:
-    """Play a history that could happen: one leader exit, the rest after it.  Returns also when the stop began, and requests."""
-    s = Simulation(policy)
-    leader, left, began, shell = True, True, None, any(kind == "shell" for kind, _ in history)
-    requests: list[float] = []
-    for kind, value in history:
-        if s.status is not None:
-            break
-        if kind == "signal":
-            assert isinstance(value, int)
-            if value in policy.stop_on:
-                began = s.now if began is None else began
-                requests.append(s.now)
-            s.signal(value)
-        elif kind == "time":
-            assert isinstance(value, float)
-            s.pass_time(value)
-        elif kind == "leader" and leader:
-            leader, began = False, s.now if began is None else began
-            (status, signum), left = value  # type: ignore[misc]
-            s.feed(LeaderExited(0, status, signum, left, s.now, may_have_told=shell))
-        elif kind == "gone" and not leader and left:
-            left = False
-            s.rest_goes()
-        elif kind == "ignored" and leader:
-            s.feed(StopSignalIgnored(0, s.now))
-        elif kind == "shell" and leader:
-            s.feed(ShellTold(0, s.now))
-        elif kind == "unsent":
-            assert isinstance(value, int)
-            s.unsent = value
-    return s, began, requests
-
-
-@settings(max_examples=600, deadline=None)
-@given(policies, st.lists(events, max_size=25))
-def test_any_history_keeps_the_word_about_time(policy: Policy, history: list[tuple[str, object]]) -> None:
-    s, began, requests = play(policy, history)
-    if began is None:
-        assert all(isinstance(c, SendLeader | SendGroup) for c in s.commands)
-        return
-    s.pass_time(policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + 1)
-    one = policy.programs[0]
-    limit = min(policy.shutdown_timeout, one.stop_timeout if one.stop_timeout is not None else policy.shutdown_timeout)
-    assert s.status is not None  # it always ends
-    assert isinstance(s.commands[-1], Exit)  # once, and last
-    end = s.log[-1][0]
-    assert end <= began + policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + 0.001
-    kills = [at for at, c in s.log if isinstance(c, KillProgram)]
-    asked_three_times = len(requests) >= 3 and policy.on_repeat == "escalate"
-    if kills and not asked_three_times:
-        assert kills[0] >= began + limit - 0.001  # never before its time unless asked
-    if kills:
-        assert kills[0] <= began + policy.shutdown_timeout + 0.001  # and never after
-
-
-@settings(max_examples=600, deadline=None)
-@given(policies, st.lists(events, max_size=25))
-def test_any_history_sends_the_stop_signal_once_to_each(policy: Policy, history: list[tuple[str, object]]) -> None:
-    s, _, _ = play(policy, history)
-    to_leader = [c for c in s.commands if isinstance(c, SendLeader | SendGroup) and c.signum == TERM]
-    to_rest = [c for c in s.commands if isinstance(c, SendRest)]
-    assert len(to_leader) <= 1
-    assert len(to_rest) <= 1
-    if policy.programs[0].kill_mode == "process":
-        assert not to_rest
-
-
-@settings(max_examples=300, deadline=None)
-@given(policies, st.lists(events, max_size=25))
-def test_any_history_is_ended_only_by_the_program_s_end(policy: Policy, history: list[tuple[str, object]]) -> None:
+@settings(max_examples=200, deadline=None)
+@given(policies, worlds, histories)
+def test_any_history_ends_with_one_exit_and_not_before_nothing_is_left(policy, world, history):
     """Exit is never commanded while something is left, unless it could not be killed."""
-    s, _, _ = play(policy, history)
-    if s.status is not None:
-        gone = isinstance(s.system, coordinator.Ended)
-        gave_up = any(n.what == "gave_up" for n in s.notes)
-        ended = any(kind in ("leader", "gone") for kind, _ in history)
-        assert gone and (gave_up or ended)
+    p = play(policy, world, history)
+    if p.s.status is None:
+        return
+    assert isinstance(p.s.system, coordinator.Ended)
+    assert isinstance(p.s.commands[-1], Exit)
+    for i in range(len(policy.programs)):
+        assert (i in p.exits and not p.left[i]) or p.noted(i, "gave_up")
+
+
+@settings(max_examples=200, deadline=None)
+@given(policies, worlds, histories)
+def test_any_history_sends_the_stop_signal_once_to_each(policy, world, history):
+    p = play(policy, world, history)
+    for i, rules in enumerate(policy.programs):
+        p.signalled(i)  # checks that
+        to_rest = [c for c in p.s.commands if isinstance(c, SendRest) and c.program == i]
+        assert len(to_rest) <= (rules.kill_mode != "process")
+
+
+@settings(max_examples=200, deadline=None)
+@given(policies, worlds, histories)
+def test_any_history_is_ready_until_a_stop_or_a_drain_is_asked_for(policy, world, history):
+    p = play(policy, world, history)
+    drains = [kind for kind, _ in history if kind in ("drain", "undrain")]
+    assert coordinator.is_ready(p.s.system) == (p.began is None and drains[-1:] != ["drain"])
 
 
 def test_an_ended_system_answers_nothing():
