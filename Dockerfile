@@ -24,7 +24,7 @@ USER 10001:10001
 ENV PORT=8080
 EXPOSE 8080
 # `docker stop` waits 10 s, then kills: stay below that, or raise it with docker run --stop-timeout.
-ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s GRACEWRAP_READY=tcp
+ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["gracewrap", "health"]
 # Not pip's `gracewrap` script: the kernel keeps a stop signal from PID 1 until Python has blocked it, which is some milliseconds
 # sooner with -I -S.  Not `sh -c` either: a shell would add variables of its own to the environment.

@@ -20,6 +20,24 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test bu
 RESTRICTED = ("--read-only", "--user=1000", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=20")
 MEMORY = ("--mount", 'type=volume,dst=/report,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=mode=1777"')
 
+# An HTTP server that dies of SIGTERM.
+PLAIN = """
+import http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        print("asked")
+        time.sleep(float(self.path.partition("s=")[2]))
+        self.send_response(200)
+        self.send_header("Content-Length", "9")
+        self.end_headers()
+        self.wfile.write(b"answered\\n")
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("listening")
+server.serve_forever()
+"""
+
 # Says 42 when it runs, and `resumed` when it is continued; SIGINT ends it.  (The terminal echoes what is typed: hence 40 + 2.)
 JOB = """
 from os import *; from signal import *
@@ -94,6 +112,34 @@ def test_the_service_becomes_healthy_and_is_not_root(run):
     child = status.split()[-1]
     status += service.execute("cat", f"/proc/{child}/status")
     assert [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")] == [["10001"] * 4] * 2
+
+
+def test_docker_exec_asks_how_it_is(run):
+    service = run()
+    service.out.until("listening")
+    status = json.loads(service.execute("gracewrap", "status", "--json"))
+    assert (status["pid"], status["phase"], status["ready"]) == (1, "running", True)
+    assert "running, ready" in service.execute("gracewrap", "status")
+    assert service.execute("gracewrap", "health") == "ready"
+
+
+def test_a_server_without_shutdown_code_loses_no_request(run):
+    """Another user's than root's, without capabilities, on a file system that cannot be written."""
+    port = free_port()
+    drain = ("-e", "GRACEWRAP_DRAIN_TCP=auto", "-e", "GRACEWRAP_DRAIN_WHEN=before-signal", "-e", "GRACEWRAP_DRAIN_QUIET=200ms")
+    server = run("python3", "-u", "-c", PLAIN, port, options=("--network=host", *RESTRICTED, *drain))
+    server.out.until("listening")
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(timed_get, f"http://127.0.0.1:{port}/?s=2")
+        server.out.until("asked")
+        assert server.stop() == 143
+        assert asked.result()[0] == "answered\n"
+    log = server.log()
+    assert [line["event"] for line in log if line["event"] in ("draining", "drained", "stop_signal")] == [
+        "draining",
+        "drained",
+        "stop_signal",
+    ]
 
 
 def test_docker_stop_lets_a_slow_request_finish_and_takes_no_longer(run):
