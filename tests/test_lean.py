@@ -37,7 +37,7 @@ SETTINGS = {
 # Loaded after it, to look after the child.
 AFTER_THE_SPAWN = {
     "_json",  # only for reports and the log; C, 0.2 ms
-    # The control socket, by which `gracewrap status` and its like find us: it is there, and what answers is loaded when it is used.
+    # The control socket, by which `gracewrap status` finds us: it is there, and what answers is loaded when it is used.
     "_socket",
     "fcntl",
     "gracewrap.config.probe",
