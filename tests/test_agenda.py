@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import time
@@ -69,6 +70,29 @@ def test_work_is_done_one_slice_a_round():
         assert done == [0] and driver.agenda.due(7.0) == 7.0
         driver.until(lambda: driver.agenda.due(0.0) is None)
         assert done == [0, 1, 2]
+
+
+def test_a_poll_that_fails_is_made_again(monkeypatch):
+    """ENOMEM, or no descriptor for the import."""
+
+    class Failing:
+        def register(self, *_: object) -> None:
+            raise OSError(12, "Cannot allocate memory")
+
+    with driving() as driver:
+        reading, writing = os.pipe()
+        got: list[bytes] = []
+        driver.agenda.watch(reading, lambda: got.append(os.read(reading, 1)))
+        os.write(writing, b"x")
+        with monkeypatch.context() as patch:
+            patch.setattr(select, "poll", Failing)
+            driver.agenda.run(time.monotonic())
+        assert len(driver.faults) == 1
+        driver.until(lambda: got)
+        driver.faults.clear()
+        driver.agenda.forget(reading)
+        os.close(reading)
+        os.close(writing)
 
 
 def test_what_raises_is_told_and_forgotten():

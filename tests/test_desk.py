@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import BOUND, OTHER_USER, TALKER, Run, environment, require, require_other_user, wait_until
+from support import BOUND, OTHER_USER, TALKER, Run, environment, require, require_other_user, state, wait_until
 
 FULL = [sys.executable, "-m", "gracewrap"]  # with h11, which our files alone do not have
 
@@ -222,6 +222,20 @@ def test_another_user_is_refused(controlled):
     assert " 403 " in done.stdout, done.stderr
     run.send(signal.SIGUSR1)
     assert run.line() == "10"  # it was not stopped
+
+
+def test_a_user_s_sigio_is_forwarded_and_hides_nothing(serve, tmp_path):
+    run = serve()
+    os.kill(run.pid, signal.SIGSTOP)
+    wait_until(lambda: state(run.pid) == "T", "gracewrap is stopped")
+    run.send(signal.SIGIO)
+    with socket.socket(socket.AF_UNIX) as visitor:  # the kernel's SIGIO finds one pending already
+        visitor.connect(str(tmp_path / "health"))
+        visitor.settimeout(BOUND)
+        visitor.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        os.kill(run.pid, signal.SIGCONT)
+        assert b" 200 " in visitor.recv(1000)
+    assert {run.line(), run.line()} == {"18", "29"}
 
 
 def test_a_thousand_idle_connections_change_nothing(serve, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Run, alive, wait_until
+from support import TALKER, Run, alive, running, wait_until
 
 ENDPOINT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("endpoint.py"))]
 JOBS = ("--drain-json", "/active/jobs")
@@ -195,6 +195,46 @@ def test_a_hook_that_fails_does_not_stop_the_stop(talk, hook):
     run.send(signal.SIGTERM)
     assert run.wait() == 0
     assert [line["ok"] for line in run.log() if line["event"] == "helper_ended"] == [False, False]
+
+
+def test_a_hook_that_asks_for_the_stop_it_is_part_of_cuts_nothing_short(talk):
+    run = talk(options=["--pre-stop", "sh -c 'kill -TERM $PPID; kill -TERM $PPID; echo hooked'"])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.line() == "hooked" and run.line() == "15"
+    assert run.wait() == 0
+
+
+def test_a_probe_that_runs_when_the_command_ends_does_not_stay(start, tmp_path):
+    mark = tmp_path / "pid"
+    probe = f"sh -c 'echo $$ >{mark}.new; mv {mark}.new {mark}; exec sleep 600'"
+    command = ["sh", "-c", f"while ! test -e {mark}; do sleep 0.05; done"]
+    run = start("--drain-exec", probe, "--drain-probe-timeout", "9m", "--shutdown-timeout", "10m", "--", *command)
+    assert run.wait() == 0
+    wait_until(lambda: not alive(int(mark.read_text())), "the probe's process is gone")
+
+
+@pytest.mark.parametrize("broken", ["--drain-interval=10ms"])
+def test_the_last_resort_sends_the_stop_signal_that_was_held_back(broken, tmp_path):
+    """What raises in the loop while the signal is held: a policy of our own does."""
+    code = """
+import sys
+from gracewrap import supervise
+from gracewrap.policy import coordinator
+def step(system, event, policy, real=coordinator.step):
+    if type(event).__name__ == "Sampled":
+        raise RuntimeError("a bug")
+    return real(system, event, policy)
+supervise.Loop.__init__.__defaults__ = (step,)
+from gracewrap.__main__ import main
+main()
+"""
+    options = ["--drain-file", "/no/such/file", "--drain-when", "before-signal", broken]
+    with running(*options, "--", *TALKER, command=[sys.executable, "-c", code]) as run:
+        run.ready()
+        run.send(signal.SIGTERM)
+        assert run.line() == "15"
+        assert run.wait() == 0
 
 
 def test_what_a_hook_leaves_running_is_neither_waited_for_nor_left(talk, tmp_path):

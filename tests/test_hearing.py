@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
-from support import alive
+from support import alive, state, wait_until
 
 # Speaks when it is told to on stdin: `STATUS=...` and the like go to NOTIFY_SOCKET, `fork` starts a child whose pid is said, and
 # that says which signals it gets; `leave` ends it.
@@ -40,8 +43,6 @@ while True: signal.pause()
 
 
 def speaker(start, *options: str):
-    import subprocess
-
     run = start(*options, "--notify", "--", sys.executable, "-I", "-S", "-c", SPEAKER, stdin=subprocess.PIPE)
     run.ready()
     return run
@@ -109,6 +110,54 @@ def test_a_starter_may_leave_when_it_has_named_the_main_process(start):
     assert run.line() == "child 15"
     assert run.wait() == 5
     assert not alive(child)
+
+
+def test_when_the_main_process_has_gone_the_leader_is_it_again(start):
+    run = speaker(start)
+    tell(run, "fork")
+    child = int(run.line().split()[1])
+    tell(run, f"MAINPID={child}")
+    run.log_line("main_pid")
+    assert run.line() == f"sent MAINPID={child}"
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not alive(child), "the main process is gone")
+    run.send(signal.SIGUSR1)
+    assert run.line() == "leader 10"
+    run.send(signal.SIGTERM)
+    assert run.line() == "leader 15"
+
+
+def test_the_group_of_a_starter_that_has_gone_is_still_the_command_s(start):
+    run = speaker(start, "--kill-mode", "group")
+    tell(run, "fork")
+    child = int(run.line().split()[1])
+    tell(run, f"MAINPID={child}")
+    run.log_line("main_pid")
+    assert run.line() == f"sent MAINPID={child}"
+    tell(run, "leave")
+    wait_until(lambda: run.pid == int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]), "it is ours")
+    run.send(signal.SIGTERM)
+    assert run.line() == "child 15"
+    assert run.wait() == 5
+
+
+def test_a_sign_of_life_that_came_while_gracewrap_was_stopped_counts(start):
+    run = speaker(start, "--watchdog", "1s")
+    os.kill(run.pid, signal.SIGSTOP)
+    wait_until(lambda: state(run.pid) == "T", "gracewrap is stopped")
+    tell(run, "WATCHDOG=1")
+    assert run.line() == "sent WATCHDOG=1"
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + 1.2, "the watchdog's time is over")
+    tell(run, "WATCHDOG=1")
+    assert run.line() == "sent WATCHDOG=1"
+    os.kill(run.pid, signal.SIGCONT)
+    tell(run, "STATUS=alive")
+    assert run.log_line("said")["text"] == "alive"
+    run.send(signal.SIGTERM)
+    while (line := run.line()) != "leader 15":
+        assert line in ("sent STATUS=alive", "")
+    assert "watchdog" not in run.err.seen
 
 
 def test_a_process_that_is_not_the_command_s_is_no_main_process(start):

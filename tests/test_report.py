@@ -219,6 +219,13 @@ def test_every_note_has_words_and_all_words_are_said():
     assert not [name for name in words.WORDS if f'"{name}"' not in text]
 
 
+def test_a_fifo_in_the_place_of_the_report_holds_nobody_up(tmp_path):
+    path = tmp_path / "report.json"
+    os.mkfifo(f"{path}.{os.getpid()}.tmp")
+    assert files.write_report(str(path), {"exit_status": 0}) is None
+    assert json.loads(path.read_text()) == {"exit_status": 0}
+
+
 class Point(Record):
     x: int
     y: int = 2

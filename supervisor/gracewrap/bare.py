@@ -62,6 +62,10 @@ def carry_on(known: Remains, rules: Rules) -> int:
 def _loop(known: Remains, rules: Rules) -> int:
     status, kill_at, told, killed = known.status, known.kill_at, known.stop_signal_sent, False
     signum = known.in_hand
+    if kill_at is not None and not told and status is None:  # it was still being held back
+        told = True
+        tree.signal_leader(known.pid, rules.stop_signal)
+        tree.signal_leader(known.pid, SIGCONT)
     while True:
         found, left, _ = reap.reap({known.pid})
         status = next((one.status for one in found), status)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Imported one by one when somebody first comes, with a look at the signals in between.
 MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics")
 
+LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
+
 # What is asked for by name: the policy's phases, in the words of people.
 _PHASES = {
     program.Running: "running",
@@ -183,6 +185,7 @@ class Desk:
 
     def _program(self, at: float, system: coordinator.System) -> dict[str, object]:
         command = self.settings.command
+        processes, complete = tree.look(LOOK)
         return {
             "name": command[0].rpartition("/")[2],
             "command": list(command),
@@ -191,10 +194,8 @@ class Desk:
             "status_text": self.hearing.status if self.hearing is not None else "",
             "waiting_for": self.narrator.numbers.shown() or self.narrator.numbers.busy(),
             "drain": self._drain(at) if self.settings.drain else None,
-            "processes": [
-                {"pid": one.pid, "parent": tree.parent_of(one.pid), "name": one.name, "state": tree.state_of(one.pid)}
-                for one in tree.descendants()
-            ],
+            "processes": [{"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state} for one in processes],
+            "all_processes": complete,
         }
 
     def metrics(self) -> str:

@@ -33,6 +33,11 @@ NOT_READY = 10.0  # seconds after which it is told that it is not
 READY_INTERVAL = 0.25  # seconds between two looks at whether the program is ready
 
 
+def numbers_of(settings: Settings) -> Numbers:
+    """Return where the numbers of the probes of [drain] are kept."""
+    return Numbers([(specs.kind(probe), specs.unit(probe)) for probe in settings.drain.probes] if settings.drain else ())
+
+
 class Errands:
     """All that is under way for one program.
 
@@ -42,6 +47,7 @@ class Errands:
         handover: The child.
         post: Takes an event for the policy.
         tell: Takes what is to be told: narrator.tell.
+        numbers: Where first looks are kept.
     """
 
     def __init__(
@@ -51,8 +57,10 @@ class Errands:
         handover: Handover,
         post: Callable[[m.Event], None],
         tell: Callable[..., None],
+        numbers: Numbers,
     ) -> None:
         self.agenda, self.settings, self.handover, self.post, self.tell = agenda, settings, handover, post, tell
+        self.numbers = numbers
         self.helpers = Helpers(agenda)
         self.facts: Callable[[], Mapping[str, str]] = dict  # what hooks find in their environment, after GRACEWRAP_
         self.metrics: Callable[[], str] = str
@@ -60,7 +68,6 @@ class Errands:
         self._ports: Ports | None = None
         self.probes = settings.drain.probes if settings.drain else ()
         self.samplers = [self.sampler(probe) for probe in self.probes]
-        self.numbers = Numbers([(specs.kind(probe), specs.unit(probe)) for probe in self.probes])
         self.first: FirstLook | None = None
         self.readiness: Readiness | None = None
         self._hooks: dict[tuple[int, str], tuple[Callable[[], None], Timer | None]] = {}

@@ -84,7 +84,11 @@ class Hearing:
             self._timer = self._errands.agenda.at(at + limit, lambda: self._missed(limit))
 
     def _missed(self, after: float) -> None:
-        self._timer = None
+        timer, self._timer = self._timer, None
+        if after:
+            self._receiver.read()  # if we were stopped ourselves, it may have been there in time
+        if self._timer is not None and self._timer is not timer:
+            return
         at = time.monotonic()
         self._errands.tell("watchdog", at, after=after)
         if self._errands.settings.on_watchdog == "stop":

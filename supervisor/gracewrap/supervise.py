@@ -89,6 +89,7 @@ def last_resort(handover: Handover, settings: Settings, error: BaseException, lo
         known = bare.Remains(handover.pid, loop.leader_status, loop.kill_at(), bool(loop.narrator.sent), loop.in_hand)
         try:
             loop.narrator.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
+            loop.close(0)
         except Exception:
             pass  # telling is not worth the child
     return bare.carry_on(known, bare.rules_of(settings))
@@ -119,6 +120,7 @@ class Loop:
         self.errands: Errands | None = None
         self.hearing: Hearing | None = None
         self.desk: Desk | None = None
+        self.group = handover.pid  # the command's process group
         self.main: tuple[int, int] | None = None  # pid and pidfd of what the command says is its main process
 
     def run(self) -> int:
@@ -154,7 +156,10 @@ class Loop:
         """Prepare probes and hooks, take a first look with the probes, and hear what the command says of itself."""
         from gracewrap import errands
 
-        self.errands = errands.Errands(self.agenda, self.settings, self.handover, self.posted.append, self.narrator.tell)
+        self.narrator.numbers = errands.numbers_of(self.settings)
+        self.errands = errands.Errands(
+            self.agenda, self.settings, self.handover, self.posted.append, self.narrator.tell, self.narrator.numbers
+        )
         if self.handover.notify is not None:
             from gracewrap.hearing import Hearing
 
@@ -162,7 +167,6 @@ class Loop:
         self.errands.begin(self.looked)
         self.errands.metrics = self.last_metrics
         self.errands.facts = lambda: self.narrator.facts(time.monotonic())
-        self.narrator.numbers = self.errands.numbers
 
     def looked(self, probe: int, reading: m.Reading) -> None:
         """A first look with a probe, while nobody has asked for a stop: a mistake is told now."""
@@ -176,6 +180,7 @@ class Loop:
             posix.close(self.main[1])
         known = self.main is not None and self.main[0] == pid
         self.main = (pid, fd)
+        self.narrator.pid = pid
         if pid == self.handover.pid:
             posix.close(fd)
             self.main = None
@@ -193,9 +198,9 @@ class Loop:
         if got is not None:
             if got.si_signo == SIGCHLD:
                 self.collect(at)
-            elif got.si_signo == SIGIO and got.si_code > 0:
-                self.agenda.stir()
             else:
+                if got.si_signo == SIGIO:
+                    self.agenda.stir()  # also if it is somebody else's: the kernel's may be behind it, for one is kept of each
                 self.received(got, at)
         if self.agenda.busy:
             self.agenda.run(at)
@@ -225,7 +230,9 @@ class Loop:
     def received(self, got: _signal.struct_siginfo, at: float) -> None:
         """A signal for us: it is passed on at once, or the policy says what becomes of it."""
         if is_our_own(got):
-            return  # the write has said so itself; the command must not get it
+            return  # the write, or the descriptor, has said so itself; the command must not get it
+        if got.si_signo in self.policy.stop_on and got.si_code <= 0 and self.errands and tree.is_helpers(got.si_pid):
+            return  # a hook that asks for the stop which it is a part of
         tty = self.handover.tty if self.leader_status is None else None
         if tty is not None and got.si_signo == SIGCONT and SIGCONT not in self.policy.stop_on:
             terminal.resume(tty, self.handover.pid)  # `fg`, or `bg`: it goes to the child's whole group
@@ -266,16 +273,32 @@ class Loop:
         if not left and self.leader_status is not None:
             self.feed(m.ProgramGone(0, at))
 
+    def main_is_there(self) -> bool:
+        """Return whether the main process that was named is still there; else the leader is it again."""
+        if self.main is not None:
+            known = tree.member(self.main[0]) if tree.signal_leader(self.main[0], 0, self.main[1]) else None
+            if known is None or known.zombie:
+                self.forget_main()
+        return self.main is not None
+
+    def forget_main(self) -> None:
+        """The main process that was named has gone, and the leader has not."""
+        assert self.main is not None
+        posix.close(self.main[1])
+        self.main, self.narrator.pid = None, self.handover.pid
+
     def without_starter(self, found: list[reap.Reaped]) -> list[reap.Reaped]:
         """Return *found* without a leader that has gone and had named a main process; that is the leader, now that it is ours."""
         assert self.main is not None
         main, fd = self.main
         gone = [one for one in found if one.pid == self.handover.pid and not one.stopped_by]
+        if not gone and any(one.pid == main and not one.stopped_by for one in found):
+            self.forget_main()
         if not gone or not (tree.parent_of(main) == posix.getpid() or any(one.pid == main for one in found)):
             return found
         posix.close(fd)
         self.main, self.handover = None, replace(self.handover, pid=main)
-        self.narrator.pid = main
+        self.group = tree.group_of(main, self.group)
         return [one for one in found if one not in gone]
 
     def orphan(self, one: reap.Reaped, at: float) -> None:
@@ -338,7 +361,7 @@ class Loop:
         """Carry out one command; return what came of it, if the policy should know."""
         leader = self.handover.pid if self.leader_status is None else None
         fd = None
-        if self.main is not None and isinstance(command, m.SendLeader):
+        if self.main is not None and isinstance(command, m.SendLeader) and self.main_is_there():
             leader, fd = self.main
         match command:
             case m.SendLeader(_, signum) if leader is not None and self.is_stop(signum):
@@ -352,9 +375,9 @@ class Loop:
                 tree.signal_leader(leader, signum, fd)
             case m.SendGroup(_, signum) if leader is not None and self.is_stop(signum):
                 self.before_the_signal()
-                self.told.send_group(leader, signum)
+                self.told.send_group(self.group, signum)
             case m.SendGroup(_, signum) if leader is not None:
-                tree.signal_group(leader, signum)
+                tree.signal_group(self.group, signum)
             case m.SendRest(_, signum):
                 self.narrator.members = narrator.name_members(self.told.send_rest(leader, signum))
             case m.KillProgram():
@@ -450,7 +473,9 @@ class Loop:
         return status
 
     def close(self, _: int) -> None:
-        """Take away what others could find of us in the file system."""
+        """Take away what others could find of us: helpers, and sockets in the file system."""
+        if self.errands is not None:
+            self.errands.helpers.kill_all()
         if self.desk is not None:
             self.desk.close()
         if self.handover.listening or self.handover.notify is not None:

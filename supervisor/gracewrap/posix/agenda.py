@@ -101,13 +101,13 @@ class Agenda:
         return min(times, default=None)
 
     def run(self, at: float) -> None:
-        """Do what is due: timers, what can be read or written, one slice of each work."""
+        """Do what is due: what can be read or written, then timers (which that may have made needless), then slices of work."""
+        if (self._stirred or self._deaf) and not self._safely(self._look):
+            self.at(at + LOOK_EVERY, self.stir)  # no memory, no descriptor for the import: there may be some soon
         for timer in sorted((timer for timer in self._timers if timer.at <= at), key=lambda timer: timer.at):
             if timer in self._timers:  # another one may have cancelled it
                 self._timers.remove(timer)
                 self._safely(timer.call)
-        if self._stirred or self._deaf:
-            self._look()
         for steps in list(self._work):
             if not self._advance(steps):
                 self._work.remove(steps)
@@ -116,6 +116,7 @@ class Agenda:
         """Call whoever waits for a descriptor that is ready; when none is, the next SIGIO will say so."""
         import select
 
+        self._stirred = False
         asking = select.poll()
         for fd, (_, mask) in self._watched.items():
             asking.register(fd, mask)

@@ -92,6 +92,11 @@ class Helpers:
         helper.done(status, helper.output)
         return True
 
+    def kill_all(self) -> None:
+        """SIGKILL all that run: we are leaving."""
+        for helper in list(self._running.values()):
+            self.kill(helper)
+
     def forget_gone(self) -> None:
         """Forget the groups of which nothing is left: their numbers may be used again, by others."""
         for group in tree.HELPERS - self._running.keys():

@@ -242,7 +242,7 @@ class Receiver:
         self._trusted()  # as long as it can be found out: later there may be no descriptor for it, or no leader
         self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
-        agenda.watch(fd, self._read)
+        agenda.watch(fd, self.read)
 
     def close(self) -> None:
         """Read no more; a sender is refused from now on."""
@@ -250,7 +250,7 @@ class Receiver:
             self._agenda.forget(self._socket.fileno())
             self._socket.close()
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Read some of the messages that there are: more is offered again."""
         known: dict[tuple[int, int], bool] = {}  # within one go; a pid is not used again so soon
         for _ in range(AT_ONCE):

@@ -44,9 +44,26 @@ def member(pid: int) -> Member | None:
     return Member(pid, int(fields[19]), int(fields[2]), name, zombie)
 
 
-def state_of(pid: int) -> str:
-    """Return the letter of a process's state (proc(5)); "" if it is gone."""
-    return read_file(f"/proc/{pid}/stat").rpartition(b") ")[2][:1].decode()
+class Look(Record):
+    """One process of the tree, for people."""
+
+    pid: int
+    parent: int
+    name: str
+    state: str  # the letter of proc(5)
+
+
+def look(seconds: float) -> tuple[list[Look], bool]:
+    """Return what is below us, helpers left out, as far as one can look in *seconds*, and whether that is all."""
+    until, found, todo = time.monotonic() + seconds, list[Look](), children(posix.getpid())
+    while todo and time.monotonic() < until:
+        pid = todo.pop(0)
+        head, closing, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")
+        fields = rest.split()
+        if closing and int(fields[2]) not in HELPERS:
+            found.append(Look(pid, int(fields[1]), head.partition(b"(")[2].decode(errors="replace"), fields[0].decode()))
+            todo += children(pid)
+    return found, not todo
 
 
 def children(pid: int) -> list[int]:
@@ -88,6 +105,20 @@ def descendants(until: float | None = None) -> list[Member]:
 def anything_left() -> bool:
     """Return whether a child of ours is no helper's: something of the command, or an orphan of it."""
     return any(_group(pid) not in HELPERS for pid in children(posix.getpid()))
+
+
+def is_helpers(pid: int) -> bool:
+    """Return whether a process is of a helper's group."""
+    return bool(HELPERS) and _group(pid) in HELPERS
+
+
+def group_of(pid: int, otherwise: int) -> int:
+    """Return a process's group to signal, or *otherwise*; never our own."""
+    try:
+        group = posix.getpgid(pid)
+    except OSError:
+        return otherwise
+    return otherwise if group == posix.getpgrp() else group
 
 
 def _group(pid: int) -> int:

@@ -29,8 +29,8 @@ def write_whole(path: str, data: bytes, what: str) -> str | None:
         if _is_special(path):
             _write(path, data, posix.O_NONBLOCK | posix.O_APPEND)
             return None
-        # Not O_EXCL: as PID 1 we have the same pid each time, and a crash may have left our own file behind.
-        _write(temporary, data, posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW)
+        _remove(temporary)  # as PID 1 we have the same pid each time: a crash may have left it behind
+        _write(temporary, data, posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK)
         posix.rename(temporary, path)
     except OSError as error:
         _remove(temporary)

@@ -75,6 +75,9 @@ class Log:
             except BlockingIOError:
                 return
             except OSError:  # EPIPE, ENOSPC, EIO: whoever read this is gone, or the disk is full
+                if self.file is not None:
+                    self.file, self._writer = None, Writer()  # better there than nowhere
+                    continue
                 self.dropped += len(self._kept)
                 self._kept.clear()
                 return

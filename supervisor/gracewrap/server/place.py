@@ -59,6 +59,9 @@ def find(pid: int | None = None, explicit: str | None = None) -> list[Found]:
         try:
             owner = posix.lstat(path).st_uid
             answering, uid = _who_answers(path)
+        except ConnectionRefusedError:  # whoever made it was killed
+            _sweep(path, owner)
+            continue
         except (OSError, ValueError):  # nobody any more, or not for us
             continue
         # A pid of 0: a process of another PID namespace, which shares the directory with us.
@@ -88,6 +91,15 @@ def _candidates(pid: int | None) -> Iterator[tuple[str, int]]:
             number = name.removeprefix(PREFIX).removesuffix(SUFFIX)
             if number.isdecimal() and name == f"{PREFIX}{number}{SUFFIX}":
                 yield f"{directory}/{name}", int(number)
+
+
+def _sweep(path: str, owner: int) -> None:
+    """Remove a socket of ours at which nobody listens any more."""
+    try:
+        if owner == posix.geteuid() and posix.lstat(path).st_mode & 0o170000 == 0o140000:
+            posix.unlink(path)
+    except OSError:
+        pass  # somebody else was quicker
 
 
 def _who_answers(path: str) -> tuple[int, int]:
