@@ -197,7 +197,7 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
 
 
 def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
-    monkeypatch.setattr(supervise.Loop, "last_word", lambda loop, status, at: 1 // 0)
+    monkeypatch.setattr(supervise.Loop, "last_word", lambda loop, status: 1 // 0)
     loop = supervise.Loop(handover.Handover(2**22, 0.0), sources.defaults(["true"]))
     loop.log = log.Log(file=str(tmp_path / "log"))
     assert loop.leave(7) == 7
