@@ -64,7 +64,7 @@ class Served:
         self.driver, self.loop = driver, Loop()
         self.fd = listen.bind(address, mode)
         with socket.socket(fileno=os.dup(self.fd)) as same:
-            self.at = same.getsockname()
+            self.at = address.path or same.getsockname()  # the file was made under another name
         self.server = server.Server(driver.agenda, self.loop, self.fd, control)
 
     @property

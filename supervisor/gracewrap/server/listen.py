@@ -71,16 +71,21 @@ def _bind_unix(path: str, mode: int) -> int:
     """Return a listening unix socket."""
     if len(path.encode(errors="surrogateescape")) > _PATH_MOST:
         raise OSError(_ENAMETOOLONG, f"the path of a unix socket has {_PATH_MOST} bytes at most", path)
+    # Made under another name: between bind and listen it would look like one that was left behind, and be removed for it.
+    new = f"{path.rpartition('/')[0]}/.gw-{posix.getpid()}"
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        _remove_stale(path)
+        _remove_stale(new)
+        _make_file(sock, new, mode)
         try:
-            _make_file(sock, path, mode)
-        except OSError as error:
-            if error.errno != _EADDRINUSE:
-                raise
-            _remove_stale(path)
-            _make_file(sock, path, mode)
-        sock.listen(BACKLOG)
+            sock.listen(BACKLOG)
+            there = posix.lstat(new)
+            posix.rename(new, path)
+        except OSError:
+            posix.unlink(new)
+            raise
+        _made[path] = there.st_dev, there.st_ino
     except BaseException:
         sock.close()
         raise
@@ -104,8 +109,6 @@ def _make_file(sock: _socket.socket, path: str, mode: int) -> None:
         sock.bind(path)
     finally:
         posix.umask(before)
-    there = posix.lstat(path)
-    _made[path] = there.st_dev, there.st_ino
 
 
 def _remove_stale(path: str) -> None:
