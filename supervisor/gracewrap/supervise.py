@@ -277,7 +277,8 @@ class Loop:
         """Return whether the main process that was named is still there; else the leader is it again."""
         if self.main is not None:
             known = tree.member(self.main[0]) if tree.signal_leader(self.main[0], 0, self.main[1]) else None
-            if known is None or known.zombie:
+            # If it is a zombie of ours, its starter has gone, and its exit is the one that counts: it is reaped in a moment.
+            if known is None or (known.zombie and tree.parent_of(self.main[0]) != posix.getpid()):
                 self.forget_main()
         return self.main is not None
 
