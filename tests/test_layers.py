@@ -104,7 +104,7 @@ def test_only_the_loops_wait():
     # A pipe for --config, before anything runs; and a look at stderr that waits for nothing.
     # And the agenda, which polls without a timeout when SIGIO has come.
     assert running(users_of("select", "poll", "epoll")) <= {
-        "gracewrap.config.toml",
+        "gracewrap.config.reading",
         "gracewrap.posix.stderr",
         "gracewrap.posix.agenda",
     }

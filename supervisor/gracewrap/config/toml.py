@@ -1,21 +1,16 @@
-"""A TOML file: read it with care (it may be a directory, a gigabyte, not UTF-8), find its keys and their lines."""
+"""A TOML file: its keys and their lines."""
 
 from __future__ import annotations
 
-import os
 import re
-import select
-import stat
-import time
 import tomllib
 
 from gracewrap.config.further import BY_KEY, TABLE
 from gracewrap.config.hints import not_toml, unknown_key
 from gracewrap.config.lines import Lines
+from gracewrap.config.reading import Unreadable, read, remedy
 from gracewrap.config.sources import Given, Problem
 
-LARGEST = 1 << 18  # bytes; a large configuration has a few thousand
-PIPE_WAIT = 5.0  # seconds for all of `--config <(...)`; we cannot be interrupted here, so it must end
 MOST_PROBLEMS = 30  # of one file; it is the wrong file then
 
 # tomllib takes time and memory by the square of a key's parts: 208 s and 24 GB for one line of 256 KiB, a.a.a.a...
@@ -36,56 +31,14 @@ def read_toml(path: str, origin: str) -> tuple[list[Given], list[Problem]]:
         origin: Who says that it is to be read.
     """
     try:
-        text = _decode(_read(path))
+        text = _decode(read(path, "a configuration"))
         tree = _parse(text)
     except OSError as error:
-        return [], [Problem(f"cannot read {path!r} ({origin}): {error.strerror}{_remedy(path, error)}")]
+        hint = "; gracewrap init writes one" if isinstance(error, FileNotFoundError) else ""
+        return [], [Problem(f"cannot read {path!r} ({origin}): {error.strerror}{remedy(path, error) or hint}")]
     except Unreadable as fault:
         return [], [Problem(f"cannot read {path!r} ({origin}): {fault}")]
     return _flatten(path, text, tree)
-
-
-class Unreadable(Exception):
-    """A file that cannot be used; the text says why and what to do."""
-
-
-def _read(path: str) -> bytes:
-    """Return the content of a file or pipe.
-
-    Raises:
-        OSError: If it cannot be opened or read.
-        Unreadable: If it is something else, or too large.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        info = os.fstat(fd)
-        if stat.S_ISDIR(info.st_mode):
-            raise Unreadable("it is a directory; name the file in it")
-        if not stat.S_ISREG(info.st_mode) and not stat.S_ISFIFO(info.st_mode):
-            raise Unreadable("it is neither a file nor a pipe")
-        if info.st_size > LARGEST:
-            raise Unreadable(f"it has {info.st_size} bytes, and a configuration at most {LARGEST}; is it the right file?")
-        content, until = b"", time.monotonic() + PIPE_WAIT
-        while len(content) <= LARGEST:
-            if stat.S_ISFIFO(info.st_mode) and not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise Unreadable(f"the pipe did not end within {PIPE_WAIT:g} s; is anybody writing to it?")
-            part = os.read(fd, 1 << 16)
-            if not part:
-                return content
-            content += part
-        raise Unreadable(f"it has more than {LARGEST} bytes; is it the right file?")
-    finally:
-        os.close(fd)
-
-
-def _remedy(path: str, error: OSError) -> str:
-    if not path:
-        return "; its name is empty"
-    if isinstance(error, FileNotFoundError):
-        return "; gracewrap init writes one" if os.path.isdir(os.path.dirname(path) or ".") else "; its directory does not exist"
-    if isinstance(error, PermissionError):
-        return f" for user {os.geteuid()}; chmod or chown it"
-    return ""
 
 
 def _decode(content: bytes) -> str:
