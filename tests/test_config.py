@@ -236,6 +236,10 @@ BAD = {
     "signal_map": ["HUP:QUIT", "KILL=INT"],
     "success_exit_codes": ["300", "WHAT"], "on_repeat": ["explode"], "flush_timeout": ["1"], "parent_death_signal": ["DEATH"],
     "log.format": ["xml"], "log.level": ["verbose"], "log.file": [], "report.file": [], "report.termination_log": [],
+    "user": ["", "a:b", "-1", "4294967295", "a b"], "group": ["x:y"], "supplementary_groups": ["video,-1"], "working_dir": [""],
+    "env": ["PORT", "=x", "A B=x"], "env_file": [], "clear_env": ["x"], "umask": ["22x", "1777", "9", ""],
+    "rlimits": ["nofile", "nofiles=1", "nofile=x", "nofile=2:1", "core=unlimited:1"], "nice": ["20", "-21", "x"],
+    "stdin": ["tty"],
     "propagation_delay": ["5"], "pre_stop": ["a && b", "", "ftp://x/"], "post_stop": ["'"], "ready": ["soon", "http:///x"],
     "notify": ["maybe"], "watchdog": ["0s"], "on_watchdog": ["restart"],
     "drain.when": ["later"], "drain.start": ["http://u:p@h/"], "drain.http": ["localhost:3000/x", "http://a b/", ""],
@@ -273,7 +277,12 @@ def test_one_fault_has_one_text_wherever_it_came_from(setting, text, tmp_path):
     assert texts[0].isprintable()
 
 
-IN_A_FLAG = {"drain.headers": "Accept: text/plain\nX-A: b", "pre_stop": "./deregister --all", "post_stop": "./report 'a b'"}
+IN_A_FLAG = {
+    "env": "PORT=3,000",
+    "drain.headers": "Accept: text/plain\nX-A: b",
+    "pre_stop": "./deregister --all",
+    "post_stop": "./report 'a b'",
+}
 
 
 def shown(raw: object) -> str:
@@ -495,7 +504,7 @@ def test_slips_in_variables_are_errors_and_strangers_are_warnings():
     assert text == "cannot use GRACEWRAP_STOP_TIMOUT (environment): no such setting; did you mean GRACEWRAP_STOP_TIMEOUT?"
     settings, problems = resolve(read_command_line(COMMAND), {b"GRACEWRAP_XYZZY": b"1"})
     assert settings is not None and [problem.warning for problem in problems] == [True]
-    for name in ("GRACEWRAP_BASE_IMAGE", "GRACEWRAP_USER", "GRACEWRAP_ENVIRONMENT", "GRACEWRAP_RESTART"):
+    for name in ("GRACEWRAP_BASE_IMAGE", "GRACEWRAP_DIR", "GRACEWRAP_ENVIRONMENT", "GRACEWRAP_RESTART"):
         assert problem_texts(COMMAND, {name: "x"}) == [f"{name} is no setting of gracewrap; ignored"]
 
 
@@ -511,7 +520,7 @@ FOREIGN = [
     ("shutdownDelay", "propagation_delay"), ("terminationDrainDuration", "propagation_delay"),
     ("beforeShutdown", "propagation_delay"), ("timeout-per-shutdown-phase", "shutdown_timeout"), ("HEALTHCHECK", "health.listen"),
     ("readinessProbe", "ready"), ("preStop", "pre_stop"), ("ExecStop", "pre_stop"), ("ExecStopPost", "post_stop"),
-    ("poststop", "post_stop"),
+    ("poststop", "post_stop"), ("LimitNPROC", "rlimits"), ("EnvironmentFile", "env_file"), ("runAsUser", "user"),
 ]  # fmt: skip
 
 
@@ -540,9 +549,7 @@ def test_a_word_of_nobody_in_particular_is_not_said_to_be_of_somebody(word):
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("restart", "the orchestrator's restart policy"), ("autorestart", "the orchestrator's restart policy"),
-     ("user", "docker run --user"), ("directory", "WORKDIR"), ("working_dir", "WORKDIR"),
-     ("environment", "ENV in the Dockerfile")],
+    [("restart", "the orchestrator's restart policy"), ("autorestart", "the orchestrator's restart policy")],
 )  # fmt: skip
 def test_what_gracewrap_does_not_do_and_who_does(word, said):
     assert said in unknown_key((word,), BY_KEY)

@@ -22,6 +22,7 @@ LAYERS = [
     "report",
     "server",
     "handover",
+    "equip",
     "prepare",
     "errands",
     "hearing",

@@ -61,7 +61,7 @@ class Errands:
     ) -> None:
         self.agenda, self.settings, self.handover, self.post, self.tell = agenda, settings, handover, post, tell
         self.numbers = numbers
-        self.helpers = Helpers(agenda)
+        self.helpers = Helpers(agenda, handover.process)
         self.facts: Callable[[], Mapping[str, str]] = dict  # what hooks find in their environment, after GRACEWRAP_
         self.metrics: Callable[[], str] = str
         self.state: NotifyState | None = None

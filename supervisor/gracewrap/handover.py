@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gracewrap.record import Record
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from gracewrap.posix.process import Process
 
 
 class StopRequest(Record):
@@ -23,8 +26,9 @@ class Handover(Record):
     at: float  # when it was spawned
     stop_requests: tuple[StopRequest, ...] = ()
     orphans_reaped: int = 0
-    exec_fd: int = -1  # gets the errno of an exec that fails later (posix.fork), or -1
+    exec_fd: int = -1  # tells of an exec that fails later (posix.fork.exec_failure), or -1
     exec_errno: int = 0
     tty: int | None = None  # our controlling terminal
     listening: tuple[int, ...] = ()  # sockets for health.listen, in its order
+    process: Process | None = None  # what the child is, and its helpers are to be; None: as we are
     notify: tuple[int, str] | None = None  # the socket that the child finds in NOTIFY_SOCKET, and that value

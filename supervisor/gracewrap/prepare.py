@@ -1,4 +1,7 @@
-"""What must be there before the command is: the sockets of health.listen, and NOTIFY_SOCKET.  Only where they are asked for."""
+"""What must be there before the command is: the sockets of health.listen, NOTIFY_SOCKET, and what the command is to be.
+
+Only where they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ if TYPE_CHECKING:
 
     from gracewrap.config.table import Settings
     from gracewrap.handover import Handover
+    from gracewrap.posix.process import Process
 
 
 class Prepared(Record):
-    """What has been opened."""
+    """What has been opened and looked up."""
 
     listening: tuple[int, ...] = ()
     notify: tuple[int, str] | None = None
     environment: Mapping[bytes, bytes] = {}  # for the command, beside what it inherits
+    process: Process | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -29,16 +34,17 @@ class Unprepared(Exception):
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Open what *settings* ask for.
+    """Open and look up what *settings* ask for.
 
     Raises:
         Unprepared: With a message for people.
     """
     if settings.needs_http and not _is_there("h11"):
         raise Unprepared("cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no h11; pip install h11")
+    process = _process(settings) if settings.changes_process else None
     listening = tuple(_listen(settings, i) for i in range(len(settings.health_listen)))
     if not settings.notify:
-        return Prepared(listening)
+        return Prepared(listening, process=process)
     from gracewrap.posix import notify
 
     try:
@@ -50,7 +56,16 @@ def prepare(settings: Settings) -> Prepared:
     environment = {b"NOTIFY_SOCKET": value.encode()}
     if settings.watchdog:
         environment[b"WATCHDOG_USEC"] = str(int(settings.watchdog * 1_000_000)).encode()
-    return Prepared(listening, (fd, value), environment)
+    return Prepared(listening, (fd, value), environment, process)
+
+
+def _process(settings: Settings) -> Process:
+    from gracewrap import equip
+
+    try:
+        return equip.process(settings)
+    except equip.Unusable as fault:
+        raise Unprepared(str(fault)) from None
 
 
 def _is_there(module: str) -> bool:

@@ -39,7 +39,7 @@ def main(args: Sequence[str]) -> int:
             settings, problems = sources.resolve(line, posix.environ)
             if settings is None:
                 return _refuse(problems)
-            if settings.notify or settings.needs_http:
+            if settings.notify or settings.needs_http or settings.changes_process:
                 prepared = _prepare(settings)
                 if prepared is None:
                     return USAGE
@@ -91,9 +91,12 @@ def begin(
     _fill_standard_fds()
     if posix.getpid() != 1 or parent_death_signal:
         _ask_the_kernel(parent_death_signal)
+    more, process = (prepared.environment, prepared.process) if prepared else (None, None)
     tty, interactive = _terminal()
+    if process is not None and process.no_stdin:
+        interactive = False  # as it is without the terminal as its stdin
     try:
-        pid, exec_fd, errno = spawn.spawn(command, tty if interactive else None, prepared.environment if prepared else None)
+        pid, exec_fd, errno = spawn.spawn(command, tty if interactive else None, more, process)
     except OSError as error:
         _say(f"cannot start a process: {error.strerror}; raise the limit on processes (ulimit -u, --pids-limit)")
         return None
@@ -122,7 +125,7 @@ def look_after(begun: Begun, args: Sequence[str], settings: Settings | None, pre
         pid, exec_fd, errno, at, tty = begun
         handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
         if prepared is not None:
-            handover = replace(handover, listening=prepared.listening, notify=prepared.notify)
+            handover = replace(handover, listening=prepared.listening, notify=prepared.notify, process=prepared.process)
         if settings is None:
             from gracewrap.config import sources
 

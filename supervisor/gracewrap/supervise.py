@@ -126,7 +126,10 @@ class Loop:
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
         if self.handover.exec_errno:
-            return self.leave(self.cannot_run(self.handover.exec_errno, self.handover.at))
+            from gracewrap.posix import explain  # only now of use, and nothing is running that could be lost
+
+            why = explain.explain(self.settings.command, self.handover.exec_errno)
+            return self.leave(self.cannot_run(*why, self.handover.at))
         self.narrator.tell("started", self.handover.at)
         self.set_up()
         for request in self.handover.stop_requests:
@@ -323,17 +326,14 @@ class Loop:
         if self.handover.exec_fd >= 0:
             from gracewrap.posix import fork  # loaded already: it is what gave us the descriptor
 
-            errno = fork.exec_failure(self.handover.exec_fd)
-            if errno is not None:
-                self.exit = self.leader_status = self.cannot_run(errno, at)
+            failure = fork.exec_failure(self.handover.exec_fd)
+            if failure is not None:
+                self.exit = self.leader_status = self.cannot_run(*failure, at)
                 return
         self.feed(m.LeaderExited(0, one.status, one.signum, left, at, self.told.shell))
 
-    def cannot_run(self, errno: int, at: float) -> int:
+    def cannot_run(self, status: int, why: str, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
-        from gracewrap.posix import explain  # only now of use, and nothing is running that could be lost
-
-        status, why = explain.explain(self.settings.command, errno)
         if status == 127:
             from gracewrap.config import hints
 

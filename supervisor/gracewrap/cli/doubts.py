@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from gracewrap.config import sources
+from gracewrap.config.further import BY_KEY
 from gracewrap.config.probe import CommandAction, ExecProbe, HttpProbe, Probe, TcpProbe
 from gracewrap.config.table import Settings
 from gracewrap.config.values import show_duration
@@ -58,12 +59,24 @@ def doubts(settings: Settings) -> Iterator[str]:
         file = getattr(settings, key.replace(".", "_"))
         if file and not os.path.isdir(os.path.dirname(file)):
             yield f'{key} = "{file}" cannot be written here: its directory does not exist'
+    yield from _about_the_process(settings)
     yield from _about_the_rest(settings)
     for name, drain in (("ready", settings.ready), ("drain", settings.drain)):
         for probe in drain.probes if drain else ():
             yield from _about_probe(name, probe, settings)
     if settings.command:
         yield from _about_command(settings)
+
+
+def _about_the_process(settings: Settings) -> Iterator[str]:
+    """Yield what a start would refuse here, where it may be checked for another machine, and what looks like a slip."""
+    if settings.changes_process:
+        from gracewrap import equip
+
+        yield from equip.faults(settings)
+    for name in settings.env:
+        if name in BY_KEY:
+            yield f"env has a variable {name}, which is a setting too: all below [env] belongs to it; move it up if it does not"
 
 
 def _about_the_rest(settings: Settings) -> Iterator[str]:

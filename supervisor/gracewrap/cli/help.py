@@ -57,7 +57,8 @@ Examples:
 """
 _END = """
 Durations have a unit: 500ms, 10s, 1m30s. Signals: TERM, SIGTERM, 15, RTMIN+1.
-Lists and maps are written with commas, or by repeating the option.
+Lists and maps are written with commas, or by repeating the option; variables
+(--env) only by repeating it.
 
 Every option is also a variable and a key of the file; here is one three ways:
   --log-level debug     GRACEWRAP_LOG_LEVEL=debug     [log] level = "debug"
@@ -121,7 +122,7 @@ Exit status:
 
 
 # What most look for comes first; the drain has as many options as all others.
-ORDER = ("", "log", "report", "around", "health", "control", "drain")
+ORDER = ("", "log", "report", "process", "around", "health", "control", "drain")
 
 
 def show(subcommand: str = "") -> int:

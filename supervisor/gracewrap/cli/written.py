@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from gracewrap.config import sources
 from gracewrap.config.probe import (
     Action,
@@ -19,11 +22,12 @@ from gracewrap.config.probe import (
     TcpProbe,
     Url,
 )
+from gracewrap.config.process import FromFile, shown_limit
 from gracewrap.config.values import DRAINED, show_duration
 from gracewrap.posix.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.posix.signals import name as signal_name
 
-NUMBERS = {"drain.equals", "drain.at_most", "drain.status", "drain.confirm"}  # all other numbers are seconds or signals
+NUMBERS = {"drain.equals", "drain.at_most", "drain.status", "drain.confirm", "nice"}  # all other numbers are seconds or signals
 
 
 def shown(value: object, key: str) -> str:
@@ -33,6 +37,8 @@ def shown(value: object, key: str) -> str:
 
 def as_written(value: object, key: str) -> object:
     """Return what would be written for a parsed value, as tomllib returns it."""
+    if key in _PROCESS and value is not None:
+        return _PROCESS[key](value)
     if isinstance(value, bool) or key in NUMBERS:
         return number(value)
     if isinstance(value, float):
@@ -52,6 +58,13 @@ def as_written(value: object, key: str) -> object:
             return list(value) or "auto"
         return _headers(value) if key == "drain.headers" else [_one(one) for one in value]
     return _one(value)
+
+
+_PROCESS: dict[str, Callable[[Any], object]] = {
+    "umask": lambda mask: f"{mask:03o}",
+    "rlimits": lambda limits: {name: shown_limit(limit) for name, limit in limits.items()},
+    "env": lambda env: {name: {"file": one.path} if isinstance(one, FromFile) else "..." for name, one in env.items()},
+}
 
 
 def _one(value: object) -> object:

@@ -2,12 +2,63 @@
 
 from __future__ import annotations
 
-from gracewrap.config import probing, values
+from gracewrap.config import probing, process, values
 from gracewrap.config.table import CORE, Setting
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_PROCESS = (
+    Setting(
+        "user", process.account, None, "USER",
+        "Run it as this user, by name or number; gracewrap itself stays what it is. It gets the user's groups, and HOME, USER, "
+        "LOGNAME and SHELL.",
+        "www-data",
+    ),
+    Setting(
+        "group", process.account, None, "GROUP",
+        "Run it with this group. Without it: the user's own.", "www-data",
+    ),
+    Setting(
+        "supplementary_groups", process.accounts, [], "GROUPS",
+        "Further groups, beside those that the user is in.", ["video"],
+    ),
+    Setting(
+        "working_dir", process.place, None, "DIRECTORY",
+        "Start it in this directory.", "/srv/app",
+    ),
+    Setting(
+        "env", process.variables, {}, "NAME=VALUE",
+        "Variables for it, beside those that gracewrap has. A secret is better kept in a file, and named in the table: "
+        "{file = ...} is what is in it.",
+        {"DB_PASSWORD": {"file": "/run/secrets/db"}}, joined="\0",
+    ),
+    Setting(
+        "env_file", process.places, [], "FILES",
+        "Files of variables, in lines of NAME=VALUE. Of two of the same name the later file counts, and env above all.",
+        ["/etc/app.env"],
+    ),
+    Setting(
+        "clear_env", probing.boolean, False, "BOOL",
+        "Do not hand on the variables that gracewrap has, PATH neither.",
+    ),
+    Setting(
+        "umask", process.umask, None, "MASK", "Which permissions its new files do not get, in octal digits.", "022",
+    ),
+    Setting(
+        "rlimits", process.limits, {}, "NAME=N,...",
+        "Limits, as ulimit has them (nofile, nproc, core, memlock, ...): a number, unlimited, or soft:hard.",
+        {"nofile": 65536, "core": "unlimited"},
+    ),
+    Setting(
+        "nice", process.nice, None, "N", "Its priority, from -20 (first) to 19 (last).", 10,
+    ),
+    Setting(
+        "stdin", values.choice("inherit", "null"), "inherit", "WHAT",
+        "What it reads: what gracewrap was given (inherit), or nothing (null).",
+    ),
+)  # fmt: skip
 
 _AROUND = (
     Setting(
@@ -205,17 +256,21 @@ _REPORT = (
     ),
 )  # fmt: skip
 
-FURTHER = (*_AROUND, *_DRAIN, *_ENDPOINTS, *_REPORT)
+FURTHER = (*_PROCESS, *_AROUND, *_DRAIN, *_ENDPOINTS, *_REPORT)
 _ROOT = tuple(setting for setting in CORE if "." not in setting.key)
 _CORE_TABLES = tuple(setting for setting in CORE if "." in setting.key)
 
-TABLE = (*_ROOT, *_AROUND, *_DRAIN, *_ENDPOINTS, *_CORE_TABLES, *_REPORT)  # a TOML table stands in one piece
+TABLE = (*_ROOT, *_PROCESS, *_AROUND, *_DRAIN, *_ENDPOINTS, *_CORE_TABLES, *_REPORT)  # a TOML table stands in one piece
 BY_KEY = {setting.key: setting for setting in TABLE}
 OPTIONS = {name: setting for setting in TABLE if setting.flag for name in (setting.option, *setting.aliases)}
 
 # What each table of the file is for, in a heading and a sentence.
 SECTIONS = {
     "": ("The stop", "What the command is sent, when, and how much time it has."),
+    "process": (
+        "The process",
+        "As whom, where, and with which variables and limits the command runs; so do the commands of hooks and probes.",
+    ),
     "around": ("Before and after the stop signal", "Hooks, and what the command says about itself."),
     "drain": (
         "Drain",
@@ -231,12 +286,16 @@ SECTIONS = {
 
 def section(setting: Setting) -> str:
     """Return the key in SECTIONS of the part that a setting stands in."""
+    if setting in _PROCESS:
+        return "process"
     return "around" if setting in _AROUND else setting.key.rpartition(".")[0]
 
 
 def concealed(key: str, raw: object) -> object:
-    """Return what was written for *key* without what may be secret in it: the values of headers, the user in a URL."""
+    """Return what was written for *key* without what may be secret in it: values of headers and variables, users in URLs."""
     if isinstance(raw, str):
+        if key == "env":
+            return " ".join(f"{word.partition('=')[0]}=..." if "=" in word else "..." for word in raw.split("\0"))
         if key.endswith("headers"):
             return "\n".join(line.partition(":")[0] + ": ..." for line in raw.split("\n") if line.strip())
         import re
@@ -245,7 +304,8 @@ def concealed(key: str, raw: object) -> object:
     if isinstance(raw, list):
         return [concealed(key, one) for one in raw]
     if isinstance(raw, dict):
-        return {name: _header_shown(one) if key.endswith("headers") else concealed(str(name), one) for name, one in raw.items()}
+        hidden = key == "env" or key.endswith("headers")
+        return {name: _header_shown(one) if hidden else concealed(str(name), one) for name, one in raw.items()}
     return raw
 
 

@@ -68,6 +68,22 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "livenessprobe": (LISTEN, "Kubernetes"),
     "liveness": (LISTEN, ""),
     "watchdogsec": ("watchdog", "systemd"),
+    **dict.fromkeys(("uid", "runas"), ("user", "")),
+    "runasuser": ("user", "Kubernetes"),
+    "setuser": ("user", ""),
+    **dict.fromkeys(("gid", "setgroup"), ("group", "")),
+    "runasgroup": ("group", "Kubernetes"),
+    "groupadd": ("supplementary_groups", "Docker"),
+    **dict.fromkeys(("directory", "dir", "cwd", "chdir"), ("working_dir", "")),
+    "workdir": ("working_dir", "Docker"),
+    "workingdirectory": ("working_dir", "systemd"),
+    **dict.fromkeys(("environment", "environ"), ("env", "")),
+    "environmentfile": ("env_file", "systemd"),
+    **dict.fromkeys(("ulimit", "ulimits"), ("rlimits", "Docker")),
+    **dict.fromkeys(("limitnofile", "limitnproc", "limitcore", "limitmemlock"), ("rlimits", "systemd")),
+    "minfds": ("rlimits", "supervisord"),
+    "renice": ("nice", ""),
+    "standardinput": ("stdin", "systemd"),
     "loglevel": (LEVEL, ""),
     "command": (COMMAND, ""),
     "cmd": (COMMAND, ""),
@@ -107,14 +123,8 @@ MEANT = {"signal": SIGNAL}  # close to several of ours, and this is the one
 GROUP = {"stopasgroup", "killasgroup", "stopchildren"}  # of supervisord and circus: yes or no, and here a mode
 
 _RESTART = "gracewrap does not restart; that is the orchestrator's restart policy"
-_USER = "gracewrap changes no user; write USER in the Dockerfile, docker run --user, or runAsUser in Kubernetes"
-_DIRECTORY = "gracewrap changes no directory; write WORKDIR in the Dockerfile, docker run --workdir, or workingDir in Kubernetes"
-_ENVIRONMENT = "gracewrap hands its own environment on; write ENV in the Dockerfile, docker run --env, or env in Kubernetes"
 ELSEWHERE = {
     **dict.fromkeys(("restart", "autorestart", "autostart", "startretries", "restartpolicy", "restartsec"), _RESTART),
-    **dict.fromkeys(("user", "uid"), _USER),
-    **dict.fromkeys(("directory", "dir", "cwd", "chdir", "workdir", "workingdir", "workingdirectory"), _DIRECTORY),
-    **dict.fromkeys(("environment", "env", "environ"), _ENVIRONMENT),
 }
 
 _NO_OPTION = "no such option; gracewrap --help lists them"
@@ -260,8 +270,8 @@ def _in_table(key: str) -> str:
 def unknown_variable(name: str, variables: Iterable[str]) -> str:
     """Say what to write instead of a GRACEWRAP_ variable that is none; "" if it is no slip, and may be meant for others."""
     word = name.removeprefix("GRACEWRAP_")
-    if _bare(word) in ELSEWHERE:  # GRACEWRAP_USER: a name that anybody might choose
-        return ""
+    if _bare(word) in ELSEWHERE or FOREIGN.get(_bare(word), ("",))[0] in ("env", "working_dir"):
+        return ""  # GRACEWRAP_RESTART, GRACEWRAP_ENVIRONMENT: names that anybody might choose
     if _is_command(word):
         return "the command cannot come from a variable; write it after --"
     if _bare(word) in GROUP:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gracewrap.config.probe import Action, Address, Header, Probe, Probes, Url
+    from gracewrap.config.process import FromFile
 
 
 class Setting:
@@ -170,6 +171,18 @@ class Settings(Record):
     report_termination_log: str | None
     origins: Mapping[str, str]
 
+    user: str | None = None  # a name or a number
+    group: str | None = None
+    supplementary_groups: tuple[str, ...] = ()
+    working_dir: str | None = None
+    env: Mapping[str, str | FromFile] = {}
+    env_file: tuple[str, ...] = ()
+    clear_env: bool = False
+    umask: int | None = None
+    rlimits: Mapping[str, tuple[int, int]] = {}  # soft and hard, by the names of config.process
+    nice: int | None = None
+    stdin: str = "inherit"
+
     propagation_delay: float = 0.0
     pre_stop: Action | None = None
     post_stop: Action | None = None
@@ -220,6 +233,21 @@ class Settings(Record):
     report_prometheus_textfile: str | None = None
     report_pushgateway: Url | None = None
     report_pushgateway_job: str | None = None  # with a pushgateway never None
+
+    @property
+    def changes_process(self) -> bool:
+        """Whether the command is to be another than we are: in its user, directory, environment, limits or stdin."""
+        if (
+            self.user
+            or self.group
+            or self.supplementary_groups
+            or self.working_dir
+            or self.env
+            or self.env_file
+            or self.clear_env
+        ):
+            return True
+        return self.umask is not None or self.nice is not None or bool(self.rlimits) or self.stdin == "null"
 
     @property
     def needs_errands(self) -> bool:

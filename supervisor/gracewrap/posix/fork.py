@@ -16,14 +16,17 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gracewrap.posix.process import Process
+
+_LONGEST = 4096  # bytes of why it failed: no more go into a pipe in one piece (pipe(7))
 _DEFAULT_PATH = b"/bin:/usr/bin"  # confstr(_CS_PATH) of glibc, which execvp(3) searches without PATH
 
 
-def spawn(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None) -> tuple[int, int]:
-    """Start *argv* in a process group of its own, in the foreground of *tty*, and return at once.
+def spawn(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process: Process | None = None) -> tuple[int, int]:
+    """Start *argv* in a process group of its own, in the foreground of *tty*, as *process*, and return at once.
 
     Returns:
-        Its pid, and a descriptor that gets the errno of a failed exec, or end of file; -1: there was none to be had.
+        Its pid, and a descriptor for exec_failure(); -1: there was none to be had.
 
     Raises:
         OSError: If there is no process to be had; EAGAIN has been tried twice.
@@ -32,24 +35,44 @@ def spawn(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None) -> tupl
         reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:  # EMFILE: then the child says itself what goes wrong
         reading, writing = -1, -1
+    pid = _fork(argv, env, tty, process, writing)
+    if writing >= 0:
+        posix.close(writing)
+    return pid, reading
+
+
+def helper(argv: Sequence[str], env: dict[bytes, bytes], stdout: int, process: Process) -> int:
+    """Start a helper as *process*, without stdin, with *stdout* (-1: ours), and return its pid at once.
+
+    One that cannot be run ends with 126 or 127, and says why: on *stdout*, whose reader asks for it, else on our stderr.
+
+    Raises:
+        OSError: As spawn().
+    """
+    return _fork(argv, env, None, process, -1, stdout)
+
+
+def _fork(
+    argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process: Process | None, status_fd: int, stdout: int = -1
+) -> int:
     try:
         pid = posix.fork()
     except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
         pid = posix.fork()
     if pid == 0:
-        _become(argv, env, tty, writing)
-    if writing >= 0:
-        posix.close(writing)
+        _become(argv, env, tty, process, status_fd, stdout)
     try:
         posix.setpgid(pid, pid)  # both sides do it: whoever is first, the group exists for both from here on
     except OSError:
         pass  # EACCES: it has done its exec, and so its own setpgid before; ESRCH: it has exited
-    return pid, reading
+    return pid
 
 
-def _become(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, status_fd: int) -> None:
-    """In the child: become *argv*, or write the errno to *status_fd*, or else the reason to stderr.  Never returns."""
-    failed = EACCES
+def _become(
+    argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process: Process | None, status_fd: int, stdout: int
+) -> None:
+    """In the child: become *argv*, or say why not, to *status_fd* or else to people.  Never returns."""
+    status, reason = 126, "cannot be run"
     try:
         posix.setpgid(0, 0)
         if tty is not None:
@@ -60,17 +83,24 @@ def _become(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, statu
         for name in (b"LISTEN_PID", b"WATCHDOG_PID"):  # sd_listen_fds(3): they name the receiver, which we are not
             if env.get(name) == str(posix.getppid()).encode():
                 env[name] = str(posix.getpid()).encode()
+        if stdout >= 0:
+            posix.dup2(stdout, 1)
+        if process is not None:
+            from gracewrap.posix.process import become
+
+            become(process)
         for signum in defaults():
             _signal.signal(signum, _signal.SIG_DFL)
         # Last: a signal that came since the fork acts now, by its default action, and is not lost.
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        failed = _exec(argv, env)
+        status, reason = explain(argv, _exec(argv, env))
     except BaseException as error:
-        failed = getattr(error, "errno", None) or failed
+        errno = getattr(error, "errno", None)
+        status, reason = explain(argv, errno) if errno else (126, str(error) or f"cannot run {argv[0]!r}: {type(error).__name__}")
     finally:
-        status, reason = explain(argv, failed)
-        data = str(failed) if status_fd >= 0 else f"gracewrap: {reason}\n"
-        posix.write(max(status_fd, 2), data.encode(errors="backslashreplace"))
+        data = f"{status} {reason}" if status_fd >= 0 else f"gracewrap: {reason}\n"
+        target = status_fd if status_fd >= 0 else 1 if stdout >= 0 else 2
+        posix.write(target, data.encode(errors="backslashreplace")[:_LONGEST])
         posix._exit(status)
 
 
@@ -101,10 +131,11 @@ def _try(path: bytes, args: list[bytes], env: dict[bytes, bytes]) -> int:
         return error.errno or EACCES
 
 
-def exec_failure(exec_fd: int) -> int | None:
-    """Return the errno of the exec, or None if it succeeded (or has not happened yet)."""
+def exec_failure(exec_fd: int) -> tuple[int, str] | None:
+    """Return exit status and reason of what could not be run, or None if it was (or has not been tried yet)."""
     try:
-        written = posix.read(exec_fd, 16)
+        written = posix.read(exec_fd, _LONGEST)
     except OSError:  # EAGAIN: not yet; EBADF: there is none
         return None
-    return int(written) if written else None
+    status, _, reason = written.decode(errors="replace").partition(" ")
+    return (int(status), reason) if written else None

@@ -9,12 +9,13 @@ import posix
 
 from gracewrap.posix import spawn, tree
 from gracewrap.posix.signals import SIGKILL
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gracewrap.posix.agenda import Agenda
+    from gracewrap.posix.process import Process
 
     Done = Callable[[int, bytes], None]
 
@@ -31,10 +32,11 @@ class Helper:
 
 
 class Helpers:
-    """All that run."""
+    """All that run; *process* is what they are to be, None: as we are."""
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, agenda: Agenda, process: Process | None = None) -> None:
         self._agenda = agenda
+        self._process = process and replace(process, no_stdin=True)
         self._running: dict[int, Helper] = {}
 
     @property
@@ -42,14 +44,17 @@ class Helpers:
         """The pids of all that run, which the reaper is to tell about."""
         return frozenset(self._running)
 
-    def run(self, argv: Sequence[str], done: Done, capture: int = 0, more: Mapping[bytes, bytes] | None = None) -> Helper:
+    def run(
+        self, argv: Sequence[str], done: Done, capture: int = 0, more: Mapping[bytes, bytes] | None = None, ours: bool = False
+    ) -> Helper:
         """Start a helper; *done* is called with its exit status and its output when it has ended, unless kill() comes before.
 
         Args:
             argv: Looked up and passed on as a command's is; a file without a format is not run by the shell.
             done: Called once, from the loop.
             capture: How many bytes of its stdout to keep (the rest is read and dropped); 0: its stdout is ours.
-            more: Variables for its environment beside ours.
+            more: Variables for its environment, beside those that the command has.
+            ours: It is gracewrap's own work, done as we are.
 
         Raises:
             OSError: If it cannot be executed, or there is no process or descriptor to be had.
@@ -57,7 +62,7 @@ class Helpers:
         """
         reading, writing = posix.pipe2(posix.O_CLOEXEC) if capture else (-1, -1)
         try:
-            pid = spawn.helper(argv, writing, more or {})
+            pid = spawn.helper(argv, writing, more or {}, None if ours else self._process)
         except BaseException:
             if capture:
                 posix.close(reading)

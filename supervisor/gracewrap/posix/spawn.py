@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from gracewrap.posix.process import Process
+
 ENOENT, ENOEXEC, EAGAIN, ENOMEM = 2, 8, 11, 12
 SIGHUP = 1
 
@@ -46,26 +48,29 @@ def defaults() -> list[int]:
     return [signum for signum in _signal.valid_signals() if signum not in (9, 19) and not (nohup and signum == SIGHUP)]
 
 
-def spawn(argv: Sequence[str], tty: int | None, more: Mapping[bytes, bytes] | None = None) -> tuple[int, int, int]:
+def spawn(
+    argv: Sequence[str], tty: int | None, more: Mapping[bytes, bytes] | None = None, process: Process | None = None
+) -> tuple[int, int, int]:
     """Start *argv* in a process group of its own.
 
     Args:
         argv: The command, looked up as execvp(3) does, and its arguments, passed on verbatim.
         tty: The controlling terminal whose foreground the child's group becomes, or None.
         more: Variables for its environment, beside those that we have.
+        process: What it is to be, with its environment; None: as we are.
 
     Returns:
-        The child's pid; a descriptor that gets the errno of an exec that is still to come, or -1; or no pid (0) and the errno of
-        the exec that failed.
+        The child's pid; a descriptor for fork.exec_failure(), where the exec is still to come, or -1; or no pid (0) and the errno
+        of the exec that failed.
 
     Raises:
         OSError: If there is no process to be had; EAGAIN has been tried twice.
     """
     if not argv[0]:
         return 0, -1, ENOENT  # what execvp(3) says of an empty name
-    env = {**environment(), **(more or {})}
+    env = {**(environment() if process is None else process.environment), **(more or {})}
     us = str(posix.getpid()).encode()
-    if tty is None and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID")):
+    if tty is None and process is None and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID")):
         try:
             return _spawn(argv, env), -1, 0
         except OSError as error:
@@ -75,20 +80,25 @@ def spawn(argv: Sequence[str], tty: int | None, more: Mapping[bytes, bytes] | No
                 return 0, -1, error.errno or 0
     from gracewrap.posix import fork
 
-    return *fork.spawn(argv, env, tty), 0
+    return *fork.spawn(argv, env, tty, process), 0
 
 
-def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes]) -> int:
+def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], process: Process | None = None) -> int:
     """Start a helper in a process group of its own, without stdin, and return its pid.
 
     Args:
         argv: As for spawn().
         stdout: The descriptor that becomes its stdout, or -1: it has ours.
         more: Variables for its environment, beside those that the command has.
+        process: What it is to be, with its environment; None: as we are.
 
     Raises:
         OSError: If it cannot be executed, or there is no process to be had.
     """
+    if process is not None:
+        from gracewrap.posix import fork
+
+        return fork.helper(argv, {**process.environment, **more}, stdout, process)
     actions: list[tuple[Any, ...]] = [(posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0)]
     if stdout >= 0:
         actions.append((posix.POSIX_SPAWN_DUP2, stdout, 1))

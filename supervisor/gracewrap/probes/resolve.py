@@ -71,7 +71,7 @@ class Lookup:
             done(self._addresses(found))
         else:
             argv = [sys.executable or "python3", "-I", "-S", "-c", _HELPER, host]
-            self._helper = helpers.run(argv, self._ended, capture=4096)
+            self._helper = helpers.run(argv, self._ended, capture=4096, ours=True)
 
     def cancel(self) -> None:
         """Give up; *done* is not called any more."""
