@@ -43,6 +43,12 @@ class Lines:
             keys = keys[:-1]
         return self.found.get(keys)
 
+    def find_text(self, keys: Path, text: str) -> int:
+        """Return the first line from that of *keys* on that holds *text*; else that of *keys*."""
+        first = self.find(keys) or 1
+        rows = self.text.split("\n")[first - 1 :]
+        return first + next((offset for offset, row in enumerate(rows) if text in row), 0)
+
     def _note(self, path: Path, line: int) -> None:
         for end in range(1, min(len(path), 8) + 1):  # deeper than any setting of ours
             self.found.setdefault(path[:end], line)

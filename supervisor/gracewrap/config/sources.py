@@ -184,7 +184,7 @@ def resolve(
     if config is not None:
         from gracewrap.config.toml import read_toml  # tomllib costs 23 ms: only with a file
 
-        from_file, wrong = read_toml(config, origin)
+        from_file, wrong = read_toml(config, origin, env)
         problems += wrong
     if line.command:
         from_file = [g for g in from_file if not _second_command(g, problems)]

@@ -1,15 +1,20 @@
-"""A TOML file: its keys and their lines."""
+"""A TOML file: its keys and their lines, and what its ${NAME}s stand for."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 
+from gracewrap.config import expand
 from gracewrap.config.further import BY_KEY, TABLE
 from gracewrap.config.hints import not_toml, unknown_key
 from gracewrap.config.lines import Lines
 from gracewrap.config.reading import Unreadable, read, remedy
 from gracewrap.config.sources import Given, Problem
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MOST_PROBLEMS = 30  # of one file; it is the wrong file then
 
@@ -23,12 +28,13 @@ _FROM_SUPERVISORD = 'gracewrap init writes one of ours, and the table "Coming fr
 TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
 
 
-def read_toml(path: str, origin: str) -> tuple[list[Given], list[Problem]]:
+def read_toml(path: str, origin: str, env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
     """Return the settings in the file, each with its line, and what is wrong with the others.
 
     Args:
         path: The file.
         origin: Who says that it is to be read.
+        env: What ${NAME} stands for.
     """
     try:
         text = _decode(read(path, "a configuration"))
@@ -38,7 +44,7 @@ def read_toml(path: str, origin: str) -> tuple[list[Given], list[Problem]]:
         return [], [Problem(f"cannot read {path!r} ({origin}): {error.strerror}{remedy(path, error) or hint}")]
     except Unreadable as fault:
         return [], [Problem(f"cannot read {path!r} ({origin}): {fault}")]
-    return _flatten(path, text, tree)
+    return _flatten(path, text, tree, env)
 
 
 def _decode(content: bytes) -> str:
@@ -70,7 +76,7 @@ def _parse(text: str) -> dict[str, object]:
         raise Unreadable(f"line {number}, column {found[2]}: not TOML: {what[:1].lower()}{what[1:]}{not_toml(line)}") from None
 
 
-def _flatten(path: str, text: str, tree: dict[str, object]) -> tuple[list[Given], list[Problem]]:
+def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
     """Walk the tables; *tree* holds settings, and tables of settings one level down."""
     given: list[Given] = []
     problems: list[Problem] = []
@@ -80,7 +86,11 @@ def _flatten(path: str, text: str, tree: dict[str, object]) -> tuple[list[Given]
         key, line = ".".join(keys), lines.find(keys)
         origin = f"{path}, line {line}" if line else path
         if key in BY_KEY and key.count(".") == len(keys) - 1:
-            given.append(Given(key, value, origin))
+            try:
+                given.append(Given(key, expand.expanded(key, value, env), origin))
+            except expand.Unexpanded as wrong:
+                line = lines.find_text(keys, wrong.reference)
+                problems.append(Problem(f"cannot use {key} ({path}, line {line}): {wrong}"))
         elif len(keys) == 1 and key in TABLES and isinstance(value, dict):
             for inner, inner_value in value.items():
                 add((key, inner), inner_value)
