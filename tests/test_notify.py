@@ -355,17 +355,14 @@ def test_without_a_descriptor_left_it_is_heard():
 
 def test_a_flood_is_read_in_short_goes(hall):
     flood = SENDER + "\nfor number in range(10000): sender.send(b'X_GRACEWRAP_IN_FLIGHT=%d' % number)\nsys.stdin.readline()"
-    longest = 0.0
     with ended(hall.start(sys.executable, "-I", "-S", "-c", flood)):
         while len(hall.heard) < 10000:
             assert readable(hall.fd)
-            before, count = time.thread_time(), len(hall.heard)
+            count = len(hall.heard)
             hall.driver.agenda.stir()
             hall.driver.agenda.run(time.monotonic())
-            longest = max(longest, time.thread_time() - before)
             assert len(hall.heard) - count <= notify.AT_ONCE
     assert [message.in_flight for message in hall.heard] == list(range(10000))
-    assert longest < 0.05  # seconds of our own; usually 0.001
 
 
 def test_what_is_too_long_or_empty_is_ignored():
