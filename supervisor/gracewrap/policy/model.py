@@ -50,8 +50,18 @@ class DrainPolicy(Record):
     linger: float | None = 2.0  # drained, but still running: so long until it is killed early; None: it is not
 
 
+class BackOff(Record):
+    """How long to wait before a program that has ended is started again.  Times are seconds."""
+
+    first: float = 0.5
+    factor: float = 2.0  # each wait over the one before
+    cap: float = 30.0
+    jitter: float = 0.25  # up to this part of a wait is left out, so that what fell together does not rise together
+    stable: float = 10.0  # what has run so long starts counting anew
+
+
 class ProgramPolicy(Record):
-    """How one program is stopped."""
+    """How one program is started and stopped."""
 
     stop_signal: int = 15
     stop_timeout: float | None = None  # seconds from the stop signal to SIGKILL; None: what is left of the budget
@@ -61,6 +71,20 @@ class ProgramPolicy(Record):
     pre_stop: bool = False  # there are such hooks
     post_stop: bool = False
     drain: DrainPolicy = DrainPolicy()
+    name: str = ""
+    depends_on: tuple[tuple[int, str], ...] = ()  # (program, "started" | "ready" | "completed"); stopped before it
+    stop_after: tuple[int, ...] = ()  # only stopped after these
+    until: str = "gone"  # or "drained": what those that are stopped before this one have to be, before it is its turn
+    reserve: float | None = None  # seconds of the budget that are kept for its stop; None: stop_timeout, else a fair share
+    ready: bool = False  # something tells when it is ready (ProgramReady); else it is as soon as it is started
+    oneshot: bool = False  # it is to complete; its exit with 0 is no reason to stop
+    restart: str = "never"  # or "on-failure" or "always"
+    back_off: BackOff = BackOff()
+    max_restarts: int | None = None  # in a row, without a stable time in between
+    on_exit: str = "shutdown"  # or "restart" or "ignore": when it exits with 0, and is not restarted
+    on_failure: str = "shutdown"  # when it fails, and is not restarted
+    success_exit_codes: frozenset[int] | None = None  # None: the Policy's
+    drained_is_success: bool | None = None
 
 
 class Policy(Record):
@@ -75,6 +99,8 @@ class Policy(Record):
     success_exit_codes: frozenset[int] = frozenset()
     drained_is_success: bool = False  # of a program that was killed because it was drained and did not exit
     push: bool = False  # metrics are pushed when all is over
+    exit_code_from: int | None = None  # the program whose status is ours; None: the first one that has failed
+    seed: int = 0  # of the jitter: two runs with the same wait the same times
 
 
 # Events: what happened.

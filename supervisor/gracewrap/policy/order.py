@@ -1,0 +1,196 @@
+"""The order in which programs are stopped, as a graph, and the budget along it.  Pure.
+
+An edge says that one program has to be gone before another is told to stop: what depends on a program, and what it is to be
+stopped after.  The order of the start is the inverse, without what only counts at the stop.
+
+The budget is shared out backwards.  What a program needs for its stop (`reserve`, else `stop_timeout`) is kept for it in every
+chain that it stands in; what no program of a chain has claimed is shared equally by those of it that claim nothing.  SIGKILL
+comes when what has to come after would else have less than was kept for it.  So nobody waits for shares: who is early leaves the
+rest of its time to the next.
+"""
+
+from __future__ import annotations
+
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gracewrap.policy.model import ProgramPolicy
+
+# A program that claims nothing has at least this part of the budget, and no more seconds than that, in a chain that is full.
+LEAST_PART, LEAST = 0.1, 2.0
+
+
+class Order(Record):
+    """For each program those that are stopped before it and after it; *sequence* has every program after those before it."""
+
+    before: tuple[tuple[int, ...], ...]
+    after: tuple[tuple[int, ...], ...]
+    sequence: tuple[int, ...]
+
+
+class Overrun(Record):
+    """The programs of *chain* are stopped one after the other and need *needed* seconds for it: *over* more than there are."""
+
+    chain: tuple[int, ...]
+    needed: float
+    over: float
+
+
+def order(programs: Sequence[ProgramPolicy]) -> Order:
+    """Return the order of the stop.  Where it goes in a circle (`cycle`, an error before the start), it is cut somewhere."""
+    before: list[list[int]] = [[] for _ in programs]
+    for i, rules in enumerate(programs):
+        for needed, _ in rules.depends_on:
+            if i not in before[needed]:
+                before[needed].append(i)
+    for i, rules in enumerate(programs):
+        before[i] += [first for first in dict.fromkeys(rules.stop_after) if first not in before[i]]
+    sequence = _sequence(before)
+    place = {i: n for n, i in enumerate(sequence)}
+    kept = tuple(tuple(sorted(p for p in firsts if place[p] < place[i])) for i, firsts in enumerate(before))
+    after: list[list[int]] = [[] for _ in programs]
+    for i, firsts in enumerate(kept):
+        for first in firsts:
+            after[first].append(i)
+    return Order(kept, tuple(map(tuple, after)), sequence)
+
+
+def _sequence(before: list[list[int]]) -> tuple[int, ...]:
+    """Return every program after those before it; one in a circle when there is nothing else left."""
+    waits = [len(firsts) for firsts in before]
+    after: list[list[int]] = [[] for _ in before]
+    for i, firsts in enumerate(before):
+        for first in firsts:
+            after[first].append(i)
+    free = [i for i, n in enumerate(waits) if not n]
+    found: dict[int, None] = {}
+    while len(found) < len(before):
+        if not free:
+            free.append(next(i for i in range(len(before)) if i not in found))
+        i = free.pop(0)
+        if i in found:
+            continue
+        found[i] = None
+        for later in after[i]:
+            waits[later] -= 1
+            if not waits[later]:
+                free.append(later)
+    return tuple(found)
+
+
+def waves(the_order: Order) -> tuple[tuple[int, ...], ...]:
+    """Return the programs that are stopped first, those that then follow at the earliest, and so on."""
+    level = [0] * len(the_order.sequence)
+    for i in the_order.sequence:
+        level[i] = max((level[first] + 1 for first in the_order.before[i]), default=0)
+    return tuple(tuple(i for i, n in enumerate(level) if n == wave) for wave in range(max(level, default=-1) + 1))
+
+
+def cycle(programs: Sequence[ProgramPolicy]) -> tuple[int, ...] | None:
+    """Return programs each of which is to be stopped before the next, the last being the first again; None if there are none."""
+    after: list[list[int]] = [[needed for needed, _ in rules.depends_on] for rules in programs]
+    for i, rules in enumerate(programs):
+        for first in rules.stop_after:
+            after[first].append(i)
+    done: set[int] = set()
+    for start in range(len(programs)):
+        path: list[int] = [start]
+        todo = [iter(after[start])]
+        while path and start not in done:
+            following = next(todo[-1], None)
+            if following is None:
+                todo.pop()
+                done.add(path.pop())
+            elif following in path:
+                return (*path[path.index(following) :], following)
+            elif following not in done:
+                path.append(following)
+                todo.append(iter(after[following]))
+    return None
+
+
+def spelled(circle: Sequence[int], programs: Sequence[ProgramPolicy]) -> str:
+    """Return in words why a cycle is one: "web depends on db, db stops after web"."""
+    said = []
+    for first, then in zip(circle, circle[1:]):
+        one, other = programs[first].name, programs[then].name
+        depends = any(needed == then for needed, _ in programs[first].depends_on)
+        said.append(f"{one} depends on {other}" if depends else f"{other} stops after {one}")
+    return ", ".join(said)
+
+
+def dependants(the_order: Order, programs: Sequence[ProgramPolicy], program: int) -> frozenset[int]:
+    """Return a program and all that depends on it, directly or not: what cannot go on without it."""
+    found, todo = {program}, [program]
+    while todo:
+        needed = todo.pop()
+        for i in the_order.before[needed]:
+            if i not in found and any(one == needed for one, _ in programs[i].depends_on):
+                found.add(i)
+                todo.append(i)
+    return frozenset(found)
+
+
+def claim(rules: ProgramPolicy) -> float | None:
+    """Return the seconds that are kept for a program's stop whatever the others do, or None: a share."""
+    return rules.stop_timeout if rules.reserve is None else rules.reserve
+
+
+def shares(the_order: Order, programs: Sequence[ProgramPolicy], alive: frozenset[int], budget: float) -> tuple[float, ...]:
+    """Return the seconds of *budget* that are kept for each program; in no chain is their sum greater than that.
+
+    What is not *alive* needs none, but those on both sides of it still keep their order.  Claims that cannot be met are cut in
+    proportion: the last of the chain is to be stopped gracefully as well.
+    """
+    claims = [claim(rules) if i in alive else 0.0 for i, rules in enumerate(programs)]
+    claimed = _through(the_order, [need or 0.0 for need in claims])
+    sharing = _through(the_order, [1.0 if need is None else 0.0 for need in claims])
+    least = min(LEAST, LEAST_PART * budget)
+    wanted = [
+        max(least, (budget - claimed[i]) / sharing[i]) if need is None else need  # no chain with i has fewer claims or sharers
+        for i, need in enumerate(claims)
+    ]
+    whole = _through(the_order, wanted)
+    return tuple(want * min(1.0, budget / total) if total > 0 else 0.0 for want, total in zip(wanted, whole))
+
+
+def kill_times(
+    the_order: Order, programs: Sequence[ProgramPolicy], alive: frozenset[int], since: float, kill_at: float
+) -> tuple[float, ...]:
+    """Return when each program is sent SIGKILL at the latest; the budget runs from *since* to *kill_at*."""
+    kept = shares(the_order, programs, alive, max(0.0, kill_at - since))
+    later = _longest(the_order.after, reversed(the_order.sequence), kept)
+    return tuple(max(since, kill_at - (later[i] - kept[i])) for i in range(len(programs)))
+
+
+def cannot_fit(the_order: Order, programs: Sequence[ProgramPolicy], budget: float) -> Overrun | None:
+    """Return the chain whose claims exceed *budget* most, or None if all can be met.
+
+    A full chain in which a program claims nothing does not fit either: so much is needed for that as it has at least.
+    """
+    least = min(LEAST, LEAST_PART * budget)
+    needs = [least if (need := claim(rules)) is None else need for rules in programs]
+    longest = _longest(the_order.before, the_order.sequence, needs)
+    if max(longest, default=0.0) <= budget:
+        return None
+    chain = [longest.index(max(longest))]
+    while the_order.before[chain[0]]:
+        chain.insert(0, max(the_order.before[chain[0]], key=lambda i: longest[i]))
+    return Overrun(tuple(chain), max(longest), max(longest) - budget)
+
+
+def _through(the_order: Order, values: Sequence[float]) -> list[float]:
+    """Return for each program the greatest sum of *values* along any chain that it stands in."""
+    up = _longest(the_order.before, the_order.sequence, values)
+    down = _longest(the_order.after, reversed(the_order.sequence), values)
+    return [up[i] + down[i] - value for i, value in enumerate(values)]
+
+
+def _longest(near: tuple[tuple[int, ...], ...], sequence: Iterable[int], values: Sequence[float]) -> list[float]:
+    """Return for each program its value and the greatest sum along any chain of those that *near* leads to."""
+    found = [0.0] * len(values)
+    for i in sequence:
+        found[i] = values[i] + max((found[other] for other in near[i]), default=0.0)
+    return found
