@@ -7,6 +7,7 @@ from simulation import DRAINED, FAILED, INVALID, UNREACHABLE, Hook, Probe, Simul
 
 from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
+from gracewrap.record import replace
 
 HUP, INT, QUIT, KILL, USR1, TERM = 1, 2, 3, 9, 10, 15
 PROBES = 2
@@ -66,6 +67,18 @@ policies = st.builds(
     flush_timeout=st.floats(0, 2),
     push=st.booleans(),
 )
+
+
+def _in_order(policy: m.Policy, until: str) -> m.Policy:
+    """Let the last program depend on the first."""
+    first, *others = policy.programs
+    if not others:
+        return policy
+    last = replace(others[-1], depends_on=((0, "started"),))
+    return replace(policy, programs=(replace(first, until=until), *others[:-1], last))
+
+
+ordered_policies = st.builds(_in_order, policies, st.sampled_from(["gone", "drained"]))
 
 # A probe is honest or lies, changes its mind, falls silent, is slow; and it may well say in the end that it is drained.
 _readings = st.sampled_from([DRAINED] * 5 + [busy(), busy(7), busy(None), UNREACHABLE, UNREACHABLE, INVALID, FAILED, None])

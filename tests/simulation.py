@@ -3,15 +3,19 @@
 Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it takes for it; of a hook, how
 long it takes.  They keep what gracewrap.probes.asking and gracewrap.errands promise: an answer within the limit, and none after
 StopAsking and StopHelper.
+
+Programs are scripts too, where they are given (Body): when they are up and ready, when they end, what a signal does to them.
+Without one, the test says when a leader exits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
 from gracewrap.policy import program as one
+from gracewrap.record import replace
 
 PROBE_TIMEOUT = 2.0
 AT_ONCE = 200  # more steps than this without time passing: it would never end
@@ -46,6 +50,24 @@ class Hook:
         self.seconds, self.ok = seconds, ok
 
 
+class Body:
+    """What a program does.  Times are seconds from what leads to it; None: it never comes."""
+
+    def __init__(
+        self,
+        stops: float | None = 0.0,  # from the stop signal to the leader's exit
+        status: int = 0,  # and its status
+        rest: float | None = 0.0,  # from the leader's exit to that of what it leaves
+        dies: float | None = 0.001,  # from SIGKILL to its end
+        spawns: float | None = 0.0,
+        ready: float | None = 0.0,
+        runs: tuple[tuple[float, int], ...] = (),  # of each start in turn: it ends by itself after seconds, with a status
+        fails: int = 0,  # so often it cannot be spawned
+    ) -> None:
+        self.stops, self.status, self.rest, self.dies = stops, status, rest, dies
+        self.spawns, self.ready, self.runs, self.fails = spawns, ready, runs, fails
+
+
 class Simulation:
     """Runs one policy.  *log* holds (time, command) for every command that is not a note.
 
@@ -58,11 +80,14 @@ class Simulation:
         probes: Mapping[int, Probe] | None = None,
         hooks: Mapping[str, Hook] | None = None,
         at: float = 100.0,
+        bodies: Sequence[Body] | None = None,
+        started: Sequence[int] | None = None,
     ) -> None:
         self.policy = policy
+        self.bodies = bodies
         self.probes, self.hooks = probes or {}, hooks or {}
         self.now = at
-        self.system: coordinator.System = coordinator.begin(policy)
+        self.system: coordinator.System = coordinator.begin(policy, started, at)
         self.log: list[tuple[float, m.Command]] = []
         self.story: list[tuple[float, m.Command | m.Sampled]] = []
         self.unsent = 0
@@ -70,6 +95,17 @@ class Simulation:
         self._answers: dict[tuple[int, int | str], tuple[float, m.Event]] = {}  # what is under way, and how it will end
         self._steps: list[float] = []
         self._over = False
+        self._coming: dict[tuple[int, str], tuple[float, m.Event]] = {}  # what the bodies will do
+        self.leaders: set[int] = set()  # those that are alive, and whose rest is
+        self.rests: set[int] = set()
+        self.starts = [0] * len(policy.programs)
+        self._runs = [0] * len(policy.programs)
+        self.ends: list[tuple[float, int]] = []  # (time, program): nothing is left of it
+        if bodies is not None:
+            for i in range(len(policy.programs)) if started is None else started:
+                self._is_up(i)
+        if started is not None:
+            self.feed(m.Tick(at))
 
     def feed(self, event: m.Event) -> None:
         self._steps = [*(at for at in self._steps if at == self.now), self.now]
@@ -84,6 +120,8 @@ class Simulation:
             if isinstance(command, m.Note):
                 continue
             self.log.append((self.now, command))
+            if self.bodies is not None:
+                self._embody(command, self.bodies)
             match command:
                 case m.Ask(program, probe):
                     self._ask(program, probe)
@@ -113,6 +151,68 @@ class Simulation:
             reading, latency = m.Reading(m.UNREACHABLE, None, "no answer within 2 s"), PROBE_TIMEOUT
         at = self.now + latency
         self._answers[program, probe] = at, m.Sampled(program, probe, reading, at)
+
+    def _embody(self, command: m.Command, bodies: Sequence[Body]) -> None:
+        """Let a program do what it does when it is started or signalled."""
+        match command:
+            case m.StartProgram(i):
+                body, n = bodies[i], self.starts[i]
+                assert i not in self.leaders | self.rests, f"{i} is up already"
+                assert not any(what == "spawn" for _, what in self._coming), "two starts at once"
+                self.starts[i] += 1
+                if body.spawns is not None:
+                    at = self.now + body.spawns
+                    failed = m.StartFailed(i, 127, "not found", at)
+                    self._coming[i, "spawn"] = at, failed if n < body.fails else m.ProgramStarted(i, at)
+            case m.SendLeader(i, signum) | m.SendGroup(i, signum) if signum == self.policy.programs[i].stop_signal:
+                assert i in self.leaders, f"{i} is signalled, and not there"
+                if bodies[i].stops is not None:
+                    self._will(i, "leader", bodies[i].stops, m.LeaderExited(i, bodies[i].status, 0, bodies[i].rest != 0, 0.0))
+            case m.KillProgram(i) if bodies[i].dies is not None:
+                if i in self.leaders:
+                    self._will(i, "leader", bodies[i].dies, m.LeaderExited(i, 137, 9, False, 0.0))
+                elif i in self.rests:
+                    self._will(i, "rest", bodies[i].dies, m.ProgramGone(i, 0.0))
+            case _:
+                pass
+
+    def _will(self, i: int, what: str, seconds: float, event: m.LeaderExited | m.ProgramGone | m.ProgramReady) -> None:
+        """Let something happen in so many seconds, if it does not sooner."""
+        at = self.now + seconds
+        if (i, what) not in self._coming or self._coming[i, what][0] > at:
+            self._coming[i, what] = at, replace(event, at=at)
+
+    def _is_up(self, i: int) -> None:
+        assert self.bodies is not None
+        self.leaders.add(i)
+        body, n = self.bodies[i], self._runs[i]
+        self._runs[i] += 1
+        if self.policy.programs[i].ready and body.ready is not None:
+            self._will(i, "ready", body.ready, m.ProgramReady(i, 0.0))
+        if n < len(body.runs):
+            seconds, status = body.runs[n]
+            self._will(i, "leader", seconds, m.LeaderExited(i, status, 0, body.rest != 0, 0.0))
+
+    def _happens(self, key: tuple[int, str]) -> None:
+        """Let a program do what it was about to do."""
+        event = self._coming.pop(key)[1]
+        i, body = key[0], (self.bodies or ())[key[0]]
+        match event:
+            case m.ProgramStarted():
+                self._is_up(i)
+            case m.LeaderExited(left=left):
+                self.leaders.remove(i)
+                self._coming.pop((i, "ready"), None)
+                if left:
+                    self.rests.add(i)
+                    if body.rest is not None:
+                        self._will(i, "rest", body.rest, m.ProgramGone(i, 0.0))
+                else:
+                    self.ends.append((self.now, i))
+            case m.ProgramGone():
+                self.rests.remove(i)
+                self.ends.append((self.now, i))
+        self.feed(event)
 
     def _run(self, command: m.RunHelper) -> None:
         key = command.program, command.what
@@ -149,6 +249,9 @@ class Simulation:
             if ready := [key for key, (at, _) in self._answers.items() if at <= self.now]:
                 self.feed(self._answers.pop(ready[0])[1])
                 continue
+            if coming := [key for key, (at, _) in self._coming.items() if at <= self.now]:
+                self._happens(min(coming, key=lambda key: self._coming[key][0]))
+                continue
             self.feed(m.Tick(self.now))
             self.ticks += 1
             after = coordinator.deadline(self.system, self.policy)
@@ -156,7 +259,7 @@ class Simulation:
         self.now = until
 
     def _due(self, until: float) -> float | None:
-        times = [at for at, _ in self._answers.values()]
+        times = [at for at, _ in (*self._answers.values(), *self._coming.values())]
         if (deadline := coordinator.deadline(self.system, self.policy)) is not None:
             times.append(deadline)
         return min((at for at in times if at <= until), default=None)

@@ -34,6 +34,9 @@ LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf mea
 
 # What is asked for by name: the policy's phases, in the words of people.
 _PHASES = {
+    program.Pending: "pending",
+    program.Spawning: "starting",
+    program.BackingOff: "backing off",
     program.Running: "running",
     program.Held: "draining",
     program.Stopping: "stopping",

@@ -401,8 +401,8 @@ class Loop:
                 return m.HelperEnded(index, what, False, "gracewrap could not prepare it", time.monotonic())
             case m.Ask(index, probe):
                 return m.Sampled(index, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), time.monotonic())
-            case m.StopAsking() | m.StopHelper():
-                pass
+            case m.StopAsking() | m.StopHelper() | m.StartProgram():
+                pass  # nothing of it is under way; and the one program that there is has been started
             case _:
                 assert_never(command)
         return None
@@ -443,7 +443,7 @@ class Loop:
         elif at >= self.progress_at:
             self.progress_at = at + every
             phase = system.programs[0]
-            if not isinstance(phase, program.Running | program.Killing | program.Gone):
+            if isinstance(phase, program.Held | program.Stopping | program.Leftover):
                 self.tell_progress(phase, at, at - system.since)
 
     def tell_progress(self, phase: program.Held | program.Stopping | program.Leftover, at: float, elapsed: float) -> None:

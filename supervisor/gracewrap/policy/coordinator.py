@@ -3,6 +3,7 @@
     Up -> ShuttingDown -> Flushing -> Finishing -> Ended
 
 One program is the simple case of several; order between programs belongs here, what one program's stop looks like does not.
+Nobody is stopped before all that must be gone before it are (order.py); so each waits as it is, Running, until it is its turn.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from gracewrap.policy.model import (
     HelperEnded,
     KillProgram,
     LeaderExited,
+    PartRequested,
     Policy,
     ProgramGone,
+    ProgramPolicy,
+    ProgramReady,
+    ProgramStarted,
     RunHelper,
     Sampled,
     SendGroup,
@@ -27,6 +32,8 @@ from gracewrap.policy.model import (
     SendRest,
     ShellTold,
     SignalReceived,
+    StartFailed,
+    StartProgram,
     StopHelper,
     StopRequested,
     StopSignalIgnored,
@@ -39,7 +46,11 @@ from gracewrap.policy.model import (
 from gracewrap.record import TYPE_CHECKING, Record, assert_never, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TypeVar
+
+    from gracewrap.policy.order import Order
+    from gracewrap.policy.starting import Past
 
 # One stop may reach us twice at once: timeout(1) signals its child and then its whole group, a wrapper passes on the Ctrl-C
 # that the terminal has sent us already.  People and orchestrators that ask again take longer than this.
@@ -54,10 +65,23 @@ PUSH_PART, PUSH = 0.05, 1.0
 NEVER_FORWARDED = (9, 17, 19)  # SIGKILL, SIGCHLD, SIGSTOP
 
 
+class Part(Record):
+    """Some programs are being stopped, and those of *again* will be started anew; the others go on."""
+
+    programs: frozenset[int]
+    again: frozenset[int]
+    since: float
+    kill_ats: tuple[float, ...]
+
+
 class Up(Record):
-    """Programs are running, drained perhaps, and nobody has asked for a stop."""
+    """Programs are running, or are being started, or drained; nobody has asked for the stop of all."""
 
     programs: tuple[one.Phase, ...]
+    pasts: tuple[Past, ...] = ()  # empty: one command alone, whose end is the end of all
+    order: Order | None = None  # None: nothing depends on anything
+    drain: bool = False  # a drain was asked for
+    part: Part | None = None
 
 
 class ShuttingDown(Record):
@@ -68,7 +92,12 @@ class ShuttingDown(Record):
     kill_at: float
     requests: int  # how often it was asked for; 0: a program's exit or failure was the reason
     asked_at: float
-    sent: frozenset[int] = frozenset()  # the signals that we have sent
+    kill_ats: tuple[float, ...]  # each program's; what comes after it in the order has the time until kill_at
+    sent: frozenset[tuple[int, int]] = frozenset()  # (program, signal) that we have sent
+    exits: tuple[tuple[int, bool], ...] = ()  # the programs that have ended, the first one first, and whether they were asked to
+    ignored: frozenset[int] = frozenset()  # they had ended before, which was no reason to stop
+    pasts: tuple[Past, ...] = ()
+    order: Order | None = None
 
 
 class Flushing(Record):
@@ -80,6 +109,7 @@ class Flushing(Record):
     requests: int
     asked_at: float
     kill_at: float  # the end of the programs' time; what comes after has its own
+    hooks: tuple[int, ...] = ()  # the programs whose post_stop is to be run
 
 
 class Finishing(Record):
@@ -124,9 +154,30 @@ def _route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...]:
     )
 
 
-def begin(policy: Policy) -> Up:
-    """Return the system right after the spawn."""
-    return Up(tuple(one.Running() for _ in policy.programs))
+def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0) -> Up:
+    """Return the system at its beginning; *started* are the programs that have been spawned already, at *at*.  None: all have.
+
+    Where not all have, the first tick commands the first start.
+    """
+    every = range(len(policy.programs))
+    up = frozenset(every if started is None else started)
+    system = Up(tuple(one.Running() if i in up else one.Pending() for i in every))
+    if any(rules.depends_on or rules.stop_after for rules in policy.programs):
+        from gracewrap.policy import order
+
+        system = replace(system, order=order.order(policy.programs))
+    if started is not None or not all(map(_plain, policy.programs)) or len(every) > 1:
+        from gracewrap.policy import starting
+
+        pasts = (starting.started(starting.Past(), policy.programs[i], at) if i in up else starting.Past() for i in every)
+        system = replace(system, pasts=tuple(pasts))
+    return system
+
+
+def _plain(rules: ProgramPolicy) -> bool:
+    """Return whether a program's end is the end of all, and it is ready when it runs."""
+    ends_all = rules.restart == "never" and rules.on_exit == rules.on_failure == "shutdown" and not rules.oneshot
+    return ends_all and not rules.ready
 
 
 def deadline(system: System, policy: Policy) -> float | None:
@@ -136,11 +187,55 @@ def deadline(system: System, policy: Policy) -> float | None:
             return None
         case Up(programs) | ShuttingDown(programs):
             times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs)]
+            times += [_stop_of(system, i)[1] for i, phase in enumerate(programs) if _is_waiting(system, i)]
             return min((t for t in times if t is not None), default=None)
         case Flushing(again_at=again_at):
             return again_at
         case _:
             assert_never(system)
+
+
+def _stop_of(system: Up | ShuttingDown, program: int) -> tuple[float, float]:
+    """Return since when a program is to be stopped, and when it is killed; FOREVER: nobody wants to."""
+    if isinstance(system, ShuttingDown):
+        return system.since, system.kill_ats[program]
+    if system.part is not None and program in system.part.programs:
+        return system.part.since, system.part.kill_ats[program]
+    return one.FOREVER, one.FOREVER
+
+
+def _is_waiting(system: Up | ShuttingDown, program: int) -> bool:
+    """Return whether a program is to be stopped, and it is not its turn yet."""
+    return _stop_of(system, program)[0] != one.FOREVER and _untouched(system.programs[program])
+
+
+def _untouched(phase: one.Phase) -> bool:
+    """Return whether a program is there, and its stop has not begun."""
+    return isinstance(phase, one.Running | one.Spawning) or (isinstance(phase, one.Held) and phase.kill_at == one.FOREVER)
+
+
+def waits_for(system: System, policy: Policy, program: int) -> tuple[int, ...]:
+    """Return which programs a program waits for, to be started or to be stopped; for people."""
+    if not isinstance(system, Up | ShuttingDown):
+        return ()
+    if isinstance(system, Up) and isinstance(system.programs[program], one.Pending):
+        from gracewrap.policy import starting
+
+        return starting.missing(program, policy, system.programs, system.pasts)
+    if system.order is None or not _is_waiting(system, program):
+        return ()
+    found: set[int] = set()
+    seen, todo = {program}, [program]
+    while todo:
+        for first in system.order.before[todo.pop()]:
+            if first in seen:
+                continue
+            seen.add(first)
+            if isinstance(system.programs[first], one.Gone) or _stop_of(system, first)[0] == one.FOREVER:
+                todo.append(first)  # it is not in the way, but what comes before it may be
+            elif not (policy.programs[program].until == "drained" and _is_drained(system.programs[first])):
+                found.add(first)
+    return tuple(sorted(found))
 
 
 def step(system: System, event: Event, policy: Policy) -> Step:
@@ -161,12 +256,20 @@ def step(system: System, event: Event, policy: Policy) -> Step:
 
 
 def is_ready(system: System) -> bool:
-    """Return whether new work is welcome: nobody has asked for a stop, or for a drain."""
-    return isinstance(system, Up) and all(isinstance(phase, one.Running) for phase in system.programs)
+    """Return whether new work is welcome: nobody has asked for a stop, or for a drain, and all that is to be up is ready."""
+    if not isinstance(system, Up) or system.drain:
+        return False
+    if not system.pasts:
+        return all(isinstance(phase, one.Running) for phase in system.programs)
+    return all(
+        isinstance(phase, one.Gone) or (isinstance(phase, one.Running) and past.ready)
+        for phase, past in zip(system.programs, system.pasts)
+    )
 
 
 def _up(system: Up, event: Event, policy: Policy) -> Step:
     done: list[Command] = []
+    before = system.programs
     match event:
         case SignalReceived(signum, at):
             if signum not in policy.stop_on:
@@ -175,19 +278,148 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
         case StopRequested(by, at, failure):
             return _shut_down(system, at, policy, 0 if failure else 1, note("stop_requested", signal=0, by=by))
         case LeaderExited(program, status, signum, left, at):
-            said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=False)
-            return _shut_down(system, at, policy, 0, said, event)
-        case DrainRequested() if is_ready(system):
-            done.append(note("drain_requested"))
-        case UndrainRequested() if not is_ready(system):
-            done.append(note("undrain_requested"))
-        case Tick() | Sampled() | HelperEnded() | DrainRequested() | UndrainRequested():
+            asked = _stop_of(system, program)[0] != one.FOREVER
+            said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=asked)
+            system = _has_ended(system, program, policy, at)
+            if not asked and _verdict(system, program, status, policy) == "shutdown":
+                return _shut_down(system, at, policy, 0, said, event)
+            done.append(said)
+        case StartFailed(program, status, why, at):
+            said = note("start_failed", program=program, status=status, why=why)
+            system = _has_ended(system, program, policy, at)
+            if _stop_of(system, program)[0] == one.FOREVER and _verdict(system, program, status, policy) == "shutdown":
+                return _shut_down(system, at, policy, 0, said, event)
+            done.append(said)
+        case ProgramStarted(program, at):
+            system = _has_started(system, program, policy, at)
+        case ProgramReady(program, at):
+            system = _is_now_ready(system, done, program, at)
+        case PartRequested(at=at):
+            system = _begin_part(system, event, done, policy)
+        case DrainRequested(at):
+            if not system.drain:
+                done.append(note("drain_requested"))
+            system = replace(system, drain=True)
+        case UndrainRequested(at):
+            if system.drain:
+                done.append(note("undrain_requested"))
+            system = replace(system, drain=False)
+        case Tick(at) | Sampled(at=at) | HelperEnded(at=at) | ProgramGone(at=at):
             pass
-        case ProgramGone() | StopSignalIgnored() | ShellTold() | UnsentCounted() | TimeExtended():
+        case StopSignalIgnored(at=at) | ShellTold(at=at) | TimeExtended(at=at):
+            pass
+        case UnsentCounted():
             return system, ()
         case _:
             assert_never(event)
-    return _each(system, done, policy, event, one.FOREVER), tuple(done)
+    system = _each(system, done, policy, event, at + policy.shutdown_timeout - tail(policy))
+    return _settle(system, before, done, policy, event, at) if system.pasts else (system, tuple(done))
+
+
+def _has_started(system: _Living, program: int, policy: Policy, at: float) -> _Living:
+    if not system.pasts:
+        return system
+    from gracewrap.policy import starting
+
+    return _with_past(system, program, starting.started(system.pasts[program], policy.programs[program], at))
+
+
+def _has_ended(system: Up, program: int, policy: Policy, at: float) -> Up:
+    if not system.pasts:
+        return system
+    from gracewrap.policy import starting
+
+    return _with_past(system, program, starting.ended(system.pasts[program], policy.programs[program], at))
+
+
+def _is_now_ready(system: Up, done: list[Command], program: int, at: float) -> Up:
+    if not system.pasts or system.pasts[program].ready:
+        return system
+    if not isinstance(system.programs[program], one.Running | one.Held):
+        return system
+    done.append(note("program_ready", program=program, after=at - system.pasts[program].since))
+    return _with_past(system, program, replace(system.pasts[program], ready=True))
+
+
+def _with_past(system: _Living, program: int, past: Past) -> _Living:
+    return replace(system, pasts=(*system.pasts[:program], past, *system.pasts[program + 1 :]))
+
+
+def _verdict(system: Up, program: int, status: int, policy: Policy) -> str:
+    """Return what follows from a program's end."""
+    if not system.pasts:
+        return "shutdown"
+    from gracewrap.policy import starting
+
+    return starting.verdict(policy.programs[program], system.pasts[program], status)
+
+
+def _settle(system: Up, before: tuple[one.Phase, ...], done: list[Command], policy: Policy, event: Event, at: float) -> Step:
+    """Draw the consequences: what has ended is started again, what may be started is, and with nothing left all is over."""
+    for i, phase in enumerate(system.programs):
+        if isinstance(phase, one.Gone) and phase is not before[i] and _stop_of(system, i)[0] == one.FOREVER:
+            system = _start_again(system, done, i, phase.status, policy, at)
+    if system.part is not None:
+        system = _end_part(_turns_at(system, done, policy, event, at), done)
+    if all(isinstance(phase, one.Gone) for phase in system.programs):
+        after, commands = _shut_down(system, at, policy, 0, note("all_ended"))
+        return after, (*done, *commands)
+    return _launch(system, done, policy, at), tuple(done)
+
+
+def _start_again(system: Up, done: list[Command], program: int, status: int, policy: Policy, at: float) -> Up:
+    """A program has ended, and is no reason to stop: start it again after a pause, or let it be."""
+    from gracewrap.policy import starting
+
+    rules, past = policy.programs[program], system.pasts[program]
+    if starting.verdict(rules, past, status) != starting.RESTART:
+        return _put(system, done, program, (system.programs[program], (note("program_ended", program=program, status=status),)))
+    wait = starting.delay(rules, past.in_a_row, starting.chance(policy.seed, program, int(at * 1e6)))
+    system = _with_past(system, program, replace(past, in_a_row=past.in_a_row + 1))
+    said = note("restarts", program=program, status=status, after=wait, in_a_row=past.in_a_row + 1)
+    return _put(system, done, program, (one.BackingOff(status, at + wait), (said,)))
+
+
+def _launch(system: Up, done: list[Command], policy: Policy, at: float) -> Up:
+    """Command the next start, if there is one: one at a time, so that a stop request need not wait for all of them."""
+    if any(isinstance(phase, one.Spawning) for phase in system.programs):
+        return system
+    for i, phase in enumerate(system.programs):
+        if isinstance(phase, one.Pending) and not waits_for(system, policy, i):
+            system = _with_past(system, i, replace(system.pasts[i], since=at))
+            return _put(system, done, i, (one.Spawning(), (StartProgram(i),)))
+    return system
+
+
+def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: Policy) -> Up:
+    """Stop a program, and before it what depends on it; a program that was not up is only started, if that is what is wanted."""
+    if not system.pasts or system.part is not None:
+        done.append(note("part_refused", program=event.program, by=event.by))
+        return system
+    programs, kill_at = frozenset((event.program,)), event.at + policy.shutdown_timeout - tail(policy)
+    if system.order is not None:
+        from gracewrap.policy import order
+
+        programs = order.dependants(system.order, policy.programs, event.program)
+    programs = frozenset(i for i in programs if i == event.program or not isinstance(system.programs[i], one.Gone))
+    done.append(note("part_requested", program=event.program, by=event.by, again=event.again, programs=tuple(sorted(programs))))
+    kill_ats = _kill_ats(system, programs, policy, event.at, kill_at)
+    system = replace(system, part=Part(programs, programs if event.again else frozenset(), event.at, kill_ats))
+    for i in programs:
+        system = _put(system, done, i, (one.limit(system.programs[i], kill_ats[i]), ()))
+    return system
+
+
+def _end_part(system: Up, done: list[Command]) -> Up:
+    """Once a part is stopped, start it anew or let it be."""
+    part = system.part
+    if part is None or not all(isinstance(system.programs[i], one.Gone) for i in part.programs):
+        return system
+    done.append(note("part_stopped", programs=tuple(sorted(part.programs)), again=bool(part.again)))
+    for i in part.again:
+        system = _put(system, done, i, (one.Pending(), ()))
+        system = _with_past(system, i, replace(system.pasts[i], in_a_row=0))
+    return replace(system, part=None)
 
 
 def tail(policy: Policy) -> float:
@@ -202,14 +434,82 @@ def _push_time(policy: Policy) -> float:
 
 
 def _shut_down(system: Up, at: float, policy: Policy, requests: int, said: Command, exited: Event | None = None) -> Step:
-    """Start the shutdown: every program is stopped (the one whose exit started it has only its rest to stop)."""
-    shutdown = ShuttingDown(system.programs, at, at + policy.shutdown_timeout - tail(policy), requests, at)
+    """Start the shutdown: every program is stopped in its turn (the one whose exit started it has only its rest to stop)."""
+    kill_at = at + policy.shutdown_timeout - tail(policy)
+    up = frozenset(i for i, phase in enumerate(system.programs) if not isinstance(phase, one.Pending | one.BackingOff | one.Gone))
+    if isinstance(exited, StartFailed) or (isinstance(exited, LeaderExited) and not exited.left):
+        up -= {exited.program}
+    shutdown = ShuttingDown(
+        system.programs,
+        at,
+        kill_at,
+        requests,
+        at,
+        _kill_ats(system, up, policy, at, kill_at),
+        ignored=frozenset(i for i, phase in enumerate(system.programs) if isinstance(phase, one.Gone)),
+        pasts=system.pasts,
+        order=system.order,
+    )
     done: list[Command] = [said]
     if exited is not None:
-        shutdown = _each(shutdown, done, policy, exited, shutdown.kill_at)
-    for i, phase in enumerate(shutdown.programs):
-        shutdown = _put(shutdown, done, i, one.stop(phase, i, policy.programs[i], at, shutdown.kill_at))
+        shutdown = _each(_noted_exit(shutdown, exited), done, policy, exited, kill_at)
+    shutdown = replace(
+        shutdown,
+        programs=tuple(map(one.limit, shutdown.programs, shutdown.kill_ats)),
+        exits=shutdown.exits + tuple((i, False) for i, p in enumerate(shutdown.programs) if isinstance(p, one.BackingOff)),
+    )
+    shutdown = _turns(shutdown, done, policy, at)
+    for i in range(len(shutdown.programs)):
+        if waited_for := waits_for(shutdown, policy, i):
+            done.append(note("stop_waits", program=i, programs=waited_for))
     return _close(shutdown, done, policy, at)
+
+
+def _kill_ats(system: Up, up: frozenset[int], policy: Policy, since: float, kill_at: float) -> tuple[float, ...]:
+    """Return when each program is killed at the latest, so that those after it have their time."""
+    if system.order is None:
+        return (kill_at,) * len(system.programs)
+    from gracewrap.policy import order
+
+    return order.kill_times(system.order, policy.programs, up, since, kill_at)
+
+
+def _turns(system: _Living, done: list[Command], policy: Policy, at: float) -> _Living:
+    """Stop the programs whose turn it is: all that have to be gone before them are."""
+    over: set[int] = set()
+    for i in range(len(system.programs)) if system.order is None else system.order.sequence:
+        rules, before = policy.programs[i], () if system.order is None else system.order.before[i]
+        drained = rules.until == "drained"
+        if not all(first in over or (drained and _is_drained(system.programs[first])) for first in before):
+            continue
+        since, kill_at = _stop_of(system, i)
+        phase = system.programs[i]
+        if since != one.FOREVER and _untouched(phase) and not isinstance(phase, one.Spawning):
+            system = _put(system, done, i, one.stop(phase, i, rules, at, kill_at, since))
+            phase = system.programs[i]
+            if isinstance(phase, one.Held) and isinstance(system, ShuttingDown) and system.requests > 1:
+                system = _put(system, done, i, one.hurry(phase, i, rules, at))
+        if since == one.FOREVER or _is_over(phase, at):
+            over.add(i)
+    return system
+
+
+def _turns_at(system: _Living, done: list[Command], policy: Policy, event: Event, at: float) -> _Living:
+    """Stop those whose turn it is; if it has become so by a tick, what is due with them is done by the same tick."""
+    after = _turns(system, done, policy, at)
+    if isinstance(event, Tick) and after is not system:
+        return _each(after, done, policy, event, one.FOREVER)
+    return after
+
+
+def _is_drained(phase: one.Phase) -> bool:
+    """Return whether a program that has been told to stop has no work left."""
+    return isinstance(phase, one.Stopping) and phase.drain.drained_at is not None
+
+
+def _is_over(phase: one.Phase, at: float) -> bool:
+    """Return whether nothing is left that could do any work."""
+    return isinstance(phase, one.Gone) or (isinstance(phase, one.Killing) and at >= phase.since + one.DEAD)
 
 
 def _shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
@@ -223,46 +523,82 @@ def _shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             return (system, ()) if failure else _asked_again(system, 0, at, policy)
         case LeaderExited(program, status, signum, left, at):
             done.append(note("leader_exited", program=program, status=status, signal=signum, left=left, asked=True))
+            system = _noted_exit(system, event)
+        case StartFailed(program, status, why, at):
+            done.append(note("start_failed", program=program, status=status, why=why))
+            system = _noted_exit(system, event)
+        case ProgramStarted(program, at):
+            system = _has_started(system, program, policy, at)
         case ProgramGone(at=at) | StopSignalIgnored(at=at) | ShellTold(at=at) | Tick(at):
             pass
         case Sampled(at=at) | HelperEnded(at=at) | TimeExtended(at=at):
             pass
-        case UnsentCounted() | DrainRequested() | UndrainRequested():
+        case UnsentCounted() | DrainRequested() | UndrainRequested() | ProgramReady() | PartRequested():
             return system, ()
         case _:
             assert_never(event)
-    return _close(_each(system, done, policy, event, system.kill_at), done, policy, at)
+    system = _each(system, done, policy, event, system.kill_at)
+    return _close(_turns_at(system, done, policy, event, at), done, policy, at)
+
+
+def _noted_exit(system: ShuttingDown, event: Event) -> ShuttingDown:
+    """Remember who has ended before whom, and whether it had been told to."""
+    if not isinstance(event, LeaderExited | StartFailed) or any(program == event.program for program, _ in system.exits):
+        return system
+    phase = system.programs[event.program]
+    asked = not _untouched(phase) and isinstance(event, LeaderExited)
+    return replace(system, exits=(*system.exits, (event.program, asked)))
 
 
 def _each(system: _Living, done: list[Command], policy: Policy, event: Event, kill_at: float) -> _Living:
-    """Let every program that *event* is about take its step; commands are added to *done*."""
-    for i, phase in enumerate(system.programs):
-        rules = policy.programs[i]
-        match event:
-            case LeaderExited(program) if program == i:
-                step = one.leader_exited(phase, i, rules, event, kill_at)
-            case ProgramGone(program) if program == i:
-                step = one.gone(phase)
-            case StopSignalIgnored(program) if program == i:
-                step = one.ignored(phase, i, rules, event.at)
-            case ShellTold(program) if program == i:
-                step = one.shell_told(phase, rules)
-            case Sampled(program) if program == i:
-                step = one.sampled(phase, i, rules, event)
-            case HelperEnded(program) if program == i:
-                step = one.helper_ended(phase, i, rules, event)
-            case TimeExtended(program, seconds, at) if program == i:
-                step = one.extended(phase, i, seconds, at, kill_at)
-            case DrainRequested(at):
-                step = one.hold(phase, i, rules, at)
-            case UndrainRequested():
-                step = one.let_go(phase, i)
-            case Tick(at):
-                step = one.tick(phase, i, rules, at)
-            case _:
-                continue
-        system = _put(system, done, i, step)
+    """Let every program that *event* is about take its step; commands are added to *done*.
+
+    *kill_at* is for what is left of a program that nobody has told to stop.
+    """
+    about = getattr(event, "program", None)
+    for i in range(len(system.programs)) if about is None else (about,):
+        step = _one_step(system, i, policy.programs[i], event, kill_at)
+        if step is not None and (step[1] or step[0] is not system.programs[i]):
+            system = _put(system, done, i, step)
     return system
+
+
+def _one_step(system: Up | ShuttingDown, i: int, rules: ProgramPolicy, event: Event, kill_at: float) -> one.Step | None:
+    phase, limit = system.programs[i], min(kill_at, _stop_of(system, i)[1])
+    match event:
+        case LeaderExited():
+            return one.leader_exited(phase, i, rules, event, limit)
+        case ProgramGone():
+            return one.gone(phase)
+        case ProgramStarted(at=at):
+            after, commands = one.spawned(phase, i)
+            if isinstance(system, Up) and system.drain:
+                after, commands = one.hold(after, i, rules, at)
+            return after, commands
+        case StartFailed(status=status):
+            return one.start_failed(phase, status)
+        case StopSignalIgnored(at=at):
+            return one.ignored(phase, i, rules, at)
+        case ShellTold():
+            return one.shell_told(phase, rules)
+        case Sampled():
+            return one.sampled(phase, i, rules, event)
+        case HelperEnded():
+            return one.helper_ended(phase, i, rules, event)
+        case TimeExtended(_, seconds, at) if _stop_of(system, i)[1] != one.FOREVER:
+            return one.extended(phase, i, seconds, at, limit)
+        case DrainRequested(at):
+            return one.hold(phase, i, rules, at)
+        case UndrainRequested():
+            return one.let_go(phase, i)
+        case Tick(at):
+            if at >= limit and _is_waiting(system, i):
+                return one.kill(phase, i, at, "out of time")
+            return one.tick(phase, i, rules, at)
+        case TimeExtended() | SignalReceived() | StopRequested() | ProgramReady() | PartRequested() | UnsentCounted():
+            return None
+        case _:
+            assert_never(event)
 
 
 def _put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living:
@@ -270,7 +606,7 @@ def _put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Livin
     done.extend(commands)
     system = replace(system, programs=(*system.programs[:i], phase, *system.programs[i + 1 :]))
     if isinstance(system, ShuttingDown):
-        sent = {SIGKILL if isinstance(c, KillProgram) else c.signum for c in commands if isinstance(c, _Sends)}
+        sent = {(i, SIGKILL if isinstance(c, KillProgram) else c.signum) for c in commands if isinstance(c, _Sends)}
         system = replace(system, sent=system.sent | sent)
     return system
 
@@ -304,11 +640,11 @@ def _forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tu
 
 def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float) -> Step:
     """Go on to flushing when nothing is left of any program."""
-    phases = [phase for phase in system.programs if isinstance(phase, one.Gone)]
-    if len(phases) < len(system.programs):
+    if not all(isinstance(phase, one.Gone) for phase in system.programs):
         return system, tuple(done)
-    status = _exit_status(system, phases[0], policy)
-    flushing = Flushing(status, at + policy.flush_timeout, at + FLUSH_INTERVAL, system.requests, system.asked_at, system.kill_at)
+    times = at + policy.flush_timeout, at + FLUSH_INTERVAL
+    hooks = tuple(i for i, rules in enumerate(policy.programs) if rules.post_stop and (not system.pasts or system.pasts[i].ran))
+    flushing = Flushing(_status(system, policy), *times, system.requests, system.asked_at, system.kill_at, hooks)
     if policy.flush_timeout <= 0:
         after, commands = _finish(flushing, at, policy)
         return after, (*done, *commands)
@@ -318,7 +654,7 @@ def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float)
 def _finish(system: Flushing, at: float, policy: Policy) -> Step:
     """Run the hooks that come last; they have what was kept for them, and what the programs have left."""
     until = max(system.kill_at, at) + tail(policy) - _push_time(policy)
-    hooks = tuple(RunHelper(i, "post_stop", until) for i, rules in enumerate(policy.programs) if rules.post_stop)
+    hooks = tuple(RunHelper(i, "post_stop", until) for i in system.hooks)
     pending = frozenset((hook.program, hook.what) for hook in hooks)
     after = Finishing(system.status, pending, until + _push_time(policy), system.requests, system.asked_at)
     return (after, hooks) if hooks else _push(after, at, policy)
@@ -332,17 +668,32 @@ def _push(system: Finishing, at: float, policy: Policy) -> Step:
     return replace(system, pending=frozenset(((0, "push"),))), (RunHelper(0, "push", until),)
 
 
-def _exit_status(system: ShuttingDown, gone: one.Gone, policy: Policy) -> int:
+def _status(system: ShuttingDown, policy: Policy) -> int:
+    """Return the status of the program that exit_code_from names, if it ever ran, else that of the first that has failed."""
+    chosen = policy.exit_code_from
+    if chosen is not None and (not system.pasts or system.pasts[chosen].ran):
+        return _exit_status(system, chosen, policy)
+    in_turn = [program for program, _ in system.exits]
+    in_turn += [i for i in range(len(system.programs)) if i not in in_turn and i not in system.ignored]
+    return next((status for i in in_turn if (status := _exit_status(system, i, policy))), 0)
+
+
+def _exit_status(system: ShuttingDown, program: int, policy: Policy) -> int:
     """Return 0 for a status that the user counts as success after a requested stop, else the status.
 
     128 + N of a signal N counts only if we sent N (uvicorn and Puma end a perfect drain so); anybody else's was not asked for.
     """
+    gone, rules = system.programs[program], policy.programs[program]
+    assert isinstance(gone, one.Gone)
     status = gone.status
-    if system.requests and gone.early and status == one.KILLED and policy.drained_is_success:
+    codes = policy.success_exit_codes if rules.success_exit_codes is None else rules.success_exit_codes
+    drained = policy.drained_is_success if rules.drained_is_success is None else rules.drained_is_success
+    asked = bool(system.requests) or (program, True) in system.exits
+    if asked and gone.early and status == one.KILLED and drained:
         return 0
-    if not system.requests or status not in policy.success_exit_codes:
+    if not asked or status not in codes:
         return status
-    return 0 if status <= 128 or status - 128 in system.sent else status
+    return 0 if status <= 128 or (program, status - 128) in system.sent else status
 
 
 def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
@@ -362,6 +713,8 @@ def _flushing(system: Flushing, event: Event, policy: Policy) -> Step:
         case SignalReceived() | StopRequested() | DrainRequested() | UndrainRequested() | Sampled() | HelperEnded():
             return system, ()
         case TimeExtended() | LeaderExited() | ProgramGone() | StopSignalIgnored() | ShellTold():
+            return system, ()
+        case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
         case _:
             assert_never(event)
@@ -383,6 +736,8 @@ def _finishing(system: Finishing, event: Event, policy: Policy) -> Step:
         case SignalReceived() | StopRequested() | DrainRequested() | UndrainRequested() | Sampled() | HelperEnded():
             return system, ()
         case TimeExtended() | LeaderExited() | ProgramGone() | StopSignalIgnored() | ShellTold() | UnsentCounted() | Tick():
+            return system, ()
+        case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
         case _:
             assert_never(event)

@@ -160,6 +160,38 @@ class TimeExtended(Record):
     at: float
 
 
+class ProgramStarted(Record):
+    """StartProgram has been carried out: the program's leader is alive."""
+
+    program: int
+    at: float
+
+
+class ProgramReady(Record):
+    """The ready probes of a program have passed."""
+
+    program: int
+    at: float
+
+
+class StartFailed(Record):
+    """StartProgram could not be carried out; *status* is what a shell would report (126, 127)."""
+
+    program: int
+    status: int
+    why: str
+    at: float
+
+
+class PartRequested(Record):
+    """One program and what depends on it are to be stopped, and, if *again*, started anew; the others go on."""
+
+    program: int
+    by: str
+    again: bool
+    at: float
+
+
 class LeaderExited(Record):
     """The process that was spawned for a program has been reaped; *left* says whether anything of the program lives on."""
 
@@ -213,6 +245,10 @@ Event = (
     | Sampled
     | HelperEnded
     | TimeExtended
+    | ProgramStarted
+    | ProgramReady
+    | StartFailed
+    | PartRequested
     | LeaderExited
     | ProgramGone
     | StopSignalIgnored
@@ -223,6 +259,12 @@ Event = (
 
 
 # Commands: what to do about it.
+
+
+class StartProgram(Record):
+    """Spawn the program; ProgramStarted or StartFailed answers.  No other is commanded before that."""
+
+    program: int
 
 
 class SendLeader(Record):
@@ -297,7 +339,20 @@ class Note(Record):
     fields: Mapping[str, object]
 
 
-Command = SendLeader | SendGroup | SendRest | KillProgram | RunHelper | StopHelper | Ask | StopAsking | CountUnsent | Exit | Note
+Command = (
+    StartProgram
+    | SendLeader
+    | SendGroup
+    | SendRest
+    | KillProgram
+    | RunHelper
+    | StopHelper
+    | Ask
+    | StopAsking
+    | CountUnsent
+    | Exit
+    | Note
+)
 
 
 def note(what: str, **fields: object) -> Note:

@@ -2,7 +2,10 @@
 
 The phases, in the order in which a program passes through them (any may be skipped):
 
-    Running -> Held -> Stopping -> Leftover -> Killing -> Gone
+    Pending -> Spawning -> Running -> Held -> Stopping -> Leftover -> Killing -> Gone -> BackingOff -> Pending ...
+
+One program alone is spawned before the policy is asked, and begins as Running.  When to start one of several, and whether to
+start it again, is starting.py's.
 
 Held is what comes before the stop signal: the pre_stop hook, the propagation delay, the start of the drain, and with
 `when = "before-signal"` the drain itself.
@@ -41,6 +44,9 @@ EARLY = "drained, and still running"  # why a program is killed, or sent the nex
 # about time, and when PID 1 goes the kernel finishes the job anyway.
 KILL_AGAIN = 0.02
 GIVE_UP = 1.0
+# What comes after it in the order waits no longer than this: what hangs in the kernel does no work that could miss what it
+# depends on, and the time of the others goes by.
+DEAD = 0.1
 
 # A leader that ends by exit(2) after the stop signal had a handler for it, and may have passed the signal on before (a shell's
 # `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on it, and thereby to show that they have had it.  A shell most
@@ -78,6 +84,21 @@ class Drained(Record):
 
 
 Stage = Waiting | Starting | Draining | Drained
+
+
+class Pending(Record):
+    """Its leader is to be spawned when what it depends on has come so far."""
+
+
+class Spawning(Record):
+    """That has been commanded, and not been answered yet."""
+
+
+class BackingOff(Record):
+    """It has ended with *status* and is to be started again at *until*."""
+
+    status: int
+    until: float
 
 
 class Running(Record):
@@ -138,14 +159,16 @@ class Gone(Record):
     early: bool = False
 
 
-Phase = Running | Held | Stopping | Leftover | Killing | Gone
+Phase = Pending | Spawning | BackingOff | Running | Held | Stopping | Leftover | Killing | Gone
 Step = tuple[Phase, tuple[Command, ...]]
 
 
 def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
     """Return when the program next needs a tick, or None."""
     match phase:
-        case Running() | Gone():
+        case BackingOff(_, until):
+            return until
+        case Pending() | Spawning() | Running() | Gone():
             return None
         case Held(_, stage, _, signal_at):
             due = min(signal_at, _stage_deadline(stage, policy))
@@ -183,6 +206,24 @@ def _linger_ends(phase: Stopping, policy: ProgramPolicy) -> float | None:
     return max(phase.drain.drained_at, phase.patient_since) + policy.drain.linger
 
 
+def spawned(phase: Phase, program: int) -> Step:
+    """The leader has been spawned; if it was to be killed meanwhile, it is."""
+    match phase:
+        case Spawning():
+            return Running(), ()
+        case Killing():
+            return phase, (KillProgram(program),)
+        case Pending() | BackingOff() | Running() | Held() | Stopping() | Leftover() | Gone():
+            return phase, ()
+        case _:
+            assert_never(phase)
+
+
+def start_failed(phase: Phase, status: int) -> Step:
+    """The leader could not be spawned: there is nothing of it."""
+    return (Gone(status), ()) if isinstance(phase, Spawning | Killing) else (phase, ())
+
+
 def hold(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Drain a program, and do not stop it."""
     if not isinstance(phase, Running):
@@ -197,11 +238,14 @@ def let_go(phase: Phase, program: int) -> Step:
     return Running(), _end_stage(phase, program)
 
 
-def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: float) -> Step:
-    """Stop a program that has not been asked to; *kill_at* is the coordinator's limit for it."""
+def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: float, unready_since: float) -> Step:
+    """Stop a program that has not been asked to; *kill_at* is the coordinator's limit for it.
+
+    Load balancers have known since *unready_since* that it gets no new work.
+    """
     match phase:
         case Running():
-            since, started, ended = at, False, tuple[Command, ...]()
+            since, started, ended = unready_since, False, tuple[Command, ...]()
         case Held() if phase.kill_at == FOREVER:
             # An action that is cut here has perhaps not told the program yet: it is run again.
             started = phase.started and not isinstance(phase.stage, Starting)
@@ -218,6 +262,25 @@ def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: 
     said = (note("serving", program=program, seconds=serving),) if serving > 0 else ()
     after, commands = _go_on(held, program, policy, at)
     return after, (*ended, *said, *hook, *commands)
+
+
+def limit(phase: Phase, kill_at: float) -> Phase:
+    """Give a program whose stop has begun before no more time than until *kill_at*; one that is not up will not be started."""
+    match phase:
+        case Held() if phase.kill_at != FOREVER and kill_at < phase.kill_at:
+            return replace(phase, kill_at=kill_at, signal_at=phase.signal_at - (phase.kill_at - kill_at))
+        case Stopping():
+            return replace(phase, kill_at=min(kill_at, phase.kill_at), drained_kill_at=min(kill_at, phase.drained_kill_at))
+        case Leftover():
+            return replace(phase, kill_at=min(kill_at, phase.kill_at))
+        case Pending():
+            return Gone(0)
+        case BackingOff(status):
+            return Gone(status)
+        case Spawning() | Running() | Held() | Killing() | Gone():
+            return phase
+        case _:
+            assert_never(phase)
 
 
 def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
@@ -291,7 +354,7 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
             drain, said = draining.sampled(drain, program, policy.drain, event.probe, event.reading, event.at)
             kill_at = phase.kill_at if drain.drained_at is None else max(phase.kill_at, phase.drained_kill_at)
             return replace(phase, drain=drain, kill_at=kill_at), said
-        case Running() | Held() | Leftover() | Killing() | Gone():
+        case Pending() | Spawning() | BackingOff() | Running() | Held() | Leftover() | Killing() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -305,7 +368,7 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
             after, commands = _go_on(replace(phase, stage=Waiting(until, False)), program, policy, event.at)
         case Held(stage=Starting()) if event.what == "start":
             after, commands = _go_on(replace(phase, stage=Waiting(event.at, False)), program, policy, event.at)
-        case Running() | Held() | Stopping() | Leftover() | Killing() | Gone():
+        case Running() | Held() | Stopping() | Leftover() | Killing() | Gone() | Pending() | Spawning() | BackingOff():
             after, commands = phase, ()
         case _:
             assert_never(phase)
@@ -333,17 +396,17 @@ def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: Lead
     if isinstance(phase, Killing):
         again = replace(phase, status=event.status)
         return (again, ()) if event.left else (Gone(event.status, early=phase.early), ())
-    if isinstance(phase, Leftover | Gone):
+    if isinstance(phase, Leftover | Gone | Pending | BackingOff):
         return phase, ()
     ended = _end(phase, program)
     after, commands = _leftover(phase, program, policy, event, kill_at) if event.left else (Gone(event.status), ())
     return after, (*ended, *commands)
 
 
-def _end(phase: Running | Held | Stopping, program: int) -> tuple[Command, ...]:
+def _end(phase: Spawning | Running | Held | Stopping, program: int) -> tuple[Command, ...]:
     """Return what ends hooks and probes: the leader's exit ends the drain."""
     match phase:
-        case Running():
+        case Spawning() | Running():
             return ()
         case Held():
             return _end_stage(phase, program)
@@ -353,7 +416,9 @@ def _end(phase: Running | Held | Stopping, program: int) -> tuple[Command, ...]:
             assert_never(phase)
 
 
-def _leftover(phase: Running | Held | Stopping, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float) -> Step:
+def _leftover(
+    phase: Spawning | Running | Held | Stopping, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float
+) -> Step:
     status, at, told, tell_at = event.status, event.at, False, event.at
     if isinstance(phase, Stopping):
         kill_at, told = phase.kill_at, phase.whole and policy.kill_mode != "group"
@@ -411,7 +476,7 @@ def gone(phase: Phase) -> Step:
             return Gone(status, early=early), ()
         case Leftover(status):
             return Gone(status), ()
-        case Running() | Held() | Stopping() | Gone():
+        case Pending() | Spawning() | BackingOff() | Running() | Held() | Stopping() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -432,8 +497,10 @@ def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
 
 def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     match phase:
-        case Running() | Gone():
+        case Pending() | Spawning() | Running() | Gone():
             return phase, ()
+        case BackingOff(_, until):
+            return (phase, ()) if at < until else (Pending(), ())
         case Stopping(_, kill_at) | Leftover(_, kill_at) if at >= kill_at:
             return kill(phase, program, at, "out of time")
         case Held():
@@ -519,9 +586,11 @@ def kill(phase: Phase, program: int, at: float, why: str) -> Step:
     match phase:
         case Gone():
             return phase, ()
+        case Pending() | BackingOff():
+            return limit(phase, at), ()
         case Killing():
             return phase, (KillProgram(program),)
-        case Running() | Held() | Stopping():
+        case Spawning() | Running() | Held() | Stopping():
             status, leader, ended = KILLED, True, _end(phase, program)
         case Leftover(status):
             leader = False

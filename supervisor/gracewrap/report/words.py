@@ -161,6 +161,20 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "hook": ("info", lambda f: f"running {_HOOKS[str(f['hook'])]}: {f['command']}"),
     "helper_ended": (lambda f: "info" if f["ok"] else "warning", _helper_ended),
     "extended": ("info", lambda f: f"{f['who']} asks for more time; it has {seconds(f['remaining'])} until SIGKILL"),
+    "stop_waits": ("info", lambda f: f"{f['who']} is stopped after {f['programs']}"),
+    "program_ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
+    "program_ended": ("info", lambda f: f"{f['who']} ended with status {f['status']}; the others go on"),
+    "restarts": (
+        "warning",
+        lambda f: (
+            f"{f['who']} ended with status {f['status']}; it is started again in {seconds(round(float(str(f['after'])), 3))}"
+        ),
+    ),
+    "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}"),
+    "all_ended": ("info", lambda f: "all programs have ended"),
+    "part_requested": ("info", lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['programs']}: {f['by']}"),
+    "part_refused": ("warning", lambda f: f"{f['by']} is refused: another part is being stopped"),
+    "part_stopped": ("info", lambda f: f"{f['programs']} stopped{', and started again' if f['again'] else ''}"),
     "ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
     "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
     "watchdog": ("warning", lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"),
