@@ -286,6 +286,7 @@ class Worker(NamedTuple):
     jobs: int = 16
     node: bool = False
     longest_stop: float = 2 * 1.3 + 3 * INTERVAL + 2 + SLACK  # seconds
+    repeats: bool = False  # a job may be done more than once, but none is lost
 
 
 def adds(code: str) -> tuple[str, ...]:
@@ -298,8 +299,9 @@ WORKERS = {
         (sys.executable, "-m", "celery", "-A", "jobs_celery", "worker", "--concurrency", "4"),
         adds("from jobs_celery import work; add = work.delay"),
         # With all jobs done, a pool process of billiard 4.3 now and then waits 30 s for its result to be taken notice of, also
-        # without gracewrap (_ensure_messages_consumed in billiard/pool.py).
+        # without gracewrap (_ensure_messages_consumed in billiard/pool.py).  That job is then delivered once more.
         longest_stop=40,
+        repeats=True,
     ),
     "rq": Worker(
         (str(Path(sys.executable).with_name("rq")), "worker", "--url", "{url}", "default"),
@@ -350,7 +352,9 @@ def test_every_job_is_done_once(
         queue.wait("done", worker.jobs)
         second.send(signal.SIGTERM)
         second.process.wait(2 * BOUND)
-    assert queue.numbers("begun") == queue.numbers("done") == list(range(worker.jobs))
+    done = queue.numbers("done")
+    assert queue.numbers("begun") == done
+    assert (sorted(set(done)) if worker.repeats else done) == list(range(worker.jobs))
 
 
 # --- a worker that says how many jobs it has --------------------------------------------------------------------------
