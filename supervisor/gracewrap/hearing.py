@@ -30,15 +30,12 @@ class Hearing:
         self._told_at, self._stopping = 0.0, False
         self.watchdog = errands.settings.watchdog
         self._timer: Timer | None = None
-        self._receiver = notify.Receiver(errands.agenda, handover.notify[0], handover.pid, self._is_member, self._said)
+        self._receiver = notify.Receiver(errands.agenda, handover.notify[0], handover.pid, tree.is_below_us, self._said)
         ready = errands.settings.ready.probes if errands.settings.ready else ()
         # As systemd counts: from READY=1 on, where there is to be one.
         self._waits = any(isinstance(probe, NotifyProbe) for probe in ready)
         if not self._waits:
             self._expect_life(handover.at)
-
-    def _is_member(self, pid: int) -> bool:
-        return tree.is_below_us(pid)
 
     def _said(self, message: notify.Message) -> None:
         """Act on one message."""
