@@ -102,6 +102,8 @@ class Loop:
         self.handover, self.settings, self.step = handover, settings, step
         self.policy = policy_of(settings)
         self.system: coordinator.System = coordinator.begin(self.policy)
+        self._due_of: coordinator.System | None = None  # of which _due is the deadline
+        self._due: float | None = None
         self.leader_status: int | None = None
         self.exit: int | None = None
         self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
@@ -209,17 +211,23 @@ class Loop:
             self.agenda.run(at)
         while self.posted and self.exit is None:
             self.feed(self.posted.pop(0))
-        due = coordinator.deadline(self.system, self.policy)
+        due = self.due()
         if due is not None and at >= due:
             self.feed(m.Tick(at))
         self.show_progress(at)
         self.log.flush()
 
+    def due(self) -> float | None:
+        """Return when the policy next needs a tick; worked out only when the system has changed: signals come by thousands."""
+        if self.system is not self._due_of:
+            self._due_of, self._due = self.system, coordinator.deadline(self.system, self.policy)
+        return self._due
+
     def wait(self) -> _signal.struct_siginfo | None:
         """Return the next signal, or None when something else is due."""
         if self.posted:  # a tick may have had an answer at once
             return _signal.sigtimedwait(BLOCKABLE, 0)
-        due = coordinator.deadline(self.system, self.policy)
+        due = self.due()
         if self.progress_at is not None and due is not None:
             due = min(due, self.progress_at)
         if self.agenda.busy:
