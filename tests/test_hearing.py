@@ -53,6 +53,16 @@ def tell(run, line: str) -> None:
     run.process.stdin.flush()
 
 
+def name_main(run) -> int:
+    """Have the command start a child and name it as its main process; return its pid."""
+    tell(run, "fork")
+    child = int(run.line().split()[1])
+    tell(run, f"MAINPID={child}")
+    run.log_line("main_pid")
+    assert run.line() == f"sent MAINPID={child}"
+    return child
+
+
 def test_a_program_may_take_more_of_the_budget_than_its_stop_timeout(start):
     run = speaker(start, "--shutdown-timeout", "2s", "--stop-timeout", "500ms")
     before = time.monotonic()
@@ -84,11 +94,7 @@ def test_a_watchdog_may_only_be_told_of(start):
 
 def test_signals_go_to_the_main_process_that_the_command_names(start):
     run = speaker(start)
-    tell(run, "fork")
-    child = int(run.line().split()[1])
-    tell(run, f"MAINPID={child}")
-    run.log_line("main_pid")
-    assert run.line() == f"sent MAINPID={child}"
+    name_main(run)
     run.send(signal.SIGUSR1)
     assert run.line() == "child 10"
     run.send(signal.SIGTERM)
@@ -98,11 +104,7 @@ def test_signals_go_to_the_main_process_that_the_command_names(start):
 def test_a_starter_may_leave_when_it_has_named_the_main_process(start):
     """As a forking daemon does: its exit ends nothing, and the exit status is the main process's."""
     run = speaker(start)
-    tell(run, "fork")
-    child = int(run.line().split()[1])
-    tell(run, f"MAINPID={child}")
-    run.log_line("main_pid")
-    assert run.line() == f"sent MAINPID={child}"
+    child = name_main(run)
     tell(run, "leave")
     run.send(signal.SIGUSR1)
     assert run.line() == "child 10"
@@ -114,11 +116,7 @@ def test_a_starter_may_leave_when_it_has_named_the_main_process(start):
 
 def test_when_the_main_process_has_gone_the_leader_is_it_again(start):
     run = speaker(start)
-    tell(run, "fork")
-    child = int(run.line().split()[1])
-    tell(run, f"MAINPID={child}")
-    run.log_line("main_pid")
-    assert run.line() == f"sent MAINPID={child}"
+    child = name_main(run)
     os.kill(child, signal.SIGKILL)
     wait_until(lambda: not alive(child), "the main process is gone")
     run.send(signal.SIGUSR1)
@@ -129,11 +127,7 @@ def test_when_the_main_process_has_gone_the_leader_is_it_again(start):
 
 def test_the_group_of_a_starter_that_has_gone_is_still_the_command_s(start):
     run = speaker(start, "--kill-mode", "group")
-    tell(run, "fork")
-    child = int(run.line().split()[1])
-    tell(run, f"MAINPID={child}")
-    run.log_line("main_pid")
-    assert run.line() == f"sent MAINPID={child}"
+    child = name_main(run)
     tell(run, "leave")
     wait_until(lambda: run.pid == int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]), "it is ours")
     run.send(signal.SIGTERM)

@@ -183,10 +183,10 @@ class Desk:
             "signals_forwarded": self.narrator.counts["signals_forwarded"],
             "stop": stop,
             "interrupted": self.narrator.interrupted,
-            "programs": [self._program(at, system)],
+            "programs": [self._program(at)],
         }
 
-    def _program(self, at: float, system: coordinator.System) -> dict[str, object]:
+    def _program(self, at: float) -> dict[str, object]:
         command = self.settings.command
         processes, complete = tree.look(LOOK)
         return {
@@ -238,7 +238,7 @@ class Desk:
             narrator.counts["signals_forwarded"],
             narrator.interrupted or 0.0,
             left,
-            (narrator.ended or at) - narrator.since if over and narrator.since is not None else None,
+            at - narrator.since if over and narrator.since is not None else None,
             exit_status,
         )
 

@@ -92,8 +92,3 @@ class Hearing:
             self._errands.post(m.StopRequested("the watchdog was missed", at, failure=True))
         else:
             self._expect_life(at)
-
-    def close(self) -> None:
-        """Hear no more."""
-        self._errands.agenda.cancel(self._timer)
-        self._receiver.close()

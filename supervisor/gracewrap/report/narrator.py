@@ -50,7 +50,6 @@ class Narrator:
         self.early = False  # it was killed because it was drained, and for no other reason
         self.untold = ""  # who was killed without ever having been sent the stop signal
         self.numbers = Numbers(())
-        self.ended: float | None = None  # when the last of it had gone
         self.interrupted: float | None = None  # what was in flight when it was cut, if that is known
         self.drained_after: float | None = None  # seconds from the stop request, or from that for a drain
         self.drain_began: float | None = None
