@@ -12,7 +12,7 @@ import posix
 import time
 
 from gracewrap import __version__, bare
-from gracewrap.config.values import DRAINED
+from gracewrap.config.policies import policy_of
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import reap, sockets, terminal, told, tree
@@ -32,44 +32,6 @@ if TYPE_CHECKING:
     from gracewrap.hearing import Hearing
 
 PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
-
-
-def policy_of(settings: Settings) -> m.Policy:
-    """Return what the policy needs to know of the settings."""
-    drain = m.DrainPolicy()
-    if settings.drain is not None or settings.drain_start is not None:
-        drain = m.DrainPolicy(
-            probes=len(settings.drain.probes) if settings.drain else 0,
-            combine=settings.drain.combine if settings.drain else "all",
-            when=settings.drain_when,
-            start=settings.drain_start is not None,
-            interval=settings.drain_interval,
-            timeout=settings.drain_timeout,
-            min_drain=settings.drain_min_drain,
-            confirm=settings.drain_confirm,
-            linger=settings.drain_linger,
-        )
-    one = m.ProgramPolicy(
-        stop_signal=settings.stop_signal,
-        stop_timeout=settings.stop_timeout,
-        escalation=tuple(m.Rung(after, signum) for after, signum in settings.escalation),
-        kill_mode=settings.kill_mode,
-        propagation_delay=settings.propagation_delay,
-        pre_stop=settings.pre_stop is not None,
-        post_stop=settings.post_stop is not None,
-        drain=drain,
-    )
-    return m.Policy(
-        programs=(one,),
-        shutdown_timeout=settings.shutdown_timeout,
-        stop_on=settings.stop_on,
-        signal_map=settings.signal_map,
-        on_repeat=settings.on_repeat,
-        flush_timeout=settings.flush_timeout if sockets.in_container() else 0.0,
-        success_exit_codes=settings.success_exit_codes,
-        drained_is_success=DRAINED in settings.success_exit_codes,
-        push=settings.report_pushgateway is not None,
-    )
 
 
 def supervise(handover: Handover, settings: Settings) -> int:
@@ -101,6 +63,8 @@ class Loop:
     def __init__(self, handover: Handover, settings: Settings, step: Callable[..., coordinator.Step] = coordinator.step) -> None:
         self.handover, self.settings, self.step = handover, settings, step
         self.policy = policy_of(settings)
+        if not sockets.in_container():
+            self.policy = replace(self.policy, flush_timeout=0.0)
         self.system: coordinator.System = coordinator.begin(self.policy)
         self._due_of: coordinator.System | None = None  # of which _due is the deadline
         self._due: float | None = None

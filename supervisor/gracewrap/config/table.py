@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.probe import Action, Address, Header, Probe, Probes, Url
     from gracewrap.config.process import FromFile
+    from gracewrap.policy.model import BackOff
 
 
 class Setting:
@@ -233,6 +234,38 @@ class Settings(Record):
     report_prometheus_textfile: str | None = None
     report_pushgateway: Url | None = None
     report_pushgateway_job: str | None = None  # with a pushgateway never None
+
+    # With [programs], *command* is empty, and each of *programs* has its own settings beside those that are for all.
+    name: str = ""  # of [programs.NAME]; "": the one command
+    programs: tuple[Settings, ...] = ()
+    exit_code_from: str | None = None
+    depends_on: Mapping[str, str] = {}  # program -> started, ready or completed
+    stop_after: tuple[str, ...] = ()
+    until: str = "gone"
+    reserve: float | None = None
+    oneshot: bool = False
+    restart: str = "never"
+    backoff: BackOff | None = None
+    max_restarts: int | None = None
+    on_exit: str = "shutdown"
+    on_failure: str = "shutdown"
+    output: str = "inherit"
+
+    @property
+    def each(self) -> tuple[Settings, ...]:
+        """The settings of each program."""
+        return self.programs or (self,)
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether there is more to decide than for one command that is started once and whose end is the end of all."""
+        again = self.restart != "never" or self.on_exit != "shutdown" or self.on_failure != "shutdown"
+        return bool(self.programs) or again or self.reads_output
+
+    @property
+    def reads_output(self) -> bool:
+        """Whether what the command writes goes through us."""
+        return self.output != "inherit" or bool(self.ready and any(hasattr(probe, "log_line") for probe in self.ready.probes))
 
     @property
     def changes_process(self) -> bool:
