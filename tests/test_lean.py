@@ -40,6 +40,7 @@ AFTER_THE_SPAWN = {
     # The control socket, by which `gracewrap status` finds us: it is there, and what answers is loaded when it is used.
     "_socket",
     "fcntl",
+    "gracewrap.config.policies",
     "gracewrap.config.probe",
     "gracewrap.desk",
     "gracewrap.loading",
