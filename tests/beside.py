@@ -13,6 +13,7 @@ _DRAIN = {
 }
 BESIDE: dict[str, tuple[str, ...]] = {f"drain.{key}": words for key, words in _DRAIN.items()} | {
     "on_watchdog": ("--watchdog", "30s"),
+    **dict.fromkeys(("backoff", "max_restarts"), ("--restart", "on-failure")),
     "health.on_stop": ("--health-listen", ":9000"),
     "report.pushgateway_job": ("--report-pushgateway", "http://pushgateway:9091"),
 }

@@ -132,6 +132,7 @@ EXAMPLES = [
     (values.signal_map, "HUP=QUIT,USR1=none", {1: 3, 10: 0}),
     (values.signal_map, {"HUP": "QUIT", "USR1": "none", "USR2": 0}, {1: 3, 10: 0, 12: 0}),
     (values.signal_map, "", {}),
+    (values.signal_map, "HUP=restart", {1: values.RESTART}),
     (values.signal_map, "HUP:QUIT", "write HUP=QUIT"),
     (values.signal_map, "HUP:USR1", "write HUP=USR1"),
     (values.signal_map, "HUP", "write HUP=QUIT"),
@@ -242,6 +243,8 @@ BAD = {
     "stdin": ["tty"],
     "propagation_delay": ["5"], "pre_stop": ["a && b", "", "ftp://x/"], "post_stop": ["'"], "ready": ["soon", "http:///x"],
     "notify": ["maybe"], "watchdog": ["0s"], "on_watchdog": ["restart"],
+    "restart": ["no", "unless-stopped", "onfailure"], "backoff": ["1", "0s", ""], "max_restarts": ["0", "-1", "x"],
+    "on_exit": ["stop", "restrat"], "on_failure": ["exit"], "output": ["log"], "exit_code_from": ["a b", ".x", ""],
     "drain.when": ["later"], "drain.start": ["http://u:p@h/"], "drain.http": ["localhost:3000/x", "http://a b/", ""],
     "drain.method": ["G"], "drain.headers": ["Accept", "Host: x"], "drain.ca": [""], "drain.insecure": ["x"],
     "drain.status": ["600", "ok"], "drain.json": ["active.jobs"], "drain.metric": ["a b", "a{b}"], "drain.text": ["(", "(a+)+"],
@@ -292,7 +295,8 @@ def shown(raw: object) -> str:
     return ",".join(f"{a}={b}" for a, b in raw.items()) if isinstance(raw, dict) else str(raw)
 
 
-@pytest.mark.parametrize("setting", WITH_FLAGS, ids=short)
+# exit_code_from needs programs: tests/test_config_programs.py has it.
+@pytest.mark.parametrize("setting", [one for one in WITH_FLAGS if one.key != "exit_code_from"], ids=short)
 def test_precedence_and_origins(setting, tmp_path):
     raw = setting.example if setting.example is not None else setting.default
     raw = True if setting.switch else raw
@@ -335,7 +339,7 @@ def test_flag_over_variable_over_file(tmp_path):
 
 
 def test_every_setting_is_a_field_and_has_its_own_names():
-    fields = sorted(name for name in Settings.__match_args__ if name not in ("origins", "drain"))
+    fields = sorted(name for name in Settings.__match_args__ if name not in ("origins", "drain", "name", "programs"))
     assert sorted(setting.field for setting in TABLE) == fields
     options = [name for setting in WITH_FLAGS for name in (setting.option, *setting.aliases)]
     assert len(options) == len(set(options))
@@ -504,7 +508,7 @@ def test_slips_in_variables_are_errors_and_strangers_are_warnings():
     assert text == "cannot use GRACEWRAP_STOP_TIMOUT (environment): no such setting; did you mean GRACEWRAP_STOP_TIMEOUT?"
     settings, problems = resolve(read_command_line(COMMAND), {b"GRACEWRAP_XYZZY": b"1"})
     assert settings is not None and [problem.warning for problem in problems] == [True]
-    for name in ("GRACEWRAP_BASE_IMAGE", "GRACEWRAP_DIR", "GRACEWRAP_ENVIRONMENT", "GRACEWRAP_RESTART"):
+    for name in ("GRACEWRAP_BASE_IMAGE", "GRACEWRAP_DIR", "GRACEWRAP_ENVIRONMENT", "GRACEWRAP_TYPE"):
         assert problem_texts(COMMAND, {name: "x"}) == [f"{name} is no setting of gracewrap; ignored"]
 
 
@@ -520,6 +524,7 @@ FOREIGN = [
     ("shutdownDelay", "propagation_delay"), ("terminationDrainDuration", "propagation_delay"),
     ("beforeShutdown", "propagation_delay"), ("timeout-per-shutdown-phase", "shutdown_timeout"), ("HEALTHCHECK", "health.listen"),
     ("readinessProbe", "ready"), ("preStop", "pre_stop"), ("ExecStop", "pre_stop"), ("ExecStopPost", "post_stop"),
+    ("autorestart", "restart"), ("RestartSec", "backoff"), ("startretries", "max_restarts"), ("on-success", "on_exit"),
     ("poststop", "post_stop"), ("LimitNPROC", "rlimits"), ("EnvironmentFile", "env_file"), ("runAsUser", "user"),
 ]  # fmt: skip
 
@@ -549,7 +554,8 @@ def test_a_word_of_nobody_in_particular_is_not_said_to_be_of_somebody(word):
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("restart", "the orchestrator's restart policy"), ("autorestart", "the orchestrator's restart policy")],
+    [("autostart", "every program in the file is started"), ("priority", "write depends_on"), ("numprocs", "for each"),
+     ("availability", 'write restart = "on-failure"'), ("startsecs", "stable")],
 )  # fmt: skip
 def test_what_gracewrap_does_not_do_and_who_does(word, said):
     assert said in unknown_key((word,), BY_KEY)
@@ -718,14 +724,14 @@ def first_key(row: str) -> str:
 
 
 def test_layers_import_downward_only():
-    """config imports nothing of ours but values from below (posix.signals, record); nobody but start imports cli."""
+    """config imports nothing of ours but values from below (posix.signals, policy.model); nobody but start imports cli."""
     package = ROOT / "supervisor" / "gracewrap"
     found = {}
     for file in package.rglob("*.py"):
         part = file.relative_to(package).parts[0]
         for name in re.findall(r"^\s*from gracewrap(?:\.([a-z_.]+))? import", file.read_text(), re.MULTILINE):
             found.setdefault(part, set()).add(name.partition(".")[0])
-    assert found["config"] <= {"config", "posix", "record"}
+    assert found["config"] <= {"config", "policy", "posix", "record"}
     assert found["posix"] <= {"posix", "record"}
     assert found["policy"] <= {"policy", "record"}
     assert "cli" not in set().union(*(names for part, names in found.items() if part not in ("cli", "start.py")))

@@ -50,6 +50,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.server.place",
     "select",
     "gracewrap.bare",
+    "gracewrap.child",
     "gracewrap.handover",
     "gracewrap.policy",
     "gracewrap.policy.coordinator",
@@ -68,7 +69,9 @@ AFTER_THE_SPAWN = {
     "gracewrap.report.log",
     "gracewrap.report.narrator",
     "gracewrap.report.numbers",
+    "gracewrap.report.tale",
     "gracewrap.report.words",
+    "gracewrap.standing",
     "gracewrap.supervise",
 }
 ALL = BEFORE_THE_SPAWN | SETTINGS | AFTER_THE_SPAWN

@@ -55,6 +55,13 @@ def test_all_of_a_running_program():
     assert not families(FACTS).keys() & {"gracewrap_seconds_left", "gracewrap_exit_status"}
 
 
+def test_readiness_is_there_where_it_is_known():
+    assert "gracewrap_program_ready" not in families(FACTS)
+    facts = replace(FACTS, programs=(PROGRAM, replace(PROGRAM, name="db", ready=True), replace(PROGRAM, name="x", ready=False)))
+    samples = families(facts)["gracewrap_program_ready"].samples
+    assert {one.labels["program"]: one.value for one in samples} == {"db": 1, "x": 0}
+
+
 def test_types():
     kinds = {one.name: one.type for one in families(FACTS).values()}
     assert kinds["gracewrap_shutdown_duration_seconds"] == "histogram"

@@ -523,7 +523,7 @@ def test_success_codes_are_each_program_s_own_and_count_where_we_asked():
 
 def test_a_part_is_stopped_with_what_depends_on_it_and_the_others_go_on():
     s = world(DB, WEB, rules("other"), bodies={0: Body(1), 1: Body(2)})
-    s.feed(m.PartRequested(0, "gracewrap stop db", False, s.now))
+    s.feed(m.PartRequested((0,), "gracewrap stop db", False, s.now))
     s.pass_time(10)
     assert signalled(s) == {1: 100, 0: 102}
     assert phases(s) == ["Gone", "Gone", "Running"]
@@ -533,7 +533,7 @@ def test_a_part_is_stopped_with_what_depends_on_it_and_the_others_go_on():
 def test_a_part_is_started_again_in_its_order():
     s = world(rules("db", ready=True), rules("web", (0, "ready")), rules("other"), bodies={0: Body(1, ready=4), 1: Body(2)})
     s.pass_time(5)
-    s.feed(m.PartRequested(0, "gracewrap restart db", True, s.now))
+    s.feed(m.PartRequested((0,), "gracewrap restart db", True, s.now))
     assert not coordinator.is_ready(s.system)
     s.pass_time(20)
     assert launched(s) == [(108, 0), (112, 1)]
@@ -542,7 +542,7 @@ def test_a_part_is_started_again_in_its_order():
 
 def test_a_part_that_is_stuck_is_killed_within_the_budget():
     s = world(DB, WEB, rules("other"), bodies=dict.fromkeys(range(2), STUCK))
-    s.feed(m.PartRequested(0, "", False, s.now))
+    s.feed(m.PartRequested((0,), "", False, s.now))
     s.pass_time(40)
     assert killed(s) == {1: 115, 0: 130}
     assert phases(s)[2] == "Running"
@@ -550,7 +550,7 @@ def test_a_part_that_is_stuck_is_killed_within_the_budget():
 
 def test_a_stop_while_a_part_is_stopped_takes_no_longer_and_starts_nothing_again():
     s = world(DB, WEB, rules("other", 1), bodies={0: STUCK, 1: STUCK, 2: Body(1)}, shutdown_timeout=20)
-    s.feed(m.PartRequested(1, "", True, s.now))
+    s.feed(m.PartRequested((1,), "", True, s.now))
     s.pass_time(5)
     stop(s)
     assert s.starts == [0, 0, 0]
@@ -561,14 +561,14 @@ def test_a_stop_while_a_part_is_stopped_takes_no_longer_and_starts_nothing_again
 def test_one_part_at_a_time():
     s = world(DB, WEB, bodies=dict.fromkeys(range(2), STUCK))
     for i in (1, 0):
-        s.feed(m.PartRequested(i, "", True, s.now))
+        s.feed(m.PartRequested((i,), "", True, s.now))
     assert len(s.told("part_refused")) == 1
     assert signalled(s) == {1: 100}
 
 
 def test_a_part_does_not_wait_for_those_that_go_on():
     s = world(rules("log", stop_after=(1,)), rules("web"))
-    s.feed(m.PartRequested(0, "", False, s.now))
+    s.feed(m.PartRequested((0,), "", False, s.now))
     s.pass_time(1)
     assert signalled(s) == {0: 100}
     assert phases(s) == ["Gone", "Running"]
@@ -576,7 +576,7 @@ def test_a_part_does_not_wait_for_those_that_go_on():
 
 def test_a_part_that_was_stopped_stays_so_whatever_its_restart_says():
     s = world(rules("web", restart="always"), rules("other", restart="always"), bodies={1: Body(runs=((3, 1),))})
-    s.feed(m.PartRequested(0, "", False, s.now))
+    s.feed(m.PartRequested((0,), "", False, s.now))
     s.pass_time(10)
     assert (s.starts, phases(s)) == ([0, 1], ["Gone", "Running"])
 
@@ -584,7 +584,7 @@ def test_a_part_that_was_stopped_stays_so_whatever_its_restart_says():
 def test_a_part_that_was_down_is_started():
     s = world(rules("a", on_failure="ignore"), rules("b"), bodies={0: Body(runs=((1, 1),))})
     s.pass_time(2)
-    s.feed(m.PartRequested(0, "", True, s.now))
+    s.feed(m.PartRequested((0,), "", True, s.now))
     s.pass_time(1)
     assert phases(s) == ["Running", "Running"]
 
@@ -736,7 +736,7 @@ def test_any_start_that_is_interrupted_ends_in_order_and_in_time(n, seed, edges,
     s = world(*programs, bodies=dict(enumerate(bodies)), shutdown_timeout=budget, cold=True)
     s.pass_time(seconds / 2)
     if part and s.status is None:
-        s.feed(m.PartRequested(seed % n, "somebody", bool(seed % 2), s.now))
+        s.feed(m.PartRequested((seed % n,), "somebody", bool(seed % 2), s.now))
     s.pass_time(seconds / 2)
     by_itself = s.status is not None or not isinstance(s.system, coordinator.Up)
     began, starts = s.now, list(s.starts)

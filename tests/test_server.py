@@ -46,8 +46,9 @@ class Loop:
     def is_ready(self):
         return self.ready
 
-    def status(self):
-        return {"phase": "running", "programs": [{"name": "caf\u00e9"}]}
+    def status(self, options):
+        self.asked = dict(options)
+        return 200, {"phase": "running", "programs": [{"name": "caf\u00e9"}]}
 
     def metrics(self):
         return self.text
@@ -339,7 +340,7 @@ def test_a_head_that_never_ends_is_not_kept(tcp):
 
 @pytest.mark.parametrize("page", ["/readyz", "/metrics", "/status"])
 def test_a_source_that_raises_is_a_500_and_is_told(tcp, page, monkeypatch):
-    monkeypatch.setattr(Loop, {"/readyz": "is_ready", "/metrics": "metrics", "/status": "status"}[page], lambda self: 1 // 0)
+    monkeypatch.setattr(Loop, {"/readyz": "is_ready", "/metrics": "metrics", "/status": "status"}[page], lambda *_: 1 // 0)
     answer = tcp.exchange(b"GET %s HTTP/1.0\r\n\r\n" % page.encode())
     assert status(answer) == 500 and b"Traceback" not in answer
     tcp.driver.until(lambda: tcp.driver.faults)
@@ -532,7 +533,7 @@ with driving() as driver:
         print("pause", driver.rounds - rounds, flush=True)
         os.close(taken.pop())
     asked = []
-    served.loop.status = lambda: asked.append(1) or {}
+    served.loop.status = lambda _: asked.append(1) or (200, {})
     driver.until(lambda: len(asked) == want)
     served.server.close()
 print("done", flush=True)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support import GRACEWRAP, OTHER_USER, environment, require_other_user, running, wait_until
+from support import GRACEWRAP, MAIN, OTHER_USER, environment, require_other_user, require_root, running, wait_until
 
 from gracewrap.posix import fork, spawn
 
@@ -281,6 +281,77 @@ def test_both_ways_to_start_a_child_agree(tmp_path):
         for before in ([], ["/bin/sh", *FORKED[1:]])
     ]
     assert shown[0].replace(b", b'PWD'", b"") == shown[1].replace(b", b'PWD'", b"") != b""
+
+
+WAYS = {
+    "posix_spawn": "spawn.spawn(argv, None, stdio=stdio, no_stdin={no_stdin})",
+    "fork": "fork.spawn(argv, dict(posix.environ), None, None, stdio, {no_stdin})",
+}
+# What stands at 0, 1 and 2 when gracewrap itself spawns, and where the write ends of the pipes are: also there, and crosswise.
+PLACES = [(11, 12), (1, 2), (2, 1), (2, 12), (12, 1), (1, 12), (11, 2), (0, 12), (1, 0), (2, 0), (11, 11), (2, 2), (1, 1)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("places", PLACES, ids=str)
+def test_a_child_gets_its_stdout_and_stderr_wherever_they_are(way, places):
+    """Each is copied before something else takes its place, and neither is closed by the exec."""
+    show = "import posix; posix.write(1, b'out'); posix.write(2, b'err'); print(sorted(posix.listdir('/proc/self/fd')))"
+    script = f"""if True:
+        import posix, sys
+        sys.path.append({str(MAIN.parent.parent)!r})
+        from gracewrap.posix import fork, spawn
+        out, err = posix.pipe2(posix.O_CLOEXEC), posix.pipe2(posix.O_CLOEXEC)
+        said = posix.dup(1)
+        stdio, argv = {places!r}, {[*SHOW, show]!r}
+        kept = [posix.dup(fd) for fd in (out[1], err[1])]
+        for fd, place in zip(kept, stdio):
+            posix.dup2(fd, place, False)
+        got = {WAYS[way].format(no_stdin=0 in places)}
+        for fd in (*stdio, *kept, out[1], err[1]):
+            try:
+                posix.close(fd)
+            except OSError:
+                pass
+        status = posix.waitpid(got[0], 0)[1]
+        posix.write(said, repr((status, posix.read(out[0], 99), posix.read(err[0], 99))).encode())
+    """
+    done = subprocess.run([*SHOW, script], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=30, env=environment())
+    listed = b"['0', '1', '2', '3']\n"  # 3 is the directory
+    same = places[0] == places[1]
+    assert done.stdout.decode() == repr((0, b"" if same else b"out" + listed, b"outerr" + listed if same else b"err"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("no_stdin", [False, True])
+def test_stdin_is_ours_or_empty(way, no_stdin):
+    reading, writing = os.pipe()
+    argv = [*SHOW, f"import posix; print(posix.readlink('/proc/self/fd/0'), posix.read(0, 1) if {no_stdin} else '')"]
+    stdio = (writing, -1)
+    if way == "fork":
+        pid = fork.spawn(argv, dict(os.environb), None, None, stdio, no_stdin)[0]
+    else:
+        pid = spawn.spawn(argv, None, stdio=stdio, no_stdin=no_stdin)[0]
+    os.close(writing)
+    assert os.waitpid(pid, 0)[1] == 0
+    with open(reading) as shown:
+        assert shown.read().strip() == ("/dev/null b''" if no_stdin else os.readlink("/proc/self/fd/0"))
+
+
+def test_without_dev_null_it_is_not_the_command_that_cannot_be_found():
+    require_root()
+    script = f"""if True:
+        import posix, sys
+        sys.path.append({str(MAIN.parent.parent)!r})
+        from gracewrap.posix import fork, spawn
+        for command in ("true", "no-such-command"):
+            pid, fd, errno = spawn.spawn([command], None, no_stdin=True)
+            posix.waitpid(pid, 0)
+            print(fork.exec_failure(fd), errno)
+    """
+    command = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *SHOW, script]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, env=environment())
+    said = (126, "cannot give it an empty stdin: /dev/null: No such file or directory")
+    assert done.stdout == f"{said} 0\n" * 2
 
 
 def test_parent_death_signal(tmp_path):

@@ -8,16 +8,18 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap import __version__, loading
+from gracewrap import __version__, loading, standing
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import tree
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.report import words
 from gracewrap.server import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from gracewrap.child import Child
     from gracewrap.config.table import Settings
     from gracewrap.errands import Errands
     from gracewrap.handover import Handover
@@ -32,22 +34,28 @@ MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report
 
 LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
 
-# What is asked for by name: the policy's phases, in the words of people.
-_PHASES = {
-    program.Pending: "pending",
-    program.Spawning: "starting",
-    program.BackingOff: "backing off",
-    program.Running: "running",
-    program.Held: "draining",
-    program.Stopping: "stopping",
-    program.Leftover: "stopping",
-    program.Killing: "killing",
-    program.Gone: "gone",
+# What to write instead where there is one command, whose end is the end of all; by whether it is to be started again.
+_ONE_COMMAND = {
+    False: "it runs one command, which has no name; write gracewrap stop",
+    True: "it runs one command, and ends with it; write --restart always where it is run to have that started again",
 }
 
 
 class Desk:
-    """Answers what is asked; what it is asked to do becomes an event."""
+    """Answers what is asked; what it is asked to do becomes an event.
+
+    Args:
+        agenda: Where what is watched and timed is.
+        settings: Of the run.
+        handover: Who listens where, and since when it runs.
+        narrator: Knows what has happened.
+        policy: What the policy was told.
+        children: The programs, by their index.
+        errands: By the index of the program, of those that have any; so is *hearing*.
+        hearing: What a program says of itself.
+        system: Returns how all of it stands now.
+        post: Takes an event for the policy.
+    """
 
     def __init__(
         self,
@@ -55,13 +63,16 @@ class Desk:
         settings: Settings,
         handover: Handover,
         narrator: Narrator,
+        policy: m.Policy,
+        children: Sequence[Child],
+        errands: Mapping[int, Errands],
+        hearing: Mapping[int, Hearing],
         system: Callable[[], coordinator.System],
         post: Callable[[m.Event], None],
     ) -> None:
         self.agenda, self.settings, self.handover, self.narrator = agenda, settings, handover, narrator
+        self.policy, self.children, self.errands, self.hearing = policy, children, errands, hearing
         self.system, self.post = system, post
-        self.errands: Errands | None = None
-        self.hearing: Hearing | None = None
         self._place: str | None = None
         self._servers: list[server.Server] = []
 
@@ -111,67 +122,194 @@ class Desk:
         if self._place is not None:
             place.remove(self._place)
 
+    # --- how it stands ------------------------------------------------------------------------------------------------
+
     def phase(self) -> str:
         """Return in one word what is going on."""
-        system = self.system()
-        if isinstance(system, coordinator.Up | coordinator.ShuttingDown):
-            phase = system.programs[0]
-            if isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained):
-                return "drained"
-            return _PHASES[type(phase)]
-        return "ending"
+        return standing.overall(self.system()) if len(self.children) > 1 else self._stands(0, 0.0).phase
+
+    def _stands(self, program: int, at: float) -> standing.Standing:
+        return standing.of(self.system(), self.policy, program, at)
+
+    def _label(self, program: int) -> str:
+        return self.narrator.tales[program].label
+
+    def _listed(self, programs: Iterable[int], most: int = words.MOST) -> str:
+        return words.listed([self._label(i) for i in programs], most)
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
         """Return whether new work is welcome, and why not."""
         system = self.system()
-        if not coordinator.is_ready(system):
+        if not isinstance(system, coordinator.Up) or system.drain:
             reason = "draining" if isinstance(system, coordinator.Up) else "stopping"
             stays = self.settings.health_on_stop == "keep"
             return stays, {"ready": stays, "reason": reason, **self._left(system)}
-        readiness = self.errands.readiness if self.errands is not None else None
-        if readiness is not None and not readiness.ready:
-            return False, {"ready": False, "reason": "starting", "why": readiness.why}
-        return True, {"ready": True}
+        if not system.pasts:
+            why = self._kept_by(0)
+            return (False, {"ready": False, "reason": "starting", "why": why}) if why else (True, {"ready": True})
+        if coordinator.is_up(system):
+            return True, {"ready": True}
+        part = system.part
+        reason = "starting" if part is None else "restarting" if part.again else "stopping"
+        return False, {"ready": False, "reason": reason, "why": self._what_is_missing(system)}
 
     def _left(self, system: coordinator.System) -> dict[str, object]:
         if not isinstance(system, coordinator.ShuttingDown):
             return {}
         return {"seconds_left": round(max(0.0, system.kill_at - time.monotonic()), 3)}
 
+    def _kept_by(self, program: int) -> str:
+        """Return why a program is not ready, as its probes say it; "": it is."""
+        errands = self.errands.get(program)
+        readiness = errands.readiness if errands is not None else None
+        return readiness.why if readiness is not None and not readiness.ready else ""
+
+    def _what_is_missing(self, system: coordinator.Up) -> str:
+        """Return what is not up, for people: "waiting for web: connection refused; worker waits for db"."""
+        if len(self.children) == 1:
+            return self._keeps(0)
+        waits: list[str] = []
+        keeps: list[str] = []
+        for i in range(len(system.programs)):
+            stands = self._stands(i, 0.0)
+            if stands.waits_for:
+                waits.append(
+                    f"{self._label(i)} waits for {words.listed([self._label(one) for one in stands.waits_for], standing.MOST)}"
+                )
+            elif not stands.ready and stands.phase != "gone":
+                keeps.append(self._named(i))
+        shown = [*keeps[: standing.MOST], *waits[: max(1, standing.MOST - len(keeps))]]
+        hidden = len(keeps) + len(waits) - len(shown)
+        return f"{'waiting for ' if keeps else ''}{'; '.join(shown)}{f' and {hidden} more' if hidden else ''}"
+
+    def _keeps(self, program: int) -> str:
+        """Return what keeps a program from being up, or gone, for people."""
+        child, tale, stands = self.children[program], self.narrator.tales[program], self._stands(program, 0.0)
+        if stands.phase == "running" and not stands.ready:
+            return self._kept_by(program) or "not ready yet"
+        if stands.phase in ("backing off", "gone"):
+            return tale.ended()
+        if stands.phase in ("stopping", "killing") and child.leader is None and tale.members:
+            return f"left behind {tale.members}"
+        if stands.phase in ("draining", "stopping", "killing"):
+            return tale.numbers.shown() or tale.numbers.busy() or stands.phase
+        return "being started" if stands.phase == "starting" else stands.phase
+
+    def _named(self, program: int) -> str:
+        return f"{self._label(program)}: {self._keeps(program)}"
+
+    # --- what it is asked to do ---------------------------------------------------------------------------------------
+
     def act(self, action: str, options: Mapping[str, str], peer: str) -> tuple[int, Mapping[str, object]]:
         """Do what the control socket is asked for; return the HTTP status and a JSON body."""
-        at = time.monotonic()
+        at, name = time.monotonic(), options.get("program", "")
         up = isinstance(self.system(), coordinator.Up)
-        if action == "stop" and not up:  # asking twice by mistake must not cut anything short; a second SIGTERM does
-            return 200, {"ok": True, "message": "it is stopping already", **self._left(self.system())}
-        if action == "stop":
+        if action == "stop" and not name:
+            if not up:  # asking twice by mistake must not cut anything short; a second SIGTERM does
+                return 200, {"ok": True, "message": "it is stopping already", **self._left(self.system())}
             self.post(m.StopRequested(f"gracewrap stop ({peer})", at))
             return 202, {"ok": True, "message": f"stopping, within {self.settings.shutdown_timeout:g} s"}
         if not up:
             return 409, {"error": "it is stopping already"}
+        if action in ("restart", "stop"):
+            return self._act_on_one(name, action == "restart", peer, at)
         if action == "drain":
             self.post(m.DrainRequested(at))
-            probes = "" if self.settings.drain else "; there is no probe that would tell when it is drained"
-            return 202, {"ok": True, "message": f"draining{probes}", "probes": bool(self.settings.drain)}
+            asked = any(one.drain for one in self.settings.each)
+            probes = "" if asked else "; there is no probe that would tell when it is drained"
+            return 202, {"ok": True, "message": f"draining{probes}", "probes": asked}
         if action == "undrain":
             self.post(m.UndrainRequested(at))
             return 202, {"ok": True, "message": "ready again"}
         return 404, {"error": f"no such action: {action}"}
 
-    def status(self) -> Mapping[str, object]:
-        """Return everything that is known, for `gracewrap status`."""
-        at, system = time.monotonic(), self.system()
-        ready, body = self.is_ready()
-        stop = None
-        if isinstance(system, coordinator.ShuttingDown):
-            stop = {
-                "requested_by": self.narrator.requested_by(),
-                "elapsed_seconds": round(at - system.since, 3),
-                "left_seconds": round(max(0.0, system.kill_at - at), 3),
-                "budget_seconds": self.settings.shutdown_timeout,
+    def _act_on_one(self, name: str, again: bool, peer: str, at: float) -> tuple[int, Mapping[str, object]]:
+        """Stop one program, and start it anew if *again*; say what goes with it."""
+        system = self.system()
+        assert isinstance(system, coordinator.Up)
+        if not system.pasts:
+            return 409, {"error": _ONE_COMMAND[again]}
+        found = self._find(name)
+        if found is None:
+            return (404 if name else 400), {"error": self._no_such(name)}
+        if system.part is not None:
+            busy = words.listed([self._label(i) for i in sorted(system.part.programs)])
+            return 409, {
+                "error": f"{busy} {'is' if len(system.part.programs) == 1 else 'are'} being stopped; ask again after that"
             }
+        name, first = self._label(found), self._stopped_before(system, found)
+        answer = {"ok": True, "program": name, "programs": [*(self._label(i) for i in first), name]}
+        is_gone = isinstance(system.programs[found], program.Gone)
+        if is_gone and not again:
+            return 200, {**answer, "message": f"{name} is not running", "programs": []}
+        self.post(m.PartRequested((found,), f"gracewrap {'restart' if again else 'stop'} {name} ({peer})", again, at))
+        doing = "starting" if is_gone else "restarting" if again else "stopping"
+        message = f"{doing} {name}{self._goes_with(first, again)}{self._without(system, found) if again else ''}"
+        rest = {i for i, phase in enumerate(system.programs) if not isinstance(phase, program.Gone)} - {found, *first}
+        return 202, {
+            **answer,
+            "message": message if again or rest else f"{message}; nothing else runs, and gracewrap ends with it",
+        }
+
+    def _find(self, name: str) -> int | None:
+        """Return the program that is meant; without a name the only one."""
+        if not name:
+            return 0 if len(self.children) == 1 else None
+        return next((i for i in range(len(self.children)) if self._label(i) == name), None)
+
+    def _no_such(self, name: str) -> str:
+        every = range(len(self.children))
+        there = self._listed(every, 20)
+        if not name:
+            return f"it runs several programs, and one must be named: {there}"
+        from gracewrap.config.hints import closest
+
+        near = closest(name, [self._label(i) for i in every])
+        meant = f"did you mean {near}, of {there}?" if near and len(every) > 1 else f"write {there}"
+        return f"there is no program {name!r}; {meant}"
+
+    def _stopped_before(self, system: coordinator.Up, found: int) -> list[int]:
+        """Return what cannot go on without a program, in the order in which it is stopped before it."""
+        if system.order is None:
+            return []
+        from gracewrap.policy import order
+
+        those = order.dependants(system.order, self.policy.programs, (found,)) - {found}
+        return [i for i in system.order.sequence if i in those and not isinstance(system.programs[i], program.Gone)]
+
+    def _goes_with(self, first: Sequence[int], again: bool) -> str:
+        if not first:
+            return ""
+        which = self._listed(first)
+        if len(first) == 1:
+            return f"; {which}, which depends on it, stops first{' and is started again' if again else ''}"
+        return f"; {which}, which depend on it, stop first{' and are started again' if again else ''}"
+
+    def _without(self, system: coordinator.Up, found: int) -> str:
+        """Return what a program needs and will have to do without: it was stopped, and nobody has started it again."""
+        needs = self.policy.programs[found].depends_on
+        missing = [i for i, condition in needs if condition != "completed" and isinstance(system.programs[i], program.Gone)]
+        if not missing:
+            return ""
+        return f"; {self._listed(missing)}, on which it depends, {'is' if len(missing) == 1 else 'are'} not running"
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    def status(self, options: Mapping[str, str]) -> tuple[int, Mapping[str, object]]:
+        """Return everything that is known, for `gracewrap status`.
+
+        Args:
+            options: "program": of this one alone.  "processes": "no" leaves them out.
+        """
+        at, system = time.monotonic(), self.system()
+        chosen = self._find(options.get("program", ""))
+        if options.get("program") and chosen is None:
+            return 404, {"error": self._no_such(options["program"])}
+        ready, body = self.is_ready()
         self._look_again()
-        return {
+        programs = range(len(self.children)) if chosen is None else (chosen,)
+        until = at if options.get("processes") == "no" else at + LOOK
+        return 200, {
             "gracewrap": __version__,
             "pid": posix.getpid(),
             "phase": self.phase(),
@@ -181,25 +319,76 @@ class Desk:
             "uptime_seconds": round(at - self.handover.at, 3),
             "zombies_reaped": self.narrator.counts["orphans_reaped"],
             "signals_forwarded": self.narrator.counts["signals_forwarded"],
-            "stop": stop,
+            "stop": self._stop(system, at),
+            "part": self._part(system, at),
             "interrupted": self.narrator.interrupted,
-            "programs": [self._program(at)],
+            "programs": [self._program(i, at, until) for i in programs],
         }
 
-    def _program(self, at: float) -> dict[str, object]:
-        command = self.settings.command
-        processes, complete = tree.look(LOOK)
+    def _stop(self, system: coordinator.System, at: float) -> dict[str, object] | None:
+        if not isinstance(system, coordinator.ShuttingDown):
+            return None
         return {
-            "name": command[0].rpartition("/")[2],
-            "command": list(command),
-            "pid": self.handover.pid,
-            "phase": self.phase(),
-            "status_text": self.hearing.status if self.hearing is not None else "",
-            "waiting_for": self.narrator.numbers.shown() or self.narrator.numbers.busy(),
-            "drain": self._drain(at) if self.settings.drain else None,
+            "requested_by": self.narrator.requested_by(),
+            "elapsed_seconds": round(at - system.since, 3),
+            "left_seconds": round(max(0.0, system.kill_at - at), 3),
+            "budget_seconds": self.settings.shutdown_timeout,
+        }
+
+    def _part(self, system: coordinator.System, at: float) -> dict[str, object] | None:
+        """Return which programs are being stopped while the others go on."""
+        if not isinstance(system, coordinator.Up) or system.part is None:
+            return None
+        part = system.part
+        return {
+            "programs": [self._label(i) for i in sorted(part.programs)],
+            "again": bool(part.again),
+            "elapsed_seconds": round(at - part.since, 3),
+            "left_seconds": round(max(0.0, max(part.kill_ats[i] for i in part.programs) - at), 3),
+        }
+
+    def _program(self, i: int, at: float, until: float) -> dict[str, object]:
+        child, tale, stands = self.children[i], self.narrator.tales[i], self._stands(i, at)
+        alone = len(self.children) == 1
+        hearing, numbers = self.hearing.get(i), tale.numbers
+        kept_by, ended = self._kept_by(i), "" if stands.status is None and not child.pid else tale.ended()
+        processes, complete = self._processes(child, until)
+        return {
+            "name": tale.label,
+            "command": list(child.settings.command),
+            "pid": child.pid if alone and child.pid else child.leader,
+            "phase": stands.phase,
+            "ready": stands.ready and not kept_by,
+            "why": standing.why(stands, self._named, kept_by, ended),
+            "waits_for": [self._label(one) for one in stands.waits_for],
+            "left_seconds": _rounded(stands.seconds_left),
+            "uptime_seconds": None if child.leader is None else _rounded(at - child.started_at),
+            "ready_after_seconds": _rounded(tale.ready_after),
+            "restarts": tale.restarts,
+            "next_start_seconds": _rounded(stands.again_in),
+            "exit_status": stands.status,
+            "oneshot": child.settings.oneshot,
+            "killed": list(tale.killed),
+            "status_text": hearing.status if hearing is not None else "",
+            "waiting_for": numbers.shown() or numbers.busy(),
+            "drain": self._drain(i, at) if child.settings.drain else None,
             "processes": [{"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state} for one in processes],
             "all_processes": complete,
         }
+
+    def _processes(self, child: Child, until: float) -> tuple[list[tree.Look], bool]:
+        """Return a program's processes, as many as can be found until then, and whether that is all."""
+        now = time.monotonic()
+        if now >= until:
+            return [], False
+        if len(self.children) == 1:
+            return tree.look(until - now)
+        if child.status is None and not child.pid:
+            return [], True
+        from gracewrap.posix import looks
+
+        found = looks.of(child.look(until))
+        return found, time.monotonic() < until
 
     def metrics(self) -> str:
         """Return the metrics as they are now."""
@@ -216,24 +405,22 @@ class Desk:
 
     def facts(self, exit_status: int | None) -> Facts:
         """Return what the metrics are made of; with an exit status: when all is over."""
-        from gracewrap.report.metrics import Facts, ProgramFacts
+        from gracewrap.report.metrics import PHASES, Facts, facts_of
 
         at, system, narrator = time.monotonic(), self.system(), self.narrator
-        phase = {"drained": "draining", "gone": "stopping", "ending": "ended"}.get(self.phase(), self.phase())
         over = exit_status is not None or isinstance(system, coordinator.Flushing | coordinator.Finishing | coordinator.Ended)
+        phase = {"drained": "draining", "gone": "stopping", "ending": "ended"}.get(self.phase(), self.phase())
         left = max(0.0, system.kill_at - at) if isinstance(system, coordinator.ShuttingDown) else None
-        numbers = [one for one in narrator.numbers.probes if one.last is not None]
-        one = ProgramFacts(
-            self.settings.command[0].rpartition("/")[2],
-            up=not over and not narrator.leader,
-            in_flight=tuple((number.unit or number.kind, number.last or 0.0) for number in numbers),
-            probe_failures=tuple((number.kind, number.failures) for number in narrator.numbers.probes),
-        )
+        each = []
+        for i, (child, tale) in enumerate(zip(self.children, narrator.tales)):
+            told = bool(child.settings.ready) or len(self.children) > 1
+            ready = self._stands(i, at).ready and not self._kept_by(i) and not over
+            each.append(facts_of(tale, not over and child.leader is not None, ready if told else None))
         return Facts(
             __version__,
             round(narrator.started_wall, 3),
-            "ended" if over else phase,
-            (one,),
+            "ended" if over else phase if phase in PHASES else "running",
+            tuple(each),
             narrator.counts["orphans_reaped"],
             narrator.counts["signals_forwarded"],
             narrator.interrupted or 0.0,
@@ -242,11 +429,11 @@ class Desk:
             exit_status,
         )
 
-    def _drain(self, at: float) -> dict[str, object]:
-        numbers = self.narrator.numbers
+    def _drain(self, program: int, at: float) -> dict[str, object]:
+        tale = self.narrator.tales[program]
         return {
-            "drained": self.narrator.drained_after is not None,
-            "in_flight": numbers.in_flight(),
+            "drained": tale.drained_after is not None,
+            "in_flight": tale.numbers.in_flight(),
             "probes": [
                 {
                     "kind": one.kind,
@@ -257,11 +444,16 @@ class Desk:
                     "age_seconds": None if one.at is None else round(at - one.at, 3),
                     "failures": one.failures,
                 }
-                for one in numbers.probes
+                for one in tale.numbers.probes
             ],
         }
 
     def _look_again(self) -> None:
         """Nobody asks the probes while it is up: who wants to know makes us ask, for the next time."""
-        if self.errands is not None and coordinator.is_ready(self.system()):
-            self.errands.refresh()
+        if coordinator.is_ready(self.system()):
+            for errands in self.errands.values():
+                errands.refresh()
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

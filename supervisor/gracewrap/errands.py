@@ -20,11 +20,12 @@ from gracewrap.report.numbers import Numbers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from gracewrap.child import Child
     from gracewrap.config.table import Settings
-    from gracewrap.handover import Handover
     from gracewrap.posix.agenda import Agenda, Timer
     from gracewrap.posix.ports import Ports
     from gracewrap.probes.asking import Answer
+    from gracewrap.probes.logline import LogLineState
     from gracewrap.probes.notify import NotifyState
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while nothing answers.
@@ -43,31 +44,32 @@ class Errands:
 
     Args:
         agenda: Where what is watched and timed is.
-        settings: What is to be done.
-        handover: The child.
+        child: The program.
         post: Takes an event for the policy.
-        tell: Takes what is to be told: narrator.tell.
-        numbers: Where first looks are kept.
+        tell: Takes what is to be told of it.
+        is_ready: Called, with the time, when the probes of `ready` have passed.
     """
 
     def __init__(
         self,
         agenda: Agenda,
-        settings: Settings,
-        handover: Handover,
+        child: Child,
         post: Callable[[m.Event], None],
         tell: Callable[..., None],
-        numbers: Numbers,
+        is_ready: Callable[[float], None],
     ) -> None:
-        self.agenda, self.settings, self.handover, self.post, self.tell = agenda, settings, handover, post, tell
-        self.numbers = numbers
-        self.helpers = Helpers(agenda, handover.process)
+        self.agenda, self.child, self.settings, self.post, self.tell = agenda, child, child.settings, post, tell
+        self.is_ready = is_ready
+        self.numbers = child.tale.numbers
+        self.helpers = Helpers(agenda, child.equipment.process)
         self.facts: Callable[[], Mapping[str, str]] = dict  # what hooks find in their environment, after GRACEWRAP_
         self.metrics: Callable[[], str] = str
         self.state: NotifyState | None = None
         self._ports: Ports | None = None
-        self.probes = settings.drain.probes if settings.drain else ()
+        self.probes = self.settings.drain.probes if self.settings.drain else ()
         self.samplers = [self.sampler(probe) for probe in self.probes]
+        self._ready = self.settings.ready.probes if self.settings.ready else ()
+        self.lines: LogLineState | None = None
         self.first: FirstLook | None = None
         self.readiness: Readiness | None = None
         self._hooks: dict[tuple[int, str], tuple[Callable[[], None], Timer | None]] = {}
@@ -98,11 +100,24 @@ class Errands:
                 from gracewrap.probes.notify import NotifyAsker
 
                 return NotifyAsker(probe, self.notify_state())
+            case specs.LogLineProbe():
+                from gracewrap.probes.logline import LogLineAsker
+
+                assert self.lines is not None
+                return LogLineAsker(probe, self.lines)
             case _:
                 assert_never(probe)
 
     def begin(self, looked: Callable[[int, m.Reading], None]) -> None:
-        """Take a first look with each probe."""
+        """The program has been started: take a first look with each probe, and see when it is ready."""
+        self.end()
+        self._ports = None
+        if self.state is not None:
+            self.state.forget()
+        if self.hears_lines:
+            from gracewrap.probes.logline import LogLineState
+
+            self.lines = LogLineState(probe for probe in self._ready if isinstance(probe, specs.LogLineProbe))
         if self.samplers:
             self.first = FirstLook(self, looked)
         if self.settings.ready is not None:
@@ -110,9 +125,17 @@ class Errands:
         if self.samplers or self.readiness is not None:
             self.agenda.work(self._load())
 
+    def end(self) -> None:
+        """It has ended: ask it no more."""
+        for one in (self.first, self.readiness):
+            if one is not None:
+                one.end()
+        self.first = self.readiness = None
+        self.stop_asking()
+
     def _load(self) -> Iterator[None]:
         """Import what the probes need, a module a step, with a look at the signals in between; then look what they say."""
-        for name in _modules((*self.probes, *(self.settings.ready.probes if self.settings.ready else ()))):
+        for name in _modules((*self.probes, *self._ready)):
             __import__(name)
             yield
         for one in (self.first, self.readiness):
@@ -129,7 +152,7 @@ class Errands:
         if self._ports is None:
             from gracewrap.posix.ports import Ports
 
-            self._ports = Ports(self.agenda, _members)
+            self._ports = Ports(self.agenda, lambda: [member.pid for member in self.child.look(None)])
         return self._ports
 
     def notify_state(self) -> NotifyState:
@@ -139,6 +162,16 @@ class Errands:
 
             self.state = NotifyState()
         return self.state
+
+    @property
+    def hears_lines(self) -> bool:
+        """Whether what the program writes tells when it is ready."""
+        return any(isinstance(probe, specs.LogLineProbe) for probe in self._ready)
+
+    def line(self, line: bytes) -> None:
+        """Take in a line that the program has written, without its end."""
+        if self.lines is not None and self.lines.waits:
+            self.lines.take(line)
 
     def before_the_signal(self) -> None:
         """Look what the program listens on, now: a moment later it may have closed it."""
@@ -236,13 +269,13 @@ class FirstLook:
     def __init__(self, errands: Errands, looked: Callable[[int, m.Reading], None]) -> None:
         self._errands, self._looked = errands, looked
         self._timers: dict[int, Timer] = {}
-        self._asked_at = errands.handover.at
+        self._asked_at = errands.child.started_at
         self._over = False
 
     def begin(self) -> None:
         """Look in a moment, unless the policy has begun to ask."""
         for probe in range(len(self._errands.samplers) if not self._over else 0):
-            self._look_in(probe, self._errands.handover.at, FIRST_LOOK, False)
+            self._look_in(probe, self._errands.child.started_at, FIRST_LOOK, False)
 
     def _look_in(self, probe: int, at: float, pause: float, was_invalid: bool) -> None:
         def look() -> None:
@@ -290,6 +323,7 @@ class Readiness:
         self.why = "not ready yet"
         self.ready = False
         self._told = False
+        self._timers: dict[int, Timer] = {}
 
     def begin(self) -> None:
         """Start to ask."""
@@ -308,18 +342,20 @@ class Readiness:
         if self._enough(self._passed):
             self.ready, self.why = True, ""
             self.end()
-            self._errands.tell("ready", at, after=at - self._errands.handover.at)
+            self._errands.is_ready(at)
         elif not self._passed[probe]:
             self.why = reading.why or self.why
-            if at >= self._errands.handover.at + NOT_READY and not self._told:
+            if at >= self._errands.child.started_at + NOT_READY and not self._told:
                 self._told = True
-                self._errands.tell("not_ready", at, after=at - self._errands.handover.at, why=self.why)
-            self._errands.agenda.at(at + READY_INTERVAL, lambda: self._look(probe))
+                self._errands.tell("not_ready", at, after=at - self._errands.child.started_at, why=self.why)
+            self._timers[probe] = self._errands.agenda.at(at + READY_INTERVAL, lambda: self._look(probe))
 
     def end(self) -> None:
         """Ask no more."""
         for sampler in self._samplers:
             sampler.cancel()
+        for timer in self._timers.values():
+            self._errands.agenda.cancel(timer)
 
 
 class _Later(Asker):
@@ -348,15 +384,9 @@ def _modules(probes: Sequence[specs.Probe]) -> Iterator[str]:
             yield from ("json",) if probe.expect.how == "json" else ()
 
 
+def _nothing() -> None:
+    """Give up an action that is not under way."""
+
+
 def _shown(action: specs.Action) -> str:
     return " ".join(action.command) if isinstance(action, specs.CommandAction) else action.request.url.shown
-
-
-def _members() -> list[int]:
-    from gracewrap.posix import tree
-
-    return [member.pid for member in tree.descendants()]
-
-
-def _nothing() -> None:
-    """Give up what has not begun."""

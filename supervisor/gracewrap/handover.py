@@ -5,6 +5,8 @@ from __future__ import annotations
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gracewrap.posix.process import Process
 
 
@@ -16,13 +18,21 @@ class StopRequest(Record):
     sender: str
 
 
+class Equipment(Record):
+    """What has been prepared for one program."""
+
+    environment: Mapping[bytes, bytes] = {}  # variables for it, beside those of *process*, or else ours
+    process: Process | None = None  # what it is to be, and its helpers are; None: as we are
+    notify: tuple[int, str] | None = None  # the socket that it finds in NOTIFY_SOCKET, and that value
+
+
 class Handover(Record):
     """A child that has been spawned and not been reaped; it leads the process group of its own pid.
 
     Times are seconds of CLOCK_MONOTONIC.
     """
 
-    pid: int  # 0: there is none, its exec failed with *exec_errno*
+    pid: int  # 0: there is none: its exec failed with *exec_errno*, or the loop is to start all programs (exec_errno = 0)
     at: float  # when it was spawned
     stop_requests: tuple[StopRequest, ...] = ()
     orphans_reaped: int = 0
@@ -30,5 +40,4 @@ class Handover(Record):
     exec_errno: int = 0
     tty: int | None = None  # our controlling terminal
     listening: tuple[int, ...] = ()  # sockets for health.listen, in its order
-    process: Process | None = None  # what the child is, and its helpers are to be; None: as we are
-    notify: tuple[int, str] | None = None  # the socket that the child finds in NOTIFY_SOCKET, and that value
+    equipment: tuple[Equipment, ...] = (Equipment(),)  # of each program

@@ -21,21 +21,42 @@ STATUS_EVERY = 1.0  # seconds between two log lines about a STATUS
 class Hearing:
     """Reads NOTIFY_SOCKET and acts on it, as far as that is not for a probe."""
 
-    def __init__(self, errands: Errands, main: Callable[[int, int], None]) -> None:
-        handover = errands.handover
-        assert handover.notify is not None
-        self._errands, self._main = errands, main
-        self.state = errands.notify_state()
+    def __init__(self, errands: Errands, fd: int, main: Callable[[int, int], None], missed: Callable[[float], None]) -> None:
+        """Listen.
+
+        Args:
+            errands: Of the same program.
+            fd: The socket that it finds in NOTIFY_SOCKET.
+            main: Takes pid and pidfd of what it says is its main process.
+            missed: Called, with the time, when the watchdog was missed and that is to be acted on.
+        """
+        self._errands, self._main, self._on_missed = errands, main, missed
+        self._settings, self._child = errands.settings, errands.child
+        self._timer: Timer | None = None
+        self._receiver = notify.Receiver(errands.agenda, fd, self._child.pid, tree.is_below_us, self._said)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing has been said yet."""
+        self.state = self._errands.notify_state()
         self.status = ""
         self._told_at, self._stopping = 0.0, False
-        self.watchdog = errands.settings.watchdog
-        self._timer: Timer | None = None
-        self._receiver = notify.Receiver(errands.agenda, handover.notify[0], handover.pid, tree.is_below_us, self._said)
-        ready = errands.settings.ready.probes if errands.settings.ready else ()
+        self.watchdog = self._settings.watchdog
+        ready = self._settings.ready.probes if self._settings.ready else ()
         # As systemd counts: from READY=1 on, where there is to be one.
         self._waits = any(isinstance(probe, NotifyProbe) for probe in ready)
+
+    def begin(self) -> None:
+        """The program has been started."""
+        self._forget()
+        self._receiver.leader = self._child.pid
         if not self._waits:
-            self._expect_life(handover.at)
+            self._expect_life(self._child.started_at)
+
+    def end(self) -> None:
+        """It has ended: nobody has to give a sign of life any more."""
+        self._errands.agenda.cancel(self._timer)
+        self._timer = None
 
     def _said(self, message: notify.Message) -> None:
         """Act on one message."""
@@ -48,7 +69,7 @@ class Hearing:
             self._stopping = True
             self._errands.tell("said", at, text="it is stopping")
         if message.extend_timeout is not None:
-            self._errands.post(m.TimeExtended(0, message.extend_timeout, at))
+            self._errands.post(m.TimeExtended(self._child.index, message.extend_timeout, at))
         if message.watchdog_timeout is not None:
             self.watchdog = message.watchdog_timeout
         if self._waits and message.ready:
@@ -88,7 +109,7 @@ class Hearing:
             return
         at = time.monotonic()
         self._errands.tell("watchdog", at, after=after)
-        if self._errands.settings.on_watchdog == "stop":
-            self._errands.post(m.StopRequested("the watchdog was missed", at, failure=True))
+        if self._settings.on_watchdog == "stop":
+            self._on_missed(at)
         else:
             self._expect_life(at)

@@ -5,11 +5,10 @@ Only where they are asked for.
 
 from __future__ import annotations
 
+from gracewrap.handover import Equipment
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gracewrap.config.table import Settings
     from gracewrap.handover import Handover
     from gracewrap.posix.process import Process
@@ -19,14 +18,12 @@ class Prepared(Record):
     """What has been opened and looked up."""
 
     listening: tuple[int, ...] = ()
-    notify: tuple[int, str] | None = None
-    environment: Mapping[bytes, bytes] = {}  # for the command, beside what it inherits
-    process: Process | None = None
+    equipment: tuple[Equipment, ...] = (Equipment(),)  # of each program
 
     @property
     def fds(self) -> tuple[int, ...]:
         """All descriptors of it, which are ours to keep."""
-        return self.listening if self.notify is None else (*self.listening, self.notify[0])
+        return (*self.listening, *(one.notify[0] for one in self.equipment if one.notify is not None))
 
 
 class Unprepared(Exception):
@@ -39,12 +36,17 @@ def prepare(settings: Settings) -> Prepared:
     Raises:
         Unprepared: With a message for people.
     """
-    if settings.needs_http and not _is_there("h11"):
+    if any(one.needs_http for one in settings.each) and not _is_there("h11"):
         raise Unprepared("cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no h11; pip install h11")
+    equipment = tuple(_equipment(one) for one in settings.each)
+    return Prepared(tuple(_listen(settings, i) for i in range(len(settings.health_listen))), equipment)
+
+
+def _equipment(settings: Settings) -> Equipment:
     process = _process(settings) if settings.changes_process else None
-    listening = tuple(_listen(settings, i) for i in range(len(settings.health_listen)))
+    environment = {b"GRACEWRAP_PROGRAM": settings.name.encode()} if settings.name else {}
     if not settings.notify:
-        return Prepared(listening, process=process)
+        return Equipment(environment, process)
     from gracewrap.posix import notify
 
     try:
@@ -53,10 +55,10 @@ def prepare(settings: Settings) -> Prepared:
         raise Unprepared(
             f"cannot make a socket for NOTIFY_SOCKET: {error.strerror}; write notify = false to go without"
         ) from None
-    environment = {b"NOTIFY_SOCKET": value.encode()}
+    environment[b"NOTIFY_SOCKET"] = value.encode()
     if settings.watchdog:
         environment[b"WATCHDOG_USEC"] = str(int(settings.watchdog * 1_000_000)).encode()
-    return Prepared(listening, (fd, value), environment, process)
+    return Equipment(environment, process, (fd, value))
 
 
 def _process(settings: Settings) -> Process:
@@ -95,7 +97,8 @@ def clean(handover: Handover, settings: Settings) -> None:
     for address in settings.health_listen:
         if address.path:
             listen.remove(address.path)
-    if handover.notify is not None:
-        from gracewrap.posix import notify
+    for one in handover.equipment:
+        if one.notify is not None:
+            from gracewrap.posix import notify
 
-        notify.remove(handover.notify[1])
+            notify.remove(one.notify[1])

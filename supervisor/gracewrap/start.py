@@ -39,6 +39,8 @@ def main(args: Sequence[str]) -> int:
             settings, problems = sources.resolve(line, posix.environ)
             if settings is None:
                 return _refuse(problems)
+            if settings.is_managed:
+                return manage(settings)
             if settings.notify or settings.needs_http or settings.changes_process:
                 prepared = _prepare(settings)
                 if prepared is None:
@@ -73,6 +75,27 @@ def _prepare(settings: Settings) -> Prepared | None:
         return None
 
 
+def manage(settings: Settings) -> int:
+    """Prepare what the programs need, and supervise them: the loop starts each when its time has come."""
+    prepared = _prepare(settings)
+    if prepared is None:
+        return USAGE
+    _settle(settings.parent_death_signal)
+    from gracewrap.handover import Handover
+    from gracewrap.supervise import supervise
+
+    return supervise(Handover(0, time.monotonic(), listening=prepared.listening, equipment=prepared.equipment), settings)
+
+
+def _settle(parent_death_signal: int | None) -> None:
+    """See to what must be so before there is a child."""
+    # An inherited SIG_IGN would have the kernel reap our children itself, and their statuses would be lost (wait(2)).
+    _signal.signal(SIGCHLD, _signal.SIG_DFL)
+    _fill_standard_fds()
+    if posix.getpid() != 1 or parent_death_signal:
+        _ask_the_kernel(parent_death_signal)
+
+
 def begin(
     command: Sequence[str], parent_death_signal: int | None, prepared: Prepared | None = None, stays: bool = False
 ) -> Begun | None:
@@ -86,12 +109,8 @@ def begin(
 
     Returns None, with a message said, if there is no process to be had.
     """
-    # An inherited SIG_IGN would have the kernel reap our children itself, and their statuses would be lost (wait(2)).
-    _signal.signal(SIGCHLD, _signal.SIG_DFL)
-    _fill_standard_fds()
-    if posix.getpid() != 1 or parent_death_signal:
-        _ask_the_kernel(parent_death_signal)
-    more, process = (prepared.environment, prepared.process) if prepared else (None, None)
+    _settle(parent_death_signal)
+    more, process = (prepared.equipment[0].environment, prepared.equipment[0].process) if prepared else (None, None)
     tty, interactive = _terminal()
     if process is not None and process.no_stdin:
         interactive = False  # as it is without the terminal as its stdin
@@ -125,7 +144,7 @@ def look_after(begun: Begun, args: Sequence[str], settings: Settings | None, pre
         pid, exec_fd, errno, at, tty = begun
         handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
         if prepared is not None:
-            handover = replace(handover, listening=prepared.listening, notify=prepared.notify, process=prepared.process)
+            handover = replace(handover, listening=prepared.listening, equipment=prepared.equipment)
         if settings is None:
             from gracewrap.config import sources
 
@@ -133,7 +152,8 @@ def look_after(begun: Begun, args: Sequence[str], settings: Settings | None, pre
         from gracewrap.supervise import supervise
     except BaseException as error:  # no descriptor, no memory, files gone
         _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals, reaps, and kills in time")
-        return bare.carry_on(bare.Remains(begun[0]), bare.rules_of(settings)) if begun[0] else 126
+        rules = bare.rules_of(settings)
+        return bare.carry_on(bare.Remains({begun[0]: rules.stop_signal}), rules) if begun[0] else 126
     return supervise(handover, settings)
 
 

@@ -11,16 +11,19 @@ import _signal
 import posix
 import time
 
-from gracewrap import __version__, bare
+from gracewrap import __version__, bare, standing
+from gracewrap.child import Child
 from gracewrap.config.policies import policy_of
+from gracewrap.config.values import RESTART
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
-from gracewrap.posix import reap, sockets, terminal, told, tree
+from gracewrap.posix import reap, sockets, spawn, terminal, tree
 from gracewrap.posix.agenda import Agenda
 from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, is_our_own
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import files, narrator
 from gracewrap.report.log import Log
+from gracewrap.report.tale import name_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
     from gracewrap.errands import Errands
     from gracewrap.handover import Handover
     from gracewrap.hearing import Hearing
+    from gracewrap.output import Output, Outputs
+    from gracewrap.posix.owners import Owners
 
+# Seconds to write what the programs have written last, when all is over; and so many when the budget is used up.
+LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
 PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
 
 
@@ -41,41 +48,42 @@ def supervise(handover: Handover, settings: Settings) -> int:
         loop = Loop(handover, settings)
         return loop.run()
     except BaseException as error:
-        return last_resort(handover, settings, error, loop) if handover.pid else 126
+        return 126 if handover.exec_errno else last_resort(handover, settings, error, loop)
 
 
 def last_resort(handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None) -> int:
     """Say that something has raised, and carry on without it."""
-    known = bare.Remains(handover.pid)
+    known = bare.Remains({handover.pid: settings.stop_signal} if handover.pid else {})
     if loop is not None:
-        known = bare.Remains(handover.pid, loop.leader_status, loop.kill_at(), bool(loop.narrator.sent), loop.in_hand)
+        known = loop.remains()
         try:
             loop.narrator.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
             loop.close(0)
         except Exception:
             pass  # telling is not worth the child
+    if not known.leaders and not known.statuses:
+        return 125  # nothing has been started
     return bare.carry_on(known, bare.rules_of(settings))
 
 
 class Loop:
-    """One run of one command."""
+    """One run, of one command or of several programs."""
 
     def __init__(self, handover: Handover, settings: Settings, step: Callable[..., coordinator.Step] = coordinator.step) -> None:
         self.handover, self.settings, self.step = handover, settings, step
-        self.policy = policy_of(settings)
+        self.managed = settings.is_managed
+        self.policy = policy_of(settings, time.time_ns() % 2**32)
         if not sockets.in_container():
             self.policy = replace(self.policy, flush_timeout=0.0)
-        self.system: coordinator.System = coordinator.begin(self.policy)
+        self.system: coordinator.System = coordinator.begin(self.policy, () if self.managed else None, handover.at)
         self._due_of: coordinator.System | None = None  # of which _due is the deadline
         self._due: float | None = None
-        self.leader_status: int | None = None
         self.exit: int | None = None
         self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
-        self.told = told.Told()
         self.spare: int | None = _spare()
         self.log = Log(settings.log_format, settings.log_level, settings.log_file)
         self.narrator = narrator.Narrator(
-            self.log, settings.command, handover.pid, settings.shutdown_timeout, handover.at, time.time()
+            self.log, settings.shutdown_timeout, handover.at, time.time(), [(one.name, one.command) for one in settings.each]
         )
         self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
         self.narrator.interactive = handover.tty is not None
@@ -83,11 +91,36 @@ class Loop:
         self.progress_at: float | None = None
         self.agenda = Agenda(self.fault)
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
-        self.errands: Errands | None = None
-        self.hearing: Hearing | None = None
+        self.started: m.Event | None = None  # what has come of a start
+        self.rolling: list[tuple[int, ...]] = []  # the programs that are still to be restarted, those of a set at once
+        self.owners: Owners | None = None  # None: whatever there is, is of the one command
+        self.children: list[Child] = []
+        self.leaders: dict[int, Child] = {}  # of those that are not reaped, by pid
+        self.errands: dict[int, Errands] = {}  # of those programs that need any
+        self.hearing: dict[int, Hearing] = {}
+        self.outputs: Outputs | None = None
+        self.output: dict[int, Output] = {}
         self.desk: Desk | None = None
-        self.group = handover.pid  # the command's process group
-        self.main: tuple[int, int] | None = None  # pid and pidfd of what the command says is its main process
+        self._know_programs()
+
+    def _know_programs(self) -> None:
+        """Make what looks after each program."""
+        if len(self.settings.programs) > 1:
+            from gracewrap.posix.owners import Owners
+
+            self.owners = Owners([one.name for one in self.settings.programs])
+        for i, one in enumerate(self.settings.each):
+            look = tree.descendants if self.owners is None else _looking(self.owners, i)
+            self.children.append(Child(i, one, self.narrator.tales[i], self.handover.equipment[i], look))
+        if self.handover.pid:
+            self._has_started(self.children[0], self.handover.pid, self.handover.exec_fd, self.handover.at)
+
+    def _has_started(self, child: Child, pid: int, exec_fd: int, at: float) -> None:
+        child.started(pid, exec_fd, at)
+        child.tale.begins_again(pid, at)
+        self.leaders[pid] = child
+        if self.owners is not None:
+            self.owners.spawned(pid, child.index)
 
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
@@ -95,66 +128,148 @@ class Loop:
             from gracewrap.posix import explain  # only now of use, and nothing is running that could be lost
 
             why = explain.explain(self.settings.command, self.handover.exec_errno)
-            return self.leave(self.cannot_run(*why, self.handover.at))
-        self.narrator.tell("started", self.handover.at)
+            return self.leave(self.cannot_run(self.children[0], *why, self.handover.at))
         self.set_up()
+        for child in self.leaders.values():
+            self.begin(child)
         for request in self.handover.stop_requests:
             self.narrator.sender = request.sender
             self.feed(m.SignalReceived(request.signum, request.at))
+        if self.managed:
+            self.feed(m.Tick(time.monotonic()))  # the first start
         while self.exit is None:
             self.turn()
         return self.leave(self.exit)
 
-    def set_up(self) -> None:
-        """Open what can be asked from outside, and prepare what the settings ask for; none of it is worth the child."""
-        settings = self.settings
-        try:
-            if settings.needs_errands:
-                self.set_up_errands()
-            if settings.control_socket != "off" or self.handover.listening or settings.tells_metrics:
-                from gracewrap import desk
+    # --- what is prepared ---------------------------------------------------------------------------------------------
 
-                post = self.posted.append
-                self.desk = desk.Desk(self.agenda, settings, self.handover, self.narrator, lambda: self.system, post)
-                self.desk.errands, self.desk.hearing = self.errands, self.hearing
-                self.desk.open()
+    def set_up(self) -> None:
+        """Open what can be asked from outside, and prepare what the settings ask for; none of it is worth a child."""
+        settings = self.settings
+        for act in (self._set_up_errands, self._set_up_output):
+            self._safely(act)
+        if settings.control_socket != "off" or self.handover.listening or settings.tells_metrics:
+            self._safely(self._set_up_desk)
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        try:
+            act()
         except Exception as error:
             self.fault(error)
 
-    def set_up_errands(self) -> None:
-        """Prepare probes and hooks, take a first look with the probes, and hear what the command says of itself."""
+    def _set_up_errands(self) -> None:
+        """Prepare probes and hooks, and hear what the programs say of themselves."""
+        for child in self.children:
+            if child.settings.needs_errands or (child.index == 0 and self.policy.push):
+                self._errands_of(child)
+
+    def _errands_of(self, child: Child) -> None:
         from gracewrap import errands
 
-        self.narrator.numbers = errands.numbers_of(self.settings)
-        self.errands = errands.Errands(
-            self.agenda, self.settings, self.handover, self.posted.append, self.narrator.tell, self.narrator.numbers
-        )
-        if self.handover.notify is not None:
+        i = child.index
+
+        def tell(what: str, at: float, **fields: object) -> None:
+            self.narrator.tell(what, at, program=i, **fields)
+
+        def is_ready(at: float) -> None:
+            if self.managed:
+                self.posted.append(m.ProgramReady(i, at))
+            else:
+                tell("ready", at, after=at - child.started_at)
+
+        child.tale.numbers = errands.numbers_of(child.settings)
+        made = self.errands[i] = errands.Errands(self.agenda, child, self.posted.append, tell, is_ready)
+        made.metrics = self.last_metrics
+        made.facts = lambda: self.narrator.facts(i, time.monotonic())
+        if child.equipment.notify is not None:
             from gracewrap.hearing import Hearing
 
-            self.hearing = Hearing(self.errands, self.names_main)
-        self.errands.begin(self.looked)
-        self.errands.metrics = self.last_metrics
-        self.errands.facts = lambda: self.narrator.facts(time.monotonic())
+            fd, names_main = child.equipment.notify[0], lambda pid, pidfd: self.names_main(child, pid, pidfd)
+            self.hearing[i] = Hearing(made, fd, names_main, lambda at: self.missed(child, at))
 
-    def looked(self, probe: int, reading: m.Reading) -> None:
+    def _set_up_output(self) -> None:
+        """Take in what the programs write, where that is asked for."""
+        named = [one.name or one.command[0].rpartition("/")[2] for one in self.settings.each]
+        for child in self.children:
+            if child.settings.reads_output:
+                from gracewrap import output
+
+                how = {"inherit": "through"}.get(child.settings.output, child.settings.output)
+                errands = self.errands.get(child.index)
+                on_line = errands.line if errands is not None and errands.hears_lines else None
+                self.outputs = self.outputs or output.Outputs(self.agenda, self.fault)
+                width = max(map(len, named))
+                self.output[child.index] = self.outputs.open(named[child.index], how, width, on_line)
+
+    def _set_up_desk(self) -> None:
+        from gracewrap import desk
+
+        system, post = lambda: self.system, self.posted.append
+        known = self.policy, self.children, self.errands, self.hearing
+        self.desk = desk.Desk(self.agenda, self.settings, self.handover, self.narrator, *known, system, post)
+        self.desk.open()
+
+    # --- programs that begin and end ----------------------------------------------------------------------------------
+
+    def start(self, child: Child) -> m.Event:
+        """Start a program; return what came of it."""
+        settings, made = child.settings, child.equipment
+        output = self.output.get(child.index)
+        no_stdin = settings.stdin == "null" or "stdin" not in settings.origins  # a group in the background must not read
+        try:
+            pid, exec_fd, errno = spawn.spawn(
+                settings.command, None, made.environment, made.process, output.stdio if output else (-1, -1), no_stdin
+            )
+        except OSError as error:
+            why = f"there is no process to be had: {error.strerror}; raise the limit (ulimit -u, --pids-limit)"
+            return m.StartFailed(child.index, 126, why, time.monotonic())
+        at = time.monotonic()
+        if errno:
+            from gracewrap.posix import explain
+
+            return m.StartFailed(child.index, *explain.explain(settings.command, errno), at)
+        self._has_started(child, pid, exec_fd, at)
+        self.begin(child)
+        return m.ProgramStarted(child.index, at)
+
+    def begin(self, child: Child) -> None:
+        """It has just been started: see when it is ready, and hear what it says."""
+        self.narrator.tell("started", child.started_at, program=child.index)
+        errands, hearing = self.errands.get(child.index), self.hearing.get(child.index)
+        if errands is not None:
+            self._safely(lambda: errands.begin(lambda probe, reading: self.looked(child, probe, reading)))
+        if hearing is not None:
+            self._safely(hearing.begin)
+
+    def end(self, child: Child) -> None:
+        """Nothing is left of it, for now."""
+        i = child.index
+        if i in self.errands and self.managed:
+            self._safely(self.errands[i].end)
+        if i in self.hearing and self.managed:
+            self._safely(self.hearing[i].end)
+        if i in self.output:
+            self._safely(self.output[i].drain)
+        if self.owners is not None:
+            self.owners.gone(i)
+
+    def looked(self, child: Child, probe: int, reading: m.Reading) -> None:
         """A first look with a probe, while nobody has asked for a stop: a mistake is told now."""
         at = time.monotonic()
-        self.narrator.sampled(probe, reading, at)
-        self.narrator.looked(probe, reading, at)
+        self.narrator.sampled(child.index, probe, reading, at)
+        self.narrator.looked(child.index, probe, reading, at)
 
-    def names_main(self, pid: int, fd: int) -> None:
-        """The command says which of its processes is the main one: signals go there; its exit counts if it comes to be ours."""
-        if self.main is not None:
-            posix.close(self.main[1])
-        known = self.main is not None and self.main[0] == pid
-        self.main = (pid, fd)
-        self.narrator.pid = pid
-        if pid == self.handover.pid:
-            posix.close(fd)
-            self.main = None
-        elif not known:
-            self.narrator.tell("main_pid", time.monotonic(), main=pid)
+    def names_main(self, child: Child, pid: int, fd: int) -> None:
+        """It says which of its processes is the main one: signals go there; its exit counts if it comes to be ours."""
+        if child.names_main(pid, fd):
+            self.narrator.tell("main_pid", time.monotonic(), program=child.index, main=pid)
+
+    def missed(self, child: Child, at: float) -> None:
+        """The watchdog was missed: what is to be started again after a failure is, the rest is the end of all."""
+        if child.settings.restart == "never":
+            self.posted.append(m.StopRequested("the watchdog was missed", at, failure=True))
+        else:
+            self.posted.append(m.PartRequested((child.index,), "the watchdog was missed", True, at))
 
     def fault(self, error: BaseException) -> None:
         """Something beside the child has failed: told once for each kind, and the rest goes on."""
@@ -164,6 +279,9 @@ class Loop:
         """Wait for one thing to happen, and act on it."""
         got = self.wait()
         at = time.monotonic()
+        if self.started is not None:  # before its exit is collected; the next start may come of it
+            event, self.started = self.started, None
+            self.feed(event)
         if got is not None:
             if got.si_signo == SIGCHLD:
                 self.collect(at)
@@ -178,6 +296,8 @@ class Loop:
         due = self.due()
         if due is not None and at >= due:
             self.feed(m.Tick(at))
+        if self.rolling:
+            self.roll_on(at)
         self.show_progress(at)
         self.log.flush()
 
@@ -189,7 +309,7 @@ class Loop:
 
     def wait(self) -> _signal.struct_siginfo | None:
         """Return the next signal, or None when something else is due."""
-        if self.posted:  # a tick may have had an answer at once
+        if self.posted or self.started is not None:  # a tick may have had an answer at once
             return _signal.sigtimedwait(BLOCKABLE, 0)
         due = self.due()
         if self.progress_at is not None and due is not None:
@@ -208,12 +328,15 @@ class Loop:
             return  # the write, or the descriptor, has said so itself; the command must not get it
         if got.si_signo in self.policy.stop_on and got.si_code <= 0 and self.errands and tree.is_helpers(got.si_pid):
             return  # a hook that asks for the stop which it is a part of
-        tty = self.handover.tty if self.leader_status is None else None
+        tty = self.handover.tty if self.leaders else None
         if tty is not None and got.si_signo == SIGCONT and SIGCONT not in self.policy.stop_on:
-            terminal.resume(tty, self.handover.pid)  # `fg`, or `bg`: it goes to the child's whole group
+            terminal.resume(tty, self.children[0].pid)  # `fg`, or `bg`: it goes to the child's whole group
+            return
+        if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(self.system, coordinator.Up):
+            self.rolling = self._stacks()
             return
         route = self.routes.get(got.si_signo)
-        if route is not None and self.leader_status is None:
+        if route is not None and len(self.leaders) == len(self.children):
             for command in route:
                 self.do(command)
             self.narrator.forwarded(got.si_signo, route[0].signum if route else 0, at)
@@ -225,179 +348,257 @@ class Loop:
             if _signal.sigtimedwait((signum,), 0):
                 self.feed(m.SignalReceived(signum, at))
 
+    def _stacks(self) -> list[tuple[int, ...]]:
+        """Return the programs that are up, in sets that are restarted one after the other."""
+        found = [frozenset((child.index,)) for child in self.children]
+        if isinstance(self.system, coordinator.Up) and self.system.order is not None:
+            from gracewrap.policy import order
+
+            found = order.stacks(self.system.order, self.policy.programs)
+        up = [tuple(sorted(i for i in stack if not isinstance(self.phase(i), program.Gone))) for stack in found]
+        return [stack for stack in up if stack]
+
+    def roll_on(self, at: float) -> None:
+        """Restart the next programs of a rolling restart, once those before are ready again."""
+        if not isinstance(self.system, coordinator.Up):
+            self.rolling.clear()
+        elif self.system.part is None and coordinator.is_up(self.system):
+            self.feed(m.PartRequested(self.rolling.pop(0), "a signal for a rolling restart", True, at))
+
     def collect(self, at: float) -> None:
-        """Collect every exit there is; tell the policy about the leader's, and about the last."""
-        helpers = self.errands.helpers if self.errands else None
-        known = None  # at debug level orphans are told of one by one
-        if self.log.lowest > 0:
-            known = {self.handover.pid, *helpers.pids} if helpers else {self.handover.pid}
-            known |= {self.main[0]} if self.main else set()
-        found, left, orphans = reap.reap(known, self.handover.tty is not None)
+        """Collect every exit there is; tell the policy about the leaders', and about the last of each program."""
+        found, left, orphans = reap.reap(self._known(), self.handover.tty is not None)
         self.narrator.counts["orphans_reaped"] += orphans
-        if helpers is not None:
-            found = [one for one in found if one.stopped_by or not helpers.reaped(one.pid, one.status)]
+        for errands in self.errands.values():
+            found = [one for one in found if one.stopped_by or not errands.helpers.reaped(one.pid, one.status)]
+            errands.helpers.forget_gone()
+        if self.errands:
             left = left and tree.anything_left()
-            helpers.forget_gone()
-        for one in self.without_starter(found) if self.main else found:
-            if one.pid != self.handover.pid:
+        ended = self._leaders_of(found, at)
+        if self.owners is not None:
+            self._sort(found, [child.index for child, _ in ended])
+        for child, one in ended:
+            self.leader_gone(child, one, self._is_left(child, left), at)
+        for child in self.children:
+            if child.status is not None and self._is_watched(child) and not self._is_left(child, left):
+                self.end(child)
+                self.feed(m.ProgramGone(child.index, at), child)
+
+    def _known(self) -> set[int] | None:
+        """Return the children of which the reaper is to tell; None: all.  Of the others it is enough to know how many."""
+        if self.owners is not None or self.log.lowest == 0:  # at debug level orphans are told of one by one
+            return None
+        known = set(self.leaders)
+        for child in self.children:
+            known |= {child.main[0]} if child.main else set()
+        for errands in self.errands.values():
+            known |= errands.helpers.pids
+        return known
+
+    def _leaders_of(self, found: list[reap.Reaped], at: float) -> list[tuple[Child, reap.Reaped]]:
+        """Return the exits of leaders among what has been reaped; see to the others."""
+        for child in self.children if any(child.main for child in self.children) else ():
+            starter = child.follow_main(found)
+            if starter is not None:
+                found.remove(starter)
+                del self.leaders[starter.pid]
+                self.leaders[child.pid] = child
+                if self.owners is not None:
+                    self.owners.spawned(child.pid, child.index)
+        ended = []
+        for one in found:
+            leads = self.leaders.get(one.pid)
+            if leads is None:
                 self.orphan(one, at)
             elif one.stopped_by:
-                self.stopped(one.stopped_by)
+                self.stopped(leads, one.stopped_by)
             else:
-                self.leader_gone(one, left, at)
-        if not left and self.leader_status is not None:
-            self.feed(m.ProgramGone(0, at))
+                ended.append((leads, one))
+        return ended
 
-    def main_is_there(self) -> bool:
-        """Return whether the main process that was named is still there; else the leader is it again."""
-        if self.main is not None:
-            known = tree.member(self.main[0]) if tree.signal_leader(self.main[0], 0, self.main[1]) else None
-            # If it is a zombie of ours, its starter has gone, and its exit is the one that counts: it is reaped in a moment.
-            if known is None or (known.zombie and tree.parent_of(self.main[0]) != posix.getpid()):
-                self.forget_main()
-        return self.main is not None
+    def _sort(self, found: list[reap.Reaped], ended: list[int]) -> None:
+        """Find out whose the orphans are, as long as that matters: some program is there without its leader."""
+        assert self.owners is not None
+        for one in found:
+            if not one.stopped_by:
+                self.owners.reaped(one.pid)
+        if ended or any(child.status is not None and self._is_watched(child) for child in self.children):
+            self.owners.sort(ended)
 
-    def forget_main(self) -> None:
-        """The main process that was named has gone, and the leader has not."""
-        assert self.main is not None
-        posix.close(self.main[1])
-        self.main, self.narrator.pid = None, self.handover.pid
+    def _is_watched(self, child: Child) -> bool:
+        """Return whether the policy waits until nothing is left of a program."""
+        return isinstance(self.phase(child.index), program.Leftover | program.Killing)
 
-    def without_starter(self, found: list[reap.Reaped]) -> list[reap.Reaped]:
-        """Return *found* without a leader that has gone and had named a main process; that is the leader, now that it is ours."""
-        assert self.main is not None
-        main, fd = self.main
-        gone = [one for one in found if one.pid == self.handover.pid and not one.stopped_by]
-        if not gone and any(one.pid == main and not one.stopped_by for one in found):
-            self.forget_main()
-        if not gone or not (tree.parent_of(main) == posix.getpid() or any(one.pid == main for one in found)):
-            return found
-        posix.close(fd)
-        self.main, self.handover = None, replace(self.handover, pid=main)
-        self.group = tree.group_of(main, self.group)
-        return [one for one in found if one not in gone]
+    def _is_left(self, child: Child, left: bool) -> bool:
+        """Return whether anything of a program is left; *left* says whether anything at all is."""
+        return left and (self.owners is None or self.owners.left(child.index))
+
+    def phase(self, index: int) -> program.Phase | None:
+        """Return a program's phase, or None when all is over."""
+        system = self.system
+        return system.programs[index] if isinstance(system, coordinator.Up | coordinator.ShuttingDown) else None
 
     def orphan(self, one: reap.Reaped, at: float) -> None:
         """A process that had been re-parented to us is no more."""
         if not one.stopped_by:
             self.narrator.counts["orphans_reaped"] += 1
-            self.narrator.tell("reaped", at, pid=one.pid, status=one.status)
+            if self.log.lowest == 0:
+                self.narrator.tell("reaped", at, program=None, pid=one.pid, status=one.status)
 
-    def stopped(self, signum: int) -> None:
+    def stopped(self, child: Child, signum: int) -> None:
         """The leader was stopped: on a terminal, Ctrl-Z; we stop with it."""
         if self.handover.tty is not None:
-            done = terminal.child_stopped(self.handover.tty, self.handover.pid, signum)
+            done = terminal.child_stopped(self.handover.tty, child.pid, signum)
             if not done.startswith("stopped"):
-                self.narrator.tell("child_stopped", time.monotonic(), signal=signum, done=done)
+                self.narrator.tell("child_stopped", time.monotonic(), program=child.index, signal=signum, done=done)
 
-    def leader_gone(self, one: reap.Reaped, left: bool, at: float) -> None:
-        """The leader's exit: take the terminal back, find out whether it ever became the command."""
-        self.leader_status = one.status
+    def leader_gone(self, child: Child, one: reap.Reaped, left: bool, at: float) -> None:
+        """A leader's exit: take the terminal back, find out whether it ever became the command."""
+        del self.leaders[one.pid]
         if self.handover.tty is not None:
-            terminal.take_back(self.handover.tty, self.handover.pid)
-        if self.handover.exec_fd >= 0:
-            from gracewrap.posix import fork  # loaded already: it is what gave us the descriptor
-
-            failure = fork.exec_failure(self.handover.exec_fd)
-            if failure is not None:
-                self.exit = self.leader_status = self.cannot_run(*failure, at)
+            terminal.take_back(self.handover.tty, child.pid)
+        status, failure = one.status, child.ended(one.status)
+        if failure is not None:
+            status = child.status = self.cannot_run(child, *failure, at)
+            if not self.managed:
+                self.exit = status
                 return
-        self.feed(m.LeaderExited(0, one.status, one.signum, left, at, self.told.shell))
+        if not left:
+            self.end(child)
+        self.feed(m.LeaderExited(child.index, status, one.signum, left, at, child.told.shell), None if left else child)
 
-    def cannot_run(self, status: int, why: str, at: float) -> int:
+    def cannot_run(self, child: Child, status: int, why: str, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
         if status == 127:
             from gracewrap.config import hints
 
-            why += hints.unknown_command(self.settings.command[0])
-        self.narrator.not_started = why
-        self.narrator.tell("cannot_run", at, who=why, status=status)
+            why += hints.unknown_command(child.settings.command[0])
+        child.tale.not_started = why
+        self.narrator.tell("cannot_run", at, program=child.index, who=why, status=status)
         return status
 
-    def feed(self, event: m.Event) -> None:
-        """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands."""
+    def feed(self, event: m.Event, gone: Child | None = None) -> None:
+        """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands.
+
+        Args:
+            event: What has happened.
+            gone: The program of which nothing is left with that.
+        """
         self.in_hand = event.signum if isinstance(event, m.SignalReceived) else 0
         self.system, commands = self.step(self.system, event, self.policy)
-        hooks = [command for command in commands if isinstance(command, m.RunHelper)]  # they know what has been told
-        answers = [answer for command in commands if command not in hooks and (answer := self.do(command)) is not None]
+        # Hooks know what has been told; and what is told of a program's end is not of its next start.
+        later = [command for command in commands if isinstance(command, m.RunHelper | m.StartProgram)]
+        answers = [answer for command in commands if command not in later and (answer := self.do(command)) is not None]
         self.in_hand = 0
         if isinstance(event, m.Sampled):
-            self.narrator.sampled(event.probe, event.reading, event.at)
-        for command in commands:
-            if isinstance(command, m.Note):
-                self.narrator.note(command, event.at)
-        answers += [answer for command in hooks if (answer := self.do(command)) is not None]
+            self.narrator.sampled(event.program, event.probe, event.reading, event.at)
+        self.tell([command for command in commands if isinstance(command, m.Note)], event.at, gone)
+        answers += [answer for command in later if (answer := self.do(command)) is not None]
         for answer in answers:
             self.feed(answer)
 
+    def tell(self, notes: list[m.Note], at: float, gone: Child | None) -> None:
+        """Tell what was decided; what is about a program that is *gone* before what follows from it for others."""
+        if gone is None or not self.settings.programs:
+            for note in notes:
+                self.narrator.note(note, at)
+            return
+        for own in (True, False):
+            for note in notes:
+                if own == (note.fields.get("program") == gone.index):
+                    self.narrator.note(note, at)
+            if own:
+                self.narrator.tell("program_gone", at, gone.index)
+
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return what came of it, if the policy should know."""
-        leader = self.handover.pid if self.leader_status is None else None
-        fd = None
-        if self.main is not None and isinstance(command, m.SendLeader) and self.main_is_there():
-            leader, fd = self.main
         match command:
-            case m.SendLeader(_, signum) if leader is not None and self.is_stop(signum):
-                self.before_the_signal()
-                self.told.send_leader(leader, signum, fd)
-                if tree.ignores(leader, signum):
-                    return m.StopSignalIgnored(0, time.monotonic())
-                if self.told.shell:
-                    return m.ShellTold(0, time.monotonic())
-            case m.SendLeader(_, signum) if leader is not None:
-                tree.signal_leader(leader, signum, fd)
-            case m.SendGroup(_, signum) if leader is not None and self.is_stop(signum):
-                self.before_the_signal()
-                self.told.send_group(self.group, signum)
-            case m.SendGroup(_, signum) if leader is not None:
-                tree.signal_group(self.group, signum)
-            case m.SendRest(_, signum):
-                self.narrator.members = narrator.name_members(self.told.send_rest(leader, signum))
-            case m.KillProgram():
-                self.kill(leader)
-            case m.Ask(program, probe) if self.errands is not None:
-                self.errands.ask(program, probe, time.monotonic())
-            case m.StopAsking() if self.errands is not None:
-                self.errands.stop_asking()
-            case m.RunHelper() if self.errands is not None:
-                self.errands.run(command, time.monotonic())
-            case m.StopHelper() if self.errands is not None:
-                self.errands.stop(command)
+            case m.SendLeader(i, signum) if self._is_stop(i, signum):
+                return self._stop_leader(self.children[i], signum)
+            case m.SendLeader(i, signum):
+                self.children[i].signal(signum)
+            case m.SendGroup(i, signum) if self._is_stop(i, signum):
+                self.before_the_signal(i)
+                self.children[i].send_stop_group(signum)
+            case m.SendGroup(i, signum):
+                self.children[i].signal_group(signum)
+            case m.SendRest(i, signum):
+                child = self.children[i]
+                child.tale.members = name_members(child.send_rest(signum))
+            case m.KillProgram(i):
+                self.kill(self.children[i])
+            case m.StartProgram(i):
+                self.started = self.start(self.children[i])
+            case m.Ask() | m.StopAsking() | m.RunHelper() | m.StopHelper():
+                return self._errand(command)
             case m.CountUnsent():
                 return m.UnsentCounted(sockets.unsent_connections(), time.monotonic())
             case m.Exit(status):
                 self.exit = status
-            case m.SendLeader() | m.SendGroup() | m.Note():
-                pass  # the leader is gone, its exit not yet told; a note is told later
-            case m.RunHelper(index, what):  # it could not even be prepared
-                return m.HelperEnded(index, what, False, "gracewrap could not prepare it", time.monotonic())
-            case m.Ask(index, probe):
-                return m.Sampled(index, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), time.monotonic())
-            case m.StopAsking() | m.StopHelper() | m.StartProgram():
-                pass  # nothing of it is under way; and the one program that there is has been started
+            case m.Note():
+                pass  # told later
             case _:
                 assert_never(command)
         return None
 
-    def before_the_signal(self) -> None:
-        """A moment later the command may have closed what it listens on."""
-        if self.errands is not None:
-            try:
-                self.errands.before_the_signal()
-            except Exception as error:
-                self.fault(error)
+    def _errand(self, command: m.Ask | m.StopAsking | m.RunHelper | m.StopHelper) -> m.Event | None:
+        """Do what is done on the side; where that could not even be prepared, say so."""
+        errands, at = self.errands.get(command.program), time.monotonic()
+        match command:
+            case m.Ask(i, probe):
+                if errands is None:
+                    return m.Sampled(i, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), at)
+                errands.ask(i, probe, at)
+            case m.RunHelper(i, what):
+                if errands is None:
+                    return m.HelperEnded(i, what, False, "gracewrap could not prepare it", at)
+                errands.run(command, at)
+            case m.StopAsking():
+                if errands is not None:
+                    errands.stop_asking()
+            case m.StopHelper():
+                if errands is not None:
+                    errands.stop(command)
+            case _:
+                assert_never(command)
+        return None
 
-    def kill(self, leader: int | None) -> None:
-        """SIGKILL everything that is left, and keep the names of those that were never sent the stop signal."""
-        killed = tree.kill_all(leader, self.spare, posix.getpid() == 1)
-        self.spare = None
-        self.narrator.members = narrator.name_members(killed)
-        if leader is not None and self.policy.programs[0].kill_mode == "mixed":
-            self.narrator.untold = narrator.name_members(self.told.untold(leader, killed))
+    def _stop_leader(self, child: Child, signum: int) -> m.Event | None:
+        """Send the stop signal; return what shows of how it is taken."""
+        self.before_the_signal(child.index)
+        pid = child.send_stop(signum)
+        if pid is not None and tree.ignores(pid, signum):
+            return m.StopSignalIgnored(child.index, time.monotonic())
+        return m.ShellTold(child.index, time.monotonic()) if pid is not None and child.told.shell else None
 
-    def is_stop(self, signum: int) -> bool:
-        """Return whether *signum*, about to be sent or just sent to the leader, is its stop signal."""
-        return isinstance(self.system, coordinator.ShuttingDown) and signum == self.policy.programs[0].stop_signal
+    def before_the_signal(self, index: int) -> None:
+        """A moment later the program may have closed what it listens on."""
+        errands = self.errands.get(index)
+        if errands is not None:
+            self._safely(errands.before_the_signal)
+
+    def kill(self, child: Child) -> None:
+        """SIGKILL everything that is left of a program, and keep the names of those that were never sent the stop signal."""
+        leader, alone = child.leader, self.owners is None or self.owners.is_last(child.index)
+        killed = child.kill(self.spare, alone and posix.getpid() == 1)
+        self.spare = None if alone else _spare()
+        child.tale.members = name_members(killed)
+        if leader is not None and child.settings.kill_mode == "mixed":
+            child.tale.untold = name_members(child.told.untold(leader, killed))
+
+    def _is_stop(self, index: int, signum: int) -> bool:
+        """Return whether *signum*, about to be sent to a program, is its stop signal, and meant as such."""
+        phase = self.phase(index)
+        stopping = isinstance(phase, program.Stopping | program.Leftover | program.Killing)
+        return stopping and signum == self.policy.programs[index].stop_signal
+
+    def remains(self) -> bare.Remains:
+        """Return what the last resort has to know."""
+        leaders = {pid: child.settings.stop_signal for pid, child in self.leaders.items()}
+        statuses = tuple(child.status for child in self.children if child.status is not None)
+        sent = any(child.tale.sent for child in self.children)
+        output = tuple(self.outputs.sources()) if self.outputs is not None else ()
+        return bare.Remains(leaders, statuses, self.kill_at(), sent, self.in_hand, output)
 
     def kill_at(self) -> float | None:
         """Return when all will be over, if a stop has begun."""
@@ -414,44 +615,68 @@ class Loop:
             self.progress_at = at + every
         elif at >= self.progress_at:
             self.progress_at = at + every
-            phase = system.programs[0]
-            if isinstance(phase, program.Held | program.Stopping | program.Leftover):
-                self.tell_progress(phase, at, at - system.since)
+            tell = self._tell_programs if self.settings.programs else self._tell_command
+            tell(at, at - system.since)
 
-    def tell_progress(self, phase: program.Held | program.Stopping | program.Leftover, at: float, elapsed: float) -> None:
+    def _tell_programs(self, at: float, elapsed: float) -> None:
+        """Say what is being waited for, for each program that is still there."""
+        parts = []
+        for child in self.children:
+            stands, leftover = standing.of(self.system, self.policy, child.index, at), child.leader is None
+            if stands.waits_for or stands.seconds_left is not None:
+                left = stands.seconds_left or 0.0
+                parts.append(
+                    self.narrator.part(child.index, left, stands.held, stands.waits_for, bool(stands.held), is_leftover=leftover)
+                )
+        kill_at = self.kill_at()
+        if parts and kill_at is not None:
+            self.narrator.tell("waiting", at, parts=parts, elapsed=elapsed, remaining=max(0.0, kill_at - at))
+
+    def _tell_command(self, at: float, elapsed: float) -> None:
         """Say what is being waited for, how much of it there is, and how long it may take."""
-        who = self.narrator.who if self.leader_status is None else narrator.name_members(tree.descendants())
-        held = isinstance(phase, program.Held)
-        numbers = self.narrator.numbers
+        child, tale = self.children[0], self.narrator.tales[0]
+        stands, leftover = standing.of(self.system, self.policy, 0, at), child.leader is None
+        if stands.seconds_left is None:
+            return
+        who = name_members(child.look(None)) if leftover else tale.who
+        numbers = tale.numbers
         self.narrator.tell(
             "waiting",
             at,
             who=who,
-            held=held,
-            doing=_doing(phase.stage, who) if isinstance(phase, program.Held) else "",
-            remaining=max(0.0, (phase.signal_at if isinstance(phase, program.Held) else phase.kill_at) - at),
+            held=bool(stands.held),
+            doing=f"draining {who}" if stands.held == "draining" else stands.held,
+            remaining=stands.seconds_left,
             elapsed=elapsed,
-            numbers="" if isinstance(phase, program.Leftover) else numbers.shown(),
-            in_flight=None if isinstance(phase, program.Leftover) else numbers.in_flight(),
-            why="" if numbers.shown() or isinstance(phase, program.Leftover) else numbers.busy(),
+            numbers="" if leftover else numbers.shown(),
+            in_flight=None if leftover else numbers.in_flight(),
+            why="" if numbers.shown() or leftover else numbers.busy(),
         )
 
     def leave(self, status: int) -> int:
         """Say the last word and return *status*; nothing that goes wrong here changes it."""
-        for act in (self.last_word, self.close):
+        for act in (self.last_output, self.last_word, self.close):
             try:
                 act(status)
             except Exception as error:
                 self.log.say("error", "bug", f"a bug in gracewrap: {type(error).__name__}: {error}", {})
         return status
 
+    def last_output(self, _: int) -> None:
+        """Write what the programs have written last, as far as its reader takes it in time."""
+        if self.outputs is not None:
+            at = time.monotonic()
+            left = at if self.narrator.since is None else self.narrator.since + self.settings.shutdown_timeout
+            self.outputs.close(max(at + LEAST_OUTPUT, min(at + LAST_OUTPUT, left)))
+            self.log.dropped += self.outputs.lost
+
     def close(self, _: int) -> None:
         """Take away what others could find of us: helpers, and sockets in the file system."""
-        if self.errands is not None:
-            self.errands.helpers.kill_all()
+        for errands in self.errands.values():
+            errands.helpers.kill_all()
         if self.desk is not None:
             self.desk.close()
-        if self.handover.listening or self.handover.notify is not None:
+        if self.handover.listening or any(one.notify is not None for one in self.handover.equipment):
             from gracewrap import prepare
 
             prepare.clean(self.handover, self.settings)
@@ -482,17 +707,8 @@ class Loop:
                 self.log.say("error", "report_failed", fault, {})
 
 
-def _doing(stage: program.Stage, who: str) -> str:
-    """Return what a program is held for, for people."""
-    match stage:
-        case program.Waiting(_, hook):
-            return "waiting for pre_stop" if hook else "not ready any more, still serving"
-        case program.Starting():
-            return "waiting for drain.start"
-        case program.Draining() | program.Drained():
-            return f"draining {who}"
-        case _:
-            assert_never(stage)
+def _looking(owners: Owners, program: int) -> Callable[[float | None], list[tree.Member]]:
+    return lambda until: owners.look(program, until)
 
 
 def _spare() -> int | None:

@@ -15,6 +15,7 @@ from gracewrap.config.probe import (
     Header,
     HttpAction,
     HttpProbe,
+    LogLineProbe,
     NotifyProbe,
     Probe,
     Probes,
@@ -23,11 +24,18 @@ from gracewrap.config.probe import (
     Url,
 )
 from gracewrap.config.process import FromFile, shown_limit
-from gracewrap.config.values import DRAINED, show_duration
+from gracewrap.config.values import DRAINED, RESTART, show_duration
 from gracewrap.posix.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.posix.signals import name as signal_name
 
-NUMBERS = {"drain.equals", "drain.at_most", "drain.status", "drain.confirm", "nice"}  # all other numbers are seconds or signals
+NUMBERS = {
+    "drain.equals",
+    "drain.at_most",
+    "drain.status",
+    "drain.confirm",
+    "nice",
+    "max_restarts",
+}  # all other numbers are seconds or signals
 
 
 def shown(value: object, key: str) -> str:
@@ -37,8 +45,8 @@ def shown(value: object, key: str) -> str:
 
 def as_written(value: object, key: str) -> object:
     """Return what would be written for a parsed value, as tomllib returns it."""
-    if key in _PROCESS and value is not None:
-        return _PROCESS[key](value)
+    if key in _SPECIAL and value is not None:
+        return _SPECIAL[key](value)
     if isinstance(value, bool) or key in NUMBERS:
         return number(value)
     if isinstance(value, float):
@@ -48,7 +56,7 @@ def as_written(value: object, key: str) -> object:
     if isinstance(value, frozenset):
         return [(_signal if key == "stop_on" else _status)(one) for one in sorted(value)]
     if isinstance(value, dict):
-        return {_signal(a): _signal(b) if b else "none" for a, b in value.items()}
+        return {_signal(a): {0: "none", RESTART: "restart"}.get(b) or _signal(b) for a, b in value.items()}
     if value is None:
         return "off" if key == "drain.linger" else ""
     if isinstance(value, tuple):
@@ -60,7 +68,17 @@ def as_written(value: object, key: str) -> object:
     return _one(value)
 
 
-_PROCESS: dict[str, Callable[[Any], object]] = {
+def _back_off(wait: Any) -> object:
+    """Return what differs from the default of a back-off (config.running.backoff)."""
+    usual = type(wait)()
+    changed = {name: getattr(wait, name) for name in wait.__match_args__ if getattr(wait, name) != getattr(usual, name)}
+    found = {name: number(one) if name in ("factor", "jitter") else show_duration(one) for name, one in changed.items()}
+    return found if set(found) - {"first"} else show_duration(wait.first)
+
+
+_SPECIAL: dict[str, Callable[[Any], object]] = {
+    "depends_on": dict,
+    "backoff": _back_off,
     "umask": lambda mask: f"{mask:03o}",
     "rlimits": lambda limits: {name: shown_limit(limit) for name, limit in limits.items()},
     "env": lambda env: {name: {"file": one.path} if isinstance(one, FromFile) else "..." for name, one in env.items()},
@@ -75,7 +93,7 @@ def _one(value: object) -> object:
     if isinstance(value, Probes):
         several = [_probe(probe) for probe in value.probes]
         return {value.combine: several} if len(several) > 1 else several[0]
-    if isinstance(value, HttpProbe | TcpProbe | ExecProbe | FileProbe | NotifyProbe):
+    if isinstance(value, HttpProbe | TcpProbe | ExecProbe | FileProbe | NotifyProbe | LogLineProbe):
         return _probe(value)
     return value
 
@@ -135,6 +153,8 @@ def _probe(probe: Probe) -> dict[str, object]:
             found = {"file": path}
             found |= {"file_is": state} if state != "exists" else {}
             found |= {"contains": contains} if contains else {}
+        case LogLineProbe(log_line):
+            found = {"log_line": log_line}
         case _:
             found = {"notify": True}
     unit = getattr(probe, "unit", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config import probing, process, values
+from gracewrap.config import probing, process, running, values
 from gracewrap.config.table import CORE, Setting
 from gracewrap.record import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ _AROUND = (
     Setting(
         "ready", probing.ready, None, "PROBE",
         "When the command is ready, for /readyz: a URL that answers 200, tcp (it listens) or notify (READY=1). In the file also "
-        "a table as in [drain], or {all = [...]}.",
+        "a table as in [drain], {log_line = \"REGEX\"} (it writes such a line), or {all = [...]}.",
         "http://127.0.0.1:3000/health",
     ),
     Setting(
@@ -92,6 +92,67 @@ _AROUND = (
     Setting(
         "on_watchdog", values.choice("stop", "ignore"), "stop", "WHAT",
         "When it does not: stop it and exit, or ignore it and only say so.",
+    ),
+)  # fmt: skip
+
+_RUNNING = (
+    Setting(
+        "restart", running.restart, "never", "WHEN",
+        "When to start it again: never, on-failure (it did not exit with 0), or always. Not once a stop was requested.",
+    ),
+    Setting(
+        "backoff", running.backoff, None, "DURATION",
+        "How long to wait before that. Twice as long each time, up to 30s, and anew when it has run for 10s. In the file also "
+        "{first = ..., factor = 2, cap = \"30s\", jitter = 0.25, stable = \"10s\"}. Without it: 500ms.",
+        "1s",
+    ),
+    Setting(
+        "max_restarts", running.max_restarts, None, "N",
+        "How many times in a row; then on_exit or on_failure says what happens. Without it: no limit.", 5,
+    ),
+    Setting(
+        "on_exit", running.ending, "shutdown", "WHAT",
+        "When it exits with 0 and is not restarted: shutdown (stop all, in order), restart it, or ignore it.",
+    ),
+    Setting(
+        "on_failure", running.ending, "shutdown", "WHAT",
+        "The same when it fails, or cannot be started.",
+    ),
+    Setting(
+        "output", values.choice("inherit", "prefix", "json"), "inherit", "HOW",
+        "Where what it writes goes. inherit: straight to where gracewrap's own output goes. prefix: there too, each line behind "
+        "its name. json: each line as a JSON object.",
+    ),
+)  # fmt: skip
+
+_PROGRAMS = (
+    Setting(
+        "depends_on", running.depends_on, {}, "PROGRAMS",
+        "What must be there before it is started; it is stopped before them. A list waits until they are ready (a oneshot: "
+        "completed); {db = \"started\"} says what to wait for: started, ready or completed.",
+        ["db"], flag=False,
+    ),
+    Setting(
+        "stop_after", running.names, [], "PROGRAMS",
+        "It is told to stop only when these have been stopped, in whatever order they were started.", ["web"], flag=False,
+    ),
+    Setting(
+        "until", values.choice("gone", "drained"), "gone", "WHAT",
+        "What those that are stopped before it must be before it is its turn: gone, or only drained.", flag=False,
+    ),
+    Setting(
+        "reserve", values.duration, None, "DURATION",
+        "How much of shutdown_timeout is kept for its stop, however long the others take. Without it: stop_timeout, else a fair "
+        "share.",
+        "8s", flag=False,
+    ),
+    Setting(
+        "oneshot", probing.boolean, False, "BOOL",
+        "It is to run once and exit with 0, as a migration: what depends on it waits for that.", flag=False,
+    ),
+    Setting(
+        "exit_code_from", running.name, None, "PROGRAM",
+        "For all programs: whose exit status is gracewrap's. Without it: that of the first which failed.", "web",
     ),
 )  # fmt: skip
 
@@ -256,11 +317,12 @@ _REPORT = (
     ),
 )  # fmt: skip
 
-FURTHER = (*_PROCESS, *_AROUND, *_DRAIN, *_ENDPOINTS, *_REPORT)
+FURTHER = (*_PROCESS, *_AROUND, *_RUNNING, *_PROGRAMS, *_DRAIN, *_ENDPOINTS, *_REPORT)
 _ROOT = tuple(setting for setting in CORE if "." not in setting.key)
 _CORE_TABLES = tuple(setting for setting in CORE if "." in setting.key)
 
-TABLE = (*_ROOT, *_PROCESS, *_AROUND, *_DRAIN, *_ENDPOINTS, *_CORE_TABLES, *_REPORT)  # a TOML table stands in one piece
+# A TOML table stands in one piece.
+TABLE = (*_ROOT, *_PROCESS, *_AROUND, *_RUNNING, *_PROGRAMS, *_DRAIN, *_ENDPOINTS, *_CORE_TABLES, *_REPORT)
 BY_KEY = {setting.key: setting for setting in TABLE}
 OPTIONS = {name: setting for setting in TABLE if setting.flag for name in (setting.option, *setting.aliases)}
 
@@ -272,6 +334,12 @@ SECTIONS = {
         "As whom, where, and with which variables and limits the command runs; so do the commands of hooks and probes.",
     ),
     "around": ("Before and after the stop signal", "Hooks, and what the command says about itself."),
+    "running": ("Running", "What happens when the command ends by itself, and where what it writes goes."),
+    "programs": (
+        "Several programs",
+        "Each is a table of its own, [programs.NAME], with its command and any of the settings above and in [drain]; what "
+        "[defaults] says is said of all. These settings are for the order in which they are started and stopped.",
+    ),
     "drain": (
         "Drain",
         "A probe says when the work is done, so that the stop takes no longer: one of tcp, http, exec, file and notify (or "
@@ -286,9 +354,19 @@ SECTIONS = {
 
 def section(setting: Setting) -> str:
     """Return the key in SECTIONS of the part that a setting stands in."""
-    if setting in _PROCESS:
-        return "process"
-    return "around" if setting in _AROUND else setting.key.rpartition(".")[0]
+    for name, rows in (("process", _PROCESS), ("around", _AROUND), ("running", _RUNNING), ("programs", _PROGRAMS)):
+        if setting in rows:
+            return name
+    return setting.key.rpartition(".")[0]
+
+
+# What is said once for all of several programs, and not of each.
+GLOBAL = frozenset(
+    {
+        *("shutdown_timeout", "stop_on", "signal_map", "on_repeat", "flush_timeout", "parent_death_signal", "exit_code_from"),
+        *(setting.key for setting in TABLE if setting.key.startswith(("log.", "report.", "health.", "control."))),
+    }
+)
 
 
 def concealed(key: str, raw: object) -> object:

@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
-from gracewrap.config.further import BY_KEY, TABLE
+from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.sources import SUBCOMMANDS
+from gracewrap.config.together import OF_SEVERAL
 from gracewrap.posix import signals
 
 TIMEOUT, BUDGET, SIGNAL, MODE, MAP = "stop_timeout", "shutdown_timeout", "stop_signal", "kill_mode", "signal_map"
 CODES, LEVEL, COMMAND = "success_exit_codes", "log.level", "command"
 PROPAGATION, READY, LISTEN = "propagation_delay", "ready", "health.listen"
+RESTART, BACK_OFF, MOST_RESTARTS, DEPENDS_ON = "restart", "backoff", "max_restarts", "depends_on"
 
 # Names that others use -> what gracewrap calls this, and whose word it is ("": nobody's in particular).
 # Here as below without case, dashes and underscores.
@@ -63,6 +65,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "poststop": ("post_stop", "OCI hooks"),
     "readinessprobe": (READY, "Kubernetes"),
     "readiness": (READY, ""),
+    **dict.fromkeys(("readylogline", "logline"), (READY, "process-compose")),
     "startupprobe": (READY, "Kubernetes"),
     "healthcheck": (LISTEN, "Docker"),
     "livenessprobe": (LISTEN, "Kubernetes"),
@@ -84,6 +87,24 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "minfds": ("rlimits", "supervisord"),
     "renice": ("nice", ""),
     "standardinput": ("stdin", "systemd"),
+    "autorestart": (RESTART, "supervisord"),
+    "restartpolicy": (RESTART, "Docker and Kubernetes"),
+    **dict.fromkeys(("respawn", "autorespawn"), (RESTART, "")),
+    **dict.fromkeys(("restartsec", "restartmaxdelaysec", "restartsteps"), (BACK_OFF, "systemd")),
+    **dict.fromkeys(("backoffdelay", "backofffactor", "backofflimit"), (BACK_OFF, "pebble")),
+    **dict.fromkeys(("backoffseconds", "restartdelay"), (BACK_OFF, "")),
+    "startretries": (MOST_RESTARTS, "supervisord"),
+    "startlimitburst": (MOST_RESTARTS, "systemd"),
+    "maxretry": (MOST_RESTARTS, "circus"),
+    **dict.fromkeys(("maxretries", "retries", "restarts", "maximumretrycount"), (MOST_RESTARTS, "")),
+    "onsuccess": ("on_exit", "pebble"),
+    **dict.fromkeys(("exitonend", "exitonfailure"), ("on_failure", "process-compose")),
+    **dict.fromkeys(("requires", "wants", "bindsto", "requisite", "after"), (DEPENDS_ON, "systemd and pebble")),
+    **dict.fromkeys(("dependencies", "dependency", "needs", "links", "waitfor"), (DEPENDS_ON, "")),
+    **dict.fromkeys(("isoneshot", "initcontainer", "runonce"), ("oneshot", "")),
+    **dict.fromkeys(
+        ("stdoutlogfile", "stderrlogfile", "redirectstderr", "standardoutput", "standarderror", "stdout"), ("output", "")
+    ),
     "loglevel": (LEVEL, ""),
     "command": (COMMAND, ""),
     "cmd": (COMMAND, ""),
@@ -122,10 +143,22 @@ IN_TABLE = {
 MEANT = {"signal": SIGNAL}  # close to several of ours, and this is the one
 GROUP = {"stopasgroup", "killasgroup", "stopchildren"}  # of supervisord and circus: yes or no, and here a mode
 
-_RESTART = "gracewrap does not restart; that is the orchestrator's restart policy"
+# What others have a word for, and gracewrap does in another way, or not at all.
+_ORDER = 'the order is not made of numbers; write depends_on = ["db"] in [programs.NAME]'
+_EACH = "each program is one process; write a [programs.NAME] for each"
 ELSEWHERE = {
-    **dict.fromkeys(("restart", "autorestart", "autostart", "startretries", "restartpolicy", "restartsec"), _RESTART),
+    **dict.fromkeys(("autostart", "startup"), "every program in the file is started; leave it out"),
+    **dict.fromkeys(("startsecs", "minuptime"), 'write backoff = {stable = "10s"}: so long it must run to count as started'),
+    **dict.fromkeys(("priority", "startorder", "stoporder"), _ORDER),
+    "before": "the other program says it: depends_on, or stop_after, in its own [programs.NAME]",
+    **dict.fromkeys(("numprocs", "numprocesses", "replicas", "scale", "instances"), _EACH),
+    "availability": 'write restart = "on-failure", and below it backoff and max_restarts (it is a word of process-compose)',
+    "shutdown": "write stop_signal, stop_timeout and pre_stop (it is a word of process-compose)",
+    "oncheckfailure": "nothing is checked while it runs, but its watchdog; write watchdog and on_watchdog",
+    "type": "write oneshot = true in [programs.NAME] if it is to run once (it is a word of systemd)",
 }
+# Tables that others put their programs in.
+OF_PROGRAMS = {"program", "service", "services", "process", "processes", "proc", "app", "apps", "watcher", "task", "tasks"}
 
 _NO_OPTION = "no such option; gracewrap --help lists them"
 # Options of tini, dumb-init and catatonit, which people leave in an ENTRYPOINT when they change inits.
@@ -226,8 +259,14 @@ def _rewrite(pair: str) -> str:
     return f"write --stop-signal {to}" if after else ""  # a stop request is never dropped
 
 
-def unknown_key(keys: tuple[str, ...], known: Collection[str]) -> str:
-    """Say what to write instead of a TOML key that does not exist."""
+def unknown_key(keys: tuple[str, ...], known: Collection[str], place: str = "") -> str:
+    """Say what to write instead of a TOML key that does not exist; *place* is the table of the program that it stands in."""
+    if place:
+        return _unknown_in_program(keys, known, place)
+    if keys[0] in OF_PROGRAMS:
+        return "gracewrap calls these programs; write [programs.NAME], and below it its command and settings"
+    if keys[0] in ("default", "defaults", "common") and len(keys) == 1:
+        return "what is said for all programs is a table; write [defaults], and below it their settings"
     key, last = ".".join(keys), keys[-1]
     tables = {name.rpartition(".")[0] for name in known} - {""}
     if key == "drain":
@@ -247,6 +286,21 @@ def unknown_key(keys: tuple[str, ...], known: Collection[str]) -> str:
     return _known_word(last, _in_table) or _close_key(keys, known, tables)
 
 
+def _unknown_in_program(keys: tuple[str, ...], known: Collection[str], place: str) -> str:
+    """Say what to write instead of a key in [programs.NAME] or [defaults] that does not exist.
+
+    There the words for a time are about one program, and those for health about its readiness.
+    """
+    last = _bare(keys[-1])
+    meant = FOREIGN.get(last, ("", ""))[0]
+    if meant in (BUDGET, LISTEN):
+        return f"gracewrap calls this {TIMEOUT if meant == BUDGET else READY}"
+    if len(keys) > 1 and keys[-1] in known:
+        return f"{keys[-1]} is not in this table; move the line up, above [{place}.{keys[0]}]"
+    said = unknown_key(keys, [key for key in known if key not in GLOBAL])
+    return said.replace("[drain]", f"[{place}.drain]").replace(" in [programs.NAME]", "")
+
+
 def _close_key(keys: tuple[str, ...], known: Collection[str], tables: Collection[str]) -> str:
     homes = [name for name in known if name.rpartition(".")[2] == keys[-1]]
     if homes:
@@ -264,6 +318,8 @@ def _close_key(keys: tuple[str, ...], known: Collection[str], tables: Collection
 
 def _in_table(key: str) -> str:
     table, _, last = key.rpartition(".")
+    if OF_SEVERAL.get(key, "").startswith("in "):
+        return f"{key} {OF_SEVERAL[key]}"
     return f"{last} in [{table}]" if table else last
 
 
@@ -301,12 +357,16 @@ def unknown_command(word: str) -> str:
     return f"; did you mean gracewrap {found[0]}?" if found else ""
 
 
+_PROCFILE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62}):\s+([^\s=\[{].*)")  # as Foreman, Honcho and Overmind read it
 _BARE = re.compile(r"(?:^|[\[,={])\s*(?![\d.+-]+\s*[,\]}]|true\b|false\b)([\w./+-]+)\s*(?=[,\]}])")
 
 
 def not_toml(line: str) -> str:
     """Say how to write a line that TOML cannot read; "" if there is nothing to say."""
     key, equals, value = (part.strip() for part in line.partition("="))
+    if (row := _PROCFILE.fullmatch(line)) and row[1] not in BY_KEY:
+        words = ", ".join(f'"{word}"' for word in row[2].replace('"', "").split()[:8])
+        return f"; if it is a Procfile: write [programs.{row[1]}], and below it command = [{words}]"
     if not equals and (line == "---" or line[:1] == "{" or ":" in line):
         return '; TOML is written like this: shutdown_timeout = "25s"'
     word = value.partition("#")[0].strip()

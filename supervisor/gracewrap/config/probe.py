@@ -97,7 +97,13 @@ class NotifyProbe(Record):
     assignment: str = "X_GRACEWRAP=drained"  # "READY=1" for ready
 
 
-Probe = HttpProbe | TcpProbe | ExecProbe | FileProbe | NotifyProbe
+class LogLineProbe(Record):
+    """Wait for a line that the program writes; for ready only."""
+
+    log_line: str  # a regular expression that is found in it
+
+
+Probe = HttpProbe | TcpProbe | ExecProbe | FileProbe | NotifyProbe | LogLineProbe
 
 
 class Probes(Record):
@@ -125,13 +131,15 @@ Action = CommandAction | HttpAction
 
 
 def kind(probe: Probe) -> str:
-    """Return the word for a probe's kind: http, tcp, exec, file, notify."""
+    """Return the word for a probe's kind: http, tcp, exec, file, notify, log_line."""
+    if isinstance(probe, LogLineProbe):
+        return "log_line"
     return type(probe).__name__.removesuffix("Probe").lower()
 
 
 def unit(probe: Probe) -> str:
     """Return what a probe counts, in the plural: what the user says, else what the pointer or the metric is called."""
-    if isinstance(probe, FileProbe):
+    if isinstance(probe, FileProbe | LogLineProbe):
         return ""
     if not isinstance(probe, NotifyProbe) and probe.unit:
         return probe.unit

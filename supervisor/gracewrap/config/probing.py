@@ -19,6 +19,7 @@ from gracewrap.config.probe import (
     Header,
     HttpAction,
     HttpProbe,
+    LogLineProbe,
     NotifyProbe,
     Probe,
     Probes,
@@ -448,6 +449,13 @@ def _selector(parse: str, example: str) -> Callable[[object], str]:
     return check
 
 
+def log_line(raw: object) -> str:
+    """Return a regular expression for a line of the program."""
+    if not isinstance(raw, str) or not raw:
+        raise BadValue('not a regular expression; write "listening on"')
+    return str(_selector("check_regex", '"listening on"')(raw))
+
+
 # --- probes -----------------------------------------------------------------------------------------------------------
 
 # The settings of one probe: those of [drain], and the keys of an element of all, any and ready.
@@ -475,8 +483,9 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "notify": boolean,
     "unit": unit,
 }
-KINDS = ("http", "tcp", "exec", "file", "notify")
-_OF = {"mode": "tcp", "quiet": "tcp", "file_is": "file", "contains": "file"}  # all others are of http, but unit
+READY_PARSERS = PARSERS | {"log_line": log_line}  # of ready, and of an element of all and any there
+KINDS = ("http", "tcp", "exec", "file", "notify", "log_line")
+OF = {"mode": "tcp", "quiet": "tcp", "file_is": "file", "contains": "file"}  # all others are of http, but unit
 _EXAMPLES = {
     "http": 'http = "http://127.0.0.1:3000/drain"',
     "tcp": 'tcp = "auto"',
@@ -508,7 +517,7 @@ def probe(given: Mapping[str, Any], ready: bool = False) -> Probe:
         )
     kind = kinds[0]
     for key in given:
-        if key not in KINDS and kind != _OF.get(key, "http") and (key != "unit" or kind in ("file", "notify")):
+        if key not in KINDS and kind != OF.get(key, "http") and (key != "unit" or kind in ("file", "notify", "log_line")):
             what = "counts nothing" if key == "unit" else f"does not look at {key}"
             raise KeyFault(key, f"a probe by {kind} {what}; leave it out, or write {_example(key)} instead of {kind}")
     counted = given.get("unit", "")
@@ -524,12 +533,14 @@ def probe(given: Mapping[str, Any], ready: bool = False) -> Probe:
             if state == "absent" and contains:
                 raise KeyFault("contains", "a file that is absent holds nothing; leave out this one or file_is")
             return FileProbe(given["file"], state, contains)
+        case "log_line":
+            return LogLineProbe(given["log_line"])
         case _:
             return NotifyProbe("READY=1") if ready else NotifyProbe()
 
 
 def _example(key: str) -> str:
-    return _EXAMPLES[_OF.get(key, "http")]
+    return _EXAMPLES[OF.get(key, "http")]
 
 
 def _http_probe(given: Mapping[str, Any], counted: str, ready: bool) -> HttpProbe:
@@ -594,6 +605,8 @@ def parsed(table: Mapping[object, object], parsers: Mapping[str, Callable[[objec
     found = {}
     for key, raw in table.items():
         name = str(key)
+        if name == "log_line" and name not in parsers:
+            raise KeyFault(name, "it tells that a program is ready, not that it is drained; write it in ready")
         if name not in parsers:
             raise KeyFault(name, f"no such key{values.close_to(name, parsers)}; there are {', '.join(parsers)}")
         try:
@@ -616,7 +629,7 @@ def element(raw: object, ready: bool = False) -> Probe:
     if not isinstance(raw, dict):
         raise BadValue('not a probe; write "tcp", "notify", "http://127.0.0.1:3000/" or {exec = ["./script"]}')
     try:
-        return probe(parsed(raw, PARSERS), ready)
+        return probe(parsed(raw, READY_PARSERS if ready else PARSERS), ready)
     except KeyFault as fault:
         raise BadValue(f"{fault.key}: {fault}" if fault.key else 'is empty; write {tcp = "auto"}') from None
 

@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
 
 class Given(Record):
-    """A value that somebody wrote: for which key, what, and where."""
+    """A value that somebody wrote: for which key, what, and where.
+
+    *place* is the table of several programs that it stands in: "defaults" or "programs.NAME".  There a *key* of "" says that
+    the table is there, and *raw* nothing.
+    """
 
     key: str
     raw: object
     origin: str
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """The key as people find it in the file."""
+        return f"{self.place}.{self.key}" if self.place else self.key
 
 
 class Problem(Record):
@@ -39,6 +49,24 @@ class CommandLine(Record):
     problems: tuple[Problem, ...]
 
 
+class Where:
+    """Where each setting is from, and what it is called there: stop_timeout is programs.web.stop_timeout in a file of several."""
+
+    __slots__ = ("origins", "place", "places")
+
+    def __init__(self, origins: Mapping[str, str], places: Mapping[str, str] | None = None, place: str = "") -> None:
+        self.origins, self.places, self.place = origins, places or {}, place
+
+    def __call__(self, key: str) -> str:
+        """Return where a setting is from."""
+        return self.origins.get(key, "default")
+
+    def name(self, key: str) -> str:
+        """Return what it is called."""
+        place = self.places.get(key, self.place)
+        return f"{place}.{key}" if place else key
+
+
 SUBCOMMANDS = ("check", "init", "status", "drain", "undrain", "stop", "health")
 RESERVED = ("plan", "drill", "restart", "report")
 FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
@@ -48,7 +76,7 @@ DEFAULT_FILE = "gracewrap.toml"  # what init writes and check reads; a run reads
 # What hooks are told (errands): a gracewrap that such a hook runs finds them in its environment, and they are nothing to it.
 HOOK_VARIABLES = frozenset(
     f"GRACEWRAP_{fact}"
-    for fact in ("OUTCOME", "EXIT_STATUS", "SIGNAL", "ELAPSED", "LEFT", "INTERRUPTED", "COMMAND_PID", "REASON")
+    for fact in ("OUTCOME", "EXIT_STATUS", "SIGNAL", "ELAPSED", "LEFT", "INTERRUPTED", "COMMAND_PID", "REASON", "PROGRAM")
 )
 
 
@@ -186,13 +214,22 @@ def resolve(
 
         from_file, wrong = read_toml(config, origin, env)
         problems += wrong
+    if any(one.place for one in from_file):
+        from gracewrap.config import programs
+
+        settings, wrong = programs.resolve(tuple(from_file), (*from_env, *line.given), line.command, not _errors(problems))
+        return _outcome(settings, [*problems, *wrong])
     if line.command:
         from_file = [g for g in from_file if not _second_command(g, problems)]
     elif needs_command and not any(g.key == "command" for g in from_file) and not _errors(problems):
         problems.append(_nothing_to_run(config))
     values, origins = _parse((*from_file, *from_env, *line.given), problems, line.command)
+    return _outcome(None if _errors(problems) else Settings(**values, origins=origins), problems)
+
+
+def _outcome(settings: Settings | None, problems: Iterable[Problem]) -> tuple[Settings | None, list[Problem]]:
     problems = [Problem(one_line(problem.text), problem.warning) for problem in problems]
-    return (None if _errors(problems) else Settings(**values, origins=origins)), problems
+    return (None if _errors(problems) else settings), problems
 
 
 def _nothing_to_run(config: str | None) -> Problem:
@@ -237,8 +274,22 @@ def _parse(given: Sequence[Given], problems: list[Problem], command: tuple[str, 
     """Parse the values, later ones winning, and look whether they go together; the second result says where each is from."""
     values: dict[str, Any] = {setting.field: setting.initial() for setting in CORE}
     origins: dict[str, str] = {}
+    unusable = parse_each(given, values, origins, problems)
+    if command:
+        values["command"], origins["command"] = command, COMMAND_LINE
+    if given:
+        problems += cross_check(values, Where(origins), unusable)
+    if any(one.key not in CORE_BY_KEY for one in given):
+        from gracewrap.config import together
+
+        problems += together.put_together(values, origins, unusable)
+        problems += together.of_several_only(origins)
+    return values, origins
+
+
+def parse_each(given: Iterable[Given], values: dict[str, Any], origins: dict[str, str], problems: list[Problem]) -> set[str]:
+    """Parse what was given into *values* and *origins*, later ones winning; return the keys that could not be used."""
     unusable: set[str] = set()
-    more = False
     for one in given:
         raw = one.raw
         if one.key in CORE_BY_KEY:
@@ -246,22 +297,14 @@ def _parse(given: Sequence[Given], problems: list[Problem], command: tuple[str, 
         else:
             from gracewrap.config import further
 
-            setting, more = further.BY_KEY[one.key], True
+            setting = further.BY_KEY[one.key]
         try:
             values[setting.field], origins[one.key] = setting.parse(raw), one.origin
         except BadValue as fault:
             raw = further.concealed(one.key, raw) if one.key not in CORE_BY_KEY else raw
-            problems.append(Problem(f"cannot use {one.key} = {show(raw)} ({one.origin}): {fault}"))
+            problems.append(Problem(f"cannot use {one.name} = {show(raw)} ({one.origin}): {fault}"))
             unusable.add(one.key)
-    if command:
-        values["command"], origins["command"] = command, COMMAND_LINE
-    if given:
-        problems += _cross_check(values, origins, unusable)
-    if more:
-        from gracewrap.config import together
-
-        problems += together.put_together(values, origins, unusable)
-    return values, origins
+    return unusable
 
 
 def show(raw: object, depth: int = 4) -> str:
@@ -289,41 +332,39 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
-def _cross_check(values: Mapping[str, Any], origins: Mapping[str, str], unusable: set[str]) -> Iterable[Problem]:
+def cross_check(values: Mapping[str, Any], where: Where, unusable: set[str]) -> Iterable[Problem]:
     """Find what no single value is wrong with, but two together are.  What comes of an unusable value is no news."""
-
-    def where(key: str) -> str:
-        return origins.get(key, "default")
-
     for keys, find in _CHECKS:
         text = None if unusable.intersection(keys) else find(values, where)
         if text is not None:
             yield Problem(text)
 
 
-def _over_budget(values: Mapping[str, Any], where: Callable[[str], str]) -> str | None:
+def _over_budget(values: Mapping[str, Any], where: Where) -> str | None:
     budget, timeout = values["shutdown_timeout"], values["stop_timeout"]
     if timeout is None or timeout <= budget:
         return None
     return (
-        f'cannot use stop_timeout = "{show_duration(timeout)}" ({where("stop_timeout")}): it is longer than the whole budget, '
+        f'cannot use {where.name("stop_timeout")} = "{show_duration(timeout)}" ({where("stop_timeout")}): it is longer than the '
+        "whole budget, "
         f'shutdown_timeout = "{show_duration(budget)}" ({where("shutdown_timeout")}); write at most "{show_duration(budget)}", '
         "or a larger budget"
     )
 
 
-def _never_climbed(values: Mapping[str, Any], where: Callable[[str], str]) -> str | None:
+def _never_climbed(values: Mapping[str, Any], where: Where) -> str | None:
     rungs, budget, timeout = values["escalation"], values["shutdown_timeout"], values["stop_timeout"]
-    limit, name = (budget, "shutdown_timeout") if timeout is None or timeout > budget else (timeout, "stop_timeout")
+    limit, key = (budget, "shutdown_timeout") if timeout is None or timeout > budget else (timeout, "stop_timeout")
     if not rungs or rungs[-1][0] < limit:
         return None
+    last = show_duration(rungs[-1][0])
     return (
-        f"cannot use escalation ({where('escalation')}): its rung at {show_duration(rungs[-1][0])} would never be climbed, "
-        f'SIGKILL comes first ({name} = "{show_duration(limit)}", {where(name)}); write an earlier one'
+        f"cannot use {where.name('escalation')} ({where('escalation')}): its rung at {last} would never be climbed, "
+        f'SIGKILL comes first ({key} = "{show_duration(limit)}", {where(key)}); write an earlier one'
     )
 
 
-def _never_forwarded(values: Mapping[str, Any], where: Callable[[str], str]) -> str | None:
+def _never_forwarded(values: Mapping[str, Any], where: Where) -> str | None:
     both = sorted(values["stop_on"].intersection(values["signal_map"]))
     if not both:
         return None
@@ -336,7 +377,7 @@ def _never_forwarded(values: Mapping[str, Any], where: Callable[[str], str]) -> 
     )
 
 
-_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], Callable[[str], str]], str | None]], ...] = (
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], Where], str | None]], ...] = (
     (("stop_timeout", "shutdown_timeout"), _over_budget),
     (("escalation", "stop_timeout", "shutdown_timeout"), _never_climbed),
     (("signal_map", "stop_on"), _never_forwarded),

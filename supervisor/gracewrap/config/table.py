@@ -101,7 +101,8 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "signal_map", values.signal_map, {}, "FROM=TO,...",
-        "Signals to forward as another one, or not at all (none).", {"HUP": "QUIT", "USR1": "none"},
+        "Signals to forward as another one, or not at all (none), or to restart by: the programs one after the other (restart).",
+        {"HUP": "QUIT", "USR1": "none"},
     ),
     Setting(
         "success_exit_codes", values.success_codes, [], "CODES",
@@ -260,7 +261,7 @@ class Settings(Record):
     def is_managed(self) -> bool:
         """Whether there is more to decide than for one command that is started once and whose end is the end of all."""
         again = self.restart != "never" or self.on_exit != "shutdown" or self.on_failure != "shutdown"
-        return bool(self.programs) or again or self.reads_output
+        return bool(self.programs) or again or self.reads_output or values.RESTART in self.signal_map.values()
 
     @property
     def reads_output(self) -> bool:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from gracewrap.config import probing
 from gracewrap.config.further import FURTHER
 from gracewrap.config.probe import NotifyProbe, Probe, Probes, TcpProbe
-from gracewrap.config.sources import Problem
+from gracewrap.config.sources import Problem, Where
 from gracewrap.config.values import show_duration
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
-
-    Where = Callable[[str], str]
 
 LINGER = 2.0
 # Settings that say nothing without another one -> that one, and what to write.
@@ -22,26 +20,48 @@ NEEDS = {
     "report.pushgateway_job": ("report.pushgateway", 'report.pushgateway, "http://pushgateway:9091"'),
     "on_watchdog": ("watchdog", 'watchdog, "30s"'),
 }
-_OF_A_PROBE = ("when", "interval", "probe_timeout", "timeout", "min_drain", "confirm", "linger")
+RESTART = "restart"
+OF_A_RESTART = ("backoff", "max_restarts")
+OF_A_PROBE = ("when", "interval", "probe_timeout", "timeout", "min_drain", "confirm", "linger")
+
+# Settings that say something only where there are several programs, and where they stand.
+OF_SEVERAL = {
+    **dict.fromkeys(("depends_on", "stop_after", "until", "reserve", "oneshot"), "in [programs.NAME]"),
+    "exit_code_from": "beside [programs.NAME]",
+}
 
 
-def put_together(values: dict[str, Any], origins: Mapping[str, str], unusable: set[str]) -> list[Problem]:
+def of_several_only(origins: Mapping[str, str]) -> list[Problem]:
+    """Return what is said of several programs where there is one command."""
+    return [
+        Problem(f"cannot use {key} ({origin}): it is for several programs, and stands {OF_SEVERAL[key]}; leave it out")
+        for key, origin in origins.items()
+        if key in OF_SEVERAL
+    ]
+
+
+def put_together(
+    values: dict[str, Any], origins: Mapping[str, str], unusable: set[str], where: Where | None = None
+) -> list[Problem]:
     """Complete *values*, which hold what was given of the further settings; return what does not go together.
 
     Args:
         values: By field. Defaults are added, and drain, notify, drain_linger and report_pushgateway_job computed.
         origins: Where each given setting is from, by key.
         unusable: Keys whose values could not be parsed: what comes of them is no news.
+        where: What they are called, if that is not what their keys say.
     """
+    where = where or Where(origins)
     for setting in FURTHER:
-        values.setdefault(setting.field, setting.initial())
+        if setting.field not in values:
+            values[setting.field] = setting.initial()
     values["drain"] = None
     problems: list[Problem] = []
     # Half a probe is no probe: with an unusable key of it nothing can be said about the others.
     if not any(key.removeprefix("drain.") in (*probing.PARSERS, "all", "any") for key in unusable if key.startswith("drain.")):
-        values["drain"] = _drain(values, origins, problems)
+        values["drain"] = _drain(values, where, problems)
     if not problems:
-        problems += [Problem(text) for text in _faults(values, origins, unusable)]
+        problems += [Problem(text) for text in _faults(values, where, unusable)]
     probes = _asked(values)
     if any(isinstance(probe, NotifyProbe) for probe in probes) or values["watchdog"] is not None:
         values["notify"] = True
@@ -57,8 +77,9 @@ def _asked(values: Mapping[str, Any]) -> tuple[Probe, ...]:
     return tuple(probe for several in (values.get("drain"), values["ready"]) if several for probe in several.probes)
 
 
-def _drain(values: Mapping[str, Any], origins: Mapping[str, str], problems: list[Problem]) -> Probes | None:
+def _drain(values: Mapping[str, Any], where: Where, problems: list[Problem]) -> Probes | None:
     """Return the probes of [drain], or None if there are none; what is wrong between its keys becomes a problem."""
+    origins = where.origins
     given = {key: values[f"drain_{key}"] for key in probing.PARSERS if f"drain.{key}" in origins}
     given = {key: value for key, value in given.items() if value is not False}  # notify and insecure: as if it were not there
     several = [key for key in ("all", "any") if f"drain.{key}" in origins]
@@ -73,8 +94,8 @@ def _drain(values: Mapping[str, Any], origins: Mapping[str, str], problems: list
             return Probes(values[f"drain_{several[0]}"], several[0])
         return Probes((probing.probe(given),)) if given else None
     except probing.KeyFault as fault:
-        where = origins[f"drain.{fault.key}"]
-        problems.append(Problem(f"cannot use drain.{fault.key} ({where}): {fault}"))
+        key = f"drain.{fault.key}"
+        problems.append(Problem(f"cannot use {where.name(key)} ({where(key)}): {fault}"))
         return None
 
 
@@ -91,18 +112,15 @@ def reserve(shutdown_timeout: float, stop_timeout: float | None) -> float:
     return min(shutdown_timeout / 10, 2.0) if stop_timeout is None else stop_timeout
 
 
-def _faults(values: Mapping[str, Any], origins: Mapping[str, str], unusable: set[str]) -> Iterator[str]:
-    def where(key: str) -> str:
-        return origins.get(key, "default")
-
+def _faults(values: Mapping[str, Any], where: Where, unusable: set[str]) -> Iterator[str]:
     for keys, find in _CHECKS:
         if not unusable.intersection(keys):
-            yield from find(values, origins, where)
+            yield from find(values, where.origins, where)
 
 
 def _written(values: Mapping[str, Any], where: Where, key: str) -> str:
     """Return a duration with its name and origin, as problems quote it."""
-    return f'{key} = "{show_duration(values[key.replace(".", "_")])}" ({where(key)})'
+    return f'{where.name(key)} = "{show_duration(values[key.replace(".", "_")])}" ({where(key)})'
 
 
 def _too_long(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
@@ -118,10 +136,8 @@ def _too_long(values: Mapping[str, Any], origins: Mapping[str, str], where: Wher
     for key in ("pre_stop", "post_stop", "drain.start"):
         action = values[key.replace(".", "_")]
         if action is not None and action.timeout is not None and action.timeout > budget:
-            yield (
-                f'cannot use {key} with timeout = "{show_duration(action.timeout)}" ({where(key)}): it is longer than the whole '
-                f"budget, {_written(values, where, 'shutdown_timeout')}"
-            )
+            what = f'{where.name(key)} with timeout = "{show_duration(action.timeout)}" ({where(key)})'
+            yield f"cannot use {what}: it is longer than the whole budget, {_written(values, where, 'shutdown_timeout')}"
 
 
 def _does_not_fit(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
@@ -152,7 +168,7 @@ def _no_time(values: Mapping[str, Any], origins: Mapping[str, str], where: Where
         return  # with min_drain, or less than nothing left, it does not fit, and that is said there
     taker = "stop_timeout" if values["stop_timeout"] is not None else "propagation_delay"
     yield (
-        f"cannot use drain.when ({where('drain.when')}): no time is left to drain before the stop signal, for "
+        f"cannot use {where.name('drain.when')} ({where('drain.when')}): no time is left to drain before the stop signal, for "
         f"{_written(values, where, taker)} takes all of {_written(values, where, 'shutdown_timeout')}; shorten it, or write a "
         "larger budget"
     )
@@ -184,7 +200,7 @@ def _never_counts(values: Mapping[str, Any], origins: Mapping[str, str], where: 
     if needed >= limit and budget:
         key = "drain.interval" if "drain.interval" in origins else "drain.confirm"
         yield (
-            f"cannot use {key} ({where(key)}): {values['drain_confirm']} answers in a row, one every "
+            f"cannot use {where.name(key)} ({where(key)}): {values['drain_confirm']} answers in a row, one every "
             f'"{show_duration(values["drain_interval"])}", take longer than "{show_duration(limit)}" ({name}); '
             "write a shorter interval, or fewer"
         )
@@ -194,9 +210,10 @@ def _nothing_to_ask(values: Mapping[str, Any], origins: Mapping[str, str], where
     """Settings of a drain where there is no probe."""
     if values["drain"] is not None:
         return
-    for name in _OF_A_PROBE:
+    for name in OF_A_PROBE:
         if (key := f"drain.{name}") in origins and not (name == "when" and values["drain_start"]):
-            yield f'cannot use {key} ({where(key)}): there is no probe in [drain]; add one, as tcp = "auto" (--drain-tcp auto)'
+            fault = 'there is no probe in [drain]; add one, as tcp = "auto" (--drain-tcp auto)'
+            yield f"cannot use {where.name(key)} ({where(key)}): {fault}"
             return
 
 
@@ -204,7 +221,25 @@ def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) 
     """Settings that say nothing without another one."""
     for key, (needed, example) in NEEDS.items():
         if key in origins and not values[needed.replace(".", "_")]:
-            yield f"cannot use {key} ({where(key)}): it means nothing without {needed}; add {example}, or leave it out"
+            fault = f"it means nothing without {needed}; add {example}, or leave it out"
+            yield f"cannot use {where.name(key)} ({where(key)}): {fault}"
+
+
+def starts_again(values: Mapping[str, Any]) -> bool:
+    """Return whether a program is started again after its end, whichever."""
+    return values["restart"] != "never" or RESTART in (values["on_exit"], values["on_failure"])
+
+
+def _ends_for_good(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+    """Settings of a restart where there is none."""
+    if starts_again(values):
+        return
+    for key in OF_A_RESTART:
+        if key in origins:
+            yield (
+                f"cannot use {where.name(key)} ({where(key)}): it means nothing without restart; add restart, "
+                '"on-failure", or leave it out'
+            )
 
 
 def _not_notified(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
@@ -214,7 +249,7 @@ def _not_notified(values: Mapping[str, Any], origins: Mapping[str, str], where: 
     needs = "watchdog" if values["watchdog"] is not None else ""
     needs = needs or ("a probe by notify" if any(isinstance(probe, NotifyProbe) for probe in _asked(values)) else "")
     if needs:
-        yield f"cannot use notify = false ({where('notify')}): {needs} needs it; leave it out"
+        yield f"cannot use {where.name('notify')} = false ({where('notify')}): {needs} needs it; leave it out"
 
 
 _TIMES = ("shutdown_timeout", "stop_timeout", "propagation_delay", "drain.min_drain", "drain.timeout", "drain.when")
@@ -226,4 +261,5 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (tuple(f"drain.{key}" for key in (*probing.PARSERS, "all", "any", "start")), _nothing_to_ask),
     (tuple(needed for needed, _ in NEEDS.values()), _alone),
     (("notify", "watchdog", "ready"), _not_notified),
+    (("restart", "on_exit", "on_failure"), _ends_for_good),
 )

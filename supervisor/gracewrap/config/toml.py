@@ -7,9 +7,9 @@ import tomllib
 
 from gracewrap.config import expand
 from gracewrap.config.further import BY_KEY, TABLE
-from gracewrap.config.hints import not_toml, unknown_key
 from gracewrap.config.lines import Lines
 from gracewrap.config.reading import Unreadable, read, remedy
+from gracewrap.config.running import is_name
 from gracewrap.config.sources import Given, Problem
 from gracewrap.record import TYPE_CHECKING
 
@@ -66,6 +66,8 @@ def _parse(text: str) -> dict[str, object]:
         if section := _SUPERVISORD.search(text):
             at = text.count("\n", 0, section.start()) + 1
             raise Unreadable(f"line {at}, {section[0]}: it is a file of supervisord; {_FROM_SUPERVISORD}") from None
+        from gracewrap.config.hints import not_toml
+
         said = str(error)
         found = re.search(r"\(at line (\d+), column (\d+)\)", said)
         if not found:
@@ -77,31 +79,76 @@ def _parse(text: str) -> dict[str, object]:
 
 
 def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
-    """Walk the tables; *tree* holds settings, and tables of settings one level down."""
-    given: list[Given] = []
-    problems: list[Problem] = []
-    lines = Lines(text)
+    """Walk the tables; *tree* holds settings, tables of settings one level down, and the like of each program."""
+    walk = _Walk(path, text, env)
+    for name, value in tree.items():
+        if name == "programs":
+            walk.programs(value)
+        elif name == "defaults" and isinstance(value, dict):
+            walk.table(("defaults",), value)
+        else:
+            walk.add((), (name,), value)
+    return walk.given, walk.problems
 
-    def add(keys: tuple[str, ...], value: object) -> None:
-        key, line = ".".join(keys), lines.find(keys)
-        origin = f"{path}, line {line}" if line else path
+
+class _Walk:
+    """What has been found so far in the file at *path*."""
+
+    def __init__(self, path: str, text: str, env: Mapping[bytes, bytes]) -> None:
+        self.given: list[Given] = []
+        self.problems: list[Problem] = []
+        self._path, self._env, self._lines = path, env, Lines(text)
+        self._unknown = 0
+
+    def _origin(self, keys: tuple[str, ...]) -> str:
+        line = self._lines.find(keys)
+        return f"{self._path}, line {line}" if line else self._path
+
+    def programs(self, tree: object) -> None:
+        """Walk [programs]."""
+        if not isinstance(tree, dict):
+            fault = "it is a table of programs; write [programs.web], and below it its command and settings"
+            self.problems.append(Problem(f"cannot use programs ({self._origin(('programs',))}): {fault}"))
+            return
+        self.given.append(Given("", None, self._origin(("programs",)), "programs"))
+        for name, table in tree.items():
+            fault = ""
+            if not isinstance(table, dict):
+                below = name if name in BY_KEY else "its command and settings"
+                fault = f"in [programs] there are tables of programs only; write [programs.NAME], and {below} below it"
+            elif not is_name(name):
+                fault = "a program's name has up to 63 letters, digits, -, _ and ., and starts with neither - nor ."
+            if fault:
+                self.problems.append(Problem(f"cannot use programs.{name} ({self._origin(('programs', name))}): {fault}"))
+            else:
+                self.table(("programs", name), table)
+
+    def table(self, place: tuple[str, ...], tree: dict[str, object]) -> None:
+        """Walk the settings of one program, or of [defaults]."""
+        self.given.append(Given("", None, self._origin(place), ".".join(place)))
+        for name, value in tree.items():
+            self.add(place, (name,), value)
+
+    def add(self, place: tuple[str, ...], keys: tuple[str, ...], value: object) -> None:
+        """Take in a setting, or a table of them, that stands in *place*."""
+        key, written = ".".join(keys), (*place, *keys)
         if key in BY_KEY and key.count(".") == len(keys) - 1:
             try:
-                given.append(Given(key, expand.expanded(key, value, env), origin))
+                self.given.append(Given(key, expand.expanded(key, value, self._env), self._origin(written), ".".join(place)))
             except expand.Unexpanded as wrong:
-                line = lines.find_text(keys, wrong.reference)
-                problems.append(Problem(f"cannot use {key} ({path}, line {line}): {wrong}"))
+                line = self._lines.find_text(written, wrong.reference)
+                if key == "command":  # there is one
+                    self.given.append(Given(key, value, self._origin(written), ".".join(place)))
+                self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._path}, line {line}): {wrong}"))
         elif len(keys) == 1 and key in TABLES and isinstance(value, dict):
             for inner, inner_value in value.items():
-                add((key, inner), inner_value)
-        elif keys == ("programs",):
-            fault = "this version runs one command; write command = [...], or start one gracewrap for each"
-            problems.append(Problem(f"cannot use [programs] ({origin}): {fault}"))
-        elif len(problems) < MOST_PROBLEMS:
-            problems.append(Problem(f"cannot use {key} ({origin}): {unknown_key(keys, BY_KEY)}"))
-        elif len(problems) == MOST_PROBLEMS:
-            problems.append(Problem(f"cannot use {path!r}: and there are more; is it the right file?"))
+                self.add(place, (key, inner), inner_value)
+        else:
+            self._unknown += 1
+            if self._unknown <= MOST_PROBLEMS:
+                from gracewrap.config.hints import unknown_key
 
-    for name, value in tree.items():
-        add((name,), value)
-    return given, problems
+                hint = unknown_key(keys, BY_KEY, ".".join(place))
+                self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}"))
+            elif self._unknown == MOST_PROBLEMS + 1:
+                self.problems.append(Problem(f"cannot use {self._path!r}: and there are more; is it the right file?"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
+RESTART = -1  # in signal_map: what such a signal is sent on as
 DRAINED = 256  # among exit statuses: of what was killed because it was drained
 _NO_DURATION = 'not a duration; write "10s", "500ms" or "1m30s"'
 
@@ -131,7 +132,10 @@ def words(raw: object, example: str) -> list[object]:
 
 
 def signal_map(raw: object) -> dict[int, int]:
-    """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none"; none (or 0) drops a signal."""
+    """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none".
+
+    none (or 0) drops a signal; restart (RESTART) makes it one that restarts the programs, one after the other.
+    """
     table = raw if isinstance(raw, dict) else dict(_pair(word, "HUP=QUIT") for word in words(raw, '{HUP = "QUIT"}'))
     found: dict[int, int] = {}
     for received, sent in table.items():
@@ -139,7 +143,10 @@ def signal_map(raw: object) -> dict[int, int]:
         if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
             raise BadValue(f"{signals.name(signum)} is never forwarded; leave it out")
         dropped = sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
-        found[signum] = 0 if dropped and not isinstance(sent, bool) else signal(sent)
+        if isinstance(sent, str) and sent.strip().lower() == "restart":
+            found[signum] = RESTART
+        else:
+            found[signum] = 0 if dropped and not isinstance(sent, bool) else signal(sent)
     return found
 
 

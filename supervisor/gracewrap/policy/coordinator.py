@@ -187,7 +187,8 @@ def deadline(system: System, policy: Policy) -> float | None:
             return None
         case Up(programs) | ShuttingDown(programs):
             times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs)]
-            times += [_stop_of(system, i)[1] for i, phase in enumerate(programs) if _is_waiting(system, i)]
+            if isinstance(system, ShuttingDown) or system.part is not None:
+                times += [_stop_of(system, i)[1] for i in range(len(programs)) if _is_waiting(system, i)]
             return min((t for t in times if t is not None), default=None)
         case Flushing(again_at=again_at):
             return again_at
@@ -257,13 +258,15 @@ def step(system: System, event: Event, policy: Policy) -> Step:
 
 def is_ready(system: System) -> bool:
     """Return whether new work is welcome: nobody has asked for a stop, or for a drain, and all that is to be up is ready."""
-    if not isinstance(system, Up) or system.drain:
-        return False
+    return isinstance(system, Up) and not system.drain and is_up(system)
+
+
+def is_up(system: Up) -> bool:
+    """Return whether all that is to be up is, and ready."""
     if not system.pasts:
         return all(isinstance(phase, one.Running) for phase in system.programs)
     return all(
-        isinstance(phase, one.Gone) or (isinstance(phase, one.Running) and past.ready)
-        for phase, past in zip(system.programs, system.pasts)
+        isinstance(phase, one.Gone) or (_untouched(phase) and past.ready) for phase, past in zip(system.programs, system.pasts)
     )
 
 
@@ -279,15 +282,18 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
             return _shut_down(system, at, policy, 0 if failure else 1, note("stop_requested", signal=0, by=by))
         case LeaderExited(program, status, signum, left, at):
             asked = _stop_of(system, program)[0] != one.FOREVER
-            said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=asked)
             system = _has_ended(system, program, policy, at)
-            if not asked and _verdict(system, program, status, policy) == "shutdown":
+            then = "" if asked else _verdict(system, program, status, policy)
+            said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=asked, then=then)
+            if then == "shutdown":
                 return _shut_down(system, at, policy, 0, said, event)
             done.append(said)
         case StartFailed(program, status, why, at):
-            said = note("start_failed", program=program, status=status, why=why)
             system = _has_ended(system, program, policy, at)
-            if _stop_of(system, program)[0] == one.FOREVER and _verdict(system, program, status, policy) == "shutdown":
+            asked = _stop_of(system, program)[0] != one.FOREVER
+            then = "" if asked else _verdict(system, program, status, policy)
+            said = note("start_failed", program=program, status=status, why=why, then=then)
+            if then == "shutdown":
                 return _shut_down(system, at, policy, 0, said, event)
             done.append(said)
         case ProgramStarted(program, at):
@@ -392,17 +398,17 @@ def _launch(system: Up, done: list[Command], policy: Policy, at: float) -> Up:
 
 
 def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: Policy) -> Up:
-    """Stop a program, and before it what depends on it; a program that was not up is only started, if that is what is wanted."""
+    """Stop programs, and before them what depends on them; one that was not up is only started, if that is what is wanted."""
     if not system.pasts or system.part is not None:
-        done.append(note("part_refused", program=event.program, by=event.by))
+        done.append(note("part_refused", programs=event.programs, by=event.by))
         return system
-    programs, kill_at = frozenset((event.program,)), event.at + policy.shutdown_timeout - tail(policy)
+    programs, kill_at = frozenset(event.programs), event.at + policy.shutdown_timeout - tail(policy)
     if system.order is not None:
         from gracewrap.policy import order
 
-        programs = order.dependants(system.order, policy.programs, event.program)
-    programs = frozenset(i for i in programs if i == event.program or not isinstance(system.programs[i], one.Gone))
-    done.append(note("part_requested", program=event.program, by=event.by, again=event.again, programs=tuple(sorted(programs))))
+        programs = order.dependants(system.order, policy.programs, event.programs)
+    programs = frozenset(i for i in programs if i in event.programs or not isinstance(system.programs[i], one.Gone))
+    done.append(note("part_requested", by=event.by, again=event.again, programs=tuple(sorted(programs))))
     kill_ats = _kill_ats(system, programs, policy, event.at, kill_at)
     system = replace(system, part=Part(programs, programs if event.again else frozenset(), event.at, kill_ats))
     for i in programs:

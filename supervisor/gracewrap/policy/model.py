@@ -184,9 +184,9 @@ class StartFailed(Record):
 
 
 class PartRequested(Record):
-    """One program and what depends on it are to be stopped, and, if *again*, started anew; the others go on."""
+    """Some programs and what depends on them are to be stopped, and, if *again*, started anew; the others go on."""
 
-    program: int
+    programs: tuple[int, ...]
     by: str
     again: bool
     at: float

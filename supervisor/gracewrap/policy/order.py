@@ -121,16 +121,29 @@ def spelled(circle: Sequence[int], programs: Sequence[ProgramPolicy]) -> str:
     return ", ".join(said)
 
 
-def dependants(the_order: Order, programs: Sequence[ProgramPolicy], program: int) -> frozenset[int]:
-    """Return a program and all that depends on it, directly or not: what cannot go on without it."""
-    found, todo = {program}, [program]
+def dependants(the_order: Order, programs: Sequence[ProgramPolicy], needed: Iterable[int]) -> frozenset[int]:
+    """Return programs and all that depends on them, directly or not: what cannot go on without them."""
+    todo = list(needed)
+    found = set(todo)
     while todo:
-        needed = todo.pop()
-        for i in the_order.before[needed]:
-            if i not in found and any(one == needed for one, _ in programs[i].depends_on):
+        one = todo.pop()
+        for i in the_order.before[one]:
+            if i not in found and any(other == one for other, _ in programs[i].depends_on):
                 found.add(i)
                 todo.append(i)
     return frozenset(found)
+
+
+def stacks(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[frozenset[int]]:
+    """Return the programs in sets, none of which depends on another: what can be restarted one after the other."""
+    found: list[frozenset[int]] = []
+    for i in reversed(the_order.sequence):
+        if not programs[i].depends_on:
+            stack = dependants(the_order, programs, (i,))
+            touched = [other for other in found if other & stack]
+            found = [other for other in found if not other & stack]
+            found.append(stack.union(*touched))
+    return found
 
 
 def claim(rules: ProgramPolicy) -> float | None:

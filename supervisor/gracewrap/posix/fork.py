@@ -10,8 +10,8 @@ import posix
 import sys
 
 from gracewrap.posix.explain import EACCES, ENOENT, TRY_NEXT, explain
-from gracewrap.posix.spawn import ENOEXEC, defaults
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.posix.spawn import ENOEXEC, OURS, defaults
+from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,17 @@ _LONGEST = 4096  # bytes of why it failed: no more go into a pipe in one piece (
 _DEFAULT_PATH = b"/bin:/usr/bin"  # confstr(_CS_PATH) of glibc, which execvp(3) searches without PATH
 
 
-def spawn(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process: Process | None = None) -> tuple[int, int]:
+def spawn(
+    argv: Sequence[str],
+    env: dict[bytes, bytes],
+    tty: int | None,
+    process: Process | None = None,
+    stdio: tuple[int, int] = OURS,
+    no_stdin: bool = False,
+) -> tuple[int, int]:
     """Start *argv* in a process group of its own, in the foreground of *tty*, as *process*, and return at once.
+
+    *stdio* and *no_stdin* are as for spawn.spawn(), only that here any descriptor will do.
 
     Returns:
         Its pid, and a descriptor for exec_failure(); -1: there was none to be had.
@@ -31,11 +40,15 @@ def spawn(argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process
     Raises:
         OSError: If there is no process to be had; EAGAIN has been tried twice.
     """
+    if no_stdin and not (process is not None and process.no_stdin):
+        from gracewrap.posix.process import Process
+
+        process = Process(environment=env, no_stdin=True) if process is None else replace(process, no_stdin=True)
     try:
         reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:  # EMFILE: then the child says itself what goes wrong
         reading, writing = -1, -1
-    pid = _fork(argv, env, tty, process, writing)
+    pid = _fork(argv, env, tty, process, writing, stdio)
     if writing >= 0:
         posix.close(writing)
     return pid, reading
@@ -49,18 +62,23 @@ def helper(argv: Sequence[str], env: dict[bytes, bytes], stdout: int, process: P
     Raises:
         OSError: As spawn().
     """
-    return _fork(argv, env, None, process, -1, stdout)
+    return _fork(argv, env, None, process, -1, (stdout, -1))
 
 
 def _fork(
-    argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process: Process | None, status_fd: int, stdout: int = -1
+    argv: Sequence[str],
+    env: dict[bytes, bytes],
+    tty: int | None,
+    process: Process | None,
+    status_fd: int,
+    stdio: tuple[int, int],
 ) -> int:
     try:
         pid = posix.fork()
     except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
         pid = posix.fork()
     if pid == 0:
-        _become(argv, env, tty, process, status_fd, stdout)
+        _become(argv, env, tty, process, status_fd, stdio)
     try:
         posix.setpgid(pid, pid)  # both sides do it: whoever is first, the group exists for both from here on
     except OSError:
@@ -69,7 +87,12 @@ def _fork(
 
 
 def _become(
-    argv: Sequence[str], env: dict[bytes, bytes], tty: int | None, process: Process | None, status_fd: int, stdout: int
+    argv: Sequence[str],
+    env: dict[bytes, bytes],
+    tty: int | None,
+    process: Process | None,
+    status_fd: int,
+    stdio: tuple[int, int],
 ) -> None:
     """In the child: become *argv*, or say why not, to *status_fd* or else to people.  Never returns."""
     status, reason = 126, "cannot be run"
@@ -83,8 +106,7 @@ def _become(
         for name in (b"LISTEN_PID", b"WATCHDOG_PID"):  # sd_listen_fds(3): they name the receiver, which we are not
             if env.get(name) == str(posix.getppid()).encode():
                 env[name] = str(posix.getpid()).encode()
-        if stdout >= 0:
-            posix.dup2(stdout, 1)
+        _connect(stdio)
         if process is not None:
             from gracewrap.posix.process import become
 
@@ -99,9 +121,21 @@ def _become(
         status, reason = explain(argv, errno) if errno else (126, str(error) or f"cannot run {argv[0]!r}: {type(error).__name__}")
     finally:
         data = f"{status} {reason}" if status_fd >= 0 else f"gracewrap: {reason}\n"
-        target = status_fd if status_fd >= 0 else 1 if stdout >= 0 else 2
+        target = status_fd if status_fd >= 0 else 1 if stdio[0] >= 0 > stdio[1] else 2  # 1: of a helper
         posix.write(target, data.encode(errors="backslashreplace")[:_LONGEST])
         posix._exit(status)
+
+
+def _connect(stdio: tuple[int, int]) -> None:
+    """In the child: make them its stdout and its stderr, whatever numbers they have."""
+    out, err = stdio
+    if out >= 0 and err == 1:
+        err = posix.dup(1)  # or it would be lost in the next moment
+    for fd, number in ((out, 1), (err, 2)):
+        if fd == number:
+            posix.set_inheritable(fd, True)  # dup2(2) would leave it to be closed by the exec
+        elif fd >= 0:
+            posix.dup2(fd, number)
 
 
 def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> int:

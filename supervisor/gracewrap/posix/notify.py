@@ -230,13 +230,14 @@ class Receiver:
         said: Takes each message.
 
     Attributes:
+        leader: The command's pid; another one, if it is started again.
         refused: How many messages came from somebody else.
     """
 
     def __init__(
         self, agenda: Agenda, fd: int, leader: int, is_member: Callable[[int], bool], said: Callable[[Message], None]
     ) -> None:
-        self._agenda, self._leader, self._is_member, self._said = agenda, leader, is_member, said
+        self._agenda, self.leader, self._is_member, self._said = agenda, leader, is_member, said
         self.refused = 0
         self._uids: set[int] = {0}
         self._trusted()  # as long as it can be found out: later there may be no descriptor for it, or no leader
@@ -280,7 +281,7 @@ class Receiver:
 
     def _trusted(self) -> set[int]:
         """Return the users whose processes are believed when they are gone: the leader's, as was last seen, and root."""
-        for line in read_file(f"/proc/{self._leader}/status").split(b"\n"):
+        for line in read_file(f"/proc/{self.leader}/status").split(b"\n"):
             if line.startswith(b"Uid:"):
                 self._uids = {0, int(line.split()[1])}  # the real one: what the kernel puts into the credentials
         return self._uids

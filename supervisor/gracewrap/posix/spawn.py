@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENOENT, ENOEXEC, EAGAIN, ENOMEM = 2, 8, 11, 12
 SIGHUP = 1
+OURS = (-1, -1)  # stdout and stderr as we have them
 
 
 def environment() -> dict[bytes, bytes]:
@@ -49,7 +50,12 @@ def defaults() -> list[int]:
 
 
 def spawn(
-    argv: Sequence[str], tty: int | None, more: Mapping[bytes, bytes] | None = None, process: Process | None = None
+    argv: Sequence[str],
+    tty: int | None,
+    more: Mapping[bytes, bytes] | None = None,
+    process: Process | None = None,
+    stdio: tuple[int, int] = OURS,
+    no_stdin: bool = False,
 ) -> tuple[int, int, int]:
     """Start *argv* in a process group of its own.
 
@@ -58,6 +64,8 @@ def spawn(
         tty: The controlling terminal whose foreground the child's group becomes, or None.
         more: Variables for its environment, beside those that we have.
         process: What it is to be, with its environment; None: as we are.
+        stdio: The descriptors that become its stdout and its stderr; -1: it has ours.
+        no_stdin: Whether its stdin is empty, as it also is if *process* says so.
 
     Returns:
         The child's pid; a descriptor for fork.exec_failure(), where the exec is still to come, or -1; or no pid (0) and the errno
@@ -70,17 +78,17 @@ def spawn(
         return 0, -1, ENOENT  # what execvp(3) says of an empty name
     env = {**(environment() if process is None else process.environment), **(more or {})}
     us = str(posix.getpid()).encode()
-    if tty is None and process is None and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID")):
+    if tty is None and process is None and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID")) and _is_simple(stdio):
         try:
-            return _spawn(argv, env), -1, 0
+            return _spawn(argv, env, _actions(stdio, no_stdin)), -1, 0
         except OSError as error:
             if error.errno in (EAGAIN, ENOMEM):
                 raise
-            if error.errno != ENOEXEC:
+            if error.errno != ENOEXEC and not (no_stdin and _has_no_null()):
                 return 0, -1, error.errno or 0
     from gracewrap.posix import fork
 
-    return *fork.spawn(argv, env, tty, process), 0
+    return *fork.spawn(argv, env, tty, process, stdio, no_stdin), 0
 
 
 def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], process: Process | None = None) -> int:
@@ -99,10 +107,31 @@ def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], proces
         from gracewrap.posix import fork
 
         return fork.helper(argv, {**process.environment, **more}, stdout, process)
-    actions: list[tuple[Any, ...]] = [(posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0)]
-    if stdout >= 0:
-        actions.append((posix.POSIX_SPAWN_DUP2, stdout, 1))
-    return _spawn(argv, {**environment(), **more}, actions)
+    return _spawn(argv, {**environment(), **more}, _actions((stdout, -1), no_stdin=True))
+
+
+def _is_simple(stdio: tuple[int, int]) -> bool:
+    """Return whether none of them stands where another one, or stdin, is to come: we were started without a stdout or stderr.
+
+    The order of copying would matter then, and dup2(2) of a number onto itself leaves it to be closed by the exec.
+    """
+    return stdio == OURS or not {0, 1, 2} & {*stdio}
+
+
+def _actions(stdio: tuple[int, int], no_stdin: bool) -> list[tuple[Any, ...]]:
+    actions: list[tuple[Any, ...]] = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio, 1) if fd >= 0]
+    if no_stdin:
+        actions.append((posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0))
+    return actions
+
+
+def _has_no_null() -> bool:
+    """Return whether it was /dev/null that could not be opened, and not the command; by fork(2) it can say so."""
+    try:
+        posix.close(posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC))
+    except OSError:
+        return True
+    return False
 
 
 def _spawn(argv: Sequence[str], env: dict[bytes, bytes], actions: Sequence[tuple[Any, ...]] = ()) -> int:

@@ -1,6 +1,6 @@
-"""Write to stderr without ever waiting for its reader.
+"""Write to stderr or stdout without ever waiting for its reader.
 
-stderr is shared with the child, so its O_NONBLOCK flag is not ours to set.  A pipe or terminal is opened anew by way of /proc,
+They are shared with the child, so their O_NONBLOCK flag is not ours to set.  A pipe or terminal is opened anew by way of /proc,
 which gives flags of our own; a socket, or what may not be opened again, is written with RWF_NOWAIT.
 """
 
@@ -8,18 +8,44 @@ from __future__ import annotations
 
 import posix
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _RWF_NOWAIT = 8  # pwritev2(2)
 _FIFO, _CHARACTER_DEVICE, _REGULAR = 0o010000, 0o020000, 0o100000
 _UNSUPPORTED = (29, 38, 95)  # ESPIPE, ENOSYS, EOPNOTSUPP: not for this kind of file, or not by this kernel
+PIPE_BUF = 4096  # pipe(7): so much is written in one piece, or not at all; and there is room for it if poll(2) says so
 
 
 class Writer:
-    """Where bytes go: stderr, or a descriptor that does not block anyway."""
+    """Where bytes go: stderr, another one of our standard descriptors, or a descriptor that does not block anyway.
 
-    def __init__(self, fd: int = -1) -> None:
+    Attributes:
+        fd: What is written to.
+        own: Whether it has flags of its own: it never blocks, and may be watched.
+        whole: Whether it takes everything in one go: a file.
+    """
+
+    def __init__(self, fd: int = -1, number: int = 2) -> None:
         # How not to block: the descriptor itself does not; by RWF_NOWAIT; by asking first.
-        self._fd, self._nowait = (fd, False) if fd >= 0 else _open_stderr()
+        self.own, self.whole = True, False
+        self.fd, self._nowait = (fd, False) if fd >= 0 else self._open(number)
         self._ask = False
+
+    def _open(self, number: int) -> tuple[int, bool]:
+        self.own = False
+        try:
+            kind = posix.fstat(number).st_mode & 0o170000
+            if kind in (_FIFO, _CHARACTER_DEVICE):
+                flags = posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY
+                fd = posix.open(f"/proc/self/fd/{number}", flags)
+                self.own = True
+                return fd, False
+            self.whole = kind == _REGULAR
+            return number, not self.whole
+        except OSError:  # closed; or owned by another user, so that it cannot be opened anew; or nobody reads it
+            return number, True
 
     def write(self, data: bytes) -> int:
         """Write what can be written now, and return how much that was.
@@ -30,24 +56,32 @@ class Writer:
         """
         if self._nowait:
             try:
-                return posix.pwritev(self._fd, [data], -1, _RWF_NOWAIT)
+                return posix.pwritev(self.fd, [data], -1, _RWF_NOWAIT)
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
                 self._nowait, self._ask = False, True
-        if self._ask:
-            import select  # a terminal of another user, or an old kernel
-
-            if not select.select([], [self._fd], [], 0)[1]:
+        if self._ask:  # a terminal of another user, or an old kernel
+            if not wait_for_room([self], 0):
                 raise BlockingIOError
-        return posix.write(self._fd, data)
+            data = data[:PIPE_BUF]  # of more it would wait until all is read
+        return posix.write(self.fd, data)
+
+    def close(self) -> None:
+        """Close what has been opened anew."""
+        if self.own and self.fd >= 0:
+            posix.close(self.fd)
+            self.fd, self.own = -1, False
 
 
-def _open_stderr() -> tuple[int, bool]:
-    try:
-        kind = posix.fstat(2).st_mode & 0o170000
-        if kind in (_FIFO, _CHARACTER_DEVICE):
-            return posix.open("/proc/self/fd/2", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY), False
-        return 2, kind != _REGULAR
-    except OSError:  # closed; or owned by another user, so that it cannot be opened anew
-        return 2, True
+def wait_for_room(writers: Iterable[Writer], seconds: float) -> bool:
+    """Wait until one of *writers* can be written to, no longer than *seconds*; return whether one can.
+
+    For when nothing else is to be waited for any more, or for 0 seconds.
+    """
+    import select
+
+    asking = select.poll()  # select(2) knows no descriptor above 1023
+    for writer in writers:
+        asking.register(writer.fd, select.POLLOUT)
+    return bool(asking.poll(seconds * 1000))

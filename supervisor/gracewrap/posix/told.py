@@ -7,14 +7,23 @@ import time
 
 from gracewrap.posix import tree
 from gracewrap.posix.signals import SIGCONT
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHELLS = frozenset(("sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh", "zsh", "busybox"))
 
 
 class Told:
-    """What was seen of the tree when the leader was sent the stop signal, and who has been sent it since."""
+    """What was seen of a program when its leader was sent the stop signal, and who has been sent it since.
 
-    def __init__(self) -> None:
+    Args:
+        look: Returns what there is of the program, and stops looking at the time that it is given.
+    """
+
+    def __init__(self, look: Callable[[float | None], list[tree.Member]] = tree.descendants) -> None:
+        self._look = look
         self._sent: set[tuple[int, int]] = set()  # (pid, start time)
         self._catching: set[tree.Member] = set()  # members that had a handler for it at that time
         self.shell = False  # the leader is a shell with a trap for it
@@ -27,18 +36,18 @@ class Told:
             signum: The stop signal.
             fd: Its pidfd, if it is no child of ours.
         """
-        members = [found for found in tree.descendants() if found.pid != pid]
+        members = [found for found in self._look(None) if found.pid != pid]
         self._catching = {found for found in members if tree.catches(found.pid, signum)}
         self.shell = _program(pid) in SHELLS and tree.catches(pid, signum)
         tree.signal_leader(pid, signum, fd)
 
     def send_group(self, pgid: int, signum: int) -> None:
         """Send the stop signal to the leader's group; who is outside of it has not had it."""
-        self._sent |= {(found.pid, found.started) for found in tree.descendants() if found.pgid == pgid}
+        self._sent |= {(found.pid, found.started) for found in self._look(None) if found.pgid == pgid}
         tree.signal_group(pgid, signum)
 
     def send_rest(self, leader: int | None, signum: int) -> list[tree.Member]:
-        """Send the stop signal to everything below us that has not had it; return who was reached.
+        """Send the stop signal to everything of the program that has not had it; return who was reached.
 
         Those that are born meanwhile are found by looking again; those born later are somebody's clean-up work, and left alone.
         So is one that had a handler for one use (Node's process.once) and has it no more: the leader has passed the signal on.
@@ -49,7 +58,7 @@ class Told:
         """
         reached: list[tree.Member] = []
         until = time.monotonic() + tree.LOOK
-        while new := self.untold(leader, tree.descendants(until)):
+        while new := self.untold(leader, self._look(until)):
             for found in new:
                 self._sent.add((found.pid, found.started))
                 used_up = found in self._catching and not tree.catches(found.pid, signum)

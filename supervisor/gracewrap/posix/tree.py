@@ -12,7 +12,10 @@ import time
 
 from gracewrap.posix import read_file
 from gracewrap.posix.signals import SIGKILL
-from gracewrap.record import Record
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 # A fork bomb can add processes while we look, signal or kill: we go over the tree again, but not for longer than this in one go
 # (seconds), for we are deaf meanwhile.  The policy comes back to a kill.
@@ -78,20 +81,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def descendants(until: float | None = None) -> list[Member]:
+def descendants(until: float | None = None, roots: Iterable[int] | None = None) -> list[Member]:
     """Return every living process below us that is not a helper's, parents before their children.
 
     Args:
         until: When to stop looking, for a tree can grow faster than one can look (monotonic; None: in LOOK seconds).
+        roots: Look only at these of our children, and at what is below them.
     """
     found: list[Member] = []
-    us = posix.getpid()
-    if not _is_our_proc(us):
-        return found
     until = time.monotonic() + LOOK if until is None else until
-    todo = children(us)
-    if not todo and not _has_children_file(us):
-        todo = _children_by_scan(us)
+    todo = our_children() if roots is None else list(roots)
     while todo and time.monotonic() < until:
         pid = todo.pop(0)
         known = member(pid)
@@ -102,13 +101,22 @@ def descendants(until: float | None = None) -> list[Member]:
     return found
 
 
+def our_children() -> list[int]:
+    """Return the pids of our children, zombies and helpers too; none if /proc cannot be read."""
+    us = posix.getpid()
+    if not _is_our_proc(us):
+        return []
+    found = children(us)
+    return found if found or _has_children_file(us) else _children_by_scan(us)
+
+
 def anything_left() -> bool:
     """Return whether a child of ours is no helper's: something of the command, or an orphan of it."""
-    return any(_group(pid) not in HELPERS for pid in children(posix.getpid()))
+    return any(not is_helpers(pid) for pid in children(posix.getpid()))
 
 
 def is_helpers(pid: int) -> bool:
-    """Return whether a process is of a helper's group."""
+    """Return whether a process is of a helper's group, or gone."""
     return bool(HELPERS) and _group(pid) in HELPERS
 
 
@@ -245,20 +253,23 @@ def _in_mask(pid: int, mask: bytes, signum: int) -> bool:
     return False
 
 
-def kill_all(leader: int | None, spare: int | None, everyone: bool) -> list[Member]:
-    """SIGKILL everything below us until a look finds nothing new; return what was killed.
+def kill_all(
+    leader: int | None, spare: int | None, everyone: bool, look: Callable[[float], list[Member]] = descendants
+) -> list[Member]:
+    """SIGKILL everything below us, or what *look* finds of it, until nothing new is found; return what was killed.
 
     Args:
         leader: The leader's pid, which is its group's too, while it is not reaped.
         spare: A descriptor held back for this moment, closed now: reading /proc takes one, and there may be none left.
         everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in one go of the kernel,
             faster than anything can fork.
+        look: Returns what is to be killed, and stops looking at the time that it is given.
     """
     if spare is not None:
         posix.close(spare)
     until = time.monotonic() + LOOK
     killed: dict[tuple[int, int], Member] = {}
-    new = descendants(until)  # before anything is killed, to know their names
+    new = look(until)  # before anything is killed, to know their names
     if leader is not None:
         signal_group(leader, SIGKILL)
     while new:
@@ -268,7 +279,7 @@ def kill_all(leader: int | None, spare: int | None, everyone: bool) -> list[Memb
                 signal_member(found, SIGKILL)
         if everyone:
             signal_leader(-1, SIGKILL)
-        new = [found for found in descendants(until) if (found.pid, found.started) not in killed]
+        new = [found for found in look(until) if (found.pid, found.started) not in killed]
     if everyone and not killed:
         signal_leader(-1, SIGKILL)  # /proc could not be read, or nothing is left: this harms nobody
     return list(killed.values())

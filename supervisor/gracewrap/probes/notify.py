@@ -16,6 +16,10 @@ class NotifyState:
     """What the program has said so far; the last word counts, whichever of its processes it came from."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """The program has been started: nothing has been said yet."""
         self.ready = self.stopping = self.drained = False
         self.in_flight: int | None = None
         self.status = ""

@@ -8,7 +8,7 @@ from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.jsontext import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
 
@@ -106,16 +106,49 @@ def write_termination_log(path: str, report: Mapping[str, object]) -> str | None
 
 
 def shorten(report: Mapping[str, object], limit: int) -> bytes:
-    """Return the report in at most *limit* bytes: the timeline goes first, then the ends of long texts."""
+    """Return the report in at most *limit* bytes.
+
+    What goes first is the timeline, then the particulars of each program, the programs that ended well, the ends of long texts.
+    """
     short = {key: value for key, value in report.items() if value not in (None, [], 0)}
     short["exit_status"] = report["exit_status"]
-    for longest in (limit, 500, 200, 80, 20):
-        data = dumps({key: _clip(value, longest) for key, value in short.items()}).encode() + b"\n"
-        if len(data) <= limit:
+    if (data := _fitting(short, limit, limit)) is not None:
+        return data
+    for key in ("timeline", "timeline_omitted"):
+        short.pop(key, None)
+    programs = report.get("programs")
+    shorter = _shorter(programs) if isinstance(programs, list) else ()
+    for fewer in shorter:
+        if (data := _fitting({**short, **fewer}, limit, limit)) is not None:
             return data
-        short.pop("timeline", None)
-        short.pop("timeline_omitted", None)
+        short |= fewer
+    for longest in (500, 200, 80, 20):
+        if (data := _fitting(short, longest, limit)) is not None:
+            return data
     return dumps({"outcome": report["outcome"], "exit_status": report["exit_status"]}).encode() + b"\n"
+
+
+# Of each program; without these one still knows how it ended.
+_PARTICULARS = ("command", "pid", "started", "ready_after_seconds", "stop", "signals_sent", "drain", "hooks")
+
+
+def _shorter(programs: list[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """Yield fields of the report that say less and less of its programs."""
+    brief = [{k: v for k, v in one.items() if k not in _PARTICULARS and v not in (None, [], 0)} for one in programs]
+    yield {"programs": brief}
+    bad: list[dict[str, object]] = [
+        one for one in brief if one.keys() & {"exit_status", "killed", "not_started", "left_behind", "interrupted"}
+    ]
+    yield {"programs": bad, "programs_omitted": len(programs) - len(bad)}
+    for most in (len(bad), 10):
+        outcomes = [{"name": one["name"], "outcome": one["outcome"]} for one in bad[:most]]
+        yield {"programs": outcomes, "programs_omitted": len(programs) - len(outcomes)}
+
+
+def _fitting(report: Mapping[str, object], longest: int, limit: int) -> bytes | None:
+    """Return a report with no text longer than *longest*, if that is in *limit* bytes."""
+    data = dumps({key: _clip(value, longest) for key, value in report.items()}).encode() + b"\n"
+    return data if len(data) <= limit else None
 
 
 def _clip(value: object, longest: int) -> object:

@@ -10,6 +10,8 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gracewrap.report.tale import Tale
+
 PHASES = ("running", "draining", "stopping", "killing", "ended")
 BUCKETS = (1, 5, 10, 15, 20, 25, 30)  # seconds
 
@@ -24,6 +26,7 @@ class ProgramFacts(Record):
     restarts: int = 0
     in_flight: tuple[tuple[str, float], ...] = ()  # what is counted ("jobs"), and how many; several of a name are summed
     probe_failures: tuple[tuple[str, int], ...] = ()  # a probe's kind, and how often there was no answer; summed likewise
+    ready: bool | None = None  # None: nothing tells whether it is
 
 
 class Facts(Record):
@@ -39,6 +42,18 @@ class Facts(Record):
     seconds_left: float | None = None  # until SIGKILL; while stopping
     shutdown_duration: float | None = None  # seconds, once it is over
     exit_status: int | None = None  # once it is known
+
+
+def facts_of(tale: Tale, up: bool, ready: bool | None = None) -> ProgramFacts:
+    """Return what is known of a program; whether it is *up* and *ready* only the policy knows."""
+    return ProgramFacts(
+        tale.label,
+        up,
+        tale.restarts,
+        tuple((one.unit or one.kind, one.last) for one in tale.numbers.probes if one.last is not None),
+        tuple((one.kind, one.failures) for one in tale.numbers.probes),
+        ready,
+    )
 
 
 def exposition(facts: Facts) -> str:
@@ -62,7 +77,7 @@ def _families(facts: Facts) -> Iterable[Family]:
     failures = [({"program": one.name, "probe": kind}, count) for one in programs for kind, count in one.probe_failures]
     return (
         ("gracewrap_build_info", "gauge", "Always 1; which gracewrap this is.", _one(1, {"version": facts.version})),
-        ("gracewrap_start_time_seconds", "gauge", "When the command was started, since the epoch.", _one(facts.started)),
+        ("gracewrap_start_time_seconds", "gauge", "When the run began, since the epoch.", _one(facts.started)),
         (
             "gracewrap_phase",
             "gauge",
@@ -76,6 +91,12 @@ def _families(facts: Facts) -> Iterable[Family]:
             _summed([({"program": one.name}, one.up) for one in programs]),
         ),
         (
+            "gracewrap_program_ready",
+            "gauge",
+            "Whether the program is ready for new work.",
+            _summed([({"program": one.name}, one.ready) for one in programs if one.ready is not None]),
+        ),
+        (
             "gracewrap_restarts_total",
             "counter",
             "How often the program was started again.",
@@ -86,7 +107,7 @@ def _families(facts: Facts) -> Iterable[Family]:
         ("gracewrap_seconds_left", "gauge", "Seconds until what is left is killed.", _one(facts.seconds_left)),
         ("gracewrap_interrupted_total", "counter", "What was in flight when it was killed.", _one(facts.interrupted)),
         ("gracewrap_zombies_reaped_total", "counter", "Orphans whose exit was collected.", _one(facts.zombies_reaped)),
-        ("gracewrap_signals_forwarded_total", "counter", "Signals passed on to the command.", _one(facts.signals_forwarded)),
+        ("gracewrap_signals_forwarded_total", "counter", "Signals passed on to the programs.", _one(facts.signals_forwarded)),
         (
             "gracewrap_shutdown_duration_seconds",
             "histogram",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gracewrap.policy.model import INVALID, UNREACHABLE
-from gracewrap.policy.program import EARLY
-from gracewrap.posix import read_file, signals, tree
+from gracewrap.posix import read_file
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import words
 from gracewrap.report.log import timestamp
-from gracewrap.report.numbers import Number, Numbers, number
+from gracewrap.report.tale import OUTCOMES, Tale, counted, most_telling, signal_name
+from gracewrap.report.tale import name_members as name_members  # noqa: PLC0414 - the loop knows it from here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,57 +16,67 @@ if TYPE_CHECKING:
     from gracewrap.policy.model import Note, Reading
     from gracewrap.report.log import Log
 
-FOR_WORDS = ("who", "asked", "typed", "told", "held", "doing")  # fields that only choose the words
-AT_ONCE = 0.1  # seconds; a handler that finishes anything takes longer
-TIMELINE = 200  # notes kept for the report; a flood of signals must not fill the memory
+# Fields that only choose the words.
+FOR_WORDS = ("who", "asked", "typed", "told", "held", "doing", "several", "named", "parts", "ended", "oneshot", "then", "cause")
+TIMELINE = 200  # notes kept for the report, and for each further program some more; a flood must not fill the memory
+TIMELINE_MORE = 8
 
 
 class Narrator:
-    """Keeps what happened.  Times are on the loop's monotonic clock; *started_at* ties it to the wall clock."""
+    """Keeps what happened.  Times are on the loop's monotonic clock; *wall* is what the wall clock shows at *at*.
 
-    def __init__(self, log: Log, command: Sequence[str], pid: int, budget: float, at: float, wall: float) -> None:
-        self.log = log
-        self.command = list(command)
-        self.pid = pid
-        self.budget = budget
+    Args:
+        log: Where lines go.
+        budget: Seconds there are for the stop of all.
+        at: When the run began.
+        wall: The same in seconds since 1970.
+        programs: Name and command of each; one command alone has no name.
+    """
+
+    def __init__(self, log: Log, budget: float, at: float, wall: float, programs: Sequence[tuple[str, Sequence[str]]]) -> None:
+        self.log, self.budget = log, budget
         self.started, self.started_wall = at, wall
+        self.tales = [Tale(*program) for program in programs]
+        self.several = len(self.tales) if self.tales[0].name else 0  # 0: the one command, of which no line says its name
+        self.all = Tale(self._everybody(), ()) if self.several else self.tales[0]  # for what is about no single one
         self.since: float | None = None  # when the stop began
         self.asked: dict[str, object] = {}
+        self.cause = ""  # whose end the stop began with, if nobody asked
+        self.exit_code_from: int | None = None  # the program whose status is to be ours
         self.timeline: list[dict[str, object]] = []
         self.omitted = 0
         self.counts = {"orphans_reaped": 0, "signals_forwarded": 0}
-        self.leader: dict[str, object] = {}
-        self.killed: list[str] = []
-        self.leftover = ""
-        self.sent: list[str] = []
-        self.gave_up = False
-        self.not_started = ""  # why not
         self.unsent = 0
         self.sender = ""  # of the signal that is being told about; siginfo is looked up only when it is
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
-        self.members = ""
-        self.gave_in = False  # the stop signal went although it was not drained
-        self.early = False  # it was killed because it was drained, and for no other reason
-        self.untold = ""  # who was killed without ever having been sent the stop signal
-        self.numbers = Numbers(())
-        self.interrupted: float | None = None  # what was in flight when it was cut, if that is known
-        self.drained_after: float | None = None  # seconds from the stop request, or from that for a drain
-        self.drain_began: float | None = None
-        self.hooks: dict[str, dict[str, object]] = {}
+        self._room = TIMELINE + TIMELINE_MORE * (len(self.tales) - 1)
+        self._before = 0  # how many entries of the timeline are from before the stop
         self._faults: set[str] = set()
 
+    def _everybody(self) -> str:
+        names = words.listed([tale.name for tale in self.tales])
+        return f"{self.several} programs ({names})" if self.several > 1 else names
+
+    def _tale(self, program: int | None) -> Tale:
+        return self.all if program is None else self.tales[program]
+
     @property
-    def who(self) -> str:
-        """The leader, for people: its name and pid."""
-        return f"{self.command[0].rpartition('/')[2] or self.command[0]} (pid {self.pid})"
+    def interrupted(self) -> float | None:
+        """What was in flight when it was cut, of all programs, as far as that is known."""
+        known = [tale.interrupted for tale in self.tales if tale.interrupted is not None]
+        return sum(known) if known else None
+
+    # --- what happens -------------------------------------------------------------------------------------------------
 
     def note(self, note: Note, at: float) -> None:
         """Take in one note of the policy, completed with what only the doing has shown (sender, members)."""
         fields = {k: v for k, v in note.fields.items() if k != "program"}
-        if note.what == "probe_invalid" and not self._is_news(f"probe {fields['probe']}: {fields['why']}"):
+        program = note.fields.get("program")
+        index = program if isinstance(program, int) else None
+        if note.what == "probe_invalid" and not self._is_news(_mistake(index, fields["probe"], fields["why"])):
             return  # it was told when the command started
-        self.tell(note.what, at, **fields)
+        self.tell(note.what, at, index, **fields)
 
     def forwarded(self, signum: int, sent: int, at: float) -> None:
         """Count a signal that was passed on (*sent* is 0: dropped); told at debug level only, for there may be thousands."""
@@ -75,12 +85,23 @@ class Narrator:
         if self.log.lowest == 0:
             self.tell("forwarded" if sent else "dropped", at, signal=signum, sent=sent)
 
-    def tell(self, what: str, at: float, **fields: object) -> None:
-        """Take in one thing that happened, and log it."""
-        fields.setdefault("who", self.who)
-        self._remember(what, at, fields)
+    def tell(self, what: str, at: float, program: int | None = None, **fields: object) -> None:
+        """Take in one thing that happened, to one program or (None) to no single one, and log it."""
+        if fields.get("hook") == "push":
+            program = None  # it is done for all
+        tale = self._tale(program)
+        fields.setdefault("who", tale.who)
+        if self.several:
+            named: dict[str, object] = {} if program is None else {"program": tale.name}
+            fields = {**named, **fields, "several": self.several}
+        self._name_others(fields)
+        self._take(what, at, tale, fields)
+        tale.take(what, at, fields, self.since)
         if what == "leftover" and fields["told"] and not fields["members"]:
             return  # it was just leaving
+        self._say(what, at, fields)
+
+    def _say(self, what: str, at: float, fields: dict[str, object]) -> None:
         level, sentence = words.describe(what, fields)
         if level != "debug" or what == "in_flight":
             self._keep(what, at, fields)
@@ -94,108 +115,114 @@ class Narrator:
                 sentence = f"{at - self.since:6.2f} s  {sentence}" if self.since is not None else sentence
             self.log.say(level, what, sentence, {**elapsed, **_named(fields)})
 
-    def _remember(self, what: str, at: float, fields: dict[str, object]) -> None:
-        """Keep what the summary needs."""
+    def _name_others(self, fields: dict[str, object]) -> None:
+        """Put names in the place of what a note says of other programs than its own."""
+        programs, parts = fields.get("programs"), fields.get("parts")
+        if isinstance(programs, tuple):
+            names = [self.tales[i].label for i in programs]
+            fields.update(programs=names if self.several else None, named=words.listed(names))
+        if isinstance(parts, list):
+            fields["programs"] = [part.fields() for part in parts]
+
+    def _take(self, what: str, at: float, tale: Tale, fields: dict[str, object]) -> None:
+        """Keep what matters to the run as a whole."""
         match what:
             case "stop_requested":
-                if self.siginfo is not None:
-                    self.sender = sender(*self.siginfo)
-                fields.update(sender=self.sender, budget=self.budget)
-                self.since = at
-                if fields["signal"]:
-                    self.asked = {"signal": _signal_name(fields["signal"]), "sender": self.sender}
-                else:
-                    self.asked = {"signal": None, "sender": fields["by"]}
-            case "leader_exited":
-                fields["typed"] = self.interactive and fields["signal"] in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
+                self._requested(at, fields)
+            case "leader_exited" | "start_failed":
+                fields["typed"] = self.interactive and fields.get("signal") in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
+                if self.since is None and not fields.get("asked") and fields.get("then", "shutdown") == "shutdown":
+                    self.since, fields["cause"] = at, True
+                    self.cause = f"{tale.label} {words.outcome(fields) if 'signal' in fields else 'could not be started'}"
+            case "all_ended":
                 self.since = at if self.since is None else self.since
-                self.leader = {"status": fields["status"], "signal": fields["signal"], "at": at}
-                if self.gave_in and self._ended_by_stop_signal():
-                    self._cut()
-            case "leftover" | "leftover_waits" | "stop_signal_ignored" | "last_call":
-                if what == "leftover_waits" or fields.get("told") is False:
-                    self.members = name_members(tree.descendants())
-                fields["members"] = self.members
-                if what.startswith("leftover"):
-                    self.leftover = self.leftover or self.members
-            case "stop_signal" | "rung":
-                if what == "stop_signal" and self.drain_began is None:
-                    self._drain_begins(at)
-                self.sent.append(signals.name(int(str(fields["signal"]))))
-            case "kill":
-                fields.update(members=self.members, untold=self.untold)
-                self.early = fields["why"] == EARLY and not self.killed
-                self.killed.append(self.members or self.who)
-                self._cut()
-            case "gave_up":
-                self.gave_up = True
-            case "held_too_long" | "drain_timeout":
-                self.gave_in = True
-            case "draining" | "drain_requested":
-                self._drain_begins(at)
-            case "drained" | "undrained":
-                began = self.since if self.since is not None else self.drain_began
-                if "after" in fields and began is not None:
-                    fields["after"] = at - began
-                self.drained_after = at - began if what == "drained" and began is not None else None
-            case "hook":
-                self.hooks[str(fields["hook"])] = {"at": at}
-            case "helper_ended":
-                hook = self.hooks.setdefault(str(fields["hook"]), {"at": at})
-                fields["took"] = at - float(str(hook["at"]))
-                hook.update(ok=fields["ok"], why=fields["why"], seconds=round(float(str(fields["took"])), 6))
-            case "probe_invalid" | "undrained" | "drain_failed" if isinstance(fields.get("probe"), int):
-                fields["probe"] = self.numbers.probes[int(str(fields["probe"]))].kind
+                self.cause = self.cause or "all programs have ended"
+            case "drain_requested":
+                for one in self.tales:
+                    one.drain_begins(at)
             case "unsent":
                 self.unsent = int(str(fields["connections"]))
 
-    def _drain_begins(self, at: float) -> None:
-        self.drain_began = at
-        self.numbers.begin()
+    def _requested(self, at: float, fields: dict[str, object]) -> None:
+        if self.siginfo is not None:
+            self.sender = sender(*self.siginfo)
+        fields.update(sender=self.sender, budget=self.budget)
+        self.since = at
+        if fields["signal"]:
+            self.asked = {"signal": signal_name(fields["signal"]), "sender": self.sender}
+        else:
+            self.asked = {"signal": None, "sender": fields["by"]}
 
-    def _cut(self) -> None:
-        """What was in flight, as far as is known, has not been finished."""
-        in_flight = self.numbers.in_flight()
-        if in_flight is not None and self.drain_began is not None:
-            self.interrupted = in_flight if self.interrupted is None else max(self.interrupted, in_flight)
-
-    def sampled(self, probe: int, reading: Reading, at: float) -> None:
+    def sampled(self, program: int, probe: int, reading: Reading, at: float) -> None:
         """Take in what a probe said; a change of what is in flight is told."""
-        changed = self.numbers.take(probe, reading, at)
-        shown = self.numbers.shown()
-        if changed and shown and self.drain_began is not None:
-            self.tell("in_flight", at, numbers=shown, in_flight=self.numbers.in_flight())
+        tale = self.tales[program]
+        changed = tale.numbers.take(probe, reading, at)
+        shown = tale.numbers.shown()
+        if changed and shown and tale.drain_began is not None:
+            self.tell("in_flight", at, program, numbers=shown, in_flight=tale.numbers.in_flight())
 
-    def looked(self, probe: int, reading: Reading, at: float) -> None:
+    def looked(self, program: int, probe: int, reading: Reading, at: float) -> None:
         """Tell what a first look with a probe has shown: a mistake now, the rest at debug level."""
-        kind = self.numbers.probes[probe].kind
-        if reading.kind == INVALID and self._is_news(f"probe {probe}: {reading.why}"):
-            self.tell("probe_invalid", at, probe=kind, why=reading.why)
+        tale = self.tales[program]
+        kind = tale.numbers.probes[probe].kind
+        if reading.kind == INVALID and self._is_news(_mistake(program, probe, reading.why)):
+            self.tell("probe_invalid", at, program, probe=kind, why=reading.why)
         elif reading.kind == UNREACHABLE:
-            self.tell("probe_silent", at, probe=kind, why=reading.why, after=at - self.started)
+            self.tell("probe_silent", at, program, probe=kind, why=reading.why, after=at - tale.started)
         elif self.log.lowest == 0:
-            self.tell("probe_seen", at, probe=kind, reading=reading.kind, in_flight=reading.in_flight, why=reading.why)
+            seen = {"reading": reading.kind, "in_flight": reading.in_flight, "why": reading.why}
+            self.tell("probe_seen", at, program, probe=kind, **seen)
 
-    def facts(self, at: float) -> dict[str, str]:
-        """Return what hooks find in their environment, after GRACEWRAP_."""
+    def part(
+        self,
+        program: int,
+        remaining: float,
+        doing: str = "",
+        waits_for: Sequence[int] = (),
+        held: bool = False,
+        is_leftover: bool = False,
+    ) -> words.Part:
+        """Return what one of several programs is waited for, for tell("waiting", parts=[...], elapsed=, remaining=).
+
+        Args:
+            program: Its index.
+            remaining: Seconds until it is killed, or until it is sent the stop signal while it is *held*.
+            doing: What it is held for: "pre_stop", "draining".
+            waits_for: The programs that are stopped before it; then nothing else matters.
+            held: The stop signal has not gone yet.
+            is_leftover: Its leader is gone: its numbers say nothing any more.
+        """
+        tale = self.tales[program]
+        numbers = "" if is_leftover or waits_for else tale.numbers.shown()
+        return words.Part(
+            tale.name,
+            remaining,
+            doing,
+            held,
+            tuple(self.tales[i].name for i in waits_for),
+            numbers,
+            None if is_leftover else tale.numbers.in_flight(),
+            "" if numbers or is_leftover or waits_for else tale.numbers.busy(),
+        )
+
+    def facts(self, program: int, at: float) -> dict[str, str]:
+        """Return what a program's hooks find in their environment, after GRACEWRAP_."""
+        tale = self.tales[program]
         elapsed = 0.0 if self.since is None else at - self.since
         facts = {
-            "COMMAND_PID": str(self.pid),
+            "COMMAND_PID": str(tale.pid),
             "REASON": self.requested_by(),
             "ELAPSED": f"{elapsed:.3f}",
             "LEFT": f"{max(0.0, self.budget - elapsed):.3f}",
         }
-        if self.leader or self.killed:
-            status = self.leader["status"] if self.leader else 137
-            facts |= {"OUTCOME": self.outcome(), "EXIT_STATUS": str(status)}
-            facts["SIGNAL"] = _signal_name(self.leader["signal"]) or "" if self.leader else "SIGKILL"
-            facts["INTERRUPTED"] = "" if self.interrupted is None else number(self.interrupted)
-        return facts
+        facts |= {"PROGRAM": tale.name} if self.several else {}
+        ended = tale.facts()
+        return facts | ({"OUTCOME": self.outcome(program), **ended} if ended else {})
 
     def requested_by(self) -> str:
         """Return who asked for the stop, for people."""
         if not self.asked:
-            return "the command's own exit" if self.leader else ""
+            return self.cause if self.several or not self.cause else "the command's own exit"
         return f"{self.asked['signal']} from {self.asked['sender']}" if self.asked["signal"] else str(self.asked["sender"])
 
     def fault(self, error: BaseException, at: float) -> None:
@@ -211,130 +238,142 @@ class Narrator:
         return news
 
     def _keep(self, what: str, at: float, fields: dict[str, object]) -> None:
-        if len(self.timeline) >= TIMELINE:
+        """Keep a note for the report; where there is no more room, what is longest past goes, but nothing of the stop does."""
+        if len(self.timeline) >= self._room:
             self.omitted += 1
-            return
+            if not self._before:
+                return
+            del self.timeline[0]
+            self._before -= 1
+        self._before += self.since is None
         start = self.started if self.since is None else self.since
         self.timeline.append({"at": round(at - start, 6), "event": what, **_named(fields)})
 
-    def outcome(self) -> str:
-        """Return in one word how it ended.
+    # --- in the end ---------------------------------------------------------------------------------------------------
 
-        not_started, exited (nobody asked), graceful, ended_by_signal (a command without a handler for the stop signal loses what
-        it does; some end so after a good stop), drained (it was done, did not exit, and was killed early), killed (it, or
-        something it left behind), gave_up (something is still there).
-        """
-        if self.not_started:
-            return "not_started"
-        if self.gave_up:
-            return "gave_up"
-        if self.killed:
-            return "drained" if self.early else "killed"
-        if not self.asked:
-            return "exited"
-        return "ended_by_signal" if self._ended_by_stop_signal() and not self.leftover else "graceful"
-
-    def _ended_by_stop_signal(self) -> bool:
-        return bool(self.leader and self.leader["signal"]) and _signal_name(self.leader["signal"]) in self.sent
+    def outcome(self, program: int | None = None) -> str:
+        """Return in one word how a program ended; of all (None): how the worst off has."""
+        if program is not None:
+            return self.tales[program].outcome()
+        ended = {tale.outcome() for tale in self.tales} - {"skipped"}
+        return next((one for one in OUTCOMES if one in ended), "graceful" if self.asked else "exited")
 
     def summary(self, status: int, at: float) -> tuple[str, str] | None:
         """Return level and text of the last line, or None after a run in which nothing happened but the command's end."""
-        if not self.asked and not self.leftover and not self.killed:
+        if not self.asked and not any(tale.leftover or tale.killed or tale.sent for tale in self.tales):
             return None
         used = at - (at if self.since is None else self.since)
         took = f"stopped in {words.seconds(round(used, 3))} of {words.seconds(self.budget)}"
         left = max(0.0, self.budget - used)
-        parts = [self._how()]
-        if self.leftover:
-            parts.append(f"it left behind {self.leftover}")
-        if self.early:
-            parts.append("it was done, but did not exit")
-        elif self.killed and self.leader:
-            parts.append("some of it had to be killed" if int(str(self.leader["signal"])) != 9 else "it had to be killed")
-        if self.interrupted:
-            parts.append(f"{number(self.interrupted)} in flight {'were' if self.interrupted != 1 else 'was'} cut")
-        elif self.drained_after is None and self.drain_began is not None and self.killed and (wrong := self.numbers.unusable()):
-            parts.append(wrong)
-        elif self.drained_after is not None:
-            parts.append(f"drained after {words.seconds(round(self.drained_after, 2))}")
+        parts = self._ends()
         if self.counts["orphans_reaped"]:
             parts.append(f"orphans reaped: {self.counts['orphans_reaped']}")
         if self.log.dropped:
             parts.append(f"log lines lost: {self.log.dropped}")
-        level = "warning" if (self.killed and not self.early) or self.gave_up else "info"
-        return level, f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}"
+        bad = any(tale.gave_up or tale.not_started or (tale.killed and not tale.early) for tale in self.tales)
+        text = f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}{self._whose(status)}"
+        return "warning" if bad else "info", text
 
-    def _how(self) -> str:
-        if not self.leader:
-            return f"{self.who} could not be killed"
-        if self._ended_by_stop_signal():
-            at_once = float(str(self.leader["at"])) - (self.since or 0.0) < AT_ONCE and not self.leftover
-            hint = " at once (without a handler for it, what it was doing is lost)" if at_once else ""
-            return f"{self.who} {words.outcome(self.leader)}{hint}"
-        sent = f" after {', '.join(dict.fromkeys(self.sent))}" if self.sent and self.asked else ""
-        return f"{self.who} {words.outcome(self.leader)}{sent}"
+    def _ends(self) -> list[str]:
+        """Return how all of it ended, for people."""
+        if not self.several:
+            return [self.all.how(self.since), *self.all.particulars()]
+        shown, rest = most_telling(self.tales)
+        ends = [", ".join((tale.how(self.since), *tale.particulars())) for tale in shown]
+        ends += [counted(rest)] if rest else []
+        return [f"{self.several} programs: {ends[0]}", *ends[1:]] if self.several > 1 else ends
+
+    def _whose(self, status: int) -> str:
+        """Return whose status it is that is no success: of exit_code_from, else of the first that failed so."""
+        name = self._exit_code_from(status)
+        return f" ({name}'s)" if name else ""
+
+    def _exit_code_from(self, status: int) -> str:
+        if not self.several or not status:
+            return ""
+        if self.exit_code_from is not None and self.tales[self.exit_code_from].status() == status:
+            return self.tales[self.exit_code_from].name
+        such = [tale for tale in self.tales if tale.status() == status]
+        such.sort(key=lambda tale: float(str(tale.leader.get("at", float("inf")))))
+        return such[0].name if such else ""
 
     def last_words(self, status: int, at: float) -> dict[str, object]:
         """Return the summary's fields for machines."""
         used = 0.0 if self.since is None else at - self.since
+        drained = [tale.drained_after for tale in self.tales if tale.numbers.probes or tale.drained_after is not None]
+        all_drained = [after for after in drained if after is not None]
         return {
             "outcome": self.outcome(),
             "exit_status": status,
             "budget_seconds": self.budget,
             "used_seconds": round(used, 6),
             "left_seconds": round(max(0.0, self.budget - used), 6),
-            "killed": self.killed,
+            "killed": [one for tale in self.tales for one in tale.killed],
             "interrupted": self.interrupted,
-            "drained_after_seconds": None if self.drained_after is None else round(self.drained_after, 6),
+            "drained_after_seconds": round(max(all_drained), 6) if drained and len(all_drained) == len(drained) else None,
             "orphans_reaped": self.counts["orphans_reaped"],
         }
 
     def report(self, status: int, at: float, version: str) -> dict[str, object]:
         """Return all of it as a JSON-able dict."""
-        asked_wall = None if self.since is None else timestamp(self.started_wall + self.since - self.started)
         last = self.summary(status, at)
-        how = self.not_started or self._how()
+        how = "; ".join(self._ends()) if self.several else self.all.not_started or self.all.how(self.since)
         return {
             "gracewrap": version,
             **self.last_words(status, at),
-            "summary": last[1] if last else f"{how}; exit status {status}",
-            "command": self.command,
-            "pid": self.pid,
-            "started": timestamp(self.started_wall),
-            "stop_began": asked_wall,
-            "requested_by": self.asked or None,
-            "signals_sent": self.sent,
-            "leader": {"status": self.leader["status"], "signal": _signal_name(self.leader["signal"])} if self.leader else None,
-            "left_behind": self.leftover or None,
-            "unsent_connections": self.unsent,
-            "drain": [_probe(one) for one in self.numbers.probes],
-            "hooks": {name: {k: v for k, v in hook.items() if k != "at"} for name, hook in self.hooks.items()},
+            "summary": last[1] if last else f"{how}; exit status {status}{self._whose(status)}",
+            **(self._of_several(status) if self.several else self._of_one()),
             "log_lines_lost": self.log.dropped,
             "signals_forwarded": self.counts["signals_forwarded"],
             "timeline": self.timeline,
             "timeline_omitted": self.omitted,
         }
 
+    def _begun(self) -> dict[str, object]:
+        return {
+            "started": self._wall(self.started),
+            "stop_began": None if self.since is None else self._wall(self.since),
+            "requested_by": self.asked or None,
+        }
 
-def _probe(one: Number) -> dict[str, object]:
-    return {
-        "probe": one.kind,
-        "unit": one.unit,
-        "first": one.first,
-        "last": one.last,
-        "reading": one.reading.kind,
-        "why": one.reading.why,
-        "failures": one.failures,
-    }
+    def _wall(self, at: float) -> str:
+        return timestamp(self.started_wall + at - self.started)
+
+    def _of_one(self) -> dict[str, object]:
+        tale = self.all
+        return {
+            "command": tale.command,
+            "pid": tale.pid,
+            **self._begun(),
+            "signals_sent": tale.sent,
+            "leader": tale.leader_entry(),
+            "left_behind": tale.leftover or None,
+            "unsent_connections": self.unsent,
+            "drain": tale.drain_entry(),
+            "hooks": tale.hooks_entry(),
+        }
+
+    def _of_several(self, status: int) -> dict[str, object]:
+        return {
+            **self._begun(),
+            "cause": None if self.asked else self.cause or None,
+            "exit_code_from": self._exit_code_from(status) or None,
+            "unsent_connections": self.unsent,
+            "hooks": self.all.hooks_entry(),
+            "programs": [self._entry(tale) for tale in self.tales],
+        }
+
+    def _entry(self, tale: Tale) -> dict[str, object]:
+        return {**tale.entry(self.since), "started": self._wall(tale.started) if tale.pid else None}
 
 
-def _signal_name(signum: object) -> str | None:
-    return signals.name(int(str(signum))) if signum else None
+def _mistake(program: int | None, probe: object, why: object) -> str:
+    return f"probe {probe} of {program or 0}: {why}"
 
 
 def _named(fields: dict[str, object]) -> dict[str, object]:
     """Return the fields for machines: signals by name, the empty ones left out."""
-    named = {k: _signal_name(v) if k in ("signal", "sent") else v for k, v in fields.items() if k not in FOR_WORDS}
+    named = {k: signal_name(v) if k in ("signal", "sent") else v for k, v in fields.items() if k not in FOR_WORDS}
     return {k: v for k, v in named.items() if v not in (None, "")}
 
 
@@ -346,9 +385,3 @@ def sender(pid: int, uid: int, code: int) -> str:
         return "outside this PID namespace (docker stop, the kubelet)"
     found = read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
     return f"{found + ' (' if found else ''}pid {pid}, uid {uid}{')' if found else ''}"
-
-
-def name_members(members: Sequence[tree.Member], most: int = 8) -> str:
-    """Return processes for people: "node (pid 7), sleep (pid 9) and 3 more"."""
-    shown = ", ".join(f"{m.name} (pid {m.pid})" for m in members[:most])
-    return f"{shown} and {len(members) - most} more" if len(members) > most else shown

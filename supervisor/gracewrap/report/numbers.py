@@ -32,6 +32,11 @@ class Numbers:
         for one in self.probes:
             one.first = one.last = None
 
+    def begin_again(self) -> None:
+        """The program was started again: what the one before it had is not its own; failures go on being counted."""
+        for one in self.probes:
+            one.first, one.last, one.reading, one.at = None, None, Reading("none"), None
+
     def take(self, probe: int, reading: Reading, at: float) -> bool:
         """Take in a reading; return whether what is in flight has changed."""
         one = self.probes[probe]

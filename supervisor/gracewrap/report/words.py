@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from gracewrap.posix.signals import name
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    # Of several programs *program* is the name of the one that it is about, *several* how many there are.
     Fields = Mapping[str, object]
+
+MOST = 6  # so many programs are named in a line
+
+
+class Part(Record):
+    """What one of several programs is waited for; see Narrator.part."""
+
+    program: str
+    remaining: float
+    doing: str = ""
+    held: bool = False
+    waits_for: tuple[str, ...] = ()
+    numbers: str = ""
+    in_flight: float | None = None
+    why: str = ""
+
+    def fields(self) -> dict[str, object]:
+        """Return it for machines, the empty left out."""
+        found: dict[str, object] = {
+            "program": self.program,
+            "doing": self.doing,
+            "waits_for": list(self.waits_for),
+            "in_flight": self.in_flight,
+        }
+        found = {key: value for key, value in found.items() if value not in (None, "", [])}
+        return {**found, "remaining": round(self.remaining, 3)}
 
 
 def seconds(value: object) -> str:
@@ -17,6 +44,13 @@ def seconds(value: object) -> str:
     if 0 < number < 0.0995:
         return f"{number * 1000:.0f} ms"
     return f"{number:.0f} s" if number == int(number) else f"{number:.2f} s"
+
+
+def listed(names: Sequence[str], most: int = MOST) -> str:
+    """Return names for people: "web", "web and worker", "web, worker and 44 more"."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def outcome(fields: Fields) -> str:
@@ -38,14 +72,39 @@ def _stop_signal(f: Fields) -> str:
     return f"sent {_signal(f)} to {'the process group of ' if f['to'] == 'group' else ''}{f['who']}"
 
 
+def _unasked(f: Fields) -> str:
+    """Return what there is to say of a signal that ended a program, and was not ours."""
+    if not f["signal"]:
+        return ""
+    return ", which gracewrap did not send" + (" (out of memory?)" if int(str(f["signal"])) == 9 else "")
+
+
+def _several(f: Fields) -> int:
+    """Return how many programs there are; 0: the one command."""
+    return int(str(f.get("several", 0)))
+
+
+def _others(f: Fields) -> str:
+    """Return what follows for the others from the end of one, if that is the cause of the stop."""
+    return "; the others are stopped because of it" if f.get("cause") and _several(f) > 1 else ""
+
+
+def _exit_level(f: Fields) -> str:
+    unasked = "warning" if f["signal"] and not f["typed"] else "debug"
+    if not f.get("several"):
+        return "info" if f["asked"] or f["left"] else unasked
+    if f.get("cause"):
+        return "warning" if f["status"] else "info"
+    # Otherwise what is told next says it all: program_gone, restarts or program_ended.
+    return "info" if f["left"] else "debug"
+
+
 def _leader_exited(f: Fields) -> str:
     rest = "; something of it is left" if f["left"] else ""
-    unasked = "" if f["asked"] or not f["signal"] else ", which gracewrap did not send"
-    if unasked and int(str(f["signal"])) == 9:
-        unasked += " (out of memory?)"
+    unasked = "" if f["asked"] else _unasked(f)
     if f["left"] and not f["asked"] and not f["status"]:
         rest += " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
-    return f"{f['who']} {outcome(f)}{unasked}{rest}"
+    return f"{f['who']} {outcome(f)}{unasked}{rest}{_others(f)}"
 
 
 def _leftover(f: Fields) -> str:
@@ -111,7 +170,58 @@ def _asked_again(f: Fields) -> str:
     return f"{_signal(f) if f['signal'] else 'asked'} again: {again[str(f['effect'])]}"
 
 
+def _restarts(f: Fields) -> str:
+    again = f"it is started again in {seconds(round(float(str(f['after'])), 3))} (restart {f['restart']})"
+    return f"{f['who']} {f['ended']}{_unasked(f)}; {again}"
+
+
+def _program_ended(f: Fields) -> str:
+    if f["oneshot"] and not f["status"]:
+        return f"{f['who']} has completed"
+    return f"{f['who']} {f['ended']}{_unasked(f)}{'; the others go on' if f.get('several') else ''}"
+
+
+def _program_gone(f: Fields) -> str:
+    after = f" after {seconds(round(float(str(f['after'])), 3))}" if "after" in f else ""
+    return f"{f.get('program') or f['who']} is gone{after} ({f['ended']})"
+
+
+def _told_to_all(f: Fields, how: str) -> str:
+    """Return what is asked of all programs, and what they are to do."""
+    return f"{f['who']} {_is(f)} {how}"
+
+
+def _is(f: Fields) -> str:
+    """Return the verb for what is about all programs."""
+    return "are" if _several(f) > 1 else "is"
+
+
+def _receivers(f: Fields) -> str:
+    return "the programs" if _several(f) else "the command"
+
+
+def waiting_for(parts: Sequence[Part]) -> str:
+    """Return what several programs are waited for: "web: requests 7 → 3 · worker: jobs 2 · db waits for web and worker".
+
+    Those that are being stopped come before those whose turn it is not yet; what there is no room for is counted.
+    """
+    in_turn = sorted(parts, key=lambda part: bool(part.waits_for))
+    shown = [_part(part) for part in in_turn[:MOST]]
+    return " · ".join(shown) + (f" and {len(parts) - MOST} more" if len(parts) > MOST else "")
+
+
+def _part(part: Part) -> str:
+    if part.waits_for:
+        return f"{part.program} waits for {listed(part.waits_for, 3)}"
+    known = part.numbers.replace(" · ", ", ") or part.why
+    said = ", ".join(filter(None, (part.doing, known)))
+    return f"{part.program}: {said}" if said else part.program
+
+
 def _waiting(f: Fields) -> str:
+    parts = f.get("parts")
+    if isinstance(parts, list):
+        return f"waiting: {waiting_for(parts)}; {seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until SIGKILL"
     numbers = f"{f['numbers']} · " if f.get("numbers") else ""
     until = "the stop signal" if f.get("held") else "SIGKILL"
     doing = f.get("doing") or f"waiting for {f['who']}"
@@ -121,14 +231,11 @@ def _waiting(f: Fields) -> str:
 
 # note -> (level, sentence).  A callable level looks at the fields.
 WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] = {
-    "started": ("debug", lambda f: f"started {f['who']}"),
+    "started": (lambda f: "info" if f.get("several") else "debug", lambda f: f"started {f['who']}"),
     "cannot_run": ("error", lambda f: str(f["who"])),
     "stop_requested": ("info", _stop_requested),
     "stop_signal": ("info", _stop_signal),
-    "leader_exited": (
-        lambda f: "info" if f["asked"] or f["left"] else "warning" if f["signal"] and not f["typed"] else "debug",
-        _leader_exited,
-    ),
+    "leader_exited": (_exit_level, _leader_exited),
     "leftover": ("info", _leftover),
     "last_call": (
         "info",
@@ -141,8 +248,8 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "gave_up": ("error", lambda f: f"gave up on {f['who']}: still there {seconds(f['after'])} after SIGKILL"),
     "asked_again": ("info", _asked_again),
     "serving": ("info", lambda f: f"serving for another {seconds(f['seconds'])}, until every load balancer has noticed"),
-    "drain_requested": ("info", lambda f: f"drain requested: {f['who']} is to take no new work"),
-    "undrain_requested": ("info", lambda f: f"drain taken back: {f['who']} is ready again"),
+    "drain_requested": ("info", lambda f: f"drain requested: {_told_to_all(f, 'to take no new work')}"),
+    "undrain_requested": ("info", lambda f: f"drain taken back: {_told_to_all(f, 'ready again')}"),
     "drain_start": ("info", lambda f: f"drain.start: telling {f['who']} to take no new work"),
     "draining": ("info", _draining),
     "drained": ("info", lambda f: f"{f['who']} is drained after {seconds(round(float(str(f['after'])), 3))}"),
@@ -161,20 +268,20 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "hook": ("info", lambda f: f"running {_HOOKS[str(f['hook'])]}: {f['command']}"),
     "helper_ended": (lambda f: "info" if f["ok"] else "warning", _helper_ended),
     "extended": ("info", lambda f: f"{f['who']} asks for more time; it has {seconds(f['remaining'])} until SIGKILL"),
-    "stop_waits": ("info", lambda f: f"{f['who']} is stopped after {f['programs']}"),
-    "program_ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
-    "program_ended": ("info", lambda f: f"{f['who']} ended with status {f['status']}; the others go on"),
-    "restarts": (
-        "warning",
-        lambda f: (
-            f"{f['who']} ended with status {f['status']}; it is started again in {seconds(round(float(str(f['after'])), 3))}"
-        ),
+    # With many programs these lines would be as many, and hide the others.
+    "stop_waits": (
+        lambda f: "info" if _several(f) <= MOST else "debug",
+        lambda f: f"{f.get('program') or f['who']} is stopped after {f['named']}",
     ),
-    "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}"),
-    "all_ended": ("info", lambda f: "all programs have ended"),
-    "part_requested": ("info", lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['programs']}: {f['by']}"),
+    "program_ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
+    "program_ended": (lambda f: "warning" if f["signal"] else "info", _program_ended),
+    "program_gone": (lambda f: "info" if f["asked"] else "debug", _program_gone),
+    "restarts": ("warning", _restarts),
+    "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}{_others(f)}"),
+    "all_ended": (lambda f: "info" if f.get("several") else "debug", lambda f: "all programs have ended"),
+    "part_requested": ("info", lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['named']}: {f['by']}"),
     "part_refused": ("warning", lambda f: f"{f['by']} is refused: another part is being stopped"),
-    "part_stopped": ("info", lambda f: f"{f['programs']} stopped{', and started again' if f['again'] else ''}"),
+    "part_stopped": ("info", lambda f: f"{f['named']} stopped{', and started again' if f['again'] else ''}"),
     "ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
     "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
     "watchdog": ("warning", lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"),
@@ -182,8 +289,8 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "fault": ("warning", lambda f: f"a bug in gracewrap, beside the command: {f['error']}; it goes on without"),
     "unheard": ("warning", lambda f: str(f["why"])),
     "waiting": ("info", _waiting),
-    "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to the command"),
-    "dropped": ("debug", lambda f: f"{_signal(f)}: dropped: signal_map says so, or the command is gone"),
+    "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to {_receivers(f)}"),
+    "dropped": ("debug", lambda f: f"{_signal(f)}: dropped: signal_map says so, or {_receivers(f)} {_is(f)} gone"),
     "unsent": ("warning", lambda f: f"leaving although bytes are unsent on {f['connections']} connection(s)"),
     "reaped": ("debug", lambda f: f"reaped orphan {f['pid']} (status {f['status']})"),
     "child_stopped": ("info", lambda f: f"{f['who']} was stopped by {_signal(f)}: {f['done']}"),
@@ -191,7 +298,15 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
 }
 
 
+# What does not say by itself whose it is.
+_NAMELESS = {
+    *("serving", "drain_failed", "drain_timeout", "held_too_long", "probe_invalid", "probe_silent", "probe_seen"),
+    *("in_flight", "hook", "helper_ended", "kill", "unheard"),
+}
+
+
 def describe(what: str, fields: Fields) -> tuple[str, str]:
     """Return the level and the sentence of a note."""
     level, sentence = WORDS[what]
-    return (level if isinstance(level, str) else level(fields)), sentence(fields)
+    whose = f"{fields['program']}: " if fields.get("program") and what in _NAMELESS else ""
+    return (level if isinstance(level, str) else level(fields)), whose + sentence(fields)

@@ -21,8 +21,12 @@ class Source(Protocol):
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
         """Return whether new work is welcome, and what else to say about it ("reason": "stopping")."""
 
-    def status(self) -> Mapping[str, object]:
-        """Return everything that is known: programs, phase, in flight, seconds left."""
+    def status(self, options: Mapping[str, str]) -> tuple[int, Mapping[str, object]]:
+        """Return HTTP status and everything that is known: programs, phase, in flight, seconds left.
+
+        Args:
+            options: What stands in the query, the last of each name.
+        """
 
     def metrics(self) -> str:
         """Return the metrics as Prometheus text (report/metrics.py)."""
@@ -31,8 +35,8 @@ class Source(Protocol):
         """Do what *peer* (in people's words) asks for, and return HTTP status and answer.
 
         Args:
-            action: "drain", "undrain" or "stop".
-            options: What stands in the query, the last of each name.
+            action: "drain", "undrain", "stop" or "restart".
+            options: What stands in the query, the last of each name: "program", for a stop and a restart.
             peer: Who asks: "pid 7, uid 0".
         """
 
@@ -56,24 +60,24 @@ def json(status: int, body: Mapping[str, object]) -> Answer:
     return Answer(status, (dumps(dict(body)) + "\n").encode(), JSON)
 
 
-def _live(_: Source) -> Answer:
+def _live(_: Source, __: Mapping[str, str]) -> Answer:
     return json(200, {"live": True})
 
 
-def _ready(source: Source) -> Answer:
+def _ready(source: Source, _: Mapping[str, str]) -> Answer:
     ready, more = source.is_ready()
     return json(200 if ready else 503, {"ready": ready, **more})
 
 
-def _metrics(source: Source) -> Answer:
+def _metrics(source: Source, _: Mapping[str, str]) -> Answer:
     return Answer(200, source.metrics().encode(errors="replace"), METRICS_TYPE)
 
 
-def _status(source: Source) -> Answer:
-    return json(200, source.status())
+def _status(source: Source, options: Mapping[str, str]) -> Answer:
+    return json(*source.status(options))
 
 
-PAGES: dict[str, Callable[[Source], Answer]] = {
+PAGES: dict[str, Callable[[Source, Mapping[str, str]], Answer]] = {
     "/livez": _live,
     "/health/live": _live,
     "/readyz": _ready,
@@ -81,7 +85,7 @@ PAGES: dict[str, Callable[[Source], Answer]] = {
     "/metrics": _metrics,
     "/status": _status,
 }
-ACTIONS = ("/drain", "/undrain", "/stop")
+ACTIONS = ("/drain", "/undrain", "/stop", "/restart")
 READ = ("GET", "HEAD")
 
 
@@ -107,7 +111,7 @@ def answer(source: Source, method: str, target: str, control: bool, peer: str = 
     """
     path, _, query = _without_origin(target).partition("#")[0].partition("?")
     if path in PAGES:
-        return PAGES[path](source) if method in READ else not_allowed(READ)
+        return PAGES[path](source, options(query)) if method in READ else not_allowed(READ)
     if control and path in ACTIONS:
         return json(*source.act(path[1:], options(query), peer)) if method == "POST" else not_allowed(("POST",))
     return text(404, "\n".join(["There is no such path. There are:", *PAGES, *(f"POST {one}" for one in ACTIONS if control)]))

@@ -1,0 +1,247 @@
+"""Several programs: what is said for all, what [defaults] says of each, and what each says of itself, put together.
+
+A flag or a variable that is about one program is about all of them, and counts more than what the file says.  Loaded only for a
+file that has programs.
+"""
+
+from __future__ import annotations
+
+from gracewrap.config import between, probing, sources, together
+from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
+from gracewrap.config.sources import COMMAND_LINE, Given, Problem, Where
+from gracewrap.config.table import Settings
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+DEFAULTS, PROGRAMS = "defaults", "programs"
+_OF_ONE = ("command", "depends_on", "stop_after")  # nothing that [defaults] could say of all
+_NO_COMMAND = 'it has no command; write command = ["node", "server.js"]'
+# What need not be kept for each program, since the class has it.
+_CLASS = {name: getattr(Settings, name) for name in Settings.__match_args__ if hasattr(Settings, name)}
+_GLOBAL_FIELDS = {BY_KEY[key].field for key in GLOBAL}
+_CHOOSING = (*probing.KINDS, "all", "any")
+_OF_PROBES = {f"drain.{key}" for key in (*probing.PARSERS, "all", "any")}
+
+
+class Layer:
+    """What was said in one place, parsed: by flags and variables, by [defaults], or by [programs.NAME]."""
+
+    def __init__(self, given: Iterable[Given], problems: list[Problem]) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.places: dict[str, str] = {}
+        given = tuple(given)
+        self.unusable = sources.parse_each(given, self.values, self.origins, problems)
+        self.places = {one.key: one.place for one in given}
+        self.meant: set[str] = set()  # what means something to any of the programs
+        self.kind = self._probe_kind()
+
+    def _probe_kind(self) -> str:
+        """Return which kind of probe it names for the drain; "": none."""
+        for kind in _CHOOSING:
+            key = f"drain.{kind}"
+            if key in self.origins and self.values[BY_KEY[key].field] is not False:
+                return kind
+        return ""
+
+
+def resolve(
+    from_file: Sequence[Given], shared: Sequence[Given], command: Sequence[str], sound: bool
+) -> tuple[Settings | None, list[Problem]]:
+    """Return the settings of all programs, or None, and every problem there is.
+
+    Args:
+        from_file: What the file says, its programs too.
+        shared: What variables and flags say.
+        command: The command on the command line, which there must not be.
+        sound: Whether there has been no problem so far; else nothing is said of what may come of it.
+    """
+    tables = {one.place: one.origin for one in from_file if not one.key}
+    if PROGRAMS not in tables:
+        return None, [_no_programs(tables[DEFAULTS])] if sound else []
+    names = [place.removeprefix("programs.") for place in tables if place not in (DEFAULTS, PROGRAMS)]
+    problems = list(_misplaced(from_file, tables, command))
+    if not names and sound:
+        fault = "there is no program in it; write [programs.web], and below it its command"
+        problems.append(Problem(f"cannot use [programs] ({tables[PROGRAMS]}): {fault}"))
+    rest = [one for one in from_file if one.key and (one.key in GLOBAL) == (not one.place)]
+    overall = Layer([one for one in (*rest, *shared) if one.key in GLOBAL], problems)
+    over = Layer([one for one in shared if one.key not in GLOBAL], problems)
+    defaults = Layer([one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems)
+    base = _for_all(overall, problems)
+    by_place: dict[str, list[Given]] = {}
+    for one in rest:
+        by_place.setdefault(one.place, []).append(one)
+    programs = []
+    for name in names:
+        place = f"programs.{name}"
+        own = Layer(by_place.get(place, ()), problems)
+        programs.append(between.Program(name, tables[place], own.origins, *_merged(place, base, overall, (over, own, defaults))))
+        if "command" not in own.places:
+            problems.append(Problem(f"cannot use {place} ({tables[place]}): {_NO_COMMAND}"))
+    problems += _each_checked(programs)
+    problems += between.check_names(programs, overall.values.get("exit_code_from"), Where(overall.origins))
+    if sound and not any(not problem.warning for problem in problems):
+        problems += _unused((over, defaults))
+    problems += between.check_runs(programs)
+    if not sound or any(not problem.warning for problem in problems):
+        return None, problems
+    kept = {field for field, value in base.items() if field not in _CLASS or not _same(value, _CLASS[field])}
+    each = tuple(_settings(one, base, kept) for one in programs)
+    settings = Settings(**base, origins=overall.origins, programs=each)
+    return settings, [*problems, *between.check_budget(settings)]
+
+
+def _no_programs(origin: str) -> Problem:
+    fault = "it is for several programs, and there are none; write [programs.NAME], or move its lines to the top of the file"
+    return Problem(f"cannot use [defaults] ({origin}): {fault}")
+
+
+def _misplaced(given: Sequence[Given], tables: Mapping[str, str], command: Sequence[str]) -> Iterable[Problem]:
+    """Yield what is said in a place where it cannot be."""
+    if command:
+        fault = f"there are [programs] ({tables[PROGRAMS]}); leave one of them out, or write it as one of them"
+        yield Problem(f"cannot use a command ({COMMAND_LINE}): {fault}")
+    for one in given:
+        table, _, last = one.key.rpartition(".")
+        if not one.key:
+            continue
+        if not one.place and one.key == "command":
+            fault = f"there are [programs] ({tables[PROGRAMS]}); write it as one of them, in [programs.NAME]"
+        elif not one.place and one.key not in GLOBAL:
+            inner = f".{table}" if table else ""
+            for_all = "" if one.key in _OF_ONE else f"[defaults{inner}], for all, or "
+            fault = f"there are [programs] ({tables[PROGRAMS]}); write {last} in {for_all}[programs.NAME{inner}]"
+        elif one.place and one.key in GLOBAL:
+            where = f"in [{table}], beside [programs]" if table else "at the top of the file, above the first [table]"
+            fault = f"it is one for all programs; write {last} {where}"
+        elif one.place == DEFAULTS and one.key in _OF_ONE:
+            fault = "it is another one for each program; write it in [programs.NAME]"
+        else:
+            continue
+        yield Problem(f"cannot use {one.name} ({one.origin}): {fault}")
+
+
+def _for_all(overall: Layer, problems: list[Problem]) -> dict[str, Any]:
+    """Return the values of all fields where no program says anything of its own, and check what is for all."""
+    values = {setting.field: setting.initial() for setting in TABLE} | overall.values
+    where = Where(overall.origins)
+    problems += sources.cross_check(values, where, overall.unusable)
+    problems += together.put_together(values, overall.origins, overall.unusable, where)
+    return values
+
+
+def _merged(
+    place: str, base: Mapping[str, Any], overall: Layer, layers: tuple[Layer, Layer, Layer]
+) -> tuple[dict[str, Any], Where, set[str]]:
+    """Return the values of a program, where they are from, and which are unusable.
+
+    Args:
+        place: programs.NAME.
+        base: What counts where nobody says anything.
+        overall: What is said for all.
+        layers: Flags and variables, the program's own, and [defaults].
+    """
+    values, origins = dict(base), dict(overall.origins)
+    places = dict.fromkeys(GLOBAL, "")
+    for layer, dropped in reversed(tuple(zip(layers, _dropped(layers)))):
+        layer.meant |= layer.origins.keys() - dropped
+        if layers[0].kind or layer.kind:  # another probe is asked, but this is no mistake
+            layer.meant |= layer.origins.keys() & _OF_PROBES
+        for key, origin in layer.origins.items():
+            if key not in dropped:
+                field = BY_KEY[key].field
+                values[field], origins[key], places[key] = layer.values[field], origin, layer.places[key]
+    return values, Where(origins, places, place), overall.unusable.union(*(layer.unusable for layer in layers))
+
+
+def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], set[str]]:
+    """Return of each layer what says nothing of this program.
+
+    [defaults] may say how often to ask, and there is nothing to ask here; or which probe, and here is another one.  What the
+    program says of itself always counts: if it means nothing, that is a mistake.
+    """
+    over, own, defaults = layers
+    dropped: tuple[set[str], set[str], set[str]] = (set(), set(), set())
+    first = next((n for n, layer in enumerate(layers) if layer.kind), None)
+    kind = layers[first].kind if first is not None else ""
+    for n, layer in enumerate(layers):
+        if n != first and not (layer is own and (first is None or n < first)):
+            dropped[n].update(key for key in layer.origins if key in _OF_PROBES and not _belongs(key, kind))
+    said = {
+        key: layer.values[BY_KEY[key].field]
+        for layer, without in zip(reversed(layers), reversed(dropped))
+        for key in layer.origins
+        if key not in without
+    }
+    nothing = set() if kind else {f"drain.{key}" for key in together.OF_A_PROBE if key != "when" or not said.get("drain.start")}
+    if not said.get("watchdog"):
+        nothing.add("on_watchdog")
+    if not together.starts_again({"restart": "never", "on_exit": "", "on_failure": "", **said}):
+        nothing.update(together.OF_A_RESTART)
+    for layer, without in ((over, dropped[0]), (defaults, dropped[2])):
+        without |= nothing & layer.origins.keys()
+    return dropped
+
+
+def _belongs(key: str, kind: str) -> bool:
+    """Return whether a setting of a probe is looked at by a probe of this kind, and chooses no other one."""
+    last = key.removeprefix("drain.")
+    if last in _CHOOSING:
+        return last == kind
+    if last == "unit":
+        return kind in ("http", "tcp", "exec")
+    return probing.OF.get(last, "http") == kind
+
+
+def _each_checked(programs: Iterable[between.Program]) -> Iterable[Problem]:
+    """Yield what does not go together within a program; what comes of [defaults] alone is said once."""
+    said: set[str] = set()
+    for one in programs:
+        found = [*sources.cross_check(one.values, one.where, one.unusable)]
+        found += together.put_together(one.values, one.where.origins, one.unusable, one.where)
+        for problem in found:
+            whosoever = problem.text.replace(f"programs.{one.name}.", "programs.*.")
+            if whosoever not in said:
+                said.add(whosoever)
+                yield problem
+
+
+def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
+    """Yield what is said of all programs and means nothing to any of them."""
+    for layer in layers:
+        where = Where(layer.origins, layer.places)
+        for key in layer.origins:
+            if key not in layer.meant:
+                yield Problem(f"cannot use {where.name(key)} ({where(key)}): it means nothing to any program; {_missing(key)}")
+
+
+def _missing(key: str) -> str:
+    if key in together.OF_A_RESTART:
+        return 'none is started again; add restart = "on-failure", or leave it out'
+    if key == "on_watchdog":
+        return 'none has a watchdog; add watchdog = "30s", or leave it out'
+    return "none has such a probe in its drain; add one, or leave it out"
+
+
+def _settings(one: between.Program, base: Mapping[str, Any], kept: set[str]) -> Settings:
+    """Return the settings of a program; what the class has anyway takes no memory.
+
+    Args:
+        one: The program.
+        base: What counts where nobody says anything.
+        kept: The fields of that which the class has not.
+    """
+    values = {
+        field: value
+        for field, value in one.values.items()
+        if (field in kept if value is base[field] else field not in _CLASS or not _same(value, _CLASS[field]))
+    }
+    return Settings(**values, name=one.name, origins=one.where.origins)
+
+
+def _same(value: object, other: object) -> bool:
+    return type(value) is type(other) and value == other

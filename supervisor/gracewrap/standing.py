@@ -1,0 +1,139 @@
+"""How each program stands, for people: its phase in a word, what it is held for or waits for, and how much time it has left."""
+
+from __future__ import annotations
+
+from gracewrap.policy import coordinator, program
+from gracewrap.record import TYPE_CHECKING, Record, assert_never
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gracewrap.policy.model import Policy
+
+MOST = 3  # so many programs are named in one line, with what is said of each
+
+# The policy's phases, in the words of people.
+_PHASES = {
+    program.Pending: "pending",
+    program.Spawning: "starting",
+    program.BackingOff: "backing off",
+    program.Running: "running",
+    program.Held: "draining",
+    program.Stopping: "stopping",
+    program.Leftover: "stopping",
+    program.Killing: "killing",
+    program.Gone: "gone",
+}
+
+
+class Standing(Record):
+    """One program."""
+
+    phase: str  # a value of _PHASES, "drained", or "ending": all is over
+    held: str = ""  # for what its stop signal is held back
+    waits_for: tuple[int, ...] = ()  # the programs that have to come so far, or be gone, before it is its turn
+    seconds_left: float | None = None  # until its stop signal, if it is held back, else until SIGKILL
+    again_in: float | None = None  # seconds until it is started again
+    status: int | None = None  # its exit status, while it is not up
+    ready: bool = False  # it is up, and nobody waits for it to come so far
+
+
+def of(system: coordinator.System, policy: Policy, index: int, at: float) -> Standing:
+    """Return how a program stands."""
+    if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
+        return Standing("ending")
+    phase = system.programs[index]
+    waits_for = coordinator.waits_for(system, policy, index)
+    match phase:
+        case program.Held(_, stage, _, signal_at):
+            word = "drained" if isinstance(stage, program.Drained) else "draining"
+            return Standing(word, _held(stage), waits_for, None if signal_at == program.FOREVER else max(0.0, signal_at - at))
+        case program.Stopping(_, kill_at) | program.Leftover(_, kill_at):
+            return Standing("stopping", seconds_left=max(0.0, kill_at - at))
+        case program.BackingOff(status, until):
+            return Standing("backing off", again_in=max(0.0, until - at), status=status)
+        case program.Running() | program.Spawning():
+            ready = isinstance(phase, program.Running) and (not system.pasts or system.pasts[index].ready)
+            return Standing(_PHASES[type(phase)], waits_for=waits_for, seconds_left=_left(system, index, at), ready=ready)
+        case program.Gone(status):
+            return Standing("gone", status=status if _has_run(system, index) else None)
+        case program.Pending() | program.Killing():
+            return Standing(_PHASES[type(phase)], waits_for=waits_for)
+        case _:
+            assert_never(phase)
+
+
+def _held(stage: program.Stage) -> str:
+    match stage:
+        case program.Waiting(_, hook):
+            return "waiting for pre_stop" if hook else "not ready any more, still serving"
+        case program.Starting():
+            return "waiting for drain.start"
+        case program.Draining() | program.Drained():
+            return "draining"
+        case _:
+            assert_never(stage)
+
+
+def _left(system: coordinator.Up | coordinator.ShuttingDown, index: int, at: float) -> float | None:
+    """Return the seconds until SIGKILL of a program that is to be stopped and has not been told yet."""
+    if isinstance(system, coordinator.ShuttingDown):
+        return max(0.0, system.kill_ats[index] - at)
+    if system.part is not None and index in system.part.programs:
+        return max(0.0, system.part.kill_ats[index] - at)
+    return None
+
+
+def _has_run(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> bool:
+    return not system.pasts or system.pasts[index].since > 0.0
+
+
+def overall(system: coordinator.System) -> str:
+    """Return in one word how several programs stand together.
+
+    "starting": some are not up yet, or not ready.  "degraded": one has ended, and is to be started again.  "restarting": that was
+    asked for.
+    """
+    if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
+        return "ending"
+    there = [phase for phase in system.programs if not isinstance(phase, program.Gone)]
+    if isinstance(system, coordinator.ShuttingDown) or system.drain:
+        return _least(system, there)
+    if any(isinstance(phase, program.BackingOff) for phase in there):
+        return "degraded"
+    if system.part is not None:
+        return "restarting" if system.part.again else "running"
+    if any(isinstance(phase, program.Pending | program.Spawning) for phase in there):
+        return "starting"
+    return "running" if coordinator.is_ready(system) else "starting"
+
+
+def _least(system: coordinator.Up | coordinator.ShuttingDown, there: Sequence[program.Phase]) -> str:
+    """Return how far all of them are with their drain or stop."""
+    if any(isinstance(phase, program.Killing) for phase in there):
+        return "killing"
+    if isinstance(system, coordinator.ShuttingDown):
+        draining = any(isinstance(phase, program.Held) for phase in there)
+        told = any(isinstance(phase, program.Stopping | program.Leftover) for phase in there)
+        return "draining" if draining and not told else "stopping"
+    drained = all(isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained) for phase in there)
+    return "drained" if drained else "draining"
+
+
+def why(stands: Standing, other: Callable[[int], str], kept_by: str = "", ended: str = "") -> str:
+    """Return why a program is not as it is to be, for people: "waiting for web: requests 2"; "" if it is.
+
+    Args:
+        stands: How it stands.
+        other: Says of another program, by its index, who it is and what keeps it: "web: requests 2".
+        kept_by: What keeps this one from being ready.
+        ended: How it ended last: "exited with 1".
+    """
+    if stands.waits_for:
+        more = f" and {len(stands.waits_for) - MOST} more" if len(stands.waits_for) > MOST else ""
+        return f"waiting for {'; '.join(other(i) for i in stands.waits_for[:MOST])}{more}"
+    if stands.phase in ("backing off", "gone"):
+        return ended
+    if stands.phase == "running" and not stands.ready:
+        return kept_by or "not ready yet"
+    return stands.held if stands.phase == "draining" and stands.held != "draining" else ""

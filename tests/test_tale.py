@@ -1,0 +1,448 @@
+"""What is told of several programs: real policy, no process; notes go in, lines and the report come out."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from gracewrap.policy import coordinator
+from gracewrap.policy import model as m
+from gracewrap.policy.model import LeaderExited, Policy, ProgramPolicy, Reading, Sampled, SignalReceived
+from gracewrap.policy.program import Gone
+from gracewrap.report import files, words
+from gracewrap.report.log import Log
+from gracewrap.report.metrics import Facts, exposition, facts_of
+from gracewrap.report.narrator import Narrator
+from gracewrap.report.numbers import Numbers
+from gracewrap.report.tale import OUTCOMES
+
+
+class Kept(Log):
+    """A log that keeps its lines."""
+
+    def __init__(self, format: str = "json", level: str = "info") -> None:
+        super().__init__(format, level)
+        self.lines: list[dict[str, object]] = []
+
+    def open(self) -> None:
+        pass
+
+    def say(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> None:
+        if self.enabled(level):
+            self.lines.append({"level": level, "event": event, "message": message, **fields})
+
+
+class Run:
+    """Programs that do what they are told when the test says so, under the real policy."""
+
+    def __init__(self, programs: Mapping[str, ProgramPolicy], level: str = "info", **more: int) -> None:
+        self.log, self.at, self.names = Kept(level=level), 100.0, list(programs)
+        self.policy = Policy(tuple(programs.values()), flush_timeout=0.0, **more)  # type: ignore[arg-type]
+        self.narrator = Narrator(self.log, 25.0, self.at, 1e9, [(name, ["/bin/" + name]) for name in programs])
+        self.narrator.sender = "pid 1"
+        self.system: coordinator.System = coordinator.begin(self.policy, (), self.at)
+        self.status: int | None = None
+        self.fails: set[str] = set()
+        self.feed(m.Tick(self.at))
+
+    def feed(self, event: m.Event) -> None:
+        """As the loop does: decide, do, tell."""
+        before = self.phases()
+        self.system, commands = coordinator.step(self.system, event, self.policy)
+        answers: list[m.Event] = []
+        for command in commands:
+            if isinstance(command, m.StartProgram):
+                answers.append(self.start(command.program))
+            elif isinstance(command, m.KillProgram):
+                self.narrator.tales[command.program].members = f"{self.names[command.program]} (pid {10 + command.program})"
+            elif isinstance(command, m.Exit):
+                self.status = command.status
+        if isinstance(event, Sampled):
+            self.narrator.sampled(event.program, event.probe, event.reading, self.at)
+        for command in commands:
+            if isinstance(command, m.Note):
+                self.narrator.note(command, self.at)
+        for i, (was, phase) in enumerate(zip(before, self.phases(), strict=True)):
+            if isinstance(phase, Gone) and not isinstance(was, Gone):
+                self.narrator.tell("program_gone", self.at, program=i)
+        for answer in answers:
+            self.feed(answer)
+
+    def phases(self) -> tuple[object, ...]:
+        if isinstance(self.system, coordinator.Up | coordinator.ShuttingDown):
+            return self.system.programs
+        return tuple(Gone(0) for _ in self.names)
+
+    def start(self, program: int) -> m.Event:
+        if self.names[program] in self.fails:
+            return m.StartFailed(program, 127, "not found", self.at)
+        self.narrator.tales[program].begins_again(10 + program, self.at)
+        self.narrator.tell("started", self.at, program=program)
+        return m.ProgramStarted(program, self.at)
+
+    def after(self, seconds: float) -> Run:
+        self.at += seconds
+        return self
+
+    def tick(self) -> None:
+        self.feed(m.Tick(self.at))
+
+    def exits(self, name: str, status: int = 0, signum: int = 0) -> None:
+        self.feed(LeaderExited(self.names.index(name), 128 + signum if signum else status, signum, False, self.at))
+
+    def asked(self) -> None:
+        self.feed(SignalReceived(15, self.at))
+
+    def says(self, event: str, **fields: object) -> str:
+        """Return the last line of that event, with those fields."""
+        found = [one for one in self.log.lines if one["event"] == event and fields.items() <= one.items()]
+        assert found, [(one["event"], one.get("program")) for one in self.log.lines]
+        return str(found[-1]["message"])
+
+    def events(self, name: str) -> list[object]:
+        return [one["event"] for one in self.log.lines if one.get("program") == name]
+
+    def report(self) -> dict[str, object]:
+        assert self.status is not None
+        found = self.narrator.report(self.status, self.at, "1.0")
+        assert json.loads(json.dumps(found)) == found
+        return found
+
+    def programs(self) -> dict[str, dict[str, object]]:
+        found = self.report()["programs"]
+        assert isinstance(found, list)
+        return {one["name"]: one for one in found}
+
+
+def stack() -> dict[str, ProgramPolicy]:
+    """A database below a web server and a worker."""
+    return {
+        "db": ProgramPolicy(name="db"),
+        "web": ProgramPolicy(name="web", depends_on=((0, "started"),)),
+        "worker": ProgramPolicy(name="worker", depends_on=((0, "started"),), stop_timeout=5.0),
+    }
+
+
+def many(count: int, **more: str) -> dict[str, ProgramPolicy]:
+    return {f"p{i}": ProgramPolicy(name=f"p{i}", **more) for i in range(count)}  # type: ignore[arg-type]
+
+
+def stop_all(run: Run, names: Iterable[str]) -> None:
+    run.asked()
+    for name in names:
+        run.after(0.5).exits(name)
+
+
+def test_an_ordered_stop_from_start_to_report():
+    run = Run(stack())
+    stop_all(run.after(60), ("web", "worker", "db"))
+    assert run.status == 0
+    assert run.says("stop_requested") == "stop requested: SIGTERM from pid 1; 25 s to stop 3 programs (db, web and worker)"
+    assert run.says("stop_waits", program="db", programs=["web", "worker"]) == "db is stopped after web and worker"
+    assert run.events("web") == ["started", "stop_signal", "program_gone"]
+    assert run.says("program_gone", program="db") == "db is gone after 0.50 s (exited with 0)"
+    report, programs = run.report(), run.programs()
+    assert (report["outcome"], report["exit_status"], report["used_seconds"]) == ("graceful", 0, 1.5)
+    assert programs["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
+    assert {one["outcome"] for one in programs.values()} == {"graceful"}
+    assert programs["web"]["signals_sent"] == ["SIGTERM"] and programs["web"]["command"] == ["/bin/web"]
+    assert not report.keys() & {"command", "pid", "leader"}
+    assert report["summary"] == (
+        "stopped in 1.50 s of 25 s, 23.50 s left: 3 programs: db exited with 0 after SIGTERM; "
+        "web exited with 0 after SIGTERM; worker exited with 0 after SIGTERM; exit status 0"
+    )
+
+
+def test_lines_name_their_program_and_no_other_does():
+    run = Run(stack())
+    stop_all(run.after(60), ("web", "worker", "db"))
+    with_one = {one["event"] for one in run.log.lines if "program" in one}
+    assert with_one == {"started", "stop_signal", "stop_waits", "program_gone"}
+    assert not any({"several", "who", "named", "then", "ended"} & one.keys() for one in run.log.lines)
+
+
+def test_the_end_of_one_that_stops_the_others_is_clear():
+    run = Run(stack())
+    run.after(60).exits("web", 1)
+    for name in ("worker", "db"):
+        run.after(0.5).exits(name)
+    assert run.status == 1
+    assert run.says("leader_exited", program="web") == "web (pid 11) exited with 1; the others are stopped because of it"
+    report, programs = run.report(), run.programs()
+    assert (report["requested_by"], report["cause"], report["exit_code_from"]) == (None, "web exited with 1", "web")
+    assert report["outcome"] == "graceful"
+    assert programs["web"]["outcome"] == "exited" and programs["db"]["outcome"] == "graceful"
+    assert str(report["summary"]).endswith("; exit status 1 (web's)")
+    assert run.narrator.facts(0, run.at)["REASON"] == "web exited with 1"
+
+
+def test_the_status_is_that_of_the_chosen_one():
+    run = Run(stack(), exit_code_from=2)
+    run.narrator.exit_code_from = 2
+    run.after(60).exits("web", 1)
+    run.exits("worker", 1)
+    run.exits("db", 0)
+    assert run.report()["exit_code_from"] == "worker"
+
+
+def test_a_program_that_is_killed_is_named_with_what_was_cut():
+    run = Run(stack())
+    run.narrator.tales[2].numbers = Numbers([("file", "jobs")])
+    run.after(60).asked()
+    run.exits("web")
+    run.narrator.sampled(2, 0, Reading("busy", 2), run.at)
+    assert run.says("in_flight", program="worker") == "worker: in flight: jobs 2"
+    run.after(5.0).tick()
+    assert run.says("kill", program="worker") == "worker: SIGKILL (out of time): worker (pid 12)"
+    run.exits("worker", signum=9)
+    run.after(0.5).exits("db")
+    report, programs = run.report(), run.programs()
+    assert (report["outcome"], report["interrupted"], report["killed"]) == ("killed", 2, ["worker (pid 12)"])
+    assert programs["worker"]["outcome"] == "killed" and programs["worker"]["interrupted"] == 2
+    assert "worker was ended by SIGKILL (out of time), 2 in flight were cut" in str(report["summary"])
+    assert str(report["summary"]).endswith("exit status 137 (worker's)")
+    last = run.narrator.summary(137, run.at)
+    assert last is not None and last[0] == "warning"
+
+
+def test_a_restart_begins_no_stop_and_forgets_the_life_before():
+    run = Run(stack() | {"web": ProgramPolicy(name="web", restart="always", depends_on=((0, "started"),))})
+    run.after(60).exits("web", 1)
+    assert "web (pid 11) exited with 1; it is started again in" in run.says("restarts", program="web", restart=1)
+    assert "leader_exited" not in run.events("web")  # one line for one exit
+    assert run.narrator.since is None
+    run.after(5).tick()
+    tale = run.narrator.tales[1]
+    assert (tale.restarts, tale.leader, tale.pid) == (1, {}, 11)
+    stop_all(run.after(60), ("web", "worker", "db"))
+    assert run.programs()["web"]["restarts"] == 1 and run.programs()["web"]["outcome"] == "graceful"
+    assert all("elapsed" not in one for one in run.log.lines if one["event"] == "restarts")
+
+
+def test_what_was_cut_in_one_life_counts_in_all():
+    run = Run(many(1))
+    tale = run.narrator.tales[0]
+    tale.numbers = Numbers([("file", "jobs")])
+    for in_flight in (2, 3):
+        tale.drain_begins(run.at)
+        run.narrator.sampled(0, 0, Reading("busy", in_flight), run.at)
+        run.narrator.tell("kill", run.at, program=0, why="out of time")
+        tale.begins_again(11, run.at)
+    assert (tale.interrupted, tale.cut, tale.killed, run.narrator.interrupted) == (5, None, [], 5)
+    assert tale.numbers.in_flight() is None
+
+
+def test_a_crash_that_nobody_meant_is_a_warning_however_it_goes_on():
+    run = Run(many(2, on_failure="ignore"))
+    run.after(1).exits("p0", signum=9)
+    line = next(one for one in run.log.lines if one["event"] == "program_ended")
+    assert (line["level"], line["signal"]) == ("warning", "SIGKILL")
+    assert "out of memory?" in str(line["message"]) and "the others go on" in str(line["message"])
+
+
+def test_a_oneshot_that_is_done_has_completed():
+    run = Run({"migrate": ProgramPolicy(oneshot=True), "web": ProgramPolicy(depends_on=((0, "completed"),))})
+    run.narrator.tales[0].oneshot = True
+    run.after(2).exits("migrate")
+    assert run.says("program_ended", program="migrate") == "migrate (pid 10) has completed"
+    stop_all(run.after(60), ("web",))
+    assert run.report()["outcome"] == "graceful" and run.programs()["migrate"]["outcome"] == "exited"
+
+
+@pytest.mark.parametrize("then", ["shutdown", "ignore"])
+def test_a_failed_start(then):
+    run = Run(
+        {
+            "a": ProgramPolicy(oneshot=True),
+            "b": ProgramPolicy(depends_on=((0, "completed"),), on_failure=then),
+            "c": ProgramPolicy(),
+        }
+    )
+    run.fails = {"b"}
+    run.after(1).exits("a")
+    assert run.says("start_failed", program="b").startswith("b cannot be started: not found")
+    assert ("the others" in run.says("start_failed")) == (then == "shutdown")
+    if then == "ignore":
+        run.asked()
+    run.exits("c")
+    assert run.programs()["b"]["outcome"] == run.report()["outcome"] == "not_started"
+    assert run.programs()["b"]["exit_status"] == 127
+
+
+def test_a_stop_during_the_start_skips_what_was_not_started():
+    run = Run({"db": ProgramPolicy(ready=True), "web": ProgramPolicy(depends_on=((0, "ready"),))})
+    stop_all(run.after(1), ("db",))
+    assert run.programs()["web"]["outcome"] == "skipped" and run.programs()["web"]["pid"] is None
+    assert run.report()["outcome"] == "graceful"
+    assert run.programs()["web"]["exit_status"] is None
+
+
+def test_a_part_is_named_and_is_no_stop():
+    run = Run(stack())
+    request = {"program": 0} if "program" in m.PartRequested.__match_args__ else {"programs": (0,)}
+    run.after(1).feed(m.PartRequested(**request, by="gracewrap restart", again=True, at=run.at))  # type: ignore[arg-type]
+    asked = "asked to restart db, web and worker: gracewrap restart"
+    assert run.says("part_requested", programs=["db", "web", "worker"]) == asked
+    for name in ("web", "worker", "db"):
+        run.after(0.5).exits(name)
+    assert run.says("part_stopped") == "db, web and worker stopped, and started again"
+    assert [tale.restarts for tale in run.narrator.tales] == [1, 1, 1] and run.narrator.since is None
+    stop_all(run.after(5), ("web", "worker", "db"))
+    assert run.programs()["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
+
+
+def test_the_worst_outcome_is_the_runs():
+    run = Run(many(len(OUTCOMES)))
+    for i in range(len(OUTCOMES)):
+        for tale, outcome in zip(run.narrator.tales, OUTCOMES[i:] + OUTCOMES[-1:] * i, strict=True):
+            tale.outcome = lambda outcome=outcome: outcome  # type: ignore[method-assign, misc]
+        assert run.narrator.outcome() == (OUTCOMES[i] if OUTCOMES[i] != "skipped" else "exited")
+
+
+def test_fifty_programs_are_counted_and_the_troubled_ones_named():
+    run = Run(many(50))
+    run.after(60).asked()
+    for i in range(50):
+        run.exits(f"p{i}", signum=9 if i == 3 else 0, status=0)
+    report = run.report()
+    summary = str(report["summary"])
+    assert "50 programs: p3 was ended by SIGKILL" in summary and "49 stopped gracefully" in summary
+    assert len(summary) < 200
+    assert "p5 and 44 more" in run.says("stop_requested")
+    assert "stop_waits" not in {one["event"] for one in run.log.lines}
+    assert report["timeline_omitted"] == 0
+
+
+def fifty(status: int, chosen: Iterable[int]) -> dict[str, object]:
+    run = Run({f"some-program-{i}": ProgramPolicy() for i in range(50)})
+    run.after(60).asked()
+    for i in range(50):
+        run.narrator.tales[i].numbers = Numbers([("http", "requests")])
+        run.exits(f"some-program-{i}", status if i in chosen else 0)
+    return run.report()
+
+
+@pytest.mark.parametrize("chosen", [(), (7, 9), range(50)])
+def test_the_termination_log_of_fifty_programs_fits(chosen):
+    report = fifty(3, chosen)
+    short = json.loads(files.shorten(report, 4095))
+    assert len(files.shorten(report, 4095)) <= 4095
+    assert (short["exit_status"], short["outcome"], short["summary"]) == (3 if chosen else 0, "graceful", report["summary"])
+    named = {one["name"] for one in short.get("programs", ())}
+    assert {f"some-program-{i}" for i in chosen} <= named or len(chosen) == 50
+    assert len(named) + short.get("programs_omitted", 0) == 50
+
+
+def test_what_a_few_programs_did_is_kept_whole():
+    run = Run(stack())
+    stop_all(run.after(60), ("web", "worker", "db"))
+    short = json.loads(files.shorten(run.report(), 4095))
+    assert [one["command"] for one in short["programs"]] == [["/bin/db"], ["/bin/web"], ["/bin/worker"]]
+
+
+def test_what_is_waited_for_is_one_line():
+    run = Run(stack())
+    for i, unit in ((1, "requests"), (2, "jobs")):
+        run.narrator.tales[i].numbers = Numbers([("file", unit)])
+    run.after(60).asked()
+    run.narrator.sampled(1, 0, Reading("busy", 7), run.at)
+    run.narrator.sampled(1, 0, Reading("busy", 3), run.at)
+    run.narrator.sampled(2, 0, Reading("busy", 2), run.at)
+    narrator = run.narrator
+    parts = [narrator.part(0, 20.0, waits_for=(1, 2)), narrator.part(1, 12.0), narrator.part(2, 2.0, "draining", held=True)]
+    narrator.tell("waiting", run.at, parts=parts, elapsed=3.1, remaining=12.0)
+    assert run.says("waiting") == (
+        "waiting: web: requests 7 → 3 · worker: draining, jobs 2 · db waits for web and worker; 3.10 s gone, 12 s until SIGKILL"
+    )
+    assert run.log.lines[-1]["programs"] == [
+        {"program": "db", "waits_for": ["web", "worker"], "remaining": 20.0},
+        {"program": "web", "in_flight": 3, "remaining": 12.0},
+        {"program": "worker", "doing": "draining", "in_flight": 2, "remaining": 2.0},
+    ]
+
+
+def test_a_line_about_fifty_is_short():
+    parts = [words.Part(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
+    line = words.waiting_for([*parts, words.Part("web", 1.0, numbers="requests 1")])
+    assert line.startswith("web: requests 1 · p0 waits for a, b, c and 2 more") and line.endswith(" and 44 more")
+
+
+def test_the_same_mistake_of_two_programs_is_told_of_each():
+    run = Run(many(2))
+    for i in (0, 1, 1):
+        run.narrator.tales[i].numbers = Numbers([("http", "requests")])
+        run.narrator.looked(i, 0, Reading("invalid", why="404"), run.at)
+    assert [one["program"] for one in run.log.lines if one["event"] == "probe_invalid"] == ["p0", "p1"]
+
+
+def test_hooks_learn_of_their_own_program():
+    run = Run(stack())
+    run.after(60).asked()
+    run.exits("web", 3)
+    facts = run.narrator.facts(1, run.at)
+    assert (facts["PROGRAM"], facts["COMMAND_PID"], facts["EXIT_STATUS"], facts["OUTCOME"]) == ("web", "11", "3", "graceful")
+    assert "OUTCOME" not in run.narrator.facts(0, run.at)
+    assert "PROGRAM" not in Narrator(Kept(), 25.0, 0.0, 0.0, [("", ["x"])]).facts(0, 0.0)
+
+
+def test_the_push_of_metrics_is_nobodys():
+    run = Run(many(2))
+    run.narrator.tell("hook", run.at, program=0, hook="push", command="PUT http://gateway/")
+    run.narrator.tell("hook", run.at, program=0, hook="post_stop", command="x")
+    first, second = run.log.lines[-2:]
+    assert "program" not in first and first["message"] == "running the push of metrics: PUT http://gateway/"
+    assert second["message"] == "p0: running post_stop: x"
+
+
+def test_what_is_long_past_makes_room_for_the_stop():
+    run = Run(many(1, restart="always"))
+    for _ in range(300):
+        run.after(60).exits("p0", 1)
+        run.after(60).tick()
+    stop_all(run, ("p0",))
+    report = run.report()
+    timeline = report["timeline"]
+    assert isinstance(timeline, list) and [one["event"] for one in timeline][-3:] == [
+        "stop_requested",
+        "stop_signal",
+        "program_gone",
+    ]
+    assert len(timeline) == 200 and report["timeline_omitted"]
+
+
+def test_the_metrics_of_several_programs():
+    run = Run(stack())
+    tale = run.narrator.tales[1]
+    tale.numbers = Numbers([("http", "requests"), ("exec", "")])
+    tale.begins_again(20, run.at)
+    run.narrator.sampled(1, 0, Reading("busy", 3), run.at)
+    run.narrator.sampled(1, 1, Reading("unreachable"), run.at)
+    programs = tuple(facts_of(one, True, one is tale) for one in run.narrator.tales)
+    text = exposition(Facts("1", 0.0, "running", programs))
+    for line in (
+        'gracewrap_program_up{program="db"} 1',
+        'gracewrap_program_ready{program="db"} 0',
+        'gracewrap_program_ready{program="web"} 1',
+        'gracewrap_restarts_total{program="web"} 1',
+        'gracewrap_drain_in_flight{program="web",unit="requests"} 3',
+        'gracewrap_probe_failures_total{program="web",probe="exec"} 1',
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_program_costs_little():
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        narrator = Narrator(Kept(), 25.0, 0.0, 0.0, [(f"p{i}", ["/bin/x"]) for i in range(200)])
+        for i, tale in enumerate(narrator.tales):
+            tale.begins_again(10 + i, 0.0)
+            narrator.tell("started", 0.0, program=i)
+        narrator.log.lines.clear()  # type: ignore[attr-defined]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 200 < 4096
