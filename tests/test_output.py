@@ -472,6 +472,26 @@ def test_the_flags_of_our_stdout_are_not_touched(reader):
         assert fcntl.fcntl(reader.writing, fcntl.F_GETFL) == before
 
 
+@pytest.mark.parametrize("call", ["read", "write"])
+def test_a_call_that_fails_is_made_again(reader, monkeypatch, call):
+    """No memory for the bytes; faked, everything else is real."""
+    real, failed = getattr(output.posix, call), []
+
+    def failing(fd: int, *args: object) -> object:
+        if not failed and fd not in (reader.reading, web.stdio[0]):
+            failed.append(fd)
+            raise MemoryError
+        return real(fd, *args)
+
+    with on_stage(reader.writing) as stage:
+        web = stage.open()
+        os.write(web.stdio[0], b"one\ntwo\n")
+        monkeypatch.setattr(output.posix, call, failing)
+        stage.driver.until(lambda: reader.rest() == b"one\ntwo\n")
+        assert failed and [type(fault) for fault in stage.driver.faults] == [MemoryError]
+        stage.driver.faults.clear()
+
+
 # --- the end -----------------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ AT_ONCE = 64 * 1024  # bytes that are read between two looks at the signals
 AT_ONCE_JSON = 16 * 1024  # of these each line costs a microsecond, and an empty one is a line too
 LONGEST = 1024 * 1024  # bytes of one line; what is longer goes in parts
 RETRY_FIRST, RETRY_LAST = 0.001, 0.02  # seconds, for a reader that cannot be watched
+AFTER_FAULT = 1.0  # seconds
 _FIONREAD = 0x541B  # ioctl_tty(2), asm-generic/ioctls.h
 
 # Of the 256 colours those in the middle: each stands out against black and against white by more than 4:1 (WCAG 2, 1.4.3).
@@ -85,8 +86,8 @@ class Target:
         blocked: Who is to be told when there is room again.
     """
 
-    def __init__(self, agenda: Agenda, number: int) -> None:
-        self._agenda = agenda
+    def __init__(self, agenda: Agenda, fault: Fault, number: int) -> None:
+        self._agenda, self._fault = agenda, fault
         self.writer = Writer(number=number)
         self.lost = 0
         self.blocked: list[Callable[[], None]] = []
@@ -122,6 +123,14 @@ class Target:
 
     def flush(self) -> None:
         """Write what can be written now, and see to it that this is called again if that was not all."""
+        try:
+            self._flush()
+        except Exception as error:  # no memory: there may be some soon
+            self._fault(error)
+            self._rest()
+            self._timer = self._agenda.at(time.monotonic() + AFTER_FAULT, self.flush)
+
+    def _flush(self) -> None:
         before = self._size
         self._write()
         if self._kept and self._watch():
@@ -231,8 +240,13 @@ class Stream:
         if self._target.full:
             self._agenda.forget(self.reading)
             self._target.blocked.append(self._resume)
-        else:
+            return
+        try:
             self._read()
+        except Exception as error:  # no memory: there may be some soon, and nobody else reads this
+            self._fault(error)
+            self._agenda.forget(self.reading)
+            self._agenda.at(time.monotonic() + AFTER_FAULT, self._resume)
 
     def _resume(self) -> None:
         if self.reading >= 0:
@@ -318,7 +332,10 @@ class Output:
         self.stdio = out.writing, err.writing
 
     def listen(self, on_line: Callable[[bytes], None] | None) -> None:
-        """From now on call *on_line* with each line, without its end; None: no more."""
+        """From now on call *on_line* with each line, without its end (LF or CRLF); None: no more.
+
+        It may call listen() itself, but neither drain() nor close().
+        """
         for stream in self.streams:
             stream.on_line = on_line
 
@@ -376,7 +393,7 @@ class Outputs:
         streams: list[Stream] = []
         try:
             if not self._targets:
-                self._targets = _targets(self._agenda, self._ours)
+                self._targets = _targets(self._agenda, self._fault, self._ours)
             for number, target in enumerate(self._targets):
                 shape = self._shape(name, how, width, number)
                 at_once = AT_ONCE_JSON if how == "json" else AT_ONCE
@@ -443,15 +460,15 @@ class Outputs:
         self._all = []
 
 
-def _targets(agenda: Agenda, ours: tuple[int, int]) -> tuple[Target, Target]:
+def _targets(agenda: Agenda, fault: Fault, ours: tuple[int, int]) -> tuple[Target, Target]:
     """Return where stdout and stderr go; one and the same, if they do: then no line gets into another one."""
-    out = Target(agenda, ours[0])
+    out = Target(agenda, fault, ours[0])
     try:
         first, second = posix.fstat(ours[0]), posix.fstat(ours[1])
         same = (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
     except OSError:  # one of them is closed
         same = False
-    return out, out if same else Target(agenda, ours[1])
+    return out, out if same else Target(agenda, fault, ours[1])
 
 
 def _has_colours(fd: int) -> bool:

@@ -87,6 +87,7 @@ class Loop:
         )
         self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
         self.narrator.interactive = handover.tty is not None
+        self.narrator.exit_code_from = self.policy.exit_code_from
         self.routes = coordinator.routes(self.policy)
         self.progress_at: float | None = None
         self.agenda = Agenda(self.fault)
@@ -597,7 +598,13 @@ class Loop:
         leaders = {pid: child.settings.stop_signal for pid, child in self.leaders.items()}
         statuses = tuple(child.status for child in self.children if child.status is not None)
         sent = any(child.tale.sent for child in self.children)
-        output = tuple(self.outputs.sources()) if self.outputs is not None else ()
+        output: tuple[tuple[int, int], ...] = ()
+        if self.outputs is not None:
+            output = tuple(self.outputs.sources())
+            try:
+                self.outputs.settle(time.monotonic() + LEAST_OUTPUT)
+            except Exception:
+                pass  # the rest of it goes on from there
         return bare.Remains(leaders, statuses, self.kill_at(), sent, self.in_hand, output)
 
     def kill_at(self) -> float | None:

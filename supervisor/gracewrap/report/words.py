@@ -275,7 +275,7 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     ),
     "program_ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
     "program_ended": (lambda f: "warning" if f["signal"] else "info", _program_ended),
-    "program_gone": (lambda f: "info" if f["asked"] else "debug", _program_gone),
+    "program_gone": (lambda f: "info" if f["asked"] and f.get("several") else "debug", _program_gone),
     "restarts": ("warning", _restarts),
     "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}{_others(f)}"),
     "all_ended": (lambda f: "info" if f.get("several") else "debug", lambda f: "all programs have ended"),
