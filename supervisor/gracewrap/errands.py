@@ -108,8 +108,8 @@ class Errands:
             case _:
                 assert_never(probe)
 
-    def begin(self, looked: Callable[[int, m.Reading], None]) -> None:
-        """The program has been started: take a first look with each probe, and see when it is ready."""
+    def renew(self) -> None:
+        """The program is about to be started, for the first time or again: what is known of it is of another life."""
         self.end()
         self._ports = None
         if self.state is not None:
@@ -118,6 +118,9 @@ class Errands:
             from gracewrap.probes.logline import LogLineState
 
             self.lines = LogLineState(probe for probe in self._ready if isinstance(probe, specs.LogLineProbe))
+
+    def begin(self, looked: Callable[[int, m.Reading], None]) -> None:
+        """The program has been started: take a first look with each probe, and see when it is ready."""
         if self.samplers:
             self.first = FirstLook(self, looked)
         if self.settings.ready is not None:

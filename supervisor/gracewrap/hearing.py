@@ -34,10 +34,10 @@ class Hearing:
         self._settings, self._child = errands.settings, errands.child
         self._timer: Timer | None = None
         self._receiver = notify.Receiver(errands.agenda, fd, self._child.pid, tree.is_below_us, self._said)
-        self._forget()
+        self.renew()
 
-    def _forget(self) -> None:
-        """Nothing has been said yet."""
+    def renew(self) -> None:
+        """The program is about to be started: nothing has been said yet."""
         self.state = self._errands.notify_state()
         self.status = ""
         self._told_at, self._stopping = 0.0, False
@@ -48,7 +48,6 @@ class Hearing:
 
     def begin(self) -> None:
         """The program has been started."""
-        self._forget()
         self._receiver.leader = self._child.pid
         if not self._waits:
             self._expect_life(self._child.started_at)

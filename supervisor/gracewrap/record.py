@@ -26,11 +26,13 @@ class Record:
 
     __slots__ = ("__dict__",)
     __match_args__: tuple[str, ...] = ()
+    _needed: tuple[str, ...] = ()  # the fields without a default
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_"))
         inherited = tuple(name for name in cls.__match_args__ if name not in own)
         setattr(cls, "__match_args__", inherited + own)  # noqa: B010 - mypy forbids the plain assignment
+        cls._needed = tuple(name for name in cls.__match_args__ if not hasattr(cls, name))
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         names = self.__match_args__
@@ -41,8 +43,8 @@ class Record:
             if name not in names or name in values:
                 raise TypeError(f"{type(self).__name__} got an unknown or second {name!r}")
             values[name] = value
-        for name in names:
-            if name not in values and not hasattr(type(self), name):
+        for name in self._needed:
+            if name not in values:
                 raise TypeError(f"{type(self).__name__} needs {name!r}")
         self.__dict__.update(values)
 

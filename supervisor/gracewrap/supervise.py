@@ -26,7 +26,7 @@ from gracewrap.report.log import Log
 from gracewrap.report.tale import name_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gracewrap.config.table import Settings
     from gracewrap.desk import Desk
@@ -216,6 +216,10 @@ class Loop:
         """Start a program; return what came of it."""
         settings, made = child.settings, child.equipment
         output = self.output.get(child.index)
+        if child.index in self.errands:
+            self._safely(self.errands[child.index].renew)
+        if child.index in self.hearing:
+            self._safely(self.hearing[child.index].renew)
         no_stdin = settings.stdin == "null" or "stdin" not in settings.origins  # a group in the background must not read
         try:
             pid, exec_fd, errno = spawn.spawn(
@@ -228,9 +232,9 @@ class Loop:
         if errno:
             from gracewrap.posix import explain
 
-            return m.StartFailed(child.index, *explain.explain(settings.command, errno), at)
+            status, why = explain.explain(settings.command, errno)
+            return m.StartFailed(child.index, status, why + _hint(status, settings.command), at)
         self._has_started(child, pid, exec_fd, at)
-        self.begin(child)
         return m.ProgramStarted(child.index, at)
 
     def begin(self, child: Child) -> None:
@@ -283,6 +287,8 @@ class Loop:
         if self.started is not None:  # before its exit is collected; the next start may come of it
             event, self.started = self.started, None
             self.feed(event)
+            if isinstance(event, m.ProgramStarted):
+                self.begin(self.children[event.program])
         if got is not None:
             if got.si_signo == SIGCHLD:
                 self.collect(at)
@@ -470,10 +476,7 @@ class Loop:
 
     def cannot_run(self, child: Child, status: int, why: str, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
-        if status == 127:
-            from gracewrap.config import hints
-
-            why += hints.unknown_command(child.settings.command[0])
+        why += _hint(status, child.settings.command)
         child.tale.not_started = why
         self.narrator.tell("cannot_run", at, program=child.index, who=why, status=status)
         return status
@@ -712,6 +715,15 @@ class Loop:
         for fault in faults:
             if fault is not None:
                 self.log.say("error", "report_failed", fault, {})
+
+
+def _hint(status: int, command: Sequence[str]) -> str:
+    """Return what to write instead of a command that was not found."""
+    if status != 127:
+        return ""
+    from gracewrap.config import hints
+
+    return hints.unknown_command(command[0])
 
 
 def _looking(owners: Owners, program: int) -> Callable[[float | None], list[tree.Member]]:

@@ -128,6 +128,7 @@ class Ended(Record):
     status: int
 
 
+_AT_REST = (one.Running, one.Pending, one.Gone)  # they need no tick, and most programs are so most of the time
 _Sends = SendLeader | SendGroup | SendRest | KillProgram
 System = Up | ShuttingDown | Flushing | Finishing | Ended
 Step = tuple[System, tuple[Command, ...]]
@@ -186,7 +187,7 @@ def deadline(system: System, policy: Policy) -> float | None:
         case Finishing() | Ended():
             return None
         case Up(programs) | ShuttingDown(programs):
-            times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs)]
+            times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if not isinstance(phase, _AT_REST)]
             if isinstance(system, ShuttingDown) or system.part is not None:
                 times += [_stop_of(system, i)[1] for i in range(len(programs)) if _is_waiting(system, i)]
             return min((t for t in times if t is not None), default=None)
