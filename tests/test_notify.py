@@ -484,14 +484,14 @@ def test_the_probe_answers_from_what_was_said():
 
 def test_the_main_process_must_be_below_us(hall):
     with ended(hall.send("wait")) as child:
-        fd = notify.open_main(child.pid)
+        fd = notify.open_main(child.pid, tree.is_below_us)
         assert fd is not None and not os.get_inheritable(fd)
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         assert child.wait(BOUND) == -signal.SIGKILL
         os.close(fd)
         before = len(os.listdir("/proc/self/fd"))
         for pid in (child.pid, os.getpid(), os.getppid(), 1, 0, -1, 2**22 + 1):
-            assert notify.open_main(pid) is None, pid
+            assert notify.open_main(pid, tree.is_below_us) is None, pid
         assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
-import pytest
 from support import running
 
 # Says "up NAME PID", and "down NAME" on SIGTERM; then it exits with 0.
@@ -92,23 +92,82 @@ def test_the_one_command_is_restarted_by_a_signal_too(tmp_path):
         assert run.wait() == 0
 
 
-@pytest.mark.parametrize("restart", ["on-failure", "never"])
-def test_a_missed_watchdog_is_a_failure_of_its_program(tmp_path, restart):
-    """What is to be started again after a failure is; else it is the end of all."""
-    programs = f"""
+def test_a_missed_watchdog_is_the_end_of_all_where_nothing_else_follows_from_a_failure(tmp_path):
+    programs = """
 [programs.web]
 COMMAND
 [programs.silent]
 COMMAND
 watchdog = "200ms"
-restart = "{restart}"
 """
     with running("--config", config(tmp_path, programs)) as run:
         assert {words(run.line()) for _ in range(2)} == {("up", "web"), ("up", "silent")}
         assert run.log_line("watchdog")["program"] == "silent"
-        first = words(run.line())
-        if restart == "never":
-            assert {first, words(run.line())} == {("down", "web"), ("down", "silent")}
-            assert run.wait() == 0
-        else:
-            assert [first, words(run.line())] == [("down", "silent"), ("up", "silent")]
+        assert {words(run.line()) for _ in range(2)} == {("down", "web"), ("down", "silent")}
+        assert run.wait() == 0
+
+
+def test_a_missed_watchdog_is_a_failure_and_counts_as_one(tmp_path):
+    programs = """
+[programs.web]
+COMMAND
+[programs.silent]
+COMMAND
+watchdog = "100ms"
+restart = "always"
+max_restarts = 2
+backoff = "50ms"
+"""
+    with running("--config", config(tmp_path, programs)) as run:
+        lines = [words(run.line()) for _ in range(4)]
+        assert sorted(lines) == [("up", "silent")] * 3 + [("up", "web")]
+        restarts = [run.log_line("restarts") for _ in range(2)]
+        assert [one["signal"] for one in restarts] == ["SIGABRT"] * 2
+        assert {words(run.line()) for _ in range(2)} == {("down", "web"), ("down", "silent")}  # the third is the end of all
+        assert run.wait() == 0
+
+
+def test_a_program_that_ignores_being_aborted_is_killed(tmp_path):
+    programs = """
+[programs.deaf]
+command = ["sh", "-c", "trap '' ABRT; echo up deaf $$$$; while :; do sleep 0.05; done"]
+watchdog = "100ms"
+restart = "on-failure"
+backoff = "50ms"
+stop_timeout = "100ms"
+"""
+    with running("--config", config(tmp_path, programs)) as run:
+        assert run.line() != run.line()
+        assert run.log_line("restarts")["signal"] == "SIGKILL"
+
+
+def test_a_program_cannot_take_anothers_process_for_its_main_one(tmp_path):
+    """Signals would go astray, and the exit of one be taken for that of the other."""
+    notify = """
+import os, socket, sys, time
+pid = int(open(sys.argv[1]).read())
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    path = os.environ["NOTIFY_SOCKET"]
+    s.connect("\\0" + path[1:] if path[0] == "@" else path)
+    s.send(b"MAINPID=%d\\nSTATUS=said" % pid)
+    print("up liar", os.getpid(), flush=True)
+    time.sleep(1000)
+"""
+    pid = tmp_path / "pid"
+    programs = f"""
+[programs.web]
+command = ["sh", "-c", "echo $$$$ > {pid}; trap 'echo down web; exit 0' TERM; echo up web $$$$; while :; do sleep 0.05; done"]
+[programs.liar]
+command = {json.dumps([sys.executable, "-c", notify.replace("$", "$$"), str(pid)])}
+notify = true
+depends_on = ["web"]
+ready = {{notify = true}}
+success_exit_codes = ["TERM"]
+"""
+    with running("--config", config(tmp_path, programs)) as run:
+        assert [words(run.line()) for _ in range(2)] == [("up", "web"), ("up", "liar")]
+        assert run.log_line("said")["program"] == "liar"
+        run.send(signal.SIGTERM)
+        assert run.line() == "down web"
+        assert run.wait() == 0
+        assert not [one for one in run.log() if one["event"] == "main_pid"]

@@ -6,7 +6,7 @@ import time
 
 from gracewrap.config.probe import NotifyProbe
 from gracewrap.policy import model as m
-from gracewrap.posix import notify, tree
+from gracewrap.posix import notify
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,19 +21,27 @@ STATUS_EVERY = 1.0  # seconds between two log lines about a STATUS
 class Hearing:
     """Reads NOTIFY_SOCKET and acts on it, as far as that is not for a probe."""
 
-    def __init__(self, errands: Errands, fd: int, main: Callable[[int, int], None], missed: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        errands: Errands,
+        fd: int,
+        is_member: Callable[[int], bool],
+        main: Callable[[int, int], None],
+        missed: Callable[[float], None],
+    ) -> None:
         """Listen.
 
         Args:
             errands: Of the same program.
             fd: The socket that it finds in NOTIFY_SOCKET.
+            is_member: Returns whether a process is of the program.
             main: Takes pid and pidfd of what it says is its main process.
             missed: Called, with the time, when the watchdog was missed and that is to be acted on.
         """
-        self._errands, self._main, self._on_missed = errands, main, missed
+        self._errands, self._is_member, self._main, self._on_missed = errands, is_member, main, missed
         self._settings, self._child = errands.settings, errands.child
         self._timer: Timer | None = None
-        self._receiver = notify.Receiver(errands.agenda, fd, self._child.pid, tree.is_below_us, self._said)
+        self._receiver = notify.Receiver(errands.agenda, fd, self._child.pid, is_member, self._said)
         self.renew()
 
     def renew(self) -> None:
@@ -88,7 +96,7 @@ class Hearing:
             self._errands.tell("said", at, text=self.status)
 
     def _name_main(self, pid: int) -> None:
-        fd = notify.open_main(pid)
+        fd = notify.open_main(pid, self._is_member)
         if fd is not None:
             self._main(pid, fd)
 

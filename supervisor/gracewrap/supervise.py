@@ -19,7 +19,7 @@ from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import reap, sockets, spawn, terminal, tree
 from gracewrap.posix.agenda import Agenda
-from gracewrap.posix.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, is_our_own
+from gracewrap.posix.signals import BLOCKABLE, SIGABRT, SIGCHLD, SIGCONT, SIGIO, SIGKILL, is_our_own, name
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import files, narrator
 from gracewrap.report.log import Log
@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     from gracewrap.handover import Handover
     from gracewrap.hearing import Hearing
     from gracewrap.output import Output, Outputs
+    from gracewrap.posix.agenda import Timer
     from gracewrap.posix.owners import Owners
 
 # Seconds to write what the programs have written last, when all is over; and so many when the budget is used up.
 LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
+ABORT = 5.0  # seconds that a program without a stop_timeout has to end after SIGABRT
+SORT = (1.0, 10.0)  # seconds after a start, when what goes into the background has gone there
 PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
 
 
@@ -94,6 +97,7 @@ class Loop:
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
         self.rolling: list[tuple[int, ...]] = []  # the programs that are still to be restarted, those of a set at once
+        self._sorts: list[Timer] = []  # when to find out whose the orphans are, after the last start
         self.owners: Owners | None = None  # None: whatever there is, is of the one command
         self.children: list[Child] = []
         self.leaders: dict[int, Child] = {}  # of those that are not reaped, by pid
@@ -122,6 +126,9 @@ class Loop:
         self.leaders[pid] = child
         if self.owners is not None:
             self.owners.spawned(pid, child.index)
+            for timer in self._sorts:
+                self.agenda.cancel(timer)
+            self._sorts = [self.agenda.at(at + after, self.owners.sort) for after in SORT]
 
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
@@ -185,8 +192,13 @@ class Loop:
         if child.equipment.notify is not None:
             from gracewrap.hearing import Hearing
 
-            fd, names_main = child.equipment.notify[0], lambda pid, pidfd: self.names_main(child, pid, pidfd)
-            self.hearing[i] = Hearing(made, fd, names_main, lambda at: self.missed(child, at))
+            self.hearing[i] = Hearing(
+                made,
+                child.equipment.notify[0],
+                lambda pid: tree.is_below_us(pid) and (self.owners is None or self.owners.owns(i, pid)),
+                lambda pid, fd: self.names_main(child, pid, fd),
+                lambda at: self.missed(child, at),
+            )
 
     def _set_up_output(self) -> None:
         """Take in what the programs write, where that is asked for."""
@@ -270,11 +282,36 @@ class Loop:
             self.narrator.tell("main_pid", time.monotonic(), program=child.index, main=pid)
 
     def missed(self, child: Child, at: float) -> None:
-        """The watchdog was missed: what is to be started again after a failure is, the rest is the end of all."""
-        if child.settings.restart == "never":
+        """The watchdog was missed: if nothing else follows from a failure, it is the end of all; else it fails, by SIGABRT.
+
+        Source: WatchdogSec= and WatchdogSignal= of systemd.service(5) and systemd.kill(5).
+        """
+        if not self.managed or self._is_fatal(child, 128 + SIGABRT):
             self.posted.append(m.StopRequested("the watchdog was missed", at, failure=True))
-        else:
-            self.posted.append(m.PartRequested((child.index,), "the watchdog was missed", True, at))
+        elif isinstance(self.phase(child.index), program.Running) and isinstance(self.system, coordinator.Up):
+            self._abort(child, at)
+
+    def _is_fatal(self, child: Child, status: int) -> bool:
+        """Return whether an end with this status would be the end of all."""
+        from gracewrap.policy import starting
+
+        if not isinstance(self.system, coordinator.Up):
+            return True
+        rules, past = self.policy.programs[child.index], self.system.pasts[child.index]
+        return starting.verdict(rules, past, status) == starting.SHUTDOWN
+
+    def _abort(self, child: Child, at: float) -> None:
+        pid = child.leader
+        for signum in (SIGABRT, SIGCONT):
+            child.signal(signum)
+        child.tale.sent.append(name(SIGABRT))
+
+        def too_late() -> None:
+            if pid is not None and child.leader == pid:
+                child.tale.sent.append(name(SIGKILL))
+                child.kill(None, False)
+
+        self.agenda.at(at + (child.settings.stop_timeout or ABORT), too_late)
 
     def fault(self, error: BaseException) -> None:
         """Something beside the child has failed: told once for each kind, and the rest goes on."""

@@ -333,20 +333,18 @@ def _close(fd: int) -> None:
         pass  # an error in closing: it is closed nevertheless
 
 
-def open_main(pid: int) -> int | None:
+def open_main(pid: int, is_member: Callable[[int], bool]) -> int | None:
     """Return a pidfd of a process that MAINPID names, or None if it is not one of the command's (or Linux is older than 5.3).
 
     It is opened first and looked at afterwards: as long as the pidfd finds somebody, the number cannot have passed to another.
     """
     import _signal
 
-    from gracewrap.posix import tree
-
     try:
         fd = posix.pidfd_open(pid)
     except OSError:
         return None
-    if tree.is_below_us(pid):
+    if is_member(pid):
         try:
             _signal.pidfd_send_signal(fd, 0)
             return fd

@@ -2,7 +2,7 @@
 
 A child of ours is a program's leader or an orphan, and what is below it belongs to the same program.  Of an orphan the parent is
 gone, so it is found out by what it has kept (its place when it was last seen, a variable in its environment, its process group or
-session), and else by when it came: what is new among our children when a leader has just been reaped was most likely the leader's.
+session), and else by when it came: what is new among our children when a leader has been reaped was most likely that leader's.
 
 Variables alone would not do: programs that show a title (PostgreSQL, nginx) write over their environment, and that of another
 user's process is not ours to read without CAP_SYS_PTRACE (proc(5)).  Groups alone would not: daemons and PostgreSQL's backends
@@ -56,16 +56,31 @@ class Owners:
         """Find out whose the new ones among our children are; *ended* are the programs whose leaders have just been reaped."""
         for pid in tree.our_children():
             if self._of.get(pid, NOBODY) == NOBODY and not tree.is_helpers(pid):
-                self._of[pid] = self._whose(pid, ended)
+                # What has been here before did not come with the end of these.
+                self._of[pid] = self._whose(pid, () if pid in self._of else ended)
 
     def left(self, program: int) -> bool:
-        """Return whether anything is left of a program, as far as sort() has seen; what is nobody's is the last one's."""
+        """Return whether anything may be left of a program, as far as sort() has seen; what is nobody's is the last one's."""
+        if not tree.can_look():
+            return self.is_last(program)
         owners = set(self._of.values())
         return program in owners or (NOBODY in owners and self.is_last(program))
 
     def is_last(self, program: int) -> bool:
         """Return whether nothing is left of all the other programs."""
         return self._there <= {program}
+
+    def owns(self, program: int, pid: int) -> bool:
+        """Return whether a process is of a program: its leader, what is below that, or an orphan of it."""
+        us, steps = posix.getpid(), 0
+        self.sort()
+        while pid > 1 and steps < tree.DEEPEST:
+            parent, steps = tree.parent_of(pid), steps + 1
+            if parent == us:
+                owner = self._of.get(pid, NOBODY)
+                return owner == program or (owner == NOBODY and self.is_last(program))
+            pid = parent
+        return False
 
     def look(self, program: int, until: float | None = None) -> list[tree.Member]:
         """Return every living process of a program; see tree.descendants()."""

@@ -7,7 +7,7 @@ import posix
 
 BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}  # all that can be caught; SIGKILL and SIGSTOP cannot (signal(7))
 
-SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ = 1, 2, 9, 13, 15, 17, 25
+SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ = 1, 2, 6, 9, 13, 15, 17, 25
 SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGIO = 18, 19, 20, 21, 22, 29
 RTMIN, RTMAX = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A fork bomb can add processes while we look, signal or kill: we go over the tree again, but not for longer than this in one go
 # (seconds), for we are deaf meanwhile.  The policy comes back to a kill.
 LOOK = 0.25
+DEEPEST = 1000  # no tree of processes is deeper than this, unless it changes while we climb
 
 # The process groups of helpers, ours and not the command's, as long as there is anything in them.
 HELPERS: set[int] = set()
@@ -104,7 +105,7 @@ def descendants(until: float | None = None, roots: Iterable[int] | None = None) 
 def our_children() -> list[int]:
     """Return the pids of our children, zombies and helpers too; none if /proc cannot be read."""
     us = posix.getpid()
-    if not _is_our_proc(us):
+    if not can_look():
         return []
     found = children(us)
     return found if found or _has_children_file(us) else _children_by_scan(us)
@@ -142,10 +143,10 @@ def helpers_members(pgid: int) -> list[Member]:
     return [known for known in found if known is not None and known.pgid == pgid and not known.zombie]
 
 
-def _is_our_proc(us: int) -> bool:
+def can_look() -> bool:
     """Return whether /proc is there and of our PID namespace; else its numbers mean other processes."""
     try:
-        return posix.readlink("/proc/self") == str(us)
+        return posix.readlink("/proc/self") == str(posix.getpid())
     except OSError:
         return False
 
@@ -182,7 +183,7 @@ def parent_of(pid: int) -> int:
 def is_below_us(pid: int) -> bool:
     """Return whether a process descends from us and is no helper's."""
     us, steps = posix.getpid(), 0
-    while pid > 1 and steps < 1000:
+    while pid > 1 and steps < DEEPEST:
         known = member(pid)
         if known is None or known.pgid in HELPERS:
             return False

@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from gracewrap.report.log import Log
 
 # Fields that only choose the words.
-FOR_WORDS = ("who", "asked", "typed", "told", "held", "doing", "several", "named", "parts", "ended", "oneshot", "then", "cause")
+FOR_WORDS = (
+    "who",
+    "asked",
+    "ours",
+    "typed",
+    "told",
+    "held",
+    "doing",
+    "several",
+    "named",
+    "parts",
+    "ended",
+    "oneshot",
+    "then",
+    "cause",
+)
 TIMELINE = 200  # notes kept for the report, and for each further program some more; a flood must not fill the memory
 TIMELINE_MORE = 8
 

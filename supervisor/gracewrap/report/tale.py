@@ -111,6 +111,7 @@ class Tale:
 
     def _exited(self, at: float, fields: dict[str, object]) -> None:
         self.leader = {key: fields[key] for key in ("status", "signal", "asked")} | {"at": at}
+        fields["ours"] = self.ended_by_stop_signal()
         if self.gave_in and self.ended_by_stop_signal():
             self._cut()
 
@@ -147,7 +148,8 @@ class Tale:
             fields.update(status=self.status(), asked=self.leader.get("asked", False))
         elif what == "restarts":
             fields["restart"] = self.restarts + 1
-        fields.update(signal=self.leader.get("signal", 0), ended=self.ended(), oneshot=self.oneshot)
+        ended = {"ended": self.ended(), "ours": self.ended_by_stop_signal(), "oneshot": self.oneshot}
+        fields.update(signal=self.leader.get("signal", 0), **ended)
 
     def drain_begins(self, at: float) -> None:
         """It is to take no new work from now on."""

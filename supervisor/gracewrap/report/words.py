@@ -74,7 +74,7 @@ def _stop_signal(f: Fields) -> str:
 
 def _unasked(f: Fields) -> str:
     """Return what there is to say of a signal that ended a program, and was not ours."""
-    if not f["signal"]:
+    if not f["signal"] or f.get("ours"):
         return ""
     return ", which gracewrap did not send" + (" (out of memory?)" if int(str(f["signal"])) == 9 else "")
 
