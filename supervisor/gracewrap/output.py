@@ -107,6 +107,11 @@ class Target:
         return self._size > KEPT - AT_ONCE
 
     @property
+    def overfull(self) -> bool:
+        """Whether nothing more should be kept."""
+        return self._size > 2 * KEPT
+
+    @property
     def empty(self) -> bool:
         """Whether all has been written."""
         return not self._kept
@@ -408,6 +413,14 @@ class Outputs:
         output.listen(on_line)
         self._all.append(output)
         return output
+
+    def log(self, line: bytes) -> bool:
+        """Write a line of our own to stderr, between those of the programs; return False if too much is kept already."""
+        target = self._targets[1]
+        if target.overfull:
+            return False
+        target.put(line)
+        return True
 
     def _shape(self, name: str, how: str, width: int, number: int) -> Shape | None:
         if how == "json":

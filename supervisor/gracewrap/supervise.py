@@ -213,6 +213,7 @@ class Loop:
                 self.outputs = self.outputs or output.Outputs(self.agenda, self.fault)
                 width = max(map(len, named))
                 self.output[child.index] = self.outputs.open(named[child.index], how, width, on_line)
+                self.log.beside = self.outputs.log
 
     def _set_up_desk(self) -> None:
         from gracewrap import desk
@@ -620,7 +621,9 @@ class Loop:
 
     def kill(self, child: Child) -> None:
         """SIGKILL everything that is left of a program, and keep the names of those that were never sent the stop signal."""
-        leader, alone = child.leader, self.owners is None or self.owners.is_last(child.index)
+        # Whoever is there beside the programs (docker exec) goes with the last one, but not with a restart.
+        ending = isinstance(self.system, coordinator.ShuttingDown)
+        leader, alone = child.leader, ending and (self.owners is None or self.owners.is_last(child.index))
         killed = child.kill(self.spare, alone and posix.getpid() == 1)
         self.spare = None if alone else _spare()
         child.tale.members = name_members(killed)
@@ -640,7 +643,7 @@ class Loop:
         sent = any(child.tale.sent for child in self.children)
         output: tuple[tuple[int, int], ...] = ()
         if self.outputs is not None:
-            output = tuple(self.outputs.sources())
+            output, self.log.beside = tuple(self.outputs.sources()), None
             try:
                 self.outputs.settle(time.monotonic() + LEAST_OUTPUT)
             except Exception:
@@ -715,7 +718,9 @@ class Loop:
             at = time.monotonic()
             left = at if self.narrator.since is None else self.narrator.since + self.settings.shutdown_timeout
             self.outputs.close(max(at + LEAST_OUTPUT, min(at + LAST_OUTPUT, left)))
-            self.log.dropped += self.outputs.lost
+            self.log.beside, self.narrator.output_lost = None, self.outputs.lost
+            if self.outputs.lost:
+                self.narrator.tell("output_lost", at, lines=self.outputs.lost)
 
     def close(self, _: int) -> None:
         """Take away what others could find of us: helpers, and sockets in the file system."""

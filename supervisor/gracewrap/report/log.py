@@ -10,7 +10,7 @@ from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.jsontext import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 KEPT = 64 * 1024  # bytes of unwritten lines that are kept for a slow reader
@@ -25,6 +25,7 @@ class Log:
         self.format = format
         self.file = file
         self.dropped = 0
+        self.beside: Callable[[bytes], bool] | None = None  # takes lines for stderr, where others write there too; False: no room
         self._writer: Writer | None = None
         self._kept: list[bytes] = []
 
@@ -61,6 +62,9 @@ class Log:
         else:
             line = f"gracewrap: {message}"
         data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if self.beside is not None and self.file is None:
+            self.dropped += not self.beside(data)
+            return
         if sum(map(len, self._kept)) + len(data) > KEPT:
             self.dropped += 1
         else:

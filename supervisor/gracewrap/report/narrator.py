@@ -62,6 +62,7 @@ class Narrator:
         self.omitted = 0
         self.counts = {"orphans_reaped": 0, "signals_forwarded": 0}
         self.unsent = 0
+        self.output_lost = 0  # lines of the programs'
         self.sender = ""  # of the signal that is being told about; siginfo is looked up only when it is
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
@@ -339,6 +340,7 @@ class Narrator:
             "summary": last[1] if last else f"{how}; exit status {status}{self._whose(status)}",
             **(self._of_several(status) if self.several else self._of_one()),
             "log_lines_lost": self.log.dropped,
+            "output_lines_lost": self.output_lost,
             "signals_forwarded": self.counts["signals_forwarded"],
             "timeline": self.timeline,
             "timeline_omitted": self.omitted,

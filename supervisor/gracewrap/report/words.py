@@ -289,6 +289,7 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "fault": ("warning", lambda f: f"a bug in gracewrap, beside the command: {f['error']}; it goes on without"),
     "unheard": ("warning", lambda f: str(f["why"])),
     "waiting": ("info", _waiting),
+    "output_lost": ("warning", lambda f: f"lines of output lost: {f['lines']}; nobody read them, or there was no room"),
     "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to {_receivers(f)}"),
     "dropped": ("debug", lambda f: f"{_signal(f)}: dropped: signal_map says so, or {_receivers(f)} {_is(f)} gone"),
     "unsent": ("warning", lambda f: f"leaving although bytes are unsent on {f['connections']} connection(s)"),
