@@ -1,4 +1,4 @@
-"""`gracewrap status | drain | undrain | stop | health`: against a stub that says what a test wants, and the real thing."""
+"""`gracewrap status | drain | undrain | stop | restart | health`: against a stub that says what a test wants, and real ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gracewrap.cli import client, control, guide, status, watch
 from gracewrap.server.place import Found
 
 INSTALLED = [sys.executable, "-m", "gracewrap"]
-ACTIONS = ["status", "drain", "undrain", "stop", "health"]
+ACTIONS = ["status", "drain", "undrain", "stop", "restart", "health"]
 WIDTH, HEIGHT = 80, 24
 
 
@@ -55,6 +55,23 @@ def a_status(phase: str = "running", stop: object = None, waits: str = "", **mor
         "reason": "" if phase == "running" else phase, "uptime_seconds": 12.3,
         "zombies_reaped": 3, "signals_forwarded": 1, "stop": stop, "programs": [program],
     }  # fmt: skip
+
+
+def one_of(name: str, phase: str = "running", why: str = "", **more: object) -> dict[str, object]:
+    """Return what is said of one of several programs."""
+    up = phase not in ("pending", "starting", "backing off", "gone")
+    program: dict[str, object] = {
+        "name": name, "command": ["node", f"{name}.js"], "pid": 7 if up else None, "phase": phase,
+        "ready": phase == "running" and not why, "why": why, "waits_for": [], "left_seconds": None,
+        "uptime_seconds": 192.4 if up else None, "restarts": 0, "next_start_seconds": None, "exit_status": None,
+        "status_text": "", "waiting_for": "", "drain": None, "processes": [], "all_processes": False, **more,
+    }  # fmt: skip
+    return program
+
+
+def several(phase: str = "running", *programs: dict[str, object], **more: object) -> dict[str, object]:
+    """Return what a gracewrap would say that runs several programs."""
+    return {**a_status(phase), "part": None, "programs": list(programs), **more}
 
 
 STOP = {"requested_by": "SIGTERM from pid 4", "elapsed_seconds": 1.2, "left_seconds": 23.8, "budget_seconds": 25}
@@ -91,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(f"{self.command} {self.path}")
-        answers = self.server.answers.get(self.path, [(404, {"error": "no such page"})])
+        answers = self.server.answers.get(self.path.partition("?")[0], [(404, {"error": "no such page"})])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         self.close_connection = True
         if answer is None:
@@ -147,7 +164,9 @@ def ask(stub: Stub, *words: object, **options: object) -> Done:
      (["stop", "--timeout", "5"], 'cannot use --timeout = "5" (gracewrap stop): has no unit; write "5s"'),
      (["drain", "--timeout"], "it needs a value; write --timeout 20s"),
      (["drain", "--timeout", "--wait"], "it needs a value"), (["health", "--live=1"], "it takes no value; write --live"),
-     (["status", "--socket", ""], "empty; write a path"), (["stop", "now"], "gracewrap -- stop"),
+     (["status", "--socket", ""], "empty; write a path"), (["undrain", "now"], "gracewrap -- undrain"),
+     (["stop", ""], "empty; write the name of a program"), (["restart", "a", "b"], "one program at a time"),
+     (["stop", "--wait", "--no-wait"], "write one of them"), (["restart", "--wait"], "no such option; write --no-wait"),
      (["undrain", "\x1b[2J"], r"'\\x1b[2J'"), (["status", "--watch", "--json"], "write one of them"),
      (["--log-level", "debug", "status"], "cannot use --log-level (command line) with status: it is for a run")],
 )  # fmt: skip
@@ -326,6 +345,54 @@ def test_status_of_a_terminal_without_arrows(stub):
     assert done.status == 0 and b"jobs 7 ? 3" in done.out
 
 
+STOPPING = several(
+    "stopping",
+    one_of("db", why="waiting for web: requests 7 → 3; worker: jobs 2", waits_for=["web", "worker"], left_seconds=23.2),
+    one_of("web", "stopping", left_seconds=11.2, waiting_for="requests 7 → 3", restarts=2),
+    one_of("worker", "draining", "waiting for pre_stop", left_seconds=9.4, waiting_for="jobs 2"),
+    one_of("migrate", "gone", "exited with 0", exit_status=0),
+    one_of("cache", "backing off", "exited with 1", exit_status=1, next_start_seconds=3.2, restarts=12),
+    stop=STOP,
+)
+
+
+def test_status_of_several_programs_is_a_table(stub):
+    stub.say("/status", (200, STOPPING))
+    lines = ask(stub, "status").out.splitlines()
+    assert lines[1].startswith("  stop requested by SIGTERM from pid 4: ") and lines[2].startswith("  reaped")
+    assert lines[4].split() == ["NAME", "PHASE", "PID", "SINCE", "RESTARTS", "LEFT"]
+    assert [" ".join(row.split()) for row in lines[5:]] == [
+        "db running 7 3 min 12 s 23 s waiting for web: requests 7 → 3; worker: jobs 2",
+        "web stopping 7 3 min 12 s 2 11 s requests 7 → 3",
+        "worker draining 7 3 min 12 s 9 s waiting for pre_stop; jobs 2",
+        "migrate gone exited with 0",
+        "cache backing off 12 exited with 1; starts in 3.2 s",
+    ]
+    stub.say("/status", (200, several("running", one_of("db"), one_of("web"))))
+    assert ask(stub, "status").out.splitlines()[-3:] == [
+        "  NAME  PHASE    PID  SINCE", "  db    running    7  3 min 12 s", "  web   running    7  3 min 12 s",
+    ]  # fmt: skip
+
+
+def test_fifty_programs_are_fifty_lines_that_fit(stub):
+    fifty = [one_of(f"program-{i}", restarts=i, waiting_for="requests 3", pid=4000000 + i) for i in range(50)]
+    stub.say("/status", (200, several("running", *fifty)))
+    lines = ask(stub, "status").out.splitlines()
+    assert len(lines) == 54 and max(map(len, lines)) < WIDTH
+
+
+def test_what_several_programs_do_is_told_with_their_names(stub):
+    said = "web: requests 7 → 3 · worker: waiting for pre_stop, jobs 2 · cache: exited with 1 and 1 more"
+    assert status.waiting_for(STOPPING) == said
+    assert status.headline(STOPPING).endswith(
+        ": exited with 1 · db waits for web and worker; stop requested by SIGTERM from pid 4"
+    )
+    assert status.commands(STOPPING) == "db, web, worker, migrate, cache"
+    part = {"programs": ["web", "worker"], "again": True, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
+    stub.say("/status", (200, several("restarting", one_of("web", "stopping"), one_of("db"), part=part)))
+    assert "  restarting web and worker: 1.2 s of 20 s gone, 19 s until SIGKILL\n" in ask(stub, "status").out
+
+
 NO_ANSWERS = {
     "refused": ((403, b"This is for root.\n"), "This is for root."),
     "a bug": ((500, {"error": "a bug"}), "a bug"),
@@ -374,7 +441,7 @@ def shaped(like: object) -> st.SearchStrategy[object]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(shaped(a_status("draining", STOP, "jobs 3")), st.integers(10, 120), st.integers(3, 50))
+@given(shaped(a_status("draining", STOP, "jobs 3")) | shaped(STOPPING), st.integers(10, 120), st.integers(3, 50))
 def test_whatever_is_said_can_be_shown(said, width, height):
     said = said if isinstance(said, dict) else {}
     lines = list(status.describe(said, {}))
@@ -592,6 +659,30 @@ def test_the_view_fits_and_leaves_processes_out_first():
     assert "24 s left of 25 s" in lines[1] and "worker 7" in "".join(lines)
     shown = sum("worker" in line for line in lines)
     assert lines[-1].strip() == f"... and {len(members) - shown} more processes: gracewrap status lists all"
+
+
+def test_the_view_of_several_leaves_out_those_that_are_well_first():
+    well = [one_of(f"program-{i}") for i in range(50)]
+    said = several("stopping", *well[:25], one_of("stuck", "stopping", left_seconds=3.2), *well[25:], stop=STOP)
+    lines = watch.page(said, {}, WIDTH, HEIGHT).plain.split("\n")
+    assert len(lines) == HEIGHT and max(map(len, lines)) <= WIDTH
+    shown = sum(" program-" in line for line in lines)
+    assert any("stuck" in line for line in lines) and shown > 10
+    assert lines[-1].strip() == f"... and {50 - shown} more programs: gracewrap status lists all"
+    assert "24 s left of 25 s" in lines[1]
+
+
+def test_a_restart_on_a_terminal_writes_over_its_line(stub, terminal):
+    stub.say("/restart", (202, {"message": "restarting web", "program": "web", "programs": ["web"], "until": "restarted"}))
+    part = {"programs": ["web"], "again": True, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
+    stopping = one_of("web", "stopping", waiting_for="requests 7 → 3")
+    stub.say("/status", (200, several("restarting", stopping, one_of("db"), part=part)))
+    shown = terminal("restart", "web", "--socket", stub.path)
+    shown.until("\r\x1b[Kweb: requests 7 → 3, 0 s gone, 19 s until SIGKILL")
+    stub.say("/status", (200, several("running", one_of("web", restarts=1), one_of("db"))))
+    assert shown.wait() == 0
+    assert shown.seen.rpartition("\x1b[K")[2].startswith("restarted web in ")
+    assert stub.asked[0] == "POST /restart?program=web"
 
 
 def test_drain_on_a_terminal_writes_over_its_line(stub, terminal):

@@ -18,10 +18,11 @@ while :; do sleep 0.05; done
 
 
 def config(folder: Path, programs: str, top: str = "") -> Path:
-    """Write a file of settings in which COMMAND stands for a writer."""
+    """Write a file of settings in which COMMAND stands for a writer, and SAYS_UP for when it is ready."""
     path = folder / "gracewrap.toml"
-    command = json.dumps(["sh", "-c", WRITER])
-    path.write_text(f'shutdown_timeout = "20s"\n{top}\n' + programs.replace("COMMAND", f"command = {command}"))
+    command = f"command = {json.dumps(['sh', '-c', WRITER])}"
+    programs = programs.replace("COMMAND", command).replace("SAYS_UP", 'ready = {log_line = "^up"}')
+    path.write_text(f'shutdown_timeout = "20s"\n{top}\n{programs}')
     return path
 
 
@@ -35,11 +36,14 @@ def test_a_signal_restarts_one_stack_after_the_other(tmp_path):
     programs = """
 [programs.db]
 COMMAND
+SAYS_UP
 [programs.web]
 COMMAND
+SAYS_UP
 depends_on = ["db"]
 [programs.cache]
 COMMAND
+SAYS_UP
 """
     with running("--config", config(tmp_path, programs, 'signal_map = {HUP = "restart"}')) as run:
         assert {words(run.line()) for _ in range(3)} == {("up", name) for name in ("db", "web", "cache")}

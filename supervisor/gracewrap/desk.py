@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gracewrap.server import http as server
 
 # Imported one by one when somebody first comes, with a look at the signals in between.
-MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics")
+MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics", "gracewrap.posix.looks")
 
 LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
 
@@ -173,9 +173,7 @@ class Desk:
         for i in range(len(system.programs)):
             stands = self._stands(i, 0.0)
             if stands.waits_for:
-                waits.append(
-                    f"{self._label(i)} waits for {words.listed([self._label(one) for one in stands.waits_for], standing.MOST)}"
-                )
+                waits.append(f"{self._label(i)} waits for {self._listed(stands.waits_for, standing.MOST)}")
             elif not stands.ready and stands.phase != "gone":
                 keeps.append(self._named(i))
         shown = [*keeps[: standing.MOST], *waits[: max(1, standing.MOST - len(keeps))]]
@@ -233,23 +231,19 @@ class Desk:
         if found is None:
             return (404 if name else 400), {"error": self._no_such(name)}
         if system.part is not None:
-            busy = words.listed([self._label(i) for i in sorted(system.part.programs)])
-            return 409, {
-                "error": f"{busy} {'is' if len(system.part.programs) == 1 else 'are'} being stopped; ask again after that"
-            }
+            busy = system.part.programs
+            stopped = "is being stopped" if len(busy) == 1 else "are being stopped"
+            return 409, {"error": f"{self._listed(sorted(busy))} {stopped}; ask again after that"}
         name, first = self._label(found), self._stopped_before(system, found)
-        answer = {"ok": True, "program": name, "programs": [*(self._label(i) for i in first), name]}
+        answer = {"ok": True, "program": name, "programs": [*map(self._label, first), name]}
         is_gone = isinstance(system.programs[found], program.Gone)
         if is_gone and not again:
             return 200, {**answer, "message": f"{name} is not running", "programs": []}
         self.post(m.PartRequested((found,), f"gracewrap {'restart' if again else 'stop'} {name} ({peer})", again, at))
-        doing = "starting" if is_gone else "restarting" if again else "stopping"
-        message = f"{doing} {name}{self._goes_with(first, again)}{self._without(system, found) if again else ''}"
-        rest = {i for i, phase in enumerate(system.programs) if not isinstance(phase, program.Gone)} - {found, *first}
-        return 202, {
-            **answer,
-            "message": message if again or rest else f"{message}; nothing else runs, and gracewrap ends with it",
-        }
+        doing, until = ("start", "started") if is_gone else ("restart", "restarted") if again else ("stopp", "stopped")
+        message = f"{doing}ing {name}{self._goes_with(first, again)}"
+        message += self._without(system, found) if again else self._is_all(system, {found, *first})
+        return 202, {**answer, "until": until, "message": message}
 
     def _find(self, name: str) -> int | None:
         """Return the program that is meant; without a name the only one."""
@@ -261,7 +255,7 @@ class Desk:
         every = range(len(self.children))
         there = self._listed(every, 20)
         if not name:
-            return f"it runs several programs, and one must be named: {there}"
+            return f"it runs several programs; write which one: {there}"
         from gracewrap.config.hints import closest
 
         near = closest(name, [self._label(i) for i in every])
@@ -285,6 +279,10 @@ class Desk:
             return f"; {which}, which depends on it, stops first{' and is started again' if again else ''}"
         return f"; {which}, which depend on it, stop first{' and are started again' if again else ''}"
 
+    def _is_all(self, system: coordinator.Up, programs: set[int]) -> str:
+        rest = (i for i, phase in enumerate(system.programs) if not isinstance(phase, program.Gone) and i not in programs)
+        return "" if any(True for _ in rest) else "; nothing else runs, and gracewrap ends with it"
+
     def _without(self, system: coordinator.Up, found: int) -> str:
         """Return what a program needs and will have to do without: it was stopped, and nobody has started it again."""
         needs = self.policy.programs[found].depends_on
@@ -307,8 +305,10 @@ class Desk:
             return 404, {"error": self._no_such(options["program"])}
         ready, body = self.is_ready()
         self._look_again()
-        programs = range(len(self.children)) if chosen is None else (chosen,)
-        until = at if options.get("processes") == "no" else at + LOOK
+        each = range(len(self.children)) if chosen is None else (chosen,)
+        programs = [self._program(i, at) for i in each]
+        if options.get("processes") != "no":
+            self._look(zip(each, programs), LOOK + (time.monotonic() if len(each) == 1 else at))
         return 200, {
             "gracewrap": __version__,
             "pid": posix.getpid(),
@@ -322,7 +322,7 @@ class Desk:
             "stop": self._stop(system, at),
             "part": self._part(system, at),
             "interrupted": self.narrator.interrupted,
-            "programs": [self._program(i, at, until) for i in programs],
+            "programs": programs,
         }
 
     def _stop(self, system: coordinator.System, at: float) -> dict[str, object] | None:
@@ -345,14 +345,14 @@ class Desk:
             "again": bool(part.again),
             "elapsed_seconds": round(at - part.since, 3),
             "left_seconds": round(max(0.0, max(part.kill_ats[i] for i in part.programs) - at), 3),
+            "budget_seconds": self.settings.shutdown_timeout,
         }
 
-    def _program(self, i: int, at: float, until: float) -> dict[str, object]:
+    def _program(self, i: int, at: float) -> dict[str, object]:
         child, tale, stands = self.children[i], self.narrator.tales[i], self._stands(i, at)
         alone = len(self.children) == 1
         hearing, numbers = self.hearing.get(i), tale.numbers
         kept_by, ended = self._kept_by(i), "" if stands.status is None and not child.pid else tale.ended()
-        processes, complete = self._processes(child, until)
         return {
             "name": tale.label,
             "command": list(child.settings.command),
@@ -372,18 +372,25 @@ class Desk:
             "status_text": hearing.status if hearing is not None else "",
             "waiting_for": numbers.shown() or numbers.busy(),
             "drain": self._drain(i, at) if child.settings.drain else None,
-            "processes": [{"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state} for one in processes],
-            "all_processes": complete,
+            "processes": [],
+            "all_processes": False,
         }
+
+    def _look(self, programs: Iterable[tuple[int, dict[str, object]]], until: float) -> None:
+        """Add the processes of programs to what is known of them, of as many as there is time for."""
+        for i, known in programs:
+            if time.monotonic() >= until:
+                return
+            found, complete = self._processes(self.children[i], until)
+            known["processes"] = [{"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state} for one in found]
+            known["all_processes"] = complete
 
     def _processes(self, child: Child, until: float) -> tuple[list[tree.Look], bool]:
         """Return a program's processes, as many as can be found until then, and whether that is all."""
-        now = time.monotonic()
-        if now >= until:
-            return [], False
         if len(self.children) == 1:
-            return tree.look(until - now)
-        if child.status is None and not child.pid:
+            found, complete = tree.look(until - time.monotonic())
+            return (found, complete) if found or complete else tree.look(LOOK)  # others may have had the CPU meanwhile
+        if not child.pid:
             return [], True
         from gracewrap.posix import looks
 

@@ -116,7 +116,8 @@ def _least(system: coordinator.Up | coordinator.ShuttingDown, there: Sequence[pr
         draining = any(isinstance(phase, program.Held) for phase in there)
         told = any(isinstance(phase, program.Stopping | program.Leftover) for phase in there)
         return "draining" if draining and not told else "stopping"
-    drained = all(isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained) for phase in there)
+    working = (phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff))
+    drained = all(isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained) for phase in working)
     return "drained" if drained else "draining"
 
 

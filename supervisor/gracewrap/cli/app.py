@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INSTALLED = ("typer", "rich", "tomli_w", "psutil", "h11")  # packages that come with ours
-TALKING = ("status", "drain", "undrain", "stop", "health")  # to a running gracewrap
+TALKING = ("status", "drain", "undrain", "stop", "restart", "health")  # to a running gracewrap
 
 
 def run(line: CommandLine, args: Sequence[str]) -> int:

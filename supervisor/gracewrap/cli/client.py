@@ -74,19 +74,26 @@ class Peer:
         """Return the answer to a GET; raises NoAnswer."""
         return ask(self.path, "GET", target, self.timeout)
 
-    def post(self, action: str) -> Answer:
-        """Return the answer to "drain", "undrain" or "stop"; raises NoAnswer."""
-        return ask(self.path, "POST", f"/{action}", self.timeout)
+    def post(self, action: str, program: str = "") -> Answer:
+        """Return the answer to "drain", "undrain", "stop" or "restart"; raises NoAnswer."""
+        return ask(self.path, "POST", f"/{action}{_query(program=program)}", self.timeout)
 
-    def status(self) -> dict[str, Any]:
+    def status(self, program: str = "", processes: bool = True) -> dict[str, Any]:
         """Return what /status says.
 
+        Args:
+            program: Only of this one; "": of all.
+            processes: Whether the processes are wanted; to look for them costs a gracewrap some milliseconds.
+
         Raises:
+            Unusable: If there is no such program.
             NoAnswer: If there is none that can be read.
             Gone: Also if another gracewrap has taken its place since the last time.
         """
-        answer = self.get("/status")
+        answer = self.get(status_of(program, processes))
         fields = answer.fields()
+        if program and answer.status == 404:
+            raise Unusable(f"cannot use {program!r}: {answer.text()}")
         if answer.status != 200 or not fields:
             raise NoAnswer(f"gracewrap (pid {self.pid}) has no status to tell: {answer.text()}")
         uptime = fields.get("uptime_seconds")
@@ -95,6 +102,23 @@ class Peer:
                 raise Gone("another one has taken its place")
             self._uptime = uptime
         return fields
+
+
+def status_of(program: str = "", processes: bool = True) -> str:
+    """Return where the status is to be had; see Peer.status."""
+    return f"/status{_query(program=program, processes='' if processes else 'no')}"
+
+
+def _query(**options: str) -> str:
+    """Return a URL's query; what is empty is left out."""
+    given = [f"{name}={_encoded(value)}" for name, value in options.items() if value]
+    return f"?{'&'.join(given)}" if given else ""
+
+
+def _encoded(value: str) -> str:
+    """Return *value* as it may stand in a URL (RFC 3986, section 2.1)."""
+    plain = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+    return "".join(chr(one) if one in plain else f"%{one:02X}" for one in value.encode(errors="surrogateescape"))
 
 
 def choose(pid: int | None, explicit: str | None, origin: str = "--socket", find: Find = place.find) -> place.Found:

@@ -1,4 +1,4 @@
-"""`gracewrap status | drain | undrain | stop | health`: they talk to a running gracewrap over its control socket.
+"""`gracewrap status | drain | undrain | stop | restart | health`: they talk to a running gracewrap over its control socket.
 
 Health is run every few seconds, by health checks: what it does not need is imported where it is needed.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from gracewrap.cli.part import Waited
     from gracewrap.server.place import Found
 
 VARIABLE = "GRACEWRAP_CONTROL_SOCKET"  # what it is for a run, in config.further
@@ -27,24 +28,30 @@ TAKEN_BACK = 2.0  # seconds after which a drain that has been asked for must hav
 # Option -> the field that it sets, and whether a value follows.
 _COMMON = {"--pid": ("pid", True), "--socket": ("socket", True), "--timeout": ("timeout", True)}
 _WAIT = {"--wait": ("wait", False)}
+_NO_WAIT = {"--no-wait": ("no_wait", False)}
 OPTIONS = {
     "status": {"--watch": ("watch", False), "-w": ("watch", False), "--json": ("json", False), **_COMMON},
     "drain": {**_WAIT, **_COMMON},
     "undrain": _COMMON,
-    "stop": {**_WAIT, **_COMMON},
+    "stop": {**_WAIT, **_NO_WAIT, **_COMMON},
+    "restart": {**_NO_WAIT, **_COMMON},
     "health": {"--live": ("live", False), **_COMMON},
 }
+
+NAMING = ("status", "stop", "restart")  # a program may be named
 
 
 class Asked(Record):
     """The words after the subcommand."""
 
+    program: str = ""  # "": none was named
     pid: int | None = None
     socket: str | None = None
     timeout: float | None = None  # seconds
     watch: bool = False
     json: bool = False
     wait: bool = False
+    no_wait: bool = False
     live: bool = False
     origin: str = "--socket"  # who says *socket*
 
@@ -88,6 +95,9 @@ def read(action: str, words: Sequence[str]) -> Asked:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
+        if action in NAMING and not word.startswith("-"):
+            given["program"] = _program(action, word, str(given.get("program", "")))
+            continue
         if name not in options:
             raise client.Unusable(_unknown(action, name))
         field, takes_value = options[name]
@@ -106,7 +116,21 @@ def read(action: str, words: Sequence[str]) -> Asked:
     asked = replace(Asked(), **given)
     if asked.watch and asked.json:
         raise client.Unusable("cannot use --watch with --json (gracewrap status): a view or data; write one of them")
+    if asked.wait and asked.no_wait:
+        raise client.Unusable(f"cannot use --wait with --no-wait (gracewrap {action}): write one of them")
     return asked if asked.socket or asked.pid else _from_environment(asked)
+
+
+def _program(action: str, name: str, before: str) -> str:
+    """Return the name of a program; an empty one must not come to mean all of them."""
+    if not name:
+        raise client.Unusable(f'cannot use "" (gracewrap {action}): empty; write the name of a program, or leave it out')
+    if before:
+        from gracewrap.config.sources import one_line
+
+        both = f"{one_line(before)} and {one_line(name)}"
+        raise client.Unusable(f"cannot use {both} (gracewrap {action}): one program at a time; write one of them")
+    return name
 
 
 _EXAMPLES = {"pid": "1", "socket": "/run/gracewrap-1.sock", "timeout": "20s"}
@@ -181,7 +205,7 @@ def _status(found: Found, asked: Asked) -> int:
 
     peer = client.Peer(found, _limit(asked))
     if asked.json:
-        answer = peer.get("/status")
+        answer = peer.get(client.status_of(asked.program))
         if answer.status != 200:
             raise client.NoAnswer(f"gracewrap (pid {peer.pid}) has no status to tell: {answer.text()}")
         _tell(answer.body.decode(errors="replace").strip())
@@ -189,10 +213,20 @@ def _status(found: Found, asked: Asked) -> int:
     if asked.watch:
         from gracewrap.cli import watch
 
-        return watch.watch(peer)
-    for line in status.look_twice(peer):
-        _tell(line.text)
+        return watch.watch(peer, asked.program)
+    width = _width()
+    for line in status.look_twice(peer, asked.program):
+        _tell(line.text[:width] if line.kind == "row" else line.text)
     return 0
+
+
+def _width() -> int | None:
+    """Return the columns of the terminal; None where the output goes elsewhere."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    from shutil import get_terminal_size
+
+    return max(1, get_terminal_size().columns)
 
 
 def _undrain(found: Found, asked: Asked) -> int:
@@ -216,15 +250,15 @@ def _drain(found: Found, asked: Asked) -> int:
     def judge(status: dict[str, Any], elapsed: float) -> tuple[int, str] | None:
         nonlocal begun
         phase = view.word(status, "phase")
-        if phase in ("running", "draining", "drained") and not view.probes(status):
+        if phase in (*view.UP, "draining", "drained") and not view.probes(status):
             return (
                 2,
                 "there is nothing to wait for: no drain probe is configured; readiness is off, and what is in flight goes on",
             )
         if view.is_drained(status):
             return 0, f"drained after {view.span(elapsed)}"
-        begun = begun or phase not in ("", "running")
-        if phase == "running" and (begun or elapsed > TAKEN_BACK):
+        begun = begun or phase not in ("", *view.UP)
+        if phase in view.UP and (begun or elapsed > TAKEN_BACK):
             return 1, "not drained: the drain was taken back (gracewrap undrain)"
         return None
 
@@ -234,6 +268,8 @@ def _drain(found: Found, asked: Asked) -> int:
 def _stop(found: Found, asked: Asked) -> int:
     from gracewrap.cli import status as view
 
+    if asked.program:
+        return _stop_part(found, asked, "stop")
     peer = client.Peer(found, client.WAIT if asked.wait else _limit(asked))
     before = peer.status()
     began = time.monotonic()
@@ -245,11 +281,37 @@ def _stop(found: Found, asked: Asked) -> int:
     return _wait(peer, began, asked.timeout, lambda status, elapsed: None, "gone") if asked.wait else 0
 
 
+def _restart(found: Found, asked: Asked) -> int:
+    return _stop_part(found, asked, "restart")
+
+
+def _stop_part(found: Found, asked: Asked, action: str) -> int:
+    """Stop one program, and what cannot go on without it; start that anew if *action* is "restart"."""
+    peer = client.Peer(found, _limit(asked) if asked.no_wait else client.WAIT)
+    began = time.monotonic()
+    answer = peer.post(action, asked.program)
+    fields = answer.fields()
+    if answer.status in (400, 404):  # it must be named, or it is another name
+        _complain(f"cannot {action}{asked.program and f' {asked.program}'}: {answer.text()}")
+        return 125
+    told = _told(found, answer)
+    if told or asked.no_wait or answer.status != 202:
+        return told
+    from gracewrap.cli import part
+    from gracewrap.cli import status as view
+
+    name = view.word(fields, "program") or asked.program
+    names = [str(one) for one in fields.get("programs", ())] or [name]
+    waited = part.Waited(name, names, view.word(fields, "until"))
+    return _wait(peer, began, asked.timeout, waited.judge, waited.done, waited)
+
+
 _DO: dict[str, Callable[[Found, Asked], int]] = {
     "status": _status,
     "drain": _drain,
     "undrain": _undrain,
     "stop": _stop,
+    "restart": _restart,
     "health": _health,
 }
 
@@ -272,6 +334,7 @@ def _wait(
     timeout: float | None,
     judge: Callable[[dict[str, Any], float], tuple[int, str] | None],
     what: str,
+    part: Waited | None = None,
 ) -> int:
     """Look at the status again and again, until *judge* has an exit status and a last word, or there is nobody any more.
 
@@ -281,6 +344,7 @@ def _wait(
         timeout: For how many seconds; None: without a limit.
         judge: Is given a status and the seconds gone.
         what: It is waited for to be: "drained", "gone".
+        part: Only these of its programs are waited for.
     """
     from gracewrap.cli import status as view
 
@@ -292,10 +356,11 @@ def _wait(
             left = LOOK if timeout is None else timeout - elapsed
             peer.timeout = max(0.05, min(client.WAIT, left if timeout is not None else client.WAIT))
             try:
-                last = peer.status()
-                verdict, doing, limit = judge(last, elapsed), view.waiting_for(last), view.left_of(last)
+                last = peer.status(processes=False)
+                verdict, limit = judge(last, elapsed), view.left_of(last)
+                doing = view.waiting_for(last) if part is None else part.doing(last)
             except client.Gone:
-                return progress.end(*_gone(peer, last, elapsed))
+                return progress.end(*(_gone(peer, last, elapsed) if part is None else part.gone(elapsed)))
             except client.NoAnswer:
                 verdict, doing, limit = None, "no answer", ""
             if verdict is not None:

@@ -11,11 +11,15 @@ from gracewrap.cli import client
 from gracewrap.config.sources import one_line
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.numbers import number
+from gracewrap.report.words import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+UP = ("running", "starting", "degraded", "restarting")  # phases in which nobody has asked for a drain or stop of all
+MOST, NAMED_MOST = 3, 6  # so many programs are told of in a line that is written over, and in one that stays
+NAME_MOST = 24  # columns of a program's name in a table
 MEASURE = 0.2  # seconds in which the use of the CPU is measured, and in which the probes that have been asked answer
 STATES = {  # of proc_pid_stat(5)
     "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced", "Z": "zombie", "X": "dead", "I": "idle",
@@ -23,7 +27,7 @@ STATES = {  # of proc_pid_stat(5)
 
 
 class Line(Record):
-    """One line, and what kind it is: "title", "stop", "program", "detail", "probe", "head", "process"."""
+    """One line, and what kind it is: "title", "stop", "program", "detail", "probe", "head", "process", "row" (of a table)."""
 
     text: str
     kind: str
@@ -69,17 +73,17 @@ class Meter:
         return found
 
 
-def look_twice(peer: client.Peer) -> list[Line]:
-    """Return the lines of `gracewrap status`; raises NoAnswer.
+def look_twice(peer: client.Peer, program: str = "") -> list[Line]:
+    """Return the lines of `gracewrap status`, of one *program* or ("") of all.  Raises NoAnswer, and Unusable: no such program.
 
     The first look has gracewrap ask its probes, which it does not do while nothing is the matter, and begins the measuring.
     """
     meter = Meter()
-    first = peer.status()
+    first = peer.status(program)
     meter.look(first, peer.pid)
     time.sleep(MEASURE)
     try:
-        second = peer.status()
+        second = peer.status(program)
     except client.NoAnswer:  # it has just ended
         second = first
     return list(describe(second, meter.look(second, peer.pid)))
@@ -93,34 +97,103 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
     up = figure(status, "uptime_seconds")
     since = "" if up is None else f"; up {span(up)}"
     yield Line(f"{version} (pid {word(status, 'pid') or '?'}): {phase}, {ready}{since}", "title", _tone(status))
-    if stop := _mapping(status.get("stop")):
+    if stop := mapping(status.get("stop")):
         by = word(stop, "requested_by")
         yield Line(f"  stop requested{f' by {by}' if by else ''}: {_times(stop)}", "stop", "busy")
+    if part := mapping(status.get("part")):
+        names = listed([word({"": one}, "") for one in _list(part.get("programs"))])
+        yield Line(f"  {'restarting' if part.get('again') else 'stopping'} {names}: {_times(part)}", "stop", "busy")
     counts = [(figure(status, key), what) for key, what in (("zombies_reaped", "reaped"), ("signals_forwarded", "forwarded"))]
     told = [_count(count, {"reaped": "zombie", "forwarded": "signal"}[what], what) for count, what in counts if count]
     if told:
         yield Line("  " + ", ".join(told), "detail")
-    for program in programs(status):
-        yield from _program(program, phase, use)
+    found = programs(status)
+    if len(found) > 1:
+        yield from _table(found)
+        return
+    for program in found:
+        yield from _program(program, phase, word(status, "why"), use)
 
 
-def _program(program: Mapping[str, Any], overall: str, use: Mapping[int, Use]) -> Iterator[Line]:
+def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
+    """Yield a line for each of several programs; a column in which nothing would stand is left out."""
+    heads = ("NAME", "PHASE", "PID", "SINCE", "RESTARTS", "LEFT", "")
+    rows = [_row(one) for one in found]
+    wide = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    shown = [i for i in range(len(heads)) if wide[i]]
+    wide = [max(width, len(head)) for width, head in zip(wide, heads)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (cells[i].rjust(wide[i]) if i in (2, 4) else cells[i].ljust(wide[i]) for i in shown)
+        return f"  {'  '.join(aligned)}".rstrip()
+
+    yield Line("", "detail")
+    yield Line(line(heads), "head")
+    for one, row in zip(found, rows):
+        yield Line(line(row), "row", _tone_of(one))
+
+
+def _row(program: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return name, phase, pid, since when, how often restarted, time left, and what else there is to say."""
+    phase = word(program, "phase")
+    up, restarts, left = (figure(program, key) for key in ("uptime_seconds", "restarts", "left_seconds"))
+    return (
+        _shortened(word(program, "name") or "?", NAME_MOST),
+        "not ready" if phase == "running" and not program.get("ready") and not program.get("waits_for") else phase,
+        word(program, "pid"),
+        "" if up is None else span(up, whole=True),
+        number(restarts) if restarts else "",
+        "" if left is None else span(left, whole=True),
+        _why(program) or word(program, "status_text"),
+    )
+
+
+def _why(program: Mapping[str, Any]) -> str:
+    """Return what a program waits for or is kept by: why it is not as it is to be, and what is in flight."""
+    soon = figure(program, "next_start_seconds")
+    why, waits = word(program, "why"), word(program, "waiting_for")
+    return "; ".join(filter(None, (why, "" if soon is None else f"starts in {span(soon)}", waits)))
+
+
+def _tone_of(program: Mapping[str, Any]) -> str:
+    phase = word(program, "phase")
+    if phase in ("killing", "backing off") or (phase == "gone" and program.get("exit_status")):
+        return "bad"
+    return "good" if program.get("ready") and not program.get("waits_for") else "" if phase == "gone" else "busy"
+
+
+def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use]) -> Iterator[Line]:
     phase = word(program, "phase")
     shown = f": {phase}" if phase and phase != overall else ""
     command = " ".join(word({"": one}, "") for one in _list(program.get("command")))
     named = f"{word(program, 'name') or 'command'} (pid {word(program, 'pid') or '?'}){shown}"
     yield Line("", "detail")
     yield Line(f"{named}  {_shortened(command, 100)}".rstrip(), "program")
+    yield from _course(program, overall, told)
     if said := word(program, "status_text"):
         yield Line(f"  says: {said}", "detail")
     if waits := word(program, "waiting_for"):
         yield Line(f"  in flight: {waits}" if overall in ("running", "drained") else f"  waits for: {waits}", "stop", "busy")
-    drain = _mapping(program.get("drain"))
+    drain = mapping(program.get("drain"))
     if drain is None:
         yield Line("  drain: no probe is configured; only its own exit says that the work is done", "detail")
     for probe in _probes(program):
         yield _probe(probe)
     yield from _processes(processes(program), use)
+
+
+def _course(program: Mapping[str, Any], overall: str, told: str) -> Iterator[Line]:
+    """Yield why a program is where it is, and what is next; of one that just runs, and of what is *told* above, nothing."""
+    why, restarts = word(program, "why"), figure(program, "restarts")
+    soon, left = figure(program, "next_start_seconds"), figure(program, "left_seconds")
+    if why and why != told:
+        yield Line(f"  {why}", "stop", "busy")
+    if soon is not None:
+        yield Line(f"  the next start is in {span(soon)}", "stop", "busy")
+    if restarts:
+        yield Line(f"  {_count(restarts, 'time', 'started again')}", "detail")
+    if left is not None and word(program, "phase") != overall:
+        yield Line(f"  {span(left)} until SIGKILL", "stop", "busy")
 
 
 def _probe(probe: Mapping[str, Any]) -> Line:
@@ -195,28 +268,65 @@ def probes(status: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def commands(status: Mapping[str, Any]) -> str:
     """Return what a gracewrap wraps, for people."""
-    each = [" ".join(word({"": one}, "") for one in _list(program.get("command"))) for program in programs(status)]
+    found = programs(status)
+    if len(found) > 1:
+        return _shortened(", ".join(word(program, "name") for program in found), 100)
+    each = [" ".join(word({"": one}, "") for one in _list(program.get("command"))) for program in found]
     return _shortened(", ".join(filter(None, each)), 100)
 
 
 def is_drained(status: Mapping[str, Any]) -> bool:
     """Return whether nothing is in flight any more, as the probes say; while it runs undisturbed that is no verdict."""
     phase = word(status, "phase")
-    if phase in ("running", "draining", "drained", ""):
+    if phase in (*UP, "draining", "drained", ""):
         return phase == "drained"
-    drains = [drain for program in programs(status) if (drain := _mapping(program.get("drain")))]
+    drains = [drain for program in programs(status) if (drain := mapping(program.get("drain")))]
     return bool(drains) and all(drain.get("drained") is True for drain in drains)
 
 
 def waiting_for(status: Mapping[str, Any]) -> str:
     """Return what is being waited for, in a line: "requests 7 → 3"; if nothing is said of it, what it is doing."""
-    waits = "; ".join(text for program in programs(status) if (text := word(program, "waiting_for")))
-    return waits or word(status, "phase") or "?"
+    return _waits(status, MOST) or word(status, "phase") or "?"
+
+
+def _waits(status: Mapping[str, Any], most: int) -> str:
+    found = programs(status)
+    if len(found) != 1:
+        return each([one for one in found if not _is_well(one)], most)
+    held = (
+        word(found[0], "why") if word(found[0], "phase") != "running" else ""
+    )  # what keeps it from being ready is told with that
+    return word(found[0], "waiting_for") or held
+
+
+def _is_well(program: Mapping[str, Any]) -> bool:
+    """Return whether nothing is waited for: it is up and ready, or has ended."""
+    return (bool(program.get("ready")) and not program.get("waits_for")) or word(program, "phase") == "gone"
+
+
+def each(found: Sequence[Mapping[str, Any]], most: int = MOST) -> str:
+    """Return what is waited for of several programs: "web: requests 7 → 3 · worker: jobs 2 · db waits for web and worker".
+
+    Those whose turn it is come before those that wait for them.
+    """
+    in_turn = sorted(found, key=lambda one: bool(one.get("waits_for")))
+    said = [_in_a_line(one) for one in in_turn[:most]]
+    return " · ".join(said) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def _in_a_line(program: Mapping[str, Any]) -> str:
+    name, others = word(program, "name"), [word({"": one}, "") for one in _list(program.get("waits_for"))]
+    return f"{name} waits for {listed(others, MOST)}" if others else f"{name}: {_said(program)}"
+
+
+def _said(program: Mapping[str, Any]) -> str:
+    parts = word(program, "why"), word(program, "waiting_for")
+    return ", ".join(filter(None, parts)) or word(program, "phase")
 
 
 def left_of(status: Mapping[str, Any]) -> str:
     """Return how long there is until SIGKILL: "12 s"; "" while no stop was requested."""
-    stop = _mapping(status.get("stop"))
+    stop = mapping(status.get("stop")) or mapping(status.get("part"))
     left = figure(stop, "left_seconds") if stop else None
     return "" if left is None else span(left, whole=True)
 
@@ -224,8 +334,8 @@ def left_of(status: Mapping[str, Any]) -> str:
 def headline(status: Mapping[str, Any]) -> str:
     """Return the state in a line, without what changes with time alone."""
     ready = "ready" if status.get("ready") else f"not ready{_in_brackets(_reason(status))}"
-    waits = "; ".join(text for program in programs(status) if (text := word(program, "waiting_for")))
-    stop = _mapping(status.get("stop"))
+    waits = _waits(status, NAMED_MOST)
+    stop = mapping(status.get("stop"))
     by = word(stop, "requested_by") if stop else ""
     return f"{word(status, 'phase') or '?'}, {ready}{f': {waits}' if waits else ''}{f'; stop requested by {by}' if by else ''}"
 
@@ -256,7 +366,7 @@ def span(seconds: float, whole: bool = False) -> str:
 
 
 def _probes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
-    drain = _mapping(program.get("drain")) or {}
+    drain = mapping(program.get("drain")) or {}
     return [one for one in _list(drain.get("probes")) if isinstance(one, dict)]
 
 
@@ -294,7 +404,8 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 4] + " ..."
 
 
-def _mapping(value: object) -> dict[str, Any] | None:
+def mapping(value: object) -> dict[str, Any] | None:
+    """Return a JSON object that is one."""
     return value if isinstance(value, dict) else None
 
 

@@ -27,15 +27,20 @@ class Ended(Exception):
     """A signal has asked us to end."""
 
 
-def watch(peer: client.Peer) -> int:
-    """Show it until it has gone, or Ctrl-C; return the exit status.  Raises NoAnswer if there is none at the beginning."""
+def watch(peer: client.Peer, program: str = "") -> int:
+    """Show it, or one *program* of it, until it has gone, or Ctrl-C; return the exit status.
+
+    Raises:
+        NoAnswer: If there is none at the beginning.
+        Unusable: If there is no such program.
+    """
     peer.timeout = min(peer.timeout, LOOK)
-    first = peer.status()
+    first = peer.status(program)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _end)
     try:
         console = _console()
-        last = _live(peer, first, console) if console else _lines(peer, first)
+        last = _live(peer, program, first, console) if console else _lines(peer, program, first)
     except KeyboardInterrupt:
         return 0
     except Ended as ended:
@@ -60,7 +65,7 @@ def _console() -> Console | None:
     return None if console.is_dumb_terminal else console
 
 
-def _lines(peer: client.Peer, now: dict[str, Any]) -> dict[str, Any]:
+def _lines(peer: client.Peer, program: str, now: dict[str, Any]) -> dict[str, Any]:
     """Print a line for each change; return the last status there was."""
     said = ""
     while True:
@@ -70,7 +75,7 @@ def _lines(peer: client.Peer, now: dict[str, Any]) -> dict[str, Any]:
             print(f"{time.strftime('%H:%M:%S')} {headline}", flush=True)
         time.sleep(_pause(now))
         try:
-            now = peer.status()
+            now = peer.status(program, processes=False)
         except client.Gone:
             return now
         except client.NoAnswer as fault:
@@ -79,7 +84,7 @@ def _lines(peer: client.Peer, now: dict[str, Any]) -> dict[str, Any]:
                 print(f"{time.strftime('%H:%M:%S')} {said}", flush=True)
 
 
-def _live(peer: client.Peer, now: dict[str, Any], console: Console) -> dict[str, Any]:
+def _live(peer: client.Peer, program: str, now: dict[str, Any], console: Console) -> dict[str, Any]:
     """Show the status on a screen of its own; return the last one there was."""
     from rich.live import Live
 
@@ -90,7 +95,7 @@ def _live(peer: client.Peer, now: dict[str, Any], console: Console) -> dict[str,
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
-                now, at, fault = peer.status(), time.monotonic(), ""
+                now, at, fault = peer.status(program), time.monotonic(), ""
             except client.Gone:
                 return now
             except client.NoAnswer:
@@ -106,26 +111,31 @@ def page(now: Mapping[str, Any], use: Mapping[int, status.Use], width: int, heig
     lines = list(status.describe(now, use))
     if fault:
         lines.insert(1, status.Line(f"  {fault}; what follows is what it said last", "stop", "bad"))
-    room = height - len(lines) - (1 if now.get("stop") else 0)
+    stop = now.get("stop") or now.get("part")
+    room = height - len(lines) - (1 if stop else 0)
     lines = _without_some(lines, -room) if room < 0 else lines
     texts = []
     for line in lines:
         texts.append(Text(line.text, style=TONES.get(line.tone) or STYLES.get(line.kind, "")))
-        if line.kind == "title" and now.get("stop"):
-            texts.append(_bar(now["stop"], width))
+        if line.kind == "title" and stop:
+            texts.append(_bar(stop, width))
     for text in texts:
         text.truncate(width, overflow="ellipsis")
     return Text("\n", no_wrap=True, overflow="crop").join(texts[:height])
 
 
 def _without_some(lines: list[status.Line], many: int) -> list[status.Line]:
-    """Leave *many* lines of processes out, and one more to say so."""
-    where = [i for i, line in enumerate(lines) if line.kind == "process"]
-    out = where[-(many + 1) :]
+    """Leave *many* lines of processes or programs out, and one more to say so: from the end, first those that are well."""
+    what = "process" if any(line.kind == "process" for line in lines) else "row"
+    where = [i for i, line in enumerate(lines) if line.kind == what]
+    calm = [i for i in where if lines[i].tone in ("good", "")]
+    out = sorted([*(i for i in where if i not in calm), *calm][-(many + 1) :])
     if len(out) < 2:
         return lines
-    note = status.Line(f"  ... and {len(out)} more processes: gracewrap status lists all", "detail")
-    return [note if i == out[0] else line for i, line in enumerate(lines) if i == out[0] or i not in out]
+    more = f"{len(out)} more {'processes' if what == 'process' else 'programs'}"
+    note = status.Line(f"  ... and {more}: gracewrap status lists all", "detail")
+    kept = [line for i, line in enumerate(lines) if i not in out]
+    return [*kept[: out[0]], note, *kept[out[0] :]] if what == "process" else [*kept, note]
 
 
 def _bar(stop: object, width: int) -> Text:
@@ -144,7 +154,7 @@ def _bar(stop: object, width: int) -> Text:
 
 
 def _pause(now: Mapping[str, Any]) -> float:
-    return CALM if status.word(now, "phase") in ("running", "drained", "") else BUSY
+    return CALM if status.word(now, "phase") in ("running", "drained", "") and not now.get("part") else BUSY
 
 
 def _farewell(peer: client.Peer, last: Mapping[str, Any]) -> str:

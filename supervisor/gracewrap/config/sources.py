@@ -67,8 +67,8 @@ class Where:
         return f"{place}.{key}" if place else key
 
 
-SUBCOMMANDS = ("check", "init", "status", "drain", "undrain", "stop", "health")
-RESERVED = ("plan", "drill", "restart", "report")
+SUBCOMMANDS = ("check", "init", "status", "drain", "undrain", "stop", "restart", "health")
+RESERVED = ("plan", "drill", "report")
 FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 COMMAND_LINE = "command line"
 CONFIG_VARIABLE = b"GRACEWRAP_CONFIG"

@@ -1,0 +1,84 @@
+"""One of several programs: prints `NAME up PID`, then a line for each thing that happens.
+
+Run as: python -I -S player.py NAME [WORD...]
+
+On SIGTERM (`NAME TERM`) it ends (`NAME ends`), with
+
+wait            only on SIGUSR1, which ends it at any time         stuck     not at all
+exit=N          status N (default 0)                               fail=N    as soon as it is up, without SIGTERM, with status N
+needs=PATH      `NAME early` and not `NAME up` if there is no such file when it is started
+
+and has, from before it is up, another process, NAME+ in what it prints, that ends on SIGUSR1 alone:
+
+member          in its group        session   in a session of its own, below it        orphan    the same, re-parented
+daemon          as `orphan`, and knows nothing any more of where it came from: its environment is empty
+"""
+
+import _signal
+import posix
+import sys
+
+TERM, USR1 = 15, 10
+signals = set(_signal.valid_signals()) - {9, 19}
+
+
+def say(text: str) -> None:
+    posix.write(1, (text + "\n").encode())
+
+
+def is_up(name: str) -> None:
+    """Say so, and then to gracewrap, if it wants to know (ready = "notify")."""
+    say(f"{name} up {posix.getpid()}")
+    if b"NOTIFY_SOCKET" in posix.environ:
+        import _socket
+
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        sock.sendto(b"READY=1", posix.environ[b"NOTIFY_SOCKET"].replace(b"@", b"\0", 1))
+
+
+def play(name: str, on_term: str, status: int) -> None:
+    """Tell of signals until the end."""
+    is_up(name)
+    while True:
+        got = _signal.sigwaitinfo(signals).si_signo
+        if got == TERM:
+            say(f"{name} TERM")
+        if got == USR1 or (got == TERM and not on_term):
+            say(f"{name} ends")
+            posix._exit(status)
+
+
+def another(name: str, kind: str) -> None:
+    """Start another process; return once it is up."""
+    reading, writing = posix.pipe()
+    if posix.fork() == 0:
+        if kind != "member":
+            posix.setsid()
+        if kind in ("member", "session") or posix.fork() == 0:
+            posix.set_inheritable(writing, True)
+            command = [sys.executable, "-I", "-S", sys.argv[0], name + "+", "wait", f"fd={writing}"]
+            kept = {} if kind == "daemon" else {k: v for k, v in posix.environ.items() if k != b"NOTIFY_SOCKET"}
+            posix.execve(command[0], command, kept)
+        posix._exit(0)
+    posix.close(writing)
+    posix.read(reading, 1)  # end of file once it has closed its end
+
+
+name, *words = sys.argv[1:]
+options = dict(word.split("=", 1) for word in words if "=" in word)
+_signal.pthread_sigmask(_signal.SIG_SETMASK, signals)
+if "fd" in options:
+    posix.close(int(options["fd"]))
+if "needs" in options:
+    try:
+        posix.stat(options["needs"])
+    except OSError:
+        say(f"{name} early")
+for kind in ("member", "session", "orphan", "daemon"):
+    if kind in words:
+        another(name, kind)
+if "fail" in options:
+    is_up(name)
+    posix._exit(int(options["fail"]))
+on_term = next((word for word in words if word in ("wait", "stuck")), "")
+play(name, on_term, int(options.get("exit", 0)))
