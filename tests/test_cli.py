@@ -16,9 +16,10 @@ from support import GRACEWRAP, ROOT, environment
 
 from gracewrap.cli.help import help_text
 from gracewrap.cli.init import template, value_text
-from gracewrap.config.further import BY_KEY, TABLE
+from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.probing import PARSERS
 from gracewrap.config.sources import read_command_line, resolve
+from gracewrap.config.together import OF_SEVERAL
 
 BOUND = 60.0
 INSTALLED = [sys.executable, "-m", "gracewrap"]
@@ -107,6 +108,113 @@ def test_check_shows_an_exit_status_as_the_signal_it_stands_for():
     assert '[3, 128, "HUP", "TERM", 200]' in Done("check", "--success-exit-codes", "TERM,200,129,128,3", "true").out
 
 
+STACK = """\
+shutdown_timeout = "28s"
+signal_map = {HUP = "restart"}
+exit_code_from = "web"
+[defaults]
+working_dir = "/"
+[programs.db]
+command = ["true"]
+ready = {tcp = 5432}
+stop_signal = "INT"
+stop_timeout = "10s"
+[programs.migrate]
+command = ["true"]
+depends_on = ["db"]
+oneshot = true
+[programs.web]
+command = ["true"]
+depends_on = ["migrate"]
+[programs.worker]
+command = ["true"]
+depends_on = ["migrate"]
+restart = "on-failure"
+max_restarts = 5
+propagation_delay = "1s"
+[health]
+listen = [":9000"]
+"""
+
+
+def test_check_says_when_each_program_starts_and_stops(tmp_path):
+    (tmp_path / "g.toml").write_text(STACK)
+    done = Done("check", "--config", "g.toml", cwd=tmp_path, program=GRACEWRAP)
+    assert (done.status, done.err) == (0, "")
+    rows = [tuple(re.split(r"  +", row.strip())) for row in done.out.splitlines()]
+    # Each setting stands where it was written.
+    places = [row[0] for row in rows if row[0].startswith(("For each", "[")) or row[0] in ("working_dir", "stop_signal")]
+    assert places == [
+        "For each program, unless it says otherwise:", "working_dir", "[programs.db]", "stop_signal",
+        "[programs.migrate]", "[programs.web]", "[programs.worker]",
+    ]  # fmt: skip
+    assert ("depends_on", '{migrate = "completed"}', "g.toml, line 17") in rows
+    text = " ".join(done.out.split())
+    assert "db: at once migrate: when db is ready web, worker: when migrate has completed" in text
+    assert "db is ready when it listens on port 5432" in text and "SIGHUP restarts them" in text
+    # Web and worker have what db leaves, and db has its time; migrate has completed by then.
+    times = {row[0]: row[1:5] for row in rows if any(cell.startswith("|") for cell in row)}
+    assert times == {"web, worker": ("at once", "SIGTERM", "18s", "18s"), "db": ("18s", "SIGINT", "10s", "28s")}
+    assert "It has completed by then, as it runs once: migrate." in text
+    assert "worker: it goes on serving for 1s; SIGTERM goes to it" in text
+    assert "db, web: all are stopped, in order" in text and "migrate: it runs once; if it fails, all are stopped" in text
+    assert "5 times in a row at most (then all are stopped, in order)" in text
+    assert text.endswith("The exit status is that of web.")
+    assert max(map(len, done.out.splitlines())) < 80
+
+
+def test_check_of_many_programs_fits_the_page(tmp_path):
+    programs = (
+        f'[programs.w-{i}]\ncommand = ["true"]\n{"stop_timeout = " + chr(34) + "5s" + chr(34) if i % 7 == 0 else ""}\n'
+        for i in range(50)
+    )
+    (tmp_path / "g.toml").write_text("".join(programs))
+    done = Done("check", "--config", "g.toml", cwd=tmp_path, program=GRACEWRAP)
+    assert (done.status, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) < 80
+    story = done.out.partition("The start:")[2]
+    assert len(story.splitlines()) < 40 and all(f"w-{i}" in story for i in range(50))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            '[programs.a]\ncommand = ["true"]\n[programs.b]\ncommand = ["true"]\ndepends_on = ["a"]\n',
+            "nothing tells when a is ready",
+        ),
+        ('exit_code_from = "a"\n[programs.a]\ncommand = ["true"]\noneshot = true\n', "the others go on; write oneshot = false"),
+        (
+            '[programs.a]\ncommand = ["nginx", "-g", "daemon off;"]\n',
+            'a: nginx cuts requests on SIGTERM; write stop_signal = "QUIT"\n',
+        ),
+        (
+            '[defaults]\nstop_signal = "KILL"\n[programs.a]\ncommand = ["true"]\n[programs.b]\ncommand = ["true"]\n',
+            'a and b: stop_signal = "KILL" stops nothing',
+        ),
+    ],
+)  # fmt: skip
+def test_check_warns_of_what_may_not_be_meant_of_several(more, said, tmp_path):
+    (tmp_path / "g.toml").write_text(more)
+    done = Done("check", "--config", "g.toml", cwd=tmp_path, program=GRACEWRAP)
+    assert done.status == 0
+    assert sum(said in f"{line}\n" for line in done.err.splitlines()) == 1, done.err
+
+
+def test_check_leaves_alone_who_only_waits_for_the_start(tmp_path):
+    text = '[programs.a]\ncommand = ["true"]\n[programs.b]\ncommand = ["true"]\ndepends_on = {a = "started"}\n'
+    (tmp_path / "g.toml").write_text(text)
+    assert Done("check", "--config", "g.toml", cwd=tmp_path, program=GRACEWRAP).err == ""
+
+
+def test_check_says_when_a_command_is_started_again():
+    said = " ".join(Done("check", "--restart", "on-failure", "--backoff", "1s", "--", "true", program=GRACEWRAP).out.split())
+    assert said.endswith(
+        "When true ends by itself: if it fails, it is started again after 1s, then longer each time, up to 30s; "
+        "if it exits with 0, that is the end."
+    )
+
+
 def test_check_says_that_there_is_no_command(tmp_path):
     assert Done("check", cwd=tmp_path).out.splitlines()[-1].strip().startswith("There is no command; ")
     (tmp_path / "gracewrap.toml").write_text("")
@@ -171,14 +279,22 @@ def test_check_does_not_warn_of_one_that_stays(command):
     assert "background" not in Done("check", "--", *command).err
 
 
+SEVERAL = '{}[programs.web]\ncommand = ["true"]\n[programs.db]\ncommand = ["true"]\n[programs.x]\ncommand = ["true"]\n{}'
+
+
 @pytest.mark.parametrize("setting", TABLE[1:], ids=lambda setting: setting.key)
 def test_what_check_shows_is_toml_that_means_the_same(setting, tmp_path):
     raw = setting.default if setting.default not in (None, [], {}) else setting.example
-    raw = True if setting.switch else raw
+    raw = {"depends_on": {"db": "ready"}}.get(setting.key, True if setting.switch else raw)
     table, _, name = setting.key.rpartition(".")
     file = tmp_path / "g.toml"
-    file.write_text(f"{f'[{table}]' if table else ''}\n{name} = {value_text(raw)}\n")
-    done = Done("check", "--config", file, *BESIDE.get(setting.key, ()), "true", program=GRACEWRAP)
+    written, words = f"{name} = {value_text(raw)}\n", [*BESIDE.get(setting.key, ()), "true"]
+    if setting.key in OF_SEVERAL:  # what is named there are web and db
+        file.write_text(SEVERAL.format(*(written, "") if setting.key in GLOBAL else ("", written)))
+        words = []
+    else:
+        file.write_text(f"{f'[{table}]' if table else ''}\n{written}")
+    done = Done("check", "--config", file, *words, program=GRACEWRAP)
     assert done.status == 0, done.err
     shown = next(row for row in done.out.splitlines() if row.split()[:1] == [setting.key])
     value = re.sub(r"  +\S*g\.toml, line.*", "", shown.strip().removeprefix(setting.key)).strip()
@@ -310,13 +426,17 @@ def test_init_that_cannot(words, said, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def uncommented(text: str) -> str:
+    return re.sub(r"^#(?! )(?=\w+ = |\[)", "", text, flags=re.MULTILINE)
+
+
 def test_every_line_of_the_template_can_be_uncommented(tmp_path):
-    text = re.sub(r"^#(?! )(?=\w+ = )", "", template(), flags=re.MULTILINE)
+    text = uncommented(template().partition("#[defaults]")[0])
     tree = tomllib.loads(text)
     tables = ("drain", "health", "control", "log", "report")
     keys = {key for key in tree if key not in tables}
     keys |= {f"{table}.{key}" for table in tables for key in tree[table]}
-    assert keys == {setting.key for setting in TABLE}
+    assert keys == {setting.key for setting in TABLE if setting.key not in OF_SEVERAL or setting.key in GLOBAL}
     # All kinds of probe at once are one too many; but each value can be used, and all that is no probe together.
     for key in keys:
         table, _, name = key.rpartition(".")
@@ -327,9 +447,27 @@ def test_every_line_of_the_template_can_be_uncommented(tmp_path):
     within = re.search(r"\[drain\]\n(.*?)\n\[health\]", text, re.DOTALL)
     assert within is not None
     kept = "\n".join(row for row in within[1].splitlines() if row.partition(" = ")[0] not in probe)
-    (tmp_path / "g.toml").write_text(text.replace(within[1], kept).replace("notify = false\n", ""))
+    of_several = f"exit_code_from = {value_text(tree['exit_code_from'])}\n"
+    alone = text.replace(within[1], kept).replace("notify = false\n", "").replace(of_several, "")
+    # What restarts by a signal is for those that are started again.
+    (tmp_path / "g.toml").write_text(alone.replace('restart = "never"', 'restart = "on-failure"'))
     settings, problems = resolve(read_command_line(["--config", str(tmp_path / "g.toml")]), {})
     assert problems == [] and settings is not None and settings.drain is not None
+
+
+def test_the_programs_of_the_template_can_be_uncommented(tmp_path):
+    text = template()
+    for setting in ("#exit_code_from", "command"):
+        line = next(row for row in text.splitlines() if row.startswith(setting))
+        text = text.replace(f"\n{line}\n", f"\n{line[1:]}\n" if line[0] == "#" else "\n", 1)
+    before, marker, after = text.partition("#[defaults]")
+    (tmp_path / "g.toml").write_text(before + uncommented(marker + after))
+    settings, problems = resolve(read_command_line(["--config", str(tmp_path / "g.toml")]), {})
+    assert problems == [] and settings is not None and settings.exit_code_from == "web"
+    db, web = settings.programs
+    assert (db.name, web.name, web.depends_on, db.stop_after, web.reserve) == ("db", "web", {"db": "ready"}, ("web",), 8.0)
+    written = {key for one in settings.programs for key in one.origins}
+    assert written.issuperset(OF_SEVERAL)
 
 
 # --- help -------------------------------------------------------------------------------------------------------------
@@ -433,8 +571,12 @@ def test_what_needs_an_installation_says_so():
 def test_ready_made_files_are_accepted(file: Path):
     done = Done("check", "--config", file, program=GRACEWRAP)
     assert done.status == 0, done.err
-    for line in done.err.splitlines():  # neither are the programs here, nor can a file raise the orchestrator's limit
-        assert "not found or not executable here" in line or "raise their limit too" in line or "/dev/termination-log" in line
+    # Neither are the programs, their users and files here, nor can a file raise the orchestrator's limit.
+    known = (
+        "not found or not executable here|raise their limit too|/dev/termination-log|No such file or directory|there is no user"
+    )
+    for line in done.err.splitlines():
+        assert re.search(known, line), line
     tree = tomllib.loads(file.read_text())
     assert "shutdown_timeout" in tree and file.read_text().startswith("# ")
 

@@ -179,7 +179,7 @@ def test_nothing_to_run_where_there_is_a_file_that_is_not_named(place):
     assert "there is a gracewrap.toml" not in place.refuse("--config", place.file(""), command=[])
 
 
-@pytest.mark.parametrize("word", ["plan", "drill", "restart", "report"])
+@pytest.mark.parametrize("word", ["plan", "drill", "report"])
 def test_words_kept_for_subcommands(place, word):
     assert f"gracewrap -- {word}" in place.refuse(command=[word])
 
@@ -210,7 +210,7 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ("TimeoutStopSec = 30\n", "gracewrap calls this shutdown_timeout"),
         ("graceful_timeout = 30\n", "gracewrap calls this stop_timeout"),
         ('[report]\nstop_timeout = "10s"\n', "move the line up, above the first [table]"),
-        ('[programs.web]\ncommand = ["true"]\n', "this version runs one command"),
+        ('[programs.web]\ncommand = ["true"]\n', "cannot use a command (command line): there are [programs] ("),
         ('command = ["true"]\n', "cannot use two commands: one on the command line, one in "),
         ('[drain]\nall = [{tcp = "auto"}, {json = "/x"}]\n', "g.toml, line 2): its probe 2: json: there is no probe"),
         ('[[drain.any]]\ntcp = "auto"\nqiet = "1s"\n', 'line 1): its probe 1: qiet: no such key; did you mean "quiet"?'),

@@ -6,15 +6,18 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
 
+from gracewrap.cli import several
 from gracewrap.cli.doubts import doubts, exit_status
 from gracewrap.cli.story import story
 from gracewrap.cli.written import shown
 from gracewrap.config import sources
-from gracewrap.config.further import TABLE
+from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.table import Settings
 
 WIDTH = 80
+Row = tuple[str, str, str]  # key, value, origin
 
 
 def check(line: sources.CommandLine) -> int:
@@ -37,7 +40,9 @@ def check(line: sources.CommandLine) -> int:
     if sys.stderr is not None:
         sys.stderr.flush()  # warnings before the rest, whatever the two go to
     _print_settings(settings, config)
-    if not settings.command:
+    for note in exit_status(settings):
+        print("\n" + _filled(note))
+    if not settings.command and not settings.programs:
         where = f" in {config}" if config else ""
         print("\n" + _filled(f"There is no command{where}; a start needs one, after -- or in the file."))
     elif config is not None and origin == "default":
@@ -58,18 +63,44 @@ def _complain(text: str) -> None:
 def _print_settings(settings: Settings, config: str | None) -> None:
     """Print what would be in force where it is not the default, where it comes from, and what a stop would be."""
     print(f"{config or 'settings'}: ok\n")
-    rows = [
-        (s.key, shown(getattr(settings, s.field), s.key), settings.origins[s.key]) for s in TABLE if s.key in settings.origins
-    ]
+    tables = list(_tables(settings))
+    rows = [row for _, table in tables for row in table]
     keys, values = max((len(row[0]) for row in rows), default=0), min(36, max((len(row[1]) for row in rows), default=0))
-    for key, value, origin in rows:
-        print(f"  {key:<{keys}}  {value:<{values}}  {origin}")
+    for heading, table in tables:
+        if heading:
+            print(f"{heading}")
+        for key, value, origin in table:
+            print(f"  {key:<{keys}}  {value:<{values}}  {origin}")
+        if settings.programs:
+            print()
     print(
         "  All other settings have their defaults; gracewrap --help lists them.\n" if rows else "  Everything has its default.\n"
     )
-    print("\n\n".join(map(_filled, story(settings))))
-    if note := exit_status(settings):
-        print("\n" + _filled(note))
+    print("\n\n".join(several.lines(settings) if settings.programs else map(_filled, story(settings))))
+
+
+def _tables(settings: Settings) -> Iterator[tuple[str, list[Row]]]:
+    """Yield headings, and below each what was said: for all, of every program that says nothing else, and of each."""
+    if not settings.programs:
+        yield "", _rows(settings)
+        return
+    if overall := [row for row in _rows(settings) if row[0] in GLOBAL]:
+        yield "", overall
+    each = [[row for row in _rows(one) if row[0] not in GLOBAL] for one in settings.programs]
+    times: dict[Row, int] = {}
+    for row in (row for rows in each for row in rows):
+        times[row] = times.get(row, 0) + 1
+    if shared := [row for row, often in times.items() if often > 1]:
+        yield "  For each program, unless it says otherwise:", sorted(shared, key=lambda row: list(BY_KEY).index(row[0]))
+    for one, rows in zip(settings.programs, each):
+        yield f"  [programs.{one.name}]", [row for row in rows if times[row] == 1]
+
+
+def _rows(settings: Settings) -> list[Row]:
+    """Return what was said: key, value as TOML, and origin."""
+    return [
+        (s.key, shown(getattr(settings, s.field), s.key), settings.origins[s.key]) for s in TABLE if s.key in settings.origins
+    ]
 
 
 def _filled(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gracewrap.config import sources
 from gracewrap.config.further import BY_KEY
@@ -14,6 +14,7 @@ from gracewrap.config.table import Settings
 from gracewrap.config.values import show_duration
 from gracewrap.posix import told
 from gracewrap.posix.signals import SIGKILL, SIGTERM
+from gracewrap.report.words import listed
 
 # Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
 WANTED = {
@@ -43,6 +44,26 @@ _HANDLED = re.compile(r"(^|[;&|]|\bthen|\belse|\bdo)\s*(exec|trap)\s", re.MULTIL
 
 def doubts(settings: Settings) -> Iterator[str]:
     """Yield what may not be meant, each in a line."""
+    yield from _about_the_run(settings)
+    if settings.programs:
+        yield from _named(settings.programs, _about_one)
+        yield from _between(settings)
+    else:
+        yield from _about_one(settings)
+
+
+def _named(programs: Iterable[Settings], find: Callable[[Settings], Iterator[str]]) -> Iterator[str]:
+    """Yield what is found about each program, behind its name; what is found about several is said once."""
+    found: dict[str, list[str]] = {}
+    for one in programs:
+        for text in find(one):
+            found.setdefault(text, []).append(one.name)
+    for text, names in found.items():
+        yield f"{listed(names)}: {text}"
+
+
+def _about_the_run(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of what is said for all."""
     budget = settings.shutdown_timeout
     if budget == 0:
         yield 'shutdown_timeout = "0s" kills at once; nothing is stopped gracefully'
@@ -51,14 +72,21 @@ def doubts(settings: Settings) -> Iterator[str]:
             f'shutdown_timeout = "{show_duration(budget)}" is longer than what Docker (10 s), Kubernetes and ECS (30 s) grant: '
             "raise their limit too (docker stop -t, terminationGracePeriodSeconds, stopTimeout)"
         )
-    if settings.stop_signal == SIGKILL:
-        yield 'stop_signal = "KILL" stops nothing gracefully: no program can handle it'
     if settings.report_termination_log and settings.report_termination_log == settings.report_file:
         yield "report.file and report.termination_log are the same file; the second one written wins"
     for key in ("log.file", "report.file", "report.termination_log", "report.prometheus_textfile"):
         file = getattr(settings, key.replace(".", "_"))
         if file and not os.path.isdir(os.path.dirname(file)):
             yield f'{key} = "{file}" cannot be written here: its directory does not exist'
+    file = settings.report_prometheus_textfile
+    if file and not file.endswith(".prom"):
+        yield f'report.prometheus_textfile = "{file}" does not end in .prom, and node_exporter reads no other files'
+
+
+def _about_one(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of one program."""
+    if settings.stop_signal == SIGKILL:
+        yield 'stop_signal = "KILL" stops nothing gracefully: no program can handle it'
     yield from _about_the_process(settings)
     yield from _about_the_rest(settings)
     for name, drain in (("ready", settings.ready), ("drain", settings.drain)):
@@ -66,6 +94,23 @@ def doubts(settings: Settings) -> Iterator[str]:
             yield from _about_probe(name, probe, settings)
     if settings.command:
         yield from _about_command(settings)
+
+
+def _between(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of several programs together."""
+    waited_for = {needed for one in settings.programs for needed, how in one.depends_on.items() if how == "ready"}
+    if silent := [one.name for one in settings.programs if one.name in waited_for and one.ready is None]:
+        first, is_ready = silent[0], "is ready" if len(silent) == 1 else "are ready"
+        yield (
+            f"nothing tells when {listed(silent)} {is_ready}, so what depends on it starts at once, and may find nobody there; "
+            f'write ready = "tcp" (it listens) in [programs.{first}], or depends_on = {{{first} = "started"}} where that will do'
+        )
+    chosen = next((one for one in settings.programs if one.name == settings.exit_code_from), None)
+    if chosen is not None and chosen.oneshot:
+        yield (
+            f"exit_code_from = {sources.show(chosen.name)}: it is a oneshot, and when it has completed the others go on; write "
+            f"oneshot = false in [programs.{chosen.name}] if its end is to be the end of all"
+        )
 
 
 def _about_the_process(settings: Settings) -> Iterator[str]:
@@ -83,11 +128,8 @@ def _about_the_rest(settings: Settings) -> Iterator[str]:
     """Yield what may not be meant of hooks and endpoints."""
     if settings.propagation_delay and not settings.health_listen:
         yield "propagation_delay without health.listen: unless others do (a service mesh), nobody tells that the stop has begun"
-    if settings.ready and not settings.health_listen:
+    if settings.ready and not settings.name and not settings.health_listen:
         yield 'ready without health.listen: nobody can ask /readyz; only gracewrap status shows it (write health.listen, ":9000")'
-    file = settings.report_prometheus_textfile
-    if file and not file.endswith(".prom"):
-        yield f'report.prometheus_textfile = "{file}" does not end in .prom, and node_exporter reads no other files'
     for key in ("pre_stop", "post_stop", "drain.start"):
         action = getattr(settings, key.replace(".", "_"))
         if isinstance(action, CommandAction):
@@ -123,7 +165,8 @@ def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
     elif isinstance(probe, TcpProbe) and name == "drain":
         if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
             yield f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: little would ever be drained'
-        if program in KEEPS_CONNECTIONS and settings.drain_linger is None and "drain.linger" not in settings.origins:
+        held = settings.drain_when == "before-signal"  # then it is one that dies of the stop signal
+        if program in KEEPS_CONNECTIONS and not held and settings.drain_linger is None and "drain.linger" not in settings.origins:
             yield (
                 f"{program} often stays when a connection is kept alive, and a probe by tcp alone does not end it early: write "
                 'drain.linger = "2s" if it does no work in the background'
@@ -134,13 +177,14 @@ def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
 
 def _about_command(settings: Settings) -> Iterator[str]:
     word, *words = settings.command
-    if shutil.which(word) is None:
+    if shutil.which(os.path.join(settings.working_dir, word) if settings.working_dir and "/" in word else word) is None:
         hint = "; it is one word with spaces: write the arguments as words of their own" if " " in word.strip() else ""
         yield f"the command {sources.show(word)} is not found or not executable here{hint}"
     program = _program(word)
     signum, what = WANTED.get(program, ("", ""))
     if signum and "stop_signal" not in settings.origins:
-        yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}" (--stop-signal {signum})'
+        option = "" if settings.name else f" (--stop-signal {signum})"
+        yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}"{option}'
     stays, advice = STAYS.get(program, (None, ""))
     if stays and not stays.search(" ".join(words)):
         yield f"{program} goes to the background, and a command that does so ends the run: write {program} {advice}"
@@ -154,18 +198,31 @@ def _program(word: str) -> str:
     return "php-fpm" if re.fullmatch(r"php-fpm[\d.]*", name) else name
 
 
-def exit_status(settings: Settings) -> str:
-    """Return what is to be said of a command whose exit status after a good stop looks like a failure; or ""."""
-    if not settings.command or settings.stop_signal != SIGTERM or 128 + SIGTERM in settings.success_exit_codes:
-        return ""
+def exit_status(settings: Settings) -> Iterator[str]:
+    """Yield what is to be said of commands whose exit status after a good stop looks like a failure."""
+    if settings.programs:
+        yield from _named(settings.programs, _failing_status)
+    else:
+        yield from _failing_status(settings)
+
+
+def _failing_status(settings: Settings) -> Iterator[str]:
+    if (
+        not settings.command
+        or settings.oneshot
+        or settings.stop_signal != SIGTERM
+        or 128 + SIGTERM in settings.success_exit_codes
+    ):
+        return
     program = _program(settings.command[0])
     if program in RUNNERS:
         why = f"{program} dies of SIGTERM itself, whatever its server does"
     elif (script := _script(settings.command)) and not _HANDLED.search(script):
         why = f"{program} runs a shell script without exec or trap, which dies of SIGTERM"
     else:
-        return ""
-    return f"{why}: the exit status after a good stop is 143. To have it count as 0: --success-exit-codes TERM"
+        return
+    write = 'success_exit_codes = ["TERM"]' if settings.name else "--success-exit-codes TERM"
+    yield f"{why}: the exit status after a good stop is 143. To have it count as 0: {write}"
 
 
 def _script(command: Sequence[str]) -> str:

@@ -17,10 +17,11 @@ Which gracewrap:
 _STATUS = f"""\
 gracewrap status says how a running gracewrap and its command are: ready or
 not, what is in flight, which processes there are, and, while it stops, for
-what it waits and how long that may still take.
+what it waits and how long that may still take. Of several programs: a line for
+each; with the NAME of one, all of that one.
 
 Usage:
-  gracewrap status [OPTIONS]
+  gracewrap status [NAME] [OPTIONS]
 
 Options:
   -w, --watch         Show it live, until gracewrap has gone; Ctrl-C ends the
@@ -33,6 +34,7 @@ Options:
 Examples:
   gracewrap status
   docker exec -it web gracewrap status --watch
+  gracewrap status worker
   gracewrap status --json | jq .programs[0].drain.in_flight
 {_FINDING}
 Exit status:
@@ -44,7 +46,8 @@ Exit status:
 _DRAIN = f"""\
 gracewrap drain has a running gracewrap drain its command without stopping it:
 readiness turns 503, so that no new work comes, and what is in flight is
-finished. gracewrap undrain takes that back.
+finished. gracewrap undrain takes that back. Several programs are drained all
+at once.
 
 Usage:
   gracewrap drain [--wait] [OPTIONS]
@@ -97,23 +100,62 @@ gracewrap stop asks a running gracewrap to stop, as SIGTERM does: gracefully,
 within its shutdown_timeout. Asked again it changes nothing; a second SIGTERM
 skips what is left of delays and drains, and a third one kills (on_repeat).
 
+gracewrap stop NAME stops one of several programs, and before it those that
+depend on it; the others go on. It waits until they are gone. To start them
+again: gracewrap restart NAME.
+
 Usage:
   gracewrap stop [--wait] [OPTIONS]
+  gracewrap stop NAME [--no-wait] [OPTIONS]
 
 Options:
   --wait              Wait until gracewrap has gone.
-  --timeout DURATION  Wait no longer than this: 20s, 1m30s. Without --wait: for
-                      the answer. [default with --wait: no limit]
+  --no-wait           Do not wait until the program has stopped.
+  --timeout DURATION  Wait no longer than this: 20s, 1m30s. Where it does not
+                      wait: for the answer. [default: no limit]
 {_WHICH}  -h, --help          Print this.
 
 Examples:
   gracewrap stop --wait
   gracewrap stop --pid 4711; gracewrap status --watch --pid 4711
+  gracewrap stop worker
 {_FINDING}
 Exit status:
-  0    it stops; with --wait: it has gone (its own exit status is its parent's)
-  1    not gone in time, or no gracewrap is here
-  125  a mistake in the options, or several are running
+  0    it stops; with --wait: it has gone (its exit status is its parent's);
+       with NAME: it has stopped
+  1    not in time, or no gracewrap is here; with NAME: it had to be killed, or
+       another part is being stopped
+  125  a mistake in the options, no such program, or several gracewraps run
+"""
+
+_RESTART = f"""\
+gracewrap restart NAME stops one of several programs gracefully, and before it
+those that depend on it, and starts them again in their order; the others go
+on. It waits until they are ready again. It also starts what has ended, or was
+stopped with gracewrap stop NAME.
+
+Usage:
+  gracewrap restart NAME [--no-wait] [OPTIONS]
+
+Options:
+  NAME                The program, as it is called in [programs.NAME]. One
+                      command that is run with restart = "always" needs none.
+  --no-wait           Do not wait until all is ready again.
+  --timeout DURATION  Wait no longer than this: 20s, 1m30s. With --no-wait: for
+                      the answer. [default: no limit]
+{_WHICH}  -h, --help          Print this.
+
+Examples:
+  gracewrap restart web
+  docker exec app gracewrap restart worker --timeout 1m
+  All of them, one stack after the other: signal_map = {{HUP = "restart"}} in the
+  file, and then kill -HUP.
+{_FINDING}
+Exit status:
+  0    it is up again, and ready
+  1    it is not, or not in time; another part is being stopped, or no
+       gracewrap is here
+  125  a mistake in the options, no such program, or several gracewraps run
 """
 
 _HEALTH = f"""\
@@ -143,4 +185,11 @@ Exit status:
   125  a mistake in the options, or several are running
 """
 
-TEXTS = {"status": _STATUS, "drain": _DRAIN, "undrain": _UNDRAIN, "stop": _STOP, "health": _HEALTH}
+TEXTS = {
+    "status": _STATUS,
+    "drain": _DRAIN,
+    "undrain": _UNDRAIN,
+    "stop": _STOP,
+    "restart": _RESTART,
+    "health": _HEALTH,
+}

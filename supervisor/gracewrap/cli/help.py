@@ -19,10 +19,12 @@ one budget of time to end, SIGKILLs what is left, and says what happened.
 
 Usage:
   gracewrap [OPTIONS] [--] COMMAND [ARG...]   wrap a command, word for word
-  gracewrap --config gracewrap.toml           wrap the command in a file
+  gracewrap --config gracewrap.toml           wrap what a file says, one command
+                                              or several programs
   gracewrap check [OPTIONS] [--] [COMMAND]    what is wrong, or what is in force
   gracewrap init [FILE]                       write a file with every setting
-  gracewrap status|drain|undrain|stop|health  talk to a gracewrap that runs
+  gracewrap status|drain|undrain|stop|restart|health
+                                              talk to a gracewrap that runs
 
 Examples:
   Docker, which kills 10 s after `docker stop`:
@@ -54,6 +56,20 @@ Examples:
 
   Jobs that may take long: SIGINT after 10 minutes, SIGKILL after 15:
     gracewrap --shutdown-timeout 15m --escalation 10m=INT -- ./worker
+
+  A worker that is started again when it fails, 5 times in a row at most:
+    gracewrap --restart on-failure --max-restarts 5 -- ./worker
+
+  Several programs, in a file (gracewrap init shows all of it). They start in
+  the order in which they need each other, stop in the inverse, and share one
+  budget; gracewrap check says when each of them is stopped:
+    [programs.db]
+    command = ["postgres", "-D", "/data"]
+    ready = {exec = ["pg_isready", "--quiet"]}
+    stop_signal = "INT"
+    [programs.web]
+    command = ["node", "server.js"]
+    depends_on = ["db"]
 """
 _END = """
 Durations have a unit: 500ms, 10s, 1m30s. Signals: TERM, SIGTERM, 15, RTMIN+1.
@@ -66,7 +82,8 @@ An option wins over a variable, a variable over the file. What is yes or no
 needs no value as an option: --notify, or --notify=false.
 
 Exit status:
-  the command's own; 128+N if signal N ended it (143: SIGTERM, 137: SIGKILL)
+  the command's own; 128+N if signal N ended it (143: SIGTERM, 137: SIGKILL);
+  of several programs that of the first which failed, else 0 (exit_code_from)
   125  a mistake in options, variables or file; nothing was started
   126  the command cannot be executed
   127  the command was not found
@@ -74,8 +91,8 @@ Exit status:
 
 _CHECK = """\
 gracewrap check says what is wrong with options, variables and file, all at
-once; or else what is in force, where it comes from, and what a stop would be.
-It starts nothing.
+once; or else what is in force, where it comes from, and what a stop would be:
+of several programs, which of them starts and stops when. It starts nothing.
 
 Usage:
   gracewrap check [OPTIONS] [--] [COMMAND [ARG...]]
@@ -97,7 +114,8 @@ Exit status:
 """
 _INIT = """\
 gracewrap init writes a file with every setting, its meaning and its default,
-commented out. Every setting but the command is also an option of a run.
+commented out. Every setting is also an option of a run, but for the command
+and what is about several programs, of which the file has an example.
 
 Usage:
   gracewrap init [--force] [FILE]
@@ -122,7 +140,7 @@ Exit status:
 
 
 # What most look for comes first; the drain has as many options as all others.
-ORDER = ("", "log", "report", "process", "around", "health", "control", "drain")
+ORDER = ("", "log", "report", "running", "programs", "process", "around", "health", "control", "drain")
 
 
 def show(subcommand: str = "") -> int:

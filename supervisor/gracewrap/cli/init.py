@@ -8,15 +8,35 @@ import textwrap
 
 import tomli_w
 
-from gracewrap.config.further import SECTIONS, TABLE, section
+from gracewrap.config.further import GLOBAL, SECTIONS, TABLE, section
 from gracewrap.config.sources import DEFAULT_FILE
 from gracewrap.config.table import Setting
 
 _HEAD = """\
-# gracewrap.toml: how gracewrap runs and stops a command.
+# gracewrap.toml: how gracewrap runs and stops a command, or several programs (at the end of the file).
 #
 # Lines that start with "#" and a setting show its default, or an example where there is none; remove the "#" to change it.
 # Durations have a unit: "500ms", "10s", "1m30s".  Say what is in force, and what is wrong:  gracewrap check
+"""
+_ELSEWHERE = "They stand at the end of the file; this is said once for all of them."
+_PROGRAMS = """
+
+# Several programs, instead of the one command: take that out above, and the "#" away here.  Each program has its command, and any
+# setting of a command; what is said for all of them stands in [defaults].  Only the settings that are about the whole run stay
+# where they are (shutdown_timeout, stop_on, signal_map, on_repeat, flush_timeout, exit_code_from, [health], [log] and so on).
+
+#[defaults]
+#output = "prefix"
+
+#[programs.db]
+#command = ["postgres", "-D", "/var/lib/postgresql/data"]
+#stop_signal = "INT"
+#ready = {exec = ["pg_isready", "--quiet"]}
+
+"""
+_WEB = """
+#[programs.web]
+#command = ["node", "server.js"]
 """
 
 
@@ -46,12 +66,22 @@ def template() -> str:
     before = ""
     for setting in TABLE:
         table, _, name = setting.key.rpartition(".")
-        if (here := section(setting)) != before:
+        here = section(setting)
+        if here == "programs" and setting.key not in GLOBAL:
+            continue
+        if here != before:
             heading, sentence = SECTIONS[here]
+            sentence = _ELSEWHERE if here == "programs" else sentence
             parts.append(f"\n[{table}]\n{_comment(sentence)}" if table else f"\n\n# {heading}\n#\n{_comment(sentence)}")
             before = here
         parts.append("\n" + _comment(setting.help) + _line(setting, name))
-    return "".join(parts)
+    return "".join(parts) + _programs()
+
+
+def _programs() -> str:
+    """Return an example of several programs, with the settings that only they have."""
+    only = {s.key: _comment(s.help) + _line(s, s.key) for s in TABLE if section(s) == "programs" and s.key not in GLOBAL}
+    return _PROGRAMS + only.pop("stop_after") + _WEB + "".join(f"\n{text}" for text in only.values())
 
 
 def _comment(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a stop would be, in plain sentences: what `gracewrap check` ends with."""
+"""What a stop would be, in plain sentences: what `gracewrap check` ends with.  Several programs: several.py."""
 
 from __future__ import annotations
 
@@ -7,26 +7,63 @@ from collections.abc import Iterator
 
 from gracewrap.cli.written import number
 from gracewrap.config import sources
-from gracewrap.config.probe import Action, CommandAction, ExecProbe, FileProbe, HttpProbe, Probe, TcpProbe
+from gracewrap.config.probe import (
+    Action,
+    CommandAction,
+    ExecProbe,
+    FileProbe,
+    HttpProbe,
+    LogLineProbe,
+    NotifyProbe,
+    Probe,
+    TcpProbe,
+)
 from gracewrap.config.table import Settings
 from gracewrap.config.together import reserve
 from gracewrap.config.values import show_duration
+from gracewrap.policy.model import ProgramPolicy
 from gracewrap.posix.signals import name as signal_name
 
 
 def story(settings: Settings) -> Iterator[str]:
-    """Yield what a stop would be, one paragraph after another."""
+    """Yield what the stop of one command would be, one paragraph after another."""
     it = os.path.basename(settings.command[0]) if settings.command else "the command"
-    requests = " or ".join(signal_name(signum) for signum in sorted(settings.stop_on, reverse=True))
-    yield f"On {requests}: {'; '.join([*_before(settings, it), *_ladder(settings, it)])}."
+    readiness = ["/readyz says 503"] if settings.health_listen and settings.health_on_stop == "503" else []
+    yield f"On {requests(settings)}: {'; '.join([*readiness, *steps(settings, it, settings.shutdown_timeout, _end(settings))])}."
     if settings.drain:
-        yield " ".join(_drain(settings, it))
+        yield " ".join(drain(settings, it))
+    if settings.is_managed and settings.command:
+        from gracewrap.config.policies import policy_of
+
+        yield f"When {it} ends by itself: {end_of(policy_of(settings).programs[0], several=False)}."
+
+
+def requests(settings: Settings) -> str:
+    """Return the signals that are a stop request, for people."""
+    return " or ".join(signal_name(signum) for signum in sorted(settings.stop_on, reverse=True))
+
+
+def steps(settings: Settings, it: str, limit: float, end: str) -> Iterator[str]:
+    """Yield what happens from its turn to be stopped on.
+
+    Args:
+        settings: Of the command.
+        it: What it is called.
+        limit: Seconds from the stop request to its SIGKILL.
+        end: Says when that is.
+    """
+    yield from _before(settings, it)
+    yield from _ladder(settings, it, limit, end)
+
+
+def _end(settings: Settings) -> str:
+    if settings.stop_timeout is not None and settings.stop_timeout < settings.shutdown_timeout:
+        return f"after {show_duration(settings.stop_timeout)}"
+    return f"{show_duration(settings.shutdown_timeout)} after the request"
 
 
 def _before(settings: Settings, it: str) -> Iterator[str]:
     """Yield what comes before the stop signal."""
-    if settings.health_listen and settings.health_on_stop == "503":
-        yield "/readyz says 503"
     for action in (settings.pre_stop, settings.drain_start):
         if action:
             yield _done(action)
@@ -41,32 +78,29 @@ def _done(action: Action) -> str:
     return f"{action.request.method} {action.request.url.shown} is sent{limit}"
 
 
-def _ladder(settings: Settings, it: str) -> Iterator[str]:
+def _ladder(settings: Settings, it: str, limit: float, end: str) -> Iterator[str]:
     """Yield the stop signal and what follows it."""
     who = {"group": f"the process group of {it}", "mixed": f"{it}, then to what it leaves behind"}.get(settings.kill_mode, it)
-    yield f"{signal_name(settings.stop_signal)} goes to {who}{_held_back(settings)}"
+    yield f"{signal_name(settings.stop_signal)} goes to {who}{_held_back(settings, limit)}"
     for after, signum in settings.escalation:
         yield f"after {show_duration(after)} {signal_name(signum)}"
-    if settings.stop_timeout is not None and settings.stop_timeout < settings.shutdown_timeout:
-        yield f"after {show_duration(settings.stop_timeout)} what is left is killed"
-    else:
-        yield f"{show_duration(settings.shutdown_timeout)} after the request what is left is killed"
+    yield f"{end} what is left is killed"
     if settings.post_stop:
         yield f"when all is over, {_done(settings.post_stop)}"
 
 
-def _held_back(settings: Settings) -> str:
+def _held_back(settings: Settings, limit: float) -> str:
     """Return how long the stop signal waits for the drain; "" if it does not."""
     if not settings.drain or settings.drain_when != "before-signal":
         return ""
-    kept = reserve(settings.shutdown_timeout, settings.stop_timeout)
-    latest = f"{show_duration(max(0.0, settings.shutdown_timeout - kept))} after the request"
+    kept = reserve(limit, settings.stop_timeout)
+    latest = f"{show_duration(max(0.0, limit - kept))} after the request"
     if settings.drain_timeout is not None:
         latest = f"when {show_duration(settings.drain_timeout)} were not enough for that, or {latest}"
     return f", once it is drained, at the latest {latest}"
 
 
-def _drain(settings: Settings, it: str) -> Iterator[str]:
+def drain(settings: Settings, it: str) -> Iterator[str]:
     """Yield what drained means, and what comes of it."""
     assert settings.drain is not None
     joined = " and " if settings.drain.combine == "all" else " or "
@@ -79,6 +113,46 @@ def _drain(settings: Settings, it: str) -> Iterator[str]:
         yield "If it is drained and still running, it keeps the rest of its time (linger is off)."
     else:
         yield f"If it is drained and still running {show_duration(settings.drain_linger)} later, it is killed then."
+
+
+def end_of(rules: ProgramPolicy, several: bool) -> str:
+    """Return what follows when a program ends by itself, for people."""
+    from gracewrap.policy import starting
+
+    good, bad = (starting.verdict(rules, starting.Past(), status) for status in (0, 1))
+    failed = _follows(bad, rules, several, rules.on_failure)
+    if rules.oneshot:
+        return f"it runs once; if it fails, {failed}"
+    if good == bad and (good != "restart" or rules.on_exit == rules.on_failure):
+        return failed
+    return f"if it fails, {failed}; if it exits with 0, {_follows(good, rules, several, rules.on_exit)}"
+
+
+def _follows(verdict: str, rules: ProgramPolicy, several: bool, then: str) -> str:
+    """Return one verdict of policy.starting in words; *then* is what follows when it is started again no more."""
+    others = {"ignore": "the others go on"}.get(verdict, "all are stopped, in order") if several else "that is the end"
+    if verdict != "restart":
+        return others
+    wait, again = rules.back_off, f"it is started again after {show_duration(rules.back_off.first)}"
+    if wait.factor > 1 and wait.cap > wait.first:
+        again += f", then longer each time, up to {show_duration(wait.cap)}"
+    if rules.max_restarts is None:
+        return again
+    others = "the others go on" if several and then == "ignore" else others
+    return f"{again}, {rules.max_restarts} times in a row at most (then {others})"
+
+
+def sign_of_readiness(probe: Probe) -> str:
+    """Return what shows that a program is ready, for people."""
+    match probe:
+        case TcpProbe(ports):
+            return f"it listens on port {', '.join(map(str, ports))}" if ports else "it listens"
+        case LogLineProbe(log_line):
+            return f"it writes a line with {sources.show(log_line)}"
+        case NotifyProbe():
+            return "it says so (READY=1)"
+        case _:
+            return _seen(probe, "it")
 
 
 def _seen(probe: Probe, it: str) -> str:

@@ -187,7 +187,9 @@ def deadline(system: System, policy: Policy) -> float | None:
         case Finishing() | Ended():
             return None
         case Up(programs) | ShuttingDown(programs):
-            times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if not isinstance(phase, _AT_REST)]
+            times = [
+                one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if not isinstance(phase, _AT_REST)
+            ]
             if isinstance(system, ShuttingDown) or system.part is not None:
                 times += [_stop_of(system, i)[1] for i in range(len(programs)) if _is_waiting(system, i)]
             return min((t for t in times if t is not None), default=None)
