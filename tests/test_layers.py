@@ -28,6 +28,7 @@ LAYERS = [
     "child",
     "errands",
     "hearing",
+    "aside",
     "standing",
     "desk",
     "bare",

@@ -49,6 +49,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.server.listen",
     "gracewrap.server.place",
     "select",
+    "gracewrap.aside",
     "gracewrap.bare",
     "gracewrap.child",
     "gracewrap.handover",

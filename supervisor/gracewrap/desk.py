@@ -366,7 +366,7 @@ class Desk:
             "ready_after_seconds": _rounded(tale.ready_after),
             "restarts": tale.restarts,
             "next_start_seconds": _rounded(stands.again_in),
-            "exit_status": stands.status,
+            "exit_status": tale.last_status if stands.status is None else stands.status,
             "oneshot": child.settings.oneshot,
             "killed": list(tale.killed),
             "status_text": hearing.status if hearing is not None else "",

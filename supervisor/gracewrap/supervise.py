@@ -11,7 +11,7 @@ import _signal
 import posix
 import time
 
-from gracewrap import __version__, bare, standing
+from gracewrap import __version__, aside, bare, standing
 from gracewrap.child import Child
 from gracewrap.config.policies import policy_of
 from gracewrap.config.values import RESTART
@@ -30,18 +30,12 @@ if TYPE_CHECKING:
 
     from gracewrap.config.table import Settings
     from gracewrap.desk import Desk
-    from gracewrap.errands import Errands
     from gracewrap.handover import Handover
-    from gracewrap.hearing import Hearing
-    from gracewrap.output import Output, Outputs
     from gracewrap.posix.agenda import Timer
     from gracewrap.posix.owners import Owners
 
-# Seconds to write what the programs have written last, when all is over; and so many when the budget is used up.
-LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
 ABORT = 5.0  # seconds that a program without a stop_timeout has to end after SIGABRT
 SORT = (1.0, 10.0)  # seconds after a start, when what goes into the background has gone there
-PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
 
 
 def supervise(handover: Handover, settings: Settings) -> int:
@@ -92,7 +86,6 @@ class Loop:
         self.narrator.interactive = handover.tty is not None
         self.narrator.exit_code_from = self.policy.exit_code_from
         self.routes = coordinator.routes(self.policy)
-        self.progress_at: float | None = None
         self.agenda = Agenda(self.fault)
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
@@ -101,12 +94,10 @@ class Loop:
         self.owners: Owners | None = None  # None: whatever there is, is of the one command
         self.children: list[Child] = []
         self.leaders: dict[int, Child] = {}  # of those that are not reaped, by pid
-        self.errands: dict[int, Errands] = {}  # of those programs that need any
-        self.hearing: dict[int, Hearing] = {}
-        self.outputs: Outputs | None = None
-        self.output: dict[int, Output] = {}
+        self.aside = aside.Aside(self.agenda, self.narrator, self.log, self.posted.append, self.managed)
         self.desk: Desk | None = None
         self._know_programs()
+        self.progress = standing.Progress(self.narrator, self.policy, self.children)
 
     def _know_programs(self) -> None:
         """Make what looks after each program."""
@@ -155,71 +146,31 @@ class Loop:
         """Open what can be asked from outside, and prepare what the settings ask for; none of it is worth a child."""
         settings = self.settings
         for act in (self._set_up_errands, self._set_up_output):
-            self._safely(act)
+            self.aside.safely(act)
         if settings.control_socket != "off" or self.handover.listening or settings.tells_metrics:
-            self._safely(self._set_up_desk)
-
-    def _safely(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            self.fault(error)
+            self.aside.safely(self._set_up_desk)
 
     def _set_up_errands(self) -> None:
         """Prepare probes and hooks, and hear what the programs say of themselves."""
         for child in self.children:
             if child.settings.needs_errands or (child.index == 0 and self.policy.push):
-                self._errands_of(child)
+                self.aside.prepare(child, self.last_metrics)
+                self.aside.listen(child, self._members_of(child), self._watchdog_of(child))
 
-    def _errands_of(self, child: Child) -> None:
-        from gracewrap import errands
+    def _members_of(self, child: Child) -> Callable[[int], bool]:
+        return lambda pid: tree.is_below_us(pid) and (self.owners is None or self.owners.owns(child.index, pid))
 
-        i = child.index
-
-        def tell(what: str, at: float, **fields: object) -> None:
-            self.narrator.tell(what, at, program=i, **fields)
-
-        def is_ready(at: float) -> None:
-            if self.managed:
-                self.posted.append(m.ProgramReady(i, at))
-            else:
-                tell("ready", at, after=at - child.started_at)
-
-        child.tale.numbers = errands.numbers_of(child.settings)
-        made = self.errands[i] = errands.Errands(self.agenda, child, self.posted.append, tell, is_ready)
-        made.metrics = self.last_metrics
-        made.facts = lambda: self.narrator.facts(i, time.monotonic())
-        if child.equipment.notify is not None:
-            from gracewrap.hearing import Hearing
-
-            self.hearing[i] = Hearing(
-                made,
-                child.equipment.notify[0],
-                lambda pid: tree.is_below_us(pid) and (self.owners is None or self.owners.owns(i, pid)),
-                lambda pid, fd: self.names_main(child, pid, fd),
-                lambda at: self.missed(child, at),
-            )
+    def _watchdog_of(self, child: Child) -> Callable[[float], None]:
+        return lambda at: self.missed(child, at)
 
     def _set_up_output(self) -> None:
-        """Take in what the programs write, where that is asked for."""
-        named = [one.name or one.command[0].rpartition("/")[2] for one in self.settings.each]
-        for child in self.children:
-            if child.settings.reads_output:
-                from gracewrap import output
-
-                how = {"inherit": "through"}.get(child.settings.output, child.settings.output)
-                errands = self.errands.get(child.index)
-                on_line = errands.line if errands is not None and errands.hears_lines else None
-                self.outputs = self.outputs or output.Outputs(self.agenda, self.fault)
-                width = max(map(len, named))
-                self.output[child.index] = self.outputs.open(named[child.index], how, width, on_line)
-                self.log.beside = self.outputs.log
+        self.aside.take_in(self.children)
 
     def _set_up_desk(self) -> None:
         from gracewrap import desk
 
         system, post = lambda: self.system, self.posted.append
-        known = self.policy, self.children, self.errands, self.hearing
+        known = self.policy, self.children, self.aside.errands, self.aside.hearing
         self.desk = desk.Desk(self.agenda, self.settings, self.handover, self.narrator, *known, system, post)
         self.desk.open()
 
@@ -228,16 +179,11 @@ class Loop:
     def start(self, child: Child) -> m.Event:
         """Start a program; return what came of it."""
         settings, made = child.settings, child.equipment
-        output = self.output.get(child.index)
-        if child.index in self.errands:
-            self._safely(self.errands[child.index].renew)
-        if child.index in self.hearing:
-            self._safely(self.hearing[child.index].renew)
+        self.aside.renew(child.index)
         no_stdin = settings.stdin == "null" or "stdin" not in settings.origins  # a group in the background must not read
         try:
-            pid, exec_fd, errno = spawn.spawn(
-                settings.command, None, made.environment, made.process, output.stdio if output else (-1, -1), no_stdin
-            )
+            stdio = self.aside.stdio(child.index)
+            pid, exec_fd, errno = spawn.spawn(settings.command, None, made.environment, made.process, stdio, no_stdin)
         except OSError as error:
             why = f"there is no process to be had: {error.strerror}; raise the limit (ulimit -u, --pids-limit)"
             return m.StartFailed(child.index, 126, why, time.monotonic())
@@ -253,34 +199,13 @@ class Loop:
     def begin(self, child: Child) -> None:
         """It has just been started: see when it is ready, and hear what it says."""
         self.narrator.tell("started", child.started_at, program=child.index)
-        errands, hearing = self.errands.get(child.index), self.hearing.get(child.index)
-        if errands is not None:
-            self._safely(lambda: errands.begin(lambda probe, reading: self.looked(child, probe, reading)))
-        if hearing is not None:
-            self._safely(hearing.begin)
+        self.aside.begin(child)
 
     def end(self, child: Child) -> None:
         """Nothing is left of it, for now."""
-        i = child.index
-        if i in self.errands and self.managed:
-            self._safely(self.errands[i].end)
-        if i in self.hearing and self.managed:
-            self._safely(self.hearing[i].end)
-        if i in self.output:
-            self._safely(self.output[i].drain)
+        self.aside.end(child.index)
         if self.owners is not None:
-            self.owners.gone(i)
-
-    def looked(self, child: Child, probe: int, reading: m.Reading) -> None:
-        """A first look with a probe, while nobody has asked for a stop: a mistake is told now."""
-        at = time.monotonic()
-        self.narrator.sampled(child.index, probe, reading, at)
-        self.narrator.looked(child.index, probe, reading, at)
-
-    def names_main(self, child: Child, pid: int, fd: int) -> None:
-        """It says which of its processes is the main one: signals go there; its exit counts if it comes to be ours."""
-        if child.names_main(pid, fd):
-            self.narrator.tell("main_pid", time.monotonic(), program=child.index, main=pid)
+            self.owners.gone(child.index)
 
     def missed(self, child: Child, at: float) -> None:
         """The watchdog was missed: if nothing else follows from a failure, it is the end of all; else it fails, by SIGABRT.
@@ -343,7 +268,7 @@ class Loop:
             self.feed(m.Tick(at))
         if self.rolling:
             self.roll_on(at)
-        self.show_progress(at)
+        self.progress.show(self.system, at)
         self.log.flush()
 
     def due(self) -> float | None:
@@ -357,8 +282,8 @@ class Loop:
         if self.posted or self.started is not None:  # a tick may have had an answer at once
             return _signal.sigtimedwait(BLOCKABLE, 0)
         due = self.due()
-        if self.progress_at is not None and due is not None:
-            due = min(due, self.progress_at)
+        if self.progress.at is not None and due is not None:
+            due = min(due, self.progress.at)
         if self.agenda.busy:
             now = time.monotonic()
             soon = self.agenda.due(now)
@@ -371,7 +296,7 @@ class Loop:
         """A signal for us: it is passed on at once, or the policy says what becomes of it."""
         if is_our_own(got):
             return  # the write, or the descriptor, has said so itself; the command must not get it
-        if got.si_signo in self.policy.stop_on and got.si_code <= 0 and self.errands and tree.is_helpers(got.si_pid):
+        if got.si_signo in self.policy.stop_on and got.si_code <= 0 and tree.is_helpers(got.si_pid):
             return  # a hook that asks for the stop which it is a part of
         tty = self.handover.tty if self.leaders else None
         if tty is not None and got.si_signo == SIGCONT and SIGCONT not in self.policy.stop_on:
@@ -394,30 +319,28 @@ class Loop:
                 self.feed(m.SignalReceived(signum, at))
 
     def _stacks(self) -> list[tuple[int, ...]]:
-        """Return the programs that are up, in sets that are restarted one after the other."""
-        found = [frozenset((child.index,)) for child in self.children]
-        if isinstance(self.system, coordinator.Up) and self.system.order is not None:
-            from gracewrap.policy import order
+        """Return the programs in sets that are restarted one after the other."""
+        if not isinstance(self.system, coordinator.Up) or self.system.order is None:
+            return [(child.index,) for child in self.children]
+        from gracewrap.policy import order
 
-            found = order.stacks(self.system.order, self.policy.programs)
-        up = [tuple(sorted(i for i in stack if not isinstance(self.phase(i), program.Gone))) for stack in found]
-        return [stack for stack in up if stack]
+        return [tuple(sorted(stack)) for stack in order.stacks(self.system.order, self.policy.programs)]
 
     def roll_on(self, at: float) -> None:
         """Restart the next programs of a rolling restart, once those before are ready again."""
         if not isinstance(self.system, coordinator.Up):
             self.rolling.clear()
         elif self.system.part is None and coordinator.is_up(self.system):
-            self.feed(m.PartRequested(self.rolling.pop(0), "a signal for a rolling restart", True, at))
+            up = tuple(i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone))
+            if up:
+                self.feed(m.PartRequested(up, "a signal for a rolling restart", True, at))
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leaders', and about the last of each program."""
         found, left, orphans = reap.reap(self._known(), self.handover.tty is not None)
         self.narrator.counts["orphans_reaped"] += orphans
-        for errands in self.errands.values():
-            found = [one for one in found if one.stopped_by or not errands.helpers.reaped(one.pid, one.status)]
-            errands.helpers.forget_gone()
-        if self.errands:
+        found = self.aside.without_helpers(found)
+        if self.aside.errands:
             left = left and tree.anything_left()
         ended = self._leaders_of(found, at)
         if self.owners is not None:
@@ -433,12 +356,7 @@ class Loop:
         """Return the children of which the reaper is to tell; None: all.  Of the others it is enough to know how many."""
         if self.owners is not None or self.log.lowest == 0:  # at debug level orphans are told of one by one
             return None
-        known = set(self.leaders)
-        for child in self.children:
-            known |= {child.main[0]} if child.main else set()
-        for errands in self.errands.values():
-            known |= errands.helpers.pids
-        return known
+        return {*self.leaders, *(child.main[0] for child in self.children if child.main), *self.aside.helpers()}
 
     def _leaders_of(self, found: list[reap.Reaped], at: float) -> list[tuple[Child, reap.Reaped]]:
         """Return the exits of leaders among what has been reaped; see to the others."""
@@ -560,7 +478,7 @@ class Loop:
             case m.SendLeader(i, signum):
                 self.children[i].signal(signum)
             case m.SendGroup(i, signum) if self._is_stop(i, signum):
-                self.before_the_signal(i)
+                self.aside.before_the_signal(i)
                 self.children[i].send_stop_group(signum)
             case m.SendGroup(i, signum):
                 self.children[i].signal_group(signum)
@@ -572,7 +490,7 @@ class Loop:
             case m.StartProgram(i):
                 self.started = self.start(self.children[i])
             case m.Ask() | m.StopAsking() | m.RunHelper() | m.StopHelper():
-                return self._errand(command)
+                return self.aside.do(command)
             case m.CountUnsent():
                 return m.UnsentCounted(sockets.unsent_connections(), time.monotonic())
             case m.Exit(status):
@@ -583,41 +501,13 @@ class Loop:
                 assert_never(command)
         return None
 
-    def _errand(self, command: m.Ask | m.StopAsking | m.RunHelper | m.StopHelper) -> m.Event | None:
-        """Do what is done on the side; where that could not even be prepared, say so."""
-        errands, at = self.errands.get(command.program), time.monotonic()
-        match command:
-            case m.Ask(i, probe):
-                if errands is None:
-                    return m.Sampled(i, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), at)
-                errands.ask(i, probe, at)
-            case m.RunHelper(i, what):
-                if errands is None:
-                    return m.HelperEnded(i, what, False, "gracewrap could not prepare it", at)
-                errands.run(command, at)
-            case m.StopAsking():
-                if errands is not None:
-                    errands.stop_asking()
-            case m.StopHelper():
-                if errands is not None:
-                    errands.stop(command)
-            case _:
-                assert_never(command)
-        return None
-
     def _stop_leader(self, child: Child, signum: int) -> m.Event | None:
         """Send the stop signal; return what shows of how it is taken."""
-        self.before_the_signal(child.index)
+        self.aside.before_the_signal(child.index)
         pid = child.send_stop(signum)
         if pid is not None and tree.ignores(pid, signum):
             return m.StopSignalIgnored(child.index, time.monotonic())
         return m.ShellTold(child.index, time.monotonic()) if pid is not None and child.told.shell else None
-
-    def before_the_signal(self, index: int) -> None:
-        """A moment later the program may have closed what it listens on."""
-        errands = self.errands.get(index)
-        if errands is not None:
-            self._safely(errands.before_the_signal)
 
     def kill(self, child: Child) -> None:
         """SIGKILL everything that is left of a program, and keep the names of those that were never sent the stop signal."""
@@ -641,67 +531,11 @@ class Loop:
         leaders = {pid: child.settings.stop_signal for pid, child in self.leaders.items()}
         statuses = tuple(child.status for child in self.children if child.status is not None)
         sent = any(child.tale.sent for child in self.children)
-        output: tuple[tuple[int, int], ...] = ()
-        if self.outputs is not None:
-            output, self.log.beside = tuple(self.outputs.sources()), None
-            try:
-                self.outputs.settle(time.monotonic() + LEAST_OUTPUT)
-            except Exception:
-                pass  # the rest of it goes on from there
-        return bare.Remains(leaders, statuses, self.kill_at(), sent, self.in_hand, output)
+        return bare.Remains(leaders, statuses, self.kill_at(), sent, self.in_hand, self.aside.sources())
 
     def kill_at(self) -> float | None:
         """Return when all will be over, if a stop has begun."""
         return self.system.kill_at if isinstance(self.system, coordinator.ShuttingDown) else None
-
-    def show_progress(self, at: float) -> None:
-        """Say now and then what is being waited for, while something is."""
-        system = self.system
-        if not isinstance(system, coordinator.ShuttingDown):
-            self.progress_at = None
-            return
-        every = PROGRESS.get(self.log.format, 5.0)
-        if self.progress_at is None:
-            self.progress_at = at + every
-        elif at >= self.progress_at:
-            self.progress_at = at + every
-            tell = self._tell_programs if self.settings.programs else self._tell_command
-            tell(at, at - system.since)
-
-    def _tell_programs(self, at: float, elapsed: float) -> None:
-        """Say what is being waited for, for each program that is still there."""
-        parts = []
-        for child in self.children:
-            stands, leftover = standing.of(self.system, self.policy, child.index, at), child.leader is None
-            if stands.waits_for or stands.seconds_left is not None:
-                left = stands.seconds_left or 0.0
-                parts.append(
-                    self.narrator.part(child.index, left, stands.held, stands.waits_for, bool(stands.held), is_leftover=leftover)
-                )
-        kill_at = self.kill_at()
-        if parts and kill_at is not None:
-            self.narrator.tell("waiting", at, parts=parts, elapsed=elapsed, remaining=max(0.0, kill_at - at))
-
-    def _tell_command(self, at: float, elapsed: float) -> None:
-        """Say what is being waited for, how much of it there is, and how long it may take."""
-        child, tale = self.children[0], self.narrator.tales[0]
-        stands, leftover = standing.of(self.system, self.policy, 0, at), child.leader is None
-        if stands.seconds_left is None:
-            return
-        who = name_members(child.look(None)) if leftover else tale.who
-        numbers = tale.numbers
-        self.narrator.tell(
-            "waiting",
-            at,
-            who=who,
-            held=bool(stands.held),
-            doing=f"draining {who}" if stands.held == "draining" else stands.held,
-            remaining=stands.seconds_left,
-            elapsed=elapsed,
-            numbers="" if leftover else numbers.shown(),
-            in_flight=None if leftover else numbers.in_flight(),
-            why="" if numbers.shown() or leftover else numbers.busy(),
-        )
 
     def leave(self, status: int) -> int:
         """Say the last word and return *status*; nothing that goes wrong here changes it."""
@@ -713,19 +547,13 @@ class Loop:
         return status
 
     def last_output(self, _: int) -> None:
-        """Write what the programs have written last, as far as its reader takes it in time."""
-        if self.outputs is not None:
-            at = time.monotonic()
-            left = at if self.narrator.since is None else self.narrator.since + self.settings.shutdown_timeout
-            self.outputs.close(max(at + LEAST_OUTPUT, min(at + LAST_OUTPUT, left)))
-            self.log.beside, self.narrator.output_lost = None, self.outputs.lost
-            if self.outputs.lost:
-                self.narrator.tell("output_lost", at, lines=self.outputs.lost)
+        """Write what the programs have written last."""
+        since = self.narrator.since
+        self.aside.last_output(0.0 if since is None else since + self.settings.shutdown_timeout)
 
     def close(self, _: int) -> None:
         """Take away what others could find of us: helpers, and sockets in the file system."""
-        for errands in self.errands.values():
-            errands.helpers.kill_all()
+        self.aside.kill_helpers()
         if self.desk is not None:
             self.desk.close()
         if self.handover.listening or any(one.notify is not None for one in self.handover.equipment):
@@ -747,16 +575,9 @@ class Loop:
             level, text = last
             self.log.say(level, "summary", text, self.narrator.last_words(status, at))
         settings, report = self.settings, self.narrator.report(status, at, __version__)
-        faults = []
-        if settings.report_file is not None:
-            faults.append(files.write_report(settings.report_file, report))
-        if settings.report_termination_log is not None:
-            faults.append(files.write_termination_log(settings.report_termination_log, report))
-        if settings.report_prometheus_textfile is not None:
-            faults.append(files.write_whole(settings.report_prometheus_textfile, self.last_metrics().encode(), "the metrics"))
-        for fault in faults:
-            if fault is not None:
-                self.log.say("error", "report_failed", fault, {})
+        metrics = self.last_metrics if settings.report_prometheus_textfile is not None else None
+        for fault in files.write_all(settings, report, metrics):
+            self.log.say("error", "report_failed", fault, {})
 
 
 def _hint(status: int, command: Sequence[str]) -> str:

@@ -8,9 +8,23 @@ from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.jsontext import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gracewrap.config.table import Settings
 
 TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
+
+
+def write_all(settings: Settings, report: Mapping[str, object], metrics: Callable[[], str] | None) -> list[str]:
+    """Write the report, and *metrics*, wherever the settings say; return what went wrong."""
+    faults = []
+    if settings.report_file is not None:
+        faults.append(write_report(settings.report_file, report))
+    if settings.report_termination_log is not None:
+        faults.append(write_termination_log(settings.report_termination_log, report))
+    if settings.report_prometheus_textfile is not None and metrics is not None:
+        faults.append(write_whole(settings.report_prometheus_textfile, metrics().encode(), "the metrics"))
+    return [fault for fault in faults if fault is not None]
 
 
 def write_report(path: str, report: Mapping[str, object]) -> str | None:

@@ -26,6 +26,7 @@ class Tale:
         self.pid = 0  # 0: it has not been started
         self.started = 0.0
         self.restarts = 0
+        self.last_status: int | None = None  # of the life before this one
         self.numbers = Numbers(())
         self.oneshot = False
         self.interrupted: float | None = None  # what was in flight when it was cut, of all its lives
@@ -60,6 +61,7 @@ class Tale:
         """It has been started, for the first time or again."""
         self.pid, self.started = pid, at
         if self._ran:
+            self.last_status = self.status()
             self.restarts += 1
             self._forget()
             self.numbers.begin_again()
@@ -74,6 +76,10 @@ class Tale:
     def who(self) -> str:
         """The leader, for people: its name and pid."""
         return f"{self.label} (pid {self.pid})" if self.pid else self.label
+
+    def members_now(self) -> str:
+        """Return what there is of it, for people."""
+        return name_members(self.find())
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -112,12 +118,14 @@ class Tale:
     def _exited(self, at: float, fields: dict[str, object]) -> None:
         self.leader = {key: fields[key] for key in ("status", "signal", "asked")} | {"at": at}
         fields["ours"] = self.ended_by_stop_signal()
+        if self.restarts and not fields["asked"] and fields.get("then") == "shutdown":
+            fields["restarts"] = self.restarts
         if self.gave_in and self.ended_by_stop_signal():
             self._cut()
 
     def _has_members(self, what: str, fields: dict[str, object]) -> None:
         if what == "leftover_waits" or fields.get("told") is False:
-            self.members = name_members(self.find())
+            self.members = self.members_now()
         fields["members"] = self.members
         if what.startswith("leftover"):
             self.leftover = self.leftover or self.members

@@ -92,7 +92,7 @@ def _others(f: Fields) -> str:
 def _exit_level(f: Fields) -> str:
     unasked = "warning" if f["signal"] and not f["typed"] else "debug"
     if not f.get("several"):
-        return "info" if f["asked"] or f["left"] else unasked
+        return "warning" if f.get("restarts") else "info" if f["asked"] or f["left"] else unasked
     if f.get("cause"):
         return "warning" if f["status"] else "info"
     # Otherwise what is told next says it all: program_gone, restarts or program_ended.
@@ -104,7 +104,8 @@ def _leader_exited(f: Fields) -> str:
     unasked = "" if f["asked"] else _unasked(f)
     if f["left"] and not f["asked"] and not f["status"]:
         rest += " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
-    return f"{f['who']} {outcome(f)}{unasked}{rest}{_others(f)}"
+    again = f"; it has been started again {f['restarts']} times, and is not any more" if f.get("restarts") else ""
+    return f"{f['who']} {outcome(f)}{unasked}{rest}{again}{_others(f)}"
 
 
 def _leftover(f: Fields) -> str:
