@@ -11,7 +11,7 @@ needs=PATH      `NAME early` and not `NAME up` if there is no such file when it 
 and has, from before it is up, another process, NAME+ in what it prints, that ends on SIGUSR1 alone:
 
 member          in its group        session   in a session of its own, below it        orphan    the same, re-parented
-daemon          as `orphan`, and knows nothing any more of where it came from: its environment is empty
+stranger        as `session`, with an empty environment     daemon    as `orphan`, with an empty environment
 """
 
 import _signal
@@ -54,10 +54,10 @@ def another(name: str, kind: str) -> None:
     if posix.fork() == 0:
         if kind != "member":
             posix.setsid()
-        if kind in ("member", "session") or posix.fork() == 0:
+        if kind not in ("orphan", "daemon") or posix.fork() == 0:
             posix.set_inheritable(writing, True)
             command = [sys.executable, "-I", "-S", sys.argv[0], name + "+", "wait", f"fd={writing}"]
-            kept = {} if kind == "daemon" else {k: v for k, v in posix.environ.items() if k != b"NOTIFY_SOCKET"}
+            kept = {} if kind in ("stranger", "daemon") else {k: v for k, v in posix.environ.items() if k != b"NOTIFY_SOCKET"}
             posix.execve(command[0], command, kept)
         posix._exit(0)
     posix.close(writing)
@@ -74,7 +74,7 @@ if "needs" in options:
         posix.stat(options["needs"])
     except OSError:
         say(f"{name} early")
-for kind in ("member", "session", "orphan", "daemon"):
+for kind in ("member", "session", "orphan", "stranger", "daemon"):
     if kind in words:
         another(name, kind)
 if "fail" in options:

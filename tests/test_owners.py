@@ -8,7 +8,7 @@ import sys
 import textwrap
 
 import pytest
-from support import BOUND, ROOT
+from support import BOUND, ROOT, require_root
 
 # {fd} is where they say their pid; STRANGER has nothing by which it could be known.
 MEMBERS = """
@@ -25,7 +25,7 @@ prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1)
 told, tells = os.pipe()
 os.set_inheritable(tells, True)
 names = ["web", "db"]
-them = owners.Owners(names)
+them = owners.Owners(names, [os.geteuid()] * 2)
 
 def program(i, text):
     pid = spawn.spawn(["sh", "-c", text.replace("{fd}", str(tells))], None, {b"GRACEWRAP_PROGRAM": names[i].encode()})[0]
@@ -143,3 +143,18 @@ end(web)
 them.sort([0])
 return [there, them.left(0), pids(0)]
 """) == [True, False, []]
+
+
+def test_an_orphan_is_known_by_its_user():
+    """Where nothing else tells, and each program has a user of its own."""
+    require_root()
+    assert found("""
+them._users = {34567: 0, os.geteuid(): 1}
+alone = STRANGER.replace("env -i", "setpriv --reuid=34567 --clear-groups env -i")
+web = program(0, alone + "wait")
+orphan = hear()
+db = program(1, "exec sleep 1000")
+end(web)
+them.sort()
+return [pids(0) == [orphan], pids(1) == [db]]
+""") == [True, True]

@@ -105,8 +105,12 @@ class Aside:
                 errands = self.errands.get(child.index)
                 on_line = errands.line if errands is not None and errands.hears_lines else None
                 self._outputs = self._outputs or output.Outputs(self._agenda, self._fault)
-                self._output[child.index] = self._outputs.open(named[child.index], how, max(map(len, named)), on_line)
-                self._log.beside = self._outputs.log
+                try:
+                    self._output[child.index] = self._outputs.open(named[child.index], how, max(map(len, named)), on_line)
+                except OSError as error:
+                    self._narrator.tell("unheard", time.monotonic(), why=f"{error.strerror}; what it writes is not taken in")
+                else:
+                    self._log.beside = self._outputs.log
 
     def _fault(self, error: BaseException) -> None:
         self._narrator.fault(error, time.monotonic())

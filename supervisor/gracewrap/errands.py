@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # The first look at the probes: so long after the start, then after twice that, and so on, while nothing answers.
 FIRST_LOOK, LAST_LOOK = 1.0, 16.0
 NOT_READY = 10.0  # seconds after which it is told that it is not
-READY_INTERVAL = 0.25  # seconds between two looks at whether the program is ready
+# Seconds between two looks at whether the program is ready: most are soon, and others wait for it.
+READY_FIRST, READY_INTERVAL = 0.02, 0.25
 
 
 def numbers_of(settings: Settings) -> Numbers:
@@ -173,8 +174,13 @@ class Errands:
 
     def line(self, line: bytes) -> None:
         """Take in a line that the program has written, without its end."""
-        if self.lines is not None and self.lines.waits:
-            self.lines.take(line)
+        if self.lines is not None and self.lines.waits and self.lines.take(line):
+            self.look_again()
+
+    def look_again(self) -> None:
+        """It has said something of itself: whether it is ready can be seen at once."""
+        if self.readiness is not None:
+            self.readiness.look_now()
 
     def before_the_signal(self) -> None:
         """Look what the program listens on, now: a moment later it may have closed it."""
@@ -327,13 +333,21 @@ class Readiness:
         self.ready = False
         self._told = False
         self._timers: dict[int, Timer] = {}
+        self._pause = [READY_FIRST] * len(self._samplers)
 
     def begin(self) -> None:
         """Start to ask."""
         for probe in range(len(self._samplers)):
             self._look(probe)
 
+    def look_now(self) -> None:
+        """Do not wait any longer for the next look."""
+        for probe, timer in list(self._timers.items()):
+            self._errands.agenda.cancel(timer)
+            self._look(probe)
+
     def _look(self, probe: int) -> None:
+        self._timers.pop(probe, None)
         if not self.ready:
             self._samplers[probe].ask(time.monotonic(), lambda reading: self._saw(probe, reading))
 
@@ -351,7 +365,8 @@ class Readiness:
             if at >= self._errands.child.started_at + NOT_READY and not self._told:
                 self._told = True
                 self._errands.tell("not_ready", at, after=at - self._errands.child.started_at, why=self.why)
-            self._timers[probe] = self._errands.agenda.at(at + READY_INTERVAL, lambda: self._look(probe))
+            self._timers[probe] = self._errands.agenda.at(at + self._pause[probe], lambda: self._look(probe))
+            self._pause[probe] = min(READY_INTERVAL, self._pause[probe] * 2)
 
     def end(self) -> None:
         """Ask no more."""

@@ -69,6 +69,8 @@ class Hearing:
         """Act on one message."""
         at = time.monotonic()
         self.state.take(message)
+        if message.ready or message.drained is not None:
+            self._errands.look_again()
         if message.status is not None and message.status != self.status:
             self.status = message.status
             self._tell_status(at)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gracewrap.posix.agenda import Timer
     from gracewrap.posix.owners import Owners
 
+ENFILE, EMFILE = 23, 24
 ABORT = 5.0  # seconds that a program without a stop_timeout has to end after SIGABRT
 SORT = (1.0, 10.0)  # seconds after a start, when what goes into the background has gone there
 
@@ -104,7 +105,9 @@ class Loop:
         if len(self.settings.programs) > 1:
             from gracewrap.posix.owners import Owners
 
-            self.owners = Owners([one.name for one in self.settings.programs])
+            processes = [one.process for one in self.handover.equipment]
+            users = [posix.geteuid() if one is None or one.uid is None else one.uid for one in processes]
+            self.owners = Owners([one.name for one in self.settings.programs], users)
         for i, one in enumerate(self.settings.each):
             look = tree.descendants if self.owners is None else _looking(self.owners, i)
             self.children.append(Child(i, one, self.narrator.tales[i], self.handover.equipment[i], look))
@@ -180,12 +183,14 @@ class Loop:
         """Start a program; return what came of it."""
         settings, made = child.settings, child.equipment
         self.aside.renew(child.index)
-        no_stdin = settings.stdin == "null" or "stdin" not in settings.origins  # a group in the background must not read
+        # A group in the background must not read from a terminal; where there is no /dev/null, there is none.
+        no_stdin = settings.stdin == "null" or ("stdin" not in settings.origins and _has_null())
         try:
             stdio = self.aside.stdio(child.index)
             pid, exec_fd, errno = spawn.spawn(settings.command, None, made.environment, made.process, stdio, no_stdin)
         except OSError as error:
-            why = f"there is no process to be had: {error.strerror}; raise the limit (ulimit -u, --pids-limit)"
+            limit = "ulimit -n" if error.errno in (EMFILE, ENFILE) else "ulimit -u, --pids-limit"
+            why = f"there is no process to be had: {error.strerror}; raise the limit ({limit})"
             return m.StartFailed(child.index, 126, why, time.monotonic())
         at = time.monotonic()
         if errno:
@@ -420,15 +425,18 @@ class Loop:
         del self.leaders[one.pid]
         if self.handover.tty is not None:
             terminal.take_back(self.handover.tty, child.pid)
-        status, failure = one.status, child.ended(one.status)
-        if failure is not None:
-            status = child.status = self.cannot_run(child, *failure, at)
-            if not self.managed:
-                self.exit = status
-                return
-        if not left:
+        failure = child.ended(one.status)
+        if failure is not None and not self.managed:
+            self.exit = child.status = self.cannot_run(child, *failure, at)
+            return
+        if not left or failure is not None:
             self.end(child)
-        self.feed(m.LeaderExited(child.index, status, one.signum, left, at, child.told.shell), None if left else child)
+        if failure is not None:
+            status, why = failure
+            self.feed(m.StartFailed(child.index, status, why + _hint(status, child.settings.command), at))
+        else:
+            event = m.LeaderExited(child.index, one.status, one.signum, left, at, child.told.shell)
+            self.feed(event, None if left else child)
 
     def cannot_run(self, child: Child, status: int, why: str, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
@@ -587,6 +595,13 @@ def _hint(status: int, command: Sequence[str]) -> str:
     from gracewrap.config import hints
 
     return hints.unknown_command(command[0])
+
+
+def _has_null() -> bool:
+    try:
+        return bool(posix.stat("/dev/null"))
+    except OSError:
+        return False
 
 
 def _looking(owners: Owners, program: int) -> Callable[[float | None], list[tree.Member]]:

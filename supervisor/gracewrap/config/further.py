@@ -337,7 +337,7 @@ SECTIONS = {
     "running": ("Running", "What happens when the command ends by itself, and where what it writes goes."),
     "programs": (
         "Several programs",
-        "Each is a table of its own, [programs.NAME], with its command and any of the settings above and in [drain]; what "
+        "Each is a table of its own, [programs.NAME], with its command and any setting of a command and in [drain]; what "
         "[defaults] says is said of all. These settings are for the order in which they are started and stopped.",
     ),
     "drain": (

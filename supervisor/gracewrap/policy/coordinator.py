@@ -292,7 +292,7 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
                 return _shut_down(system, at, policy, 0, said, event)
             done.append(said)
         case StartFailed(program, status, why, at):
-            system = _has_ended(system, program, policy, at)
+            system = _has_ended(_never_ran(system, program), program, policy, at)
             asked = _stop_of(system, program)[0] != one.FOREVER
             then = "" if asked else _verdict(system, program, status, policy)
             said = note("start_failed", program=program, status=status, why=why, then=then)
@@ -339,6 +339,15 @@ def _has_ended(system: Up, program: int, policy: Policy, at: float) -> Up:
     from gracewrap.policy import starting
 
     return _with_past(system, program, starting.ended(system.pasts[program], policy.programs[program], at))
+
+
+def _never_ran(system: _Living, program: int) -> _Living:
+    """Take back that a program has run, if it was taken to be started."""
+    if not system.pasts or isinstance(system.programs[program], one.Spawning):
+        return system
+    from gracewrap.policy import starting
+
+    return _with_past(system, program, starting.never_ran(system.pasts[program]))
 
 
 def _is_now_ready(system: Up, done: list[Command], program: int, at: float) -> Up:
@@ -535,6 +544,7 @@ def _shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             system = _noted_exit(system, event)
         case StartFailed(program, status, why, at):
             done.append(note("start_failed", program=program, status=status, why=why))
+            system = _never_ran(system, program)
             system = _noted_exit(system, event)
         case ProgramStarted(program, at):
             system = _has_started(system, program, policy, at)
@@ -585,7 +595,7 @@ def _one_step(system: Up | ShuttingDown, i: int, rules: ProgramPolicy, event: Ev
                 after, commands = one.hold(after, i, rules, at)
             return after, commands
         case StartFailed(status=status):
-            return one.start_failed(phase, status)
+            return one.start_failed(phase, i, status)
         case StopSignalIgnored(at=at):
             return one.ignored(phase, i, rules, at)
         case ShellTold():

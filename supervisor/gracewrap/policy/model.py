@@ -175,7 +175,7 @@ class ProgramReady(Record):
 
 
 class StartFailed(Record):
-    """StartProgram could not be carried out; *status* is what a shell would report (126, 127)."""
+    """StartProgram could not be carried out, as may show only after ProgramStarted; *status* is what a shell would report."""
 
     program: int
     status: int

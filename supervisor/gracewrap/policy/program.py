@@ -219,9 +219,17 @@ def spawned(phase: Phase, program: int) -> Step:
             assert_never(phase)
 
 
-def start_failed(phase: Phase, status: int) -> Step:
-    """The leader could not be spawned: there is nothing of it."""
-    return (Gone(status), ()) if isinstance(phase, Spawning | Killing) else (phase, ())
+def start_failed(phase: Phase, program: int, status: int) -> Step:
+    """The leader could not be spawned, or has not become its command: there is nothing of it."""
+    match phase:
+        case Spawning() | Running() | Held() | Stopping():
+            return Gone(status), _end(phase, program)
+        case Killing():
+            return Gone(status), ()
+        case Leftover() | Pending() | BackingOff() | Gone():
+            return phase, ()
+        case _:
+            assert_never(phase)
 
 
 def hold(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gracewrap.policy import program as one
 from gracewrap.policy.model import Policy, ProgramPolicy
-from gracewrap.record import Record
+from gracewrap.record import Record, replace
 
 SHUTDOWN, RESTART, IGNORE = "shutdown", "restart", "ignore"
 
@@ -18,7 +18,7 @@ class Past(Record):
     ran: bool = False  # its leader has been alive, at some time
     ready: bool = False  # the one that is alive is
     since: float = 0.0  # when it was started last
-    ended_at: float = 0.0
+    ran_before: bool = False  # as *ran* was before that
     in_a_row: int = 0  # so often it was started again without having been stable
 
 
@@ -38,13 +38,18 @@ def missing(program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: 
 
 def started(past: Past, rules: ProgramPolicy, at: float) -> Past:
     """Return the past of a program that has just been spawned."""
-    return Past(True, not rules.ready, at, past.ended_at, past.in_a_row)
+    return Past(True, not rules.ready, at, past.ran, past.in_a_row)
 
 
 def ended(past: Past, rules: ProgramPolicy, at: float) -> Past:
     """Return the past of a program that has just ended; a stable time makes up for all the starts before it."""
     stable = at - past.since >= rules.back_off.stable
-    return Past(past.ran, False, past.since, at, 0 if stable else past.in_a_row)
+    return Past(past.ran, False, past.since, past.ran_before, 0 if stable else past.in_a_row)
+
+
+def never_ran(past: Past) -> Past:
+    """Return the past of a program that was taken to be started, and could not become its command."""
+    return replace(past, ran=past.ran_before)
 
 
 def verdict(rules: ProgramPolicy, past: Past, status: int) -> str:

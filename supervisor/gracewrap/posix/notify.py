@@ -13,7 +13,7 @@ from __future__ import annotations
 import _socket
 import posix
 
-from gracewrap.posix import read_file
+from gracewrap.posix import read_file, tree
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -281,9 +281,9 @@ class Receiver:
 
     def _trusted(self) -> set[int]:
         """Return the users whose processes are believed when they are gone: the leader's, as was last seen, and root."""
-        for line in read_file(f"/proc/{self.leader}/status").split(b"\n"):
-            if line.startswith(b"Uid:"):
-                self._uids = {0, int(line.split()[1])}  # the real one: what the kernel puts into the credentials
+        user = tree.user_of(self.leader)  # the real one: what the kernel puts into the credentials
+        if user is not None:
+            self._uids = {0, user}
         return self._uids
 
 

@@ -2,7 +2,8 @@
 
 A child of ours is a program's leader or an orphan, and what is below it belongs to the same program.  Of an orphan the parent is
 gone, so it is found out by what it has kept (its place when it was last seen, a variable in its environment, its process group or
-session), and else by when it came: what is new among our children when a leader has been reaped was most likely that leader's.
+session, a user that only one program has), and else by when it came: what is new among our children when a leader has been reaped
+was most likely that leader's.
 
 Variables alone would not do: programs that show a title (PostgreSQL, nginx) write over their environment, and that of another
 user's process is not ours to read without CAP_SYS_PTRACE (proc(5)).  Groups alone would not: daemons and PostgreSQL's backends
@@ -28,9 +29,11 @@ class Owners:
 
     Args:
         names: The programs' names, as MARK has them.
+        users: The programs' users, by number.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], users: Sequence[int]) -> None:
+        self._users = {user: program for program, user in enumerate(users) if users.count(user) == 1}
         self._names = {name.encode(): program for program, name in enumerate(names)}
         self._of: dict[int, int] = {}  # until it is reaped, a child's number is nobody else's
         self._groups: dict[int, int] = {}
@@ -101,6 +104,9 @@ class Owners:
         for group in _groups(pid):
             if group in self._groups:
                 return self._groups[group]
+        user = tree.user_of(pid)
+        if user is not None and user in self._users:
+            return self._users[user]
         return next(iter(ended)) if len(ended) == 1 else NOBODY
 
     def _mark(self, pid: int) -> int | None:

@@ -180,6 +180,14 @@ def parent_of(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
+def user_of(pid: int) -> int | None:
+    """Return the real user of a process; None if it is gone.  (Who owns /proc/PID is root for one that changed its user.)"""
+    for line in read_file(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return None
+
+
 def is_below_us(pid: int) -> bool:
     """Return whether a process descends from us and is no helper's."""
     us, steps = posix.getpid(), 0

@@ -233,7 +233,8 @@ class Tale:
         text = f"{self.name or self.who} {self.ended()}"
         if self.ended_by_stop_signal():
             began = self.told_at if self.name else since
-            at_once = float(str(self.leader["at"])) - (began or 0.0) < AT_ONCE and not self.leftover
+            drained = self.drained_after is not None
+            at_once = float(str(self.leader["at"])) - (began or 0.0) < AT_ONCE and not self.leftover and not drained
             return text + (" at once (without a handler for it, what it was doing is lost)" if at_once else "")
         if self.name and self.killed and not self.early and self.leader and self.leader["signal"] == 9:
             return f"{text} ({self.kill_why})"
