@@ -10,6 +10,7 @@ import pty
 import resource
 import select
 import signal
+import subprocess
 import sys
 import termios
 import time
@@ -542,6 +543,36 @@ def test_close_waits_for_a_slow_reader_no_longer_than_it_may(reader):
         assert stage.outputs.lost > 1900  # all that was kept, and in the program's pipe
         whole, _, torn = reader.rest().rpartition(b"\n")
         assert flooded(8000).startswith(whole) and torn == b""
+
+
+def test_close_waits_for_a_slow_reader_as_long_as_it_reads(reader):
+    """Its pauses are shorter than the patience, all of it takes longer."""
+    script = "import os, select\nwhile os.read(0, 8192):\n    select.select([], [], [], 0.03)\n    os.write(1, b'.')\n"
+    with on_stage(reader.writing) as stage:
+        web = stage.open()
+        pid = stage.start(web, FLOOD.format(lines=8000))
+        stage.driver.until(lambda: web.streams[0]._target.full and stage.at_rest())
+        os.kill(pid, signal.SIGKILL)
+        stage.driver.until(lambda: stage.gone(pid))
+        with subprocess.Popen([sys.executable, "-c", script], stdin=reader.reading, stdout=subprocess.DEVNULL) as slow:
+            begun = time.monotonic()
+            stage.outputs.close(begun + 60, 0.5)
+            assert time.monotonic() - begun > 0.5
+            assert stage.outputs.lost == 0
+            slow.kill()
+
+
+def test_close_gives_up_on_a_reader_that_reads_no_more(reader):
+    with on_stage(reader.writing) as stage:
+        web = stage.open()
+        pid = stage.start(web, FLOOD.format(lines=8000))
+        stage.driver.until(lambda: web.streams[0]._target.full and stage.at_rest())
+        os.kill(pid, signal.SIGKILL)
+        stage.driver.until(lambda: stage.gone(pid))
+        begun = time.monotonic()
+        stage.outputs.close(begun + 60, 0.1)
+        assert time.monotonic() - begun < 30
+        assert stage.outputs.lost > 0
 
 
 def test_close_writes_all_to_a_reader_that_reads(reader):

@@ -191,7 +191,7 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
     """kill(-1) is for PID 1 alone: from any other process it reaches the whole machine."""
     seen = []
     monkeypatch.setattr(bare.reap, "reap", lambda known: 1 // 0)
-    monkeypatch.setattr(bare.tree, "kill_all", lambda leader, spare, everyone: seen.append(everyone))
+    monkeypatch.setattr(bare.tree, "kill_all", lambda leader, everyone: seen.append(everyone))
     assert bare.carry_on(bare.Remains({2**22: 15}), bare.Rules()) == 137
     assert seen == [False]
 
@@ -303,5 +303,27 @@ def test_a_policy_that_raises_with_several_programs_is_survived(tmp_path, after)
         assert run.wait() == 5
         assert [line[-2:] for line in run.out.rest()] == ["15"] * started
         assert "a bug, planted here" in str(run.log_line("bug")["message"])
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("descriptors", range(12, 45, 4))
+def test_members_of_several_programs_are_found_without_descriptors(tmp_path, descriptors):
+    """The pipes of their output may have taken the last one: who is in a session of its own is stopped all the same."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    config = tmp_path / "gracewrap.toml"
+    command = f"command = {json.dumps([*TALKER, 'session'])}\n"
+    programs = (f"[programs.p{i}]\n{command}" + (f'depends_on = ["p{i - 1}"]\n' if i else "") for i in range(4))
+    config.write_text('shutdown_timeout = "20s"\n[defaults]\noutput = "prefix"\n' + "".join(programs))
+    run = Run("--config", config, preexec_fn=limit)
+    try:
+        assert run.out is not None
+        pids = [int(run.out.next().split()[-1]) for _ in range(8)]
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        assert not any(alive(pid) for pid in pids)
     finally:
         run.close()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gracewrap.report.log import Log
     from gracewrap.report.narrator import Narrator
 
-# Seconds to write what the programs have written last, when all is over; and so many when the budget is used up.
+# What the programs have written last has the rest of the budget, as long as its reader takes some of it in so many seconds; and at
+# least these when the budget is used up.
 LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
 
 
@@ -199,7 +200,7 @@ class Aside:
         """Write what the programs have written last, as far as its reader takes it in time."""
         if self._outputs is not None:
             at = time.monotonic()
-            self._outputs.close(max(at + LEAST_OUTPUT, min(at + LAST_OUTPUT, budget_ends)))
+            self._outputs.close(max(at + LEAST_OUTPUT, budget_ends), LAST_OUTPUT)
             self._log.beside, self._narrator.output_lost = None, self._outputs.lost
             if self._outputs.lost:
                 self._narrator.tell("output_lost", at, lines=self._outputs.lost)
@@ -211,7 +212,7 @@ class Aside:
         self._log.beside = None
         found = tuple(self._outputs.sources())
         try:
-            self._outputs.settle(time.monotonic() + LEAST_OUTPUT)
+            self._outputs.settle(time.monotonic() + LEAST_OUTPUT, LEAST_OUTPUT)
         except Exception:
             pass  # the rest of it goes on from there
         return found

@@ -57,7 +57,7 @@ def carry_on(known: Remains, rules: Rules) -> int:
     try:
         return _loop(known, rules)
     except BaseException:
-        tree.kill_all(None, None, posix.getpid() == 1)  # kill(-1) from any other process would reach the whole machine
+        tree.kill_all(None, posix.getpid() == 1)  # kill(-1) from any other process would reach the whole machine
         return 137
 
 
@@ -84,7 +84,7 @@ def _loop(known: Remains, rules: Rules) -> int:
             if killed:
                 return _status(statuses)
             for pid in leaders or (None,):
-                tree.kill_all(pid, None, False)
+                tree.kill_all(pid, False)
             killed, kill_at = True, now + AFTER_KILL
         if signum not in (0, SIGCHLD) and signum not in rules.stop_on:
             for pid in leaders:

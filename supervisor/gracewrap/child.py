@@ -102,9 +102,9 @@ class Child:
         """Send the stop signal to what has not had it; return who that was."""
         return self.told.send_rest(self.leader, signum)
 
-    def kill(self, spare: int | None, everyone: bool) -> list[tree.Member]:
+    def kill(self, everyone: bool) -> list[tree.Member]:
         """SIGKILL all that is left of it; see tree.kill_all()."""
-        return tree.kill_all(self.leader, spare, everyone, self.look)
+        return tree.kill_all(self.leader, everyone, self.look)
 
     # --- the main process ---------------------------------------------------------------------------------------------
 

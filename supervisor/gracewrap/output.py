@@ -107,6 +107,11 @@ class Target:
         return self._size > KEPT - AT_ONCE
 
     @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return self._size
+
+    @property
     def overfull(self) -> bool:
         """Whether nothing more should be kept."""
         return self._size > 2 * KEPT
@@ -438,8 +443,12 @@ class Outputs:
         ours = {output.streams[i]: self._ours[i] for output in self._all for i in (0, 1)}
         return [(stream.reading, ours[stream]) for stream in self._streams()]
 
-    def settle(self, until: float) -> None:
-        """Take in what the pipes hold now, and write all that can be written until then (monotonic).
+    def settle(self, until: float, patience: float = float("inf")) -> None:
+        """Take in what the pipes hold now, and write all that can be written.
+
+        Args:
+            until: When to give up (monotonic).
+            patience: Seconds after which to give up, too, if nothing at all could be written.
 
         Raises:
             OSError: As reading may; nothing is known that would make it.
@@ -447,21 +456,24 @@ class Outputs:
         streams = self._streams()
         for stream in streams:
             stream.mark()
+        moved_at, before = time.monotonic(), -1
         while True:
             streams = [stream for stream in streams if not stream.take()]
             for target in self._targets:
                 target.flush()
             waiting = [target.writer for target in self._targets if not target.empty]
-            left = until - time.monotonic()
+            at, kept = time.monotonic(), sum(target.size for target in self._targets)
+            moved_at, before = (at if kept != before else moved_at), kept
+            left = min(until, moved_at + patience) - at
             if left <= 0 or not (streams or waiting):
                 return
             if waiting:
                 wait_for_room(waiting, left)
 
-    def close(self, until: float) -> None:
+    def close(self, until: float, patience: float = float("inf")) -> None:
         """Settle, and close everything; what could not be written is lost.  Never raises."""
         try:
-            self.settle(until)
+            self.settle(until, patience)
         except Exception as error:
             self._fault(error)
         parts: tuple[Target | Output, ...] = (*self._targets, *self._all)  # so that what cannot even be read counts as lost

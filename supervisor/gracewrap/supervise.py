@@ -17,7 +17,7 @@ from gracewrap.config.policies import policy_of
 from gracewrap.config.values import RESTART
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
-from gracewrap.posix import reap, sockets, spawn, terminal, tree
+from gracewrap.posix import EMFILE, ENFILE, keep_spare, reap, sockets, spawn, terminal, tree
 from gracewrap.posix.agenda import Agenda
 from gracewrap.posix.signals import BLOCKABLE, SIGABRT, SIGCHLD, SIGCONT, SIGIO, SIGKILL, is_our_own, name
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gracewrap.posix.agenda import Timer
     from gracewrap.posix.owners import Owners
 
-ENFILE, EMFILE = 23, 24
 ABORT = 5.0  # seconds that a program without a stop_timeout has to end after SIGABRT
 SORT = (1.0, 10.0)  # seconds after a start, when what goes into the background has gone there
 
@@ -74,11 +73,11 @@ class Loop:
         if not sockets.in_container():
             self.policy = replace(self.policy, flush_timeout=0.0)
         self.system: coordinator.System = coordinator.begin(self.policy, () if self.managed else None, handover.at)
+        keep_spare()
         self._due_of: coordinator.System | None = None  # of which _due is the deadline
         self._due: float | None = None
         self.exit: int | None = None
         self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
-        self.spare: int | None = _spare()
         self.log = Log(settings.log_format, settings.log_level, settings.log_file)
         self.narrator = narrator.Narrator(
             self.log, settings.shutdown_timeout, handover.at, time.time(), [(one.name, one.command) for one in settings.each]
@@ -240,7 +239,7 @@ class Loop:
         def too_late() -> None:
             if pid is not None and child.leader == pid:
                 child.tale.sent.append(name(SIGKILL))
-                child.kill(None, False)
+                child.kill(False)
 
         self.agenda.at(at + (child.settings.stop_timeout or ABORT), too_late)
 
@@ -308,7 +307,7 @@ class Loop:
             terminal.resume(tty, self.children[0].pid)  # `fg`, or `bg`: it goes to the child's whole group
             return
         if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(self.system, coordinator.Up):
-            self.rolling = self._stacks()
+            self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
             return
         route = self.routes.get(got.si_signo)
         if route is not None and len(self.leaders) == len(self.children):
@@ -522,8 +521,7 @@ class Loop:
         # Whoever is there beside the programs (docker exec) goes with the last one, but not with a restart.
         ending = isinstance(self.system, coordinator.ShuttingDown)
         leader, alone = child.leader, ending and (self.owners is None or self.owners.is_last(child.index))
-        killed = child.kill(self.spare, alone and posix.getpid() == 1)
-        self.spare = None if alone else _spare()
+        killed = child.kill(alone and posix.getpid() == 1)
         child.tale.members = name_members(killed)
         if leader is not None and child.settings.kill_mode == "mixed":
             child.tale.untold = name_members(child.told.untold(leader, killed))
@@ -557,7 +555,7 @@ class Loop:
     def last_output(self, _: int) -> None:
         """Write what the programs have written last."""
         since = self.narrator.since
-        self.aside.last_output(0.0 if since is None else since + self.settings.shutdown_timeout)
+        self.aside.last_output((time.monotonic() if since is None else since) + self.settings.shutdown_timeout)
 
     def close(self, _: int) -> None:
         """Take away what others could find of us: helpers, and sockets in the file system."""
@@ -606,11 +604,3 @@ def _has_null() -> bool:
 
 def _looking(owners: Owners, program: int) -> Callable[[float | None], list[tree.Member]]:
     return lambda until: owners.look(program, until)
-
-
-def _spare() -> int | None:
-    """Return a descriptor to give up when there are none left and the last kill needs one."""
-    try:
-        return posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return None

@@ -35,6 +35,7 @@ class Owners:
     def __init__(self, names: Sequence[str], users: Sequence[int]) -> None:
         self._users = {user: program for program, user in enumerate(users) if users.count(user) == 1}
         self._names = {name.encode(): program for program, name in enumerate(names)}
+        self._blind = False  # we could not look
         self._of: dict[int, int] = {}  # until it is reaped, a child's number is nobody else's
         self._groups: dict[int, int] = {}
         self._seen: dict[int, frozenset[tuple[int, int]]] = {}  # what was below a program when we last looked
@@ -57,14 +58,16 @@ class Owners:
 
     def sort(self, ended: Collection[int] = ()) -> None:
         """Find out whose the new ones among our children are; *ended* are the programs whose leaders have just been reaped."""
-        for pid in tree.our_children():
+        children = tree.our_children()
+        self._blind = children is None
+        for pid in children or ():
             if self._of.get(pid, NOBODY) == NOBODY and not tree.is_helpers(pid):
                 # What has been here before did not come with the end of these.
                 self._of[pid] = self._whose(pid, () if pid in self._of else ended)
 
     def left(self, program: int) -> bool:
         """Return whether anything may be left of a program, as far as sort() has seen; what is nobody's is the last one's."""
-        if not tree.can_look():
+        if self._blind:
             return self.is_last(program)
         owners = set(self._of.values())
         return program in owners or (NOBODY in owners and self.is_last(program))

@@ -10,7 +10,7 @@ import _signal
 import posix
 import time
 
-from gracewrap.posix import read_file
+from gracewrap.posix import read_file, spared
 from gracewrap.posix.signals import SIGKILL
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -73,7 +73,7 @@ def look(seconds: float) -> tuple[list[Look], bool]:
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children, of all its threads; empty if it is gone."""
     try:
-        threads = posix.listdir(f"/proc/{pid}/task")
+        threads = spared(lambda: posix.listdir(f"/proc/{pid}/task"))
     except OSError:
         return []
     found: list[int] = []
@@ -91,7 +91,7 @@ def descendants(until: float | None = None, roots: Iterable[int] | None = None) 
     """
     found: list[Member] = []
     until = time.monotonic() + LOOK if until is None else until
-    todo = our_children() if roots is None else list(roots)
+    todo = our_children() or [] if roots is None else list(roots)
     while todo and time.monotonic() < until:
         pid = todo.pop(0)
         known = member(pid)
@@ -102,11 +102,15 @@ def descendants(until: float | None = None, roots: Iterable[int] | None = None) 
     return found
 
 
-def our_children() -> list[int]:
-    """Return the pids of our children, zombies and helpers too; none if /proc cannot be read."""
+def our_children() -> list[int] | None:
+    """Return the pids of our children, zombies and helpers too; None if /proc cannot be read, or is of another namespace."""
     us = posix.getpid()
-    if not can_look():
-        return []
+    try:
+        if posix.readlink("/proc/self") != str(us):
+            return None
+        spared(lambda: posix.listdir(f"/proc/{us}/task"))
+    except OSError:
+        return None
     found = children(us)
     return found if found or _has_children_file(us) else _children_by_scan(us)
 
@@ -143,14 +147,6 @@ def helpers_members(pgid: int) -> list[Member]:
     return [known for known in found if known is not None and known.pgid == pgid and not known.zombie]
 
 
-def can_look() -> bool:
-    """Return whether /proc is there and of our PID namespace; else its numbers mean other processes."""
-    try:
-        return posix.readlink("/proc/self") == str(posix.getpid())
-    except OSError:
-        return False
-
-
 def _has_children_file(us: int) -> bool:
     try:
         posix.stat(f"/proc/{us}/task/{us}/children")
@@ -165,7 +161,7 @@ def _children_by_scan(parent: int) -> list[int]:
     """Return *parent*'s children where the kernel has no `children` file (CONFIG_PROC_CHILDREN; gVisor)."""
     found = []
     try:
-        entries = posix.listdir("/proc")
+        entries = spared(lambda: posix.listdir("/proc"))
     except OSError:
         return []
     for entry in entries:
@@ -262,20 +258,15 @@ def _in_mask(pid: int, mask: bytes, signum: int) -> bool:
     return False
 
 
-def kill_all(
-    leader: int | None, spare: int | None, everyone: bool, look: Callable[[float], list[Member]] = descendants
-) -> list[Member]:
+def kill_all(leader: int | None, everyone: bool, look: Callable[[float], list[Member]] = descendants) -> list[Member]:
     """SIGKILL everything below us, or what *look* finds of it, until nothing new is found; return what was killed.
 
     Args:
         leader: The leader's pid, which is its group's too, while it is not reaped.
-        spare: A descriptor held back for this moment, closed now: reading /proc takes one, and there may be none left.
         everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in one go of the kernel,
             faster than anything can fork.
         look: Returns what is to be killed, and stops looking at the time that it is given.
     """
-    if spare is not None:
-        posix.close(spare)
     until = time.monotonic() + LOOK
     killed: dict[tuple[int, int], Member] = {}
     new = look(until)  # before anything is killed, to know their names
