@@ -492,6 +492,7 @@ class Loop:
             case m.SendRest(i, signum):
                 child = self.children[i]
                 child.tale.members = name_members(child.send_rest(signum))
+                self._send_more(child, signum)
             case m.KillProgram(i):
                 self.kill(self.children[i])
             case m.StartProgram(i):
@@ -515,6 +516,17 @@ class Loop:
         if pid is not None and tree.ignores(pid, signum):
             return m.StopSignalIgnored(child.index, time.monotonic())
         return m.ShellTold(child.index, time.monotonic()) if pid is not None and child.told.shell else None
+
+    def _send_more(self, child: Child, signum: int) -> None:
+        """Go on sending the stop signal to thousands of processes, with a look at the signals in between."""
+
+        def again() -> None:
+            if isinstance(self.phase(child.index), program.Leftover | program.Stopping):
+                child.send_rest(signum)
+                self._send_more(child, signum)
+
+        if child.told.unfinished:
+            self.agenda.at(time.monotonic(), again)
 
     def kill(self, child: Child) -> None:
         """SIGKILL everything that is left of a program, and keep the names of those that were never sent the stop signal."""

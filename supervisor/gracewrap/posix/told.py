@@ -27,6 +27,7 @@ class Told:
         self._sent: set[tuple[int, int]] = set()  # (pid, start time)
         self._catching: set[tree.Member] = set()  # members that had a handler for it at that time
         self.shell = False  # the leader is a shell with a trap for it
+        self.unfinished = False  # send_rest() had to stop before it had looked at everything
 
     def send_leader(self, pid: int, signum: int, fd: int | None = None) -> None:
         """Send the stop signal to the leader, after a look at what could be gone a moment later.
@@ -58,6 +59,7 @@ class Told:
         """
         reached: list[tree.Member] = []
         until = time.monotonic() + tree.LOOK
+        self.unfinished = False
         while new := self.untold(leader, self._look(until)):
             for found in new:
                 self._sent.add((found.pid, found.started))
@@ -65,6 +67,7 @@ class Told:
                 if not used_up and tree.signal_member(found, signum):
                     tree.signal_member(found, SIGCONT)
                     reached.append(found)
+            self.unfinished = time.monotonic() >= until
         return reached
 
     def untold(self, leader: int | None, members: list[tree.Member]) -> list[tree.Member]:
