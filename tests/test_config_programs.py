@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -559,7 +558,7 @@ def calls(line: CommandLine) -> int:
 
     sys.setprofile(count)
     try:
-        sources.resolve(line, os.environb)
+        sources.resolve(line, {})
     finally:
         sys.setprofile(None)
     return found
@@ -572,7 +571,7 @@ def test_reading_many_programs_does_not_grow_with_their_square(tmp_path):
 
 
 def test_what_is_the_same_for_200_programs_is_not_kept_200_times(tmp_path):
-    settings, problems = sources.resolve(many(200, tmp_path), os.environb)
+    settings, problems = sources.resolve(many(200, tmp_path), {})
     assert problems == [] and settings is not None and len(settings.programs) == 200
     assert max(sys.getsizeof(one.__dict__) + sys.getsizeof(one.origins) for one in settings.programs) < 4096
     assert len(settings.programs[199].__dict__) < 30
