@@ -22,6 +22,7 @@ from benchmarks.table import summary
 
 NUMBERS = (1, 10, 50, 200)
 ROUNDS = 7
+SETTLED = 12.0  # seconds after the start, when what looks after it has had its last look
 REST = 5.0  # seconds in which wakeups are counted
 SHELL = "shell loop"
 LOOP = 'i=0; while [ $i -lt $2 ]; do "$0" wait "$1" & i=$((i+1)); done; trap "exit 0" TERM; wait'
@@ -90,7 +91,7 @@ def once(out: Path, argv: Callable[[Path], list[str]], number: int, rests: bool)
         wait_for(fifo, number)
         found = {"start_ms": (time.monotonic() - begun) * 1000}
         if rests:
-            time.sleep(1)  # what is loaded after the start is
+            time.sleep(SETTLED)
             before = switches(pid)
             time.sleep(REST)
             found["wakeups_in_5_s"] = switches(pid) - before

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gracewrap.report.log import Log
     from gracewrap.report.narrator import Narrator
 
-# What the programs have written last has the rest of the budget, as long as its reader takes some of it in so many seconds; and at
-# least these when the budget is used up.
+# What the programs have written last has the rest of the budget, as long as its reader takes some of it in so many seconds; and
+# at least these when the budget is used up.
 LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
 
 

@@ -128,7 +128,7 @@ class Ended(Record):
     status: int
 
 
-_AT_REST = (one.Running, one.Pending, one.Gone)  # they need no tick, and most programs are so most of the time
+_AT_REST = frozenset((one.Running, one.Pending, one.Gone))  # they need no tick, and most programs are so most of the time
 _Sends = SendLeader | SendGroup | SendRest | KillProgram
 System = Up | ShuttingDown | Flushing | Finishing | Ended
 Step = tuple[System, tuple[Command, ...]]
@@ -187,9 +187,7 @@ def deadline(system: System, policy: Policy) -> float | None:
         case Finishing() | Ended():
             return None
         case Up(programs) | ShuttingDown(programs):
-            times = [
-                one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if not isinstance(phase, _AT_REST)
-            ]
+            times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if type(phase) not in _AT_REST]
             if isinstance(system, ShuttingDown) or system.part is not None:
                 times += [_stop_of(system, i)[1] for i in range(len(programs)) if _is_waiting(system, i)]
             return min((t for t in times if t is not None), default=None)
@@ -321,7 +319,8 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
             return system, ()
         case _:
             assert_never(event)
-    system = _each(system, done, policy, event, at + policy.shutdown_timeout - tail(policy))
+    counts = isinstance(event, LeaderExited | TimeExtended)
+    system = _each(system, done, policy, event, at + policy.shutdown_timeout - tail(policy) if counts else one.FOREVER)
     return _settle(system, before, done, policy, event, at) if system.pasts else (system, tuple(done))
 
 
@@ -374,7 +373,9 @@ def _verdict(system: Up, program: int, status: int, policy: Policy) -> str:
 
 def _settle(system: Up, before: tuple[one.Phase, ...], done: list[Command], policy: Policy, event: Event, at: float) -> Step:
     """Draw the consequences: what has ended is started again, what may be started is, and with nothing left all is over."""
-    for i, phase in enumerate(system.programs):
+    about = getattr(event, "program", None)
+    for i in range(len(before)) if about is None else (about,):
+        phase = system.programs[i]
         if isinstance(phase, one.Gone) and phase is not before[i] and _stop_of(system, i)[0] == one.FOREVER:
             system = _start_again(system, done, i, phase.status, policy, at)
     if system.part is not None:
@@ -400,10 +401,11 @@ def _start_again(system: Up, done: list[Command], program: int, status: int, pol
 
 def _launch(system: Up, done: list[Command], policy: Policy, at: float) -> Up:
     """Command the next start, if there is one: one at a time, so that a stop request need not wait for all of them."""
-    if any(isinstance(phase, one.Spawning) for phase in system.programs):
+    kinds = list(map(type, system.programs))  # hundreds of programs are looked through after each start
+    if one.Spawning in kinds or one.Pending not in kinds:
         return system
-    for i, phase in enumerate(system.programs):
-        if isinstance(phase, one.Pending) and not waits_for(system, policy, i):
+    for i in range(kinds.index(one.Pending), len(kinds)):
+        if kinds[i] is one.Pending and not waits_for(system, policy, i):
             system = _with_past(system, i, replace(system.pasts[i], since=at))
             return _put(system, done, i, (one.Spawning(), (StartProgram(i),)))
     return system
