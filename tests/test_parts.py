@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 from support import running
@@ -82,6 +83,24 @@ ready = {{file = "{flag}"}}
         assert run.log_line("program_ready")["program"] == first
         second = {"one": "two", "two": "one"}[first]
         assert [words(run.line()) for _ in range(2)] == [("down", second), ("up", second)]
+
+
+def test_a_rolling_restart_goes_on_past_what_has_completed(tmp_path):
+    programs = """
+[programs.migrate]
+command = ["true"]
+oneshot = true
+[programs.db]
+COMMAND
+[programs.late]
+command = ["sh", "-c", "sleep 1.5; echo up late; exec sleep 60"]
+"""
+    with running("--config", config(tmp_path, programs, 'signal_map = {HUP = "restart"}')) as run:
+        assert [words(run.line()) for _ in range(2)] == [("up", "db"), ("up", "late")]  # now nothing wakes it but what we do
+        began = time.monotonic()
+        run.send(signal.SIGHUP)
+        assert [words(run.line()) for _ in range(2)] == [("down", "db"), ("up", "db")]
+        assert time.monotonic() - began < 5  # and not when it next looks whose the orphans are
 
 
 def test_the_one_command_is_restarted_by_a_signal_too(tmp_path):

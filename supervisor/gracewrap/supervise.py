@@ -332,12 +332,14 @@ class Loop:
 
     def roll_on(self, at: float) -> None:
         """Restart the next programs of a rolling restart, once those before are ready again."""
+        while self.rolling and isinstance(self.system, coordinator.Up) and self.system.part is None:
+            if not coordinator.is_up(self.system):
+                return
+            up = tuple(i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone))
+            if up:  # what has completed, or was stopped, stays so; nothing would wake us for the next ones
+                self.feed(m.PartRequested(up, "a signal for a rolling restart", True, at))
         if not isinstance(self.system, coordinator.Up):
             self.rolling.clear()
-        elif self.system.part is None and coordinator.is_up(self.system):
-            up = tuple(i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone))
-            if up:
-                self.feed(m.PartRequested(up, "a signal for a rolling restart", True, at))
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leaders', and about the last of each program."""
