@@ -548,6 +548,17 @@ def test_a_part_that_is_stuck_is_killed_within_the_budget():
     assert phases(s)[2] == "Running"
 
 
+def test_the_late_exit_of_what_was_given_up_on_is_no_failure():
+    s = world(rules("stuck"), rules("other"), bodies={0: Body(stops=None, dies=None)}, shutdown_timeout=5)
+    s.feed(m.PartRequested((0,), "", False, s.now))
+    s.pass_time(10)
+    assert s.told("gave_up") and phases(s) == ["Gone", "Running"]
+    s.leader_exits(137, 9)
+    assert phases(s) == ["Gone", "Running"] and not s.told("leader_exited")
+    stop(s)
+    assert s.status == 0
+
+
 def test_a_stop_while_a_part_is_stopped_takes_no_longer_and_starts_nothing_again():
     s = world(DB, WEB, rules("other", 1), bodies={0: STUCK, 1: STUCK, 2: Body(1)}, shutdown_timeout=20)
     s.feed(m.PartRequested((1,), "", True, s.now))

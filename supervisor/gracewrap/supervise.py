@@ -114,6 +114,8 @@ class Loop:
             self._has_started(self.children[0], self.handover.pid, self.handover.exec_fd, self.handover.at)
 
     def _has_started(self, child: Child, pid: int, exec_fd: int, at: float) -> None:
+        if child.leader is not None:  # it could not be killed; should it end after all, that is not the end of the new one
+            self.leaders.pop(child.leader, None)
         child.started(pid, exec_fd, at)
         child.tale.begins_again(pid, at)
         self.leaders[pid] = child

@@ -243,6 +243,8 @@ def waits_for(system: System, policy: Policy, program: int) -> tuple[int, ...]:
 def step(system: System, event: Event, policy: Policy) -> Step:
     """Return what becomes of *system* when *event* happens, and what to do about it."""
     match system:
+        case Up() | ShuttingDown() if _comes_too_late(system, event):
+            return system, ()
         case Up():
             return _up(system, event, policy)
         case ShuttingDown():
@@ -255,6 +257,11 @@ def step(system: System, event: Event, policy: Policy) -> Step:
             return system, ()
         case _:
             assert_never(system)
+
+
+def _comes_too_late(system: Up | ShuttingDown, event: Event) -> bool:
+    """Return whether it is the exit of a leader that was given up on: with that its end was settled, whatever follows."""
+    return isinstance(event, LeaderExited) and isinstance(system.programs[event.program], one.Pending | one.BackingOff | one.Gone)
 
 
 def is_ready(system: System) -> bool:
