@@ -194,3 +194,21 @@ success_exit_codes = ["TERM"]
         assert run.line() == "down web"
         assert run.wait() == 0
         assert not [one for one in run.log() if one["event"] == "main_pid"]
+
+
+def test_what_has_been_told_to_stop_owes_no_more_signs_of_life(tmp_path):
+    flag = tmp_path / "leave"
+    leave = f"echo down slow; until [ -e {flag} ]; do sleep 0.05; done; exit 0"
+    busy = f"trap '{leave}' TERM; echo up slow; while :; do sleep 0.05; done"
+    programs = f"""
+[programs.slow]
+command = {json.dumps(["sh", "-c", busy])}
+watchdog = "1s"
+"""
+    with running("--config", config(tmp_path, programs, 'signal_map = {HUP = "restart"}')) as run:
+        assert words(run.line()) == ("up", "slow")
+        run.send(signal.SIGHUP)
+        assert words(run.line()) == ("down", "slow")
+        run.log_line("watchdog")
+        flag.touch()
+        assert words(run.line()) == ("up", "slow")

@@ -218,19 +218,19 @@ class Loop:
 
         Source: WatchdogSec= and WatchdogSignal= of systemd.service(5) and systemd.kill(5).
         """
-        if not self.managed or self._is_fatal(child, 128 + SIGABRT):
+        system = self.system
+        if not isinstance(system, coordinator.Up) or not coordinator.untouched(system.programs[child.index]):
+            return  # as systemd: what has been told to stop owes no more signs of life
+        if not self.managed or self._is_fatal(system, child, 128 + SIGABRT):
             self.posted.append(m.StopRequested("the watchdog was missed", at, failure=True))
-        elif isinstance(self.phase(child.index), program.Running) and isinstance(self.system, coordinator.Up):
+        else:
             self._abort(child, at)
 
-    def _is_fatal(self, child: Child, status: int) -> bool:
+    def _is_fatal(self, system: coordinator.Up, child: Child, status: int) -> bool:
         """Return whether an end with this status would be the end of all."""
         from gracewrap.policy import starting
 
-        if not isinstance(self.system, coordinator.Up):
-            return True
-        rules, past = self.policy.programs[child.index], self.system.pasts[child.index]
-        return starting.verdict(rules, past, status) == starting.SHUTDOWN
+        return starting.verdict(self.policy.programs[child.index], system.pasts[child.index], status) == starting.SHUTDOWN
 
     def _abort(self, child: Child, at: float) -> None:
         pid = child.leader

@@ -208,10 +208,10 @@ def _stop_of(system: Up | ShuttingDown, program: int) -> tuple[float, float]:
 
 def _is_waiting(system: Up | ShuttingDown, program: int) -> bool:
     """Return whether a program is to be stopped, and it is not its turn yet."""
-    return _stop_of(system, program)[0] != one.FOREVER and _untouched(system.programs[program])
+    return _stop_of(system, program)[0] != one.FOREVER and untouched(system.programs[program])
 
 
-def _untouched(phase: one.Phase) -> bool:
+def untouched(phase: one.Phase) -> bool:
     """Return whether a program is there, and its stop has not begun."""
     return isinstance(phase, one.Running | one.Spawning) or (isinstance(phase, one.Held) and phase.kill_at == one.FOREVER)
 
@@ -274,7 +274,7 @@ def is_up(system: Up) -> bool:
     if not system.pasts:
         return all(isinstance(phase, one.Running) for phase in system.programs)
     return all(
-        isinstance(phase, one.Gone) or (_untouched(phase) and past.ready) for phase, past in zip(system.programs, system.pasts)
+        isinstance(phase, one.Gone) or (untouched(phase) and past.ready) for phase, past in zip(system.programs, system.pasts)
     )
 
 
@@ -511,7 +511,7 @@ def _turns(system: _Living, done: list[Command], policy: Policy, at: float) -> _
             continue
         since, kill_at = _stop_of(system, i)
         phase = system.programs[i]
-        if since != one.FOREVER and _untouched(phase) and not isinstance(phase, one.Spawning):
+        if since != one.FOREVER and untouched(phase) and not isinstance(phase, one.Spawning):
             system = _put(system, done, i, one.stop(phase, i, rules, at, kill_at, since))
             phase = system.programs[i]
             if isinstance(phase, one.Held) and isinstance(system, ShuttingDown) and system.requests > 1:
@@ -574,7 +574,7 @@ def _noted_exit(system: ShuttingDown, event: Event) -> ShuttingDown:
     if not isinstance(event, LeaderExited | StartFailed) or any(program == event.program for program, _ in system.exits):
         return system
     phase = system.programs[event.program]
-    asked = not _untouched(phase) and isinstance(event, LeaderExited)
+    asked = not untouched(phase) and isinstance(event, LeaderExited)
     return replace(system, exits=(*system.exits, (event.program, asked)))
 
 
