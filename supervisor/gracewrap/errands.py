@@ -113,6 +113,7 @@ class Errands:
         """The program is about to be started, for the first time or again: what is known of it is of another life."""
         self.end()
         self._ports = None
+        self.samplers = [self.sampler(probe) for probe in self.probes]
         if self.state is not None:
             self.state.forget()
         if self.hears_lines:
@@ -127,7 +128,7 @@ class Errands:
         if self.settings.ready is not None:
             self.readiness = Readiness(self, self.settings.ready)
         if self.samplers or self.readiness is not None:
-            self.agenda.work(self._load())
+            self.agenda.work(self._load(self.first, self.readiness))
 
     def end(self) -> None:
         """It has ended: ask it no more."""
@@ -137,13 +138,13 @@ class Errands:
         self.first = self.readiness = None
         self.stop_asking()
 
-    def _load(self) -> Iterator[None]:
+    def _load(self, *those: FirstLook | Readiness | None) -> Iterator[None]:
         """Import what the probes need, a module a step, with a look at the signals in between; then look what they say."""
         for name in _modules((*self.probes, *self._ready)):
             __import__(name)
             yield
-        for one in (self.first, self.readiness):
-            if one is not None:
+        for one in those:
+            if one is not None and one in (self.first, self.readiness):  # else it is of a life that was short
                 one.begin()
 
     def refresh(self) -> None:

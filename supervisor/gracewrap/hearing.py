@@ -62,6 +62,8 @@ class Hearing:
 
     def end(self) -> None:
         """It has ended: nobody has to give a sign of life any more."""
+        # What it said last must not count for its next life: its exit is fetched first, for SIGCHLD is a lower number than SIGIO.
+        self._receiver.read()
         self._errands.agenda.cancel(self._timer)
         self._timer = None
 
