@@ -374,3 +374,29 @@ def test_subreaper_when_not_pid_1():
     """An orphan comes to gracewrap, which reaps it and says so in its report."""
     with running("--log-level", "debug", "--", "sh", "-c", "(sh -c 'exit 3' &); exec sleep 60") as run:
         assert run.log_line("reaped")["status"] == 3
+
+
+NO_PROCESS = """
+import posix, resource
+from gracewrap.posix import fork
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+before = posix.listdir("/proc/self/fd")
+try:
+    fork.spawn(["true"], {}, None)
+except BlockingIOError:
+    print("none", posix.listdir("/proc/self/fd") == before)
+"""
+
+
+def test_a_start_for_which_there_is_no_process_keeps_no_descriptor():
+    """A program of several is tried again and again."""
+    require_other_user()
+    done = subprocess.run(
+        [*OTHER_USER, sys.executable, "-c", NO_PROCESS],
+        env=environment(),
+        timeout=30,
+        text=True,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stdout == "none True\n"

@@ -48,9 +48,15 @@ def spawn(
         reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:  # EMFILE: then the child says itself what goes wrong
         reading, writing = -1, -1
-    pid = _fork(argv, env, tty, process, writing, stdio)
-    if writing >= 0:
-        posix.close(writing)
+    try:
+        pid = _fork(argv, env, tty, process, writing, stdio)
+    except OSError:
+        if reading >= 0:
+            posix.close(reading)
+        raise
+    finally:
+        if writing >= 0:
+            posix.close(writing)
     return pid, reading
 
 
