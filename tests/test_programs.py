@@ -398,6 +398,15 @@ def test_a_failure_that_is_ignored_ends_nothing(begin: Begin):
     assert programs.status() == 0
 
 
+def test_signals_are_counted_although_one_has_completed(begin: Begin):
+    programs = begin({"migrate": oneshot("migrate", "fail=0"), "web": player("web", "wait", depends_on=["migrate"])})
+    assert programs.lines(2) == ["migrate up", "web up"]
+    programs.run.send(signal.SIGUSR1)
+    assert programs.rest() == ["web ends"]
+    assert programs.status() == 0
+    assert programs.report()["signals_forwarded"] == 1
+
+
 def test_when_the_last_one_has_ended_all_is_over(begin: Begin):
     programs = begin({name: player(name, "wait", on_exit="ignore") for name in ("a", "b")})
     programs.up("a", "b")

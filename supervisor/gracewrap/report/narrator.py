@@ -92,6 +92,7 @@ class Narrator:
         index = program if isinstance(program, int) else None
         if note.what == "probe_invalid" and not self._is_news(_mistake(index, fields["probe"], fields["why"])):
             return  # it was told when the command started
+        self.counts["signals_forwarded"] += note.what == "forwarded"
         self.tell(note.what, at, index, **fields)
 
     def forwarded(self, signum: int, sent: int, at: float) -> None:
