@@ -21,7 +21,6 @@ _OF_ONE = ("command", "depends_on", "stop_after")  # nothing that [defaults] cou
 _NO_COMMAND = 'it has no command; write command = ["node", "server.js"]'
 # What need not be kept for each program, since the class has it.
 _CLASS = {name: getattr(Settings, name) for name in Settings.__match_args__ if hasattr(Settings, name)}
-_GLOBAL_FIELDS = {BY_KEY[key].field for key in GLOBAL}
 _CHOOSING = (*probing.KINDS, "all", "any")
 _OF_PROBES = {f"drain.{key}" for key in (*probing.PARSERS, "all", "any")}
 

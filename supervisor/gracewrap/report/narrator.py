@@ -8,7 +8,6 @@ from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import words
 from gracewrap.report.log import timestamp
 from gracewrap.report.tale import OUTCOMES, Tale, counted, most_telling, signal_name
-from gracewrap.report.tale import name_members as name_members  # noqa: PLC0414 - the loop knows it from here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
