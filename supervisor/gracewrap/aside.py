@@ -191,7 +191,10 @@ class Aside:
         """Return what has been reaped but for the helpers, which are told of it."""
         for errands in self.errands.values():
             found = [one for one in found if one.stopped_by or not errands.helpers.reaped(one.pid, one.status)]
-            errands.helpers.forget_gone()
+        if self.errands:
+            from gracewrap.posix import helpers  # it is loaded
+
+            helpers.forget_gone(self.helpers())
         return found
 
     # --- the end ------------------------------------------------------------------------------------------------------

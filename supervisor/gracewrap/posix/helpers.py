@@ -12,7 +12,7 @@ from gracewrap.posix.signals import SIGKILL
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from gracewrap.posix.agenda import Agenda
     from gracewrap.posix.process import Process
@@ -102,12 +102,6 @@ class Helpers:
         for helper in list(self._running.values()):
             self.kill(helper)
 
-    def forget_gone(self) -> None:
-        """Forget the groups of which nothing is left: their numbers may be used again, by others."""
-        for group in tree.HELPERS - self._running.keys():
-            if not tree.signal_group(group, 0):
-                tree.HELPERS.discard(group)
-
     def _read(self, helper: Helper) -> None:
         """Read what it has written, in one go of 64 KiB at most: more is offered again."""
         try:
@@ -126,6 +120,17 @@ class Helpers:
             self._agenda.forget(helper.reading)
             posix.close(helper.reading)
             helper.reading = -1
+
+
+def forget_gone(running: Set[int]) -> None:
+    """Forget the groups of which nothing is left: their numbers may be used again, by others.
+
+    Args:
+        running: The pids of all helpers that run.
+    """
+    for group in tree.HELPERS - running:
+        if not tree.signal_group(group, 0):
+            tree.HELPERS.discard(group)
 
 
 def _nobody(status: int, output: bytes) -> None:
