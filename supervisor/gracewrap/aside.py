@@ -212,9 +212,10 @@ class Aside:
         """Return where the programs' output is to be read from, and to which of our descriptors it goes, without us."""
         if self._outputs is None:
             return ()
-        self._log.beside = None
-        found = tuple(self._outputs.sources())
+        found: tuple[tuple[int, int], ...] = ()
         try:
+            self._log.beside = None
+            found = tuple(self._outputs.sources())
             self._outputs.settle(time.monotonic() + LEAST_OUTPUT, LEAST_OUTPUT)
         except Exception:
             pass  # the rest of it goes on from there
