@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from support import running
+from support import alive, running, wait_until
 
 # Says "up NAME PID", and "down NAME" on SIGTERM; then it exits with 0.
 WRITER = """
 trap 'echo down $GRACEWRAP_PROGRAM; exit 0' TERM
 echo up $GRACEWRAP_PROGRAM $$
 while :; do sleep 0.05; done
+"""
+
+
+# Forks, says over NOTIFY_SOCKET that the child is what counts, and leaves.
+STARTER = """
+import os, signal, socket, sys
+pid = os.fork()
+if pid == 0:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    while True: signal.pause()
+to = os.environ["NOTIFY_SOCKET"]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+    sock.sendto(f"MAINPID={pid}".encode(), to.replace("@", "\\0", 1))
+print("named daemon", os.getpid(), flush=True)
+sys.stdin.read()
 """
 
 
@@ -212,3 +228,29 @@ watchdog = "1s"
         run.log_line("watchdog")
         flag.touch()
         assert words(run.line()) == ("up", "slow")
+
+
+def test_nothing_is_left_of_a_starter_that_has_named_another_and_gone(tmp_path):
+    gone = tmp_path / "gone"
+    os.mkfifo(gone)
+    programs = f"""
+[programs.web]
+COMMAND
+[programs.daemon]
+command = {json.dumps(["sh", "-c", f'exec "$@" < {gone}', "sh", sys.executable, "-I", "-S", "-c", STARTER])}
+notify = true
+"""
+    with running("--config", config(tmp_path, programs)) as run:
+        with gone.open("w"):
+            said = [run.line() for _ in range(2)]
+            assert {words(line) for line in said} == {("up", "web"), ("named", "daemon")}
+            starter = next(line.split()[-1] for line in said if line.startswith("named"))
+            named = run.log_line("main_pid")
+            assert f"(pid {starter})" in str(named["message"]) and named["main"] != int(starter)
+        wait_until(lambda: not alive(int(starter)), "the starter has been reaped")
+        began = time.monotonic()
+        run.send(signal.SIGTERM)
+        assert words(run.line()) == ("down", "web")
+        assert run.wait() == 0
+        assert time.monotonic() - began < 5  # of 20
+        assert not [line for line in run.log() if line["event"] == "kill"]

@@ -89,8 +89,9 @@ class Aside:
         from gracewrap.hearing import Hearing
 
         def names_main(pid: int, fd: int) -> None:
+            who = child.tale.who  # and not the one that it names
             if child.names_main(pid, fd):
-                self._narrator.tell("main_pid", time.monotonic(), program=child.index, main=pid)
+                self._narrator.tell("main_pid", time.monotonic(), program=child.index, who=who, main=pid)
 
         i = child.index
         self.hearing[i] = Hearing(self.errands[i], child.equipment.notify[0], is_member, names_main, missed)

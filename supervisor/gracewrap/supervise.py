@@ -375,6 +375,7 @@ class Loop:
                 del self.leaders[starter.pid]
                 self.leaders[child.pid] = child
                 if self.owners is not None:
+                    self.owners.reaped(starter.pid)  # or something of it would be left for ever
                     self.owners.spawned(child.pid, child.index)
         ended = []
         for one in found:
