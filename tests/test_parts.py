@@ -212,6 +212,19 @@ success_exit_codes = ["TERM"]
         assert not [one for one in run.log() if one["event"] == "main_pid"]
 
 
+def test_a_missed_watchdog_after_a_stable_time_is_the_first_failure_again(tmp_path):
+    programs = """
+[programs.silent]
+COMMAND
+watchdog = "100ms"
+restart = "always"
+max_restarts = 1
+backoff = {first = "50ms", stable = "0s"}
+"""
+    with running("--config", config(tmp_path, programs)) as run:
+        assert [words(run.line()) for _ in range(4)] == [("up", "silent")] * 4
+
+
 def test_what_has_been_told_to_stop_owes_no_more_signs_of_life(tmp_path):
     flag = tmp_path / "leave"
     leave = f"echo down slow; until [ -e {flag} ]; do sleep 0.05; done; exit 0"

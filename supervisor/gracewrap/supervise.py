@@ -221,16 +221,18 @@ class Loop:
         system = self.system
         if not isinstance(system, coordinator.Up) or not coordinator.untouched(system.programs[child.index]):
             return  # as systemd: what has been told to stop owes no more signs of life
-        if not self.managed or self._is_fatal(system, child, 128 + SIGABRT):
+        if not self.managed or self._is_fatal(system, child, 128 + SIGABRT, at):
             self.posted.append(m.StopRequested("the watchdog was missed", at, failure=True))
         else:
             self._abort(child, at)
 
-    def _is_fatal(self, system: coordinator.Up, child: Child, status: int) -> bool:
+    def _is_fatal(self, system: coordinator.Up, child: Child, status: int, at: float) -> bool:
         """Return whether an end with this status would be the end of all."""
         from gracewrap.policy import starting
 
-        return starting.verdict(self.policy.programs[child.index], system.pasts[child.index], status) == starting.SHUTDOWN
+        rules = self.policy.programs[child.index]
+        past = starting.ended(system.pasts[child.index], rules, at)
+        return starting.verdict(rules, past, status) == starting.SHUTDOWN
 
     def _abort(self, child: Child, at: float) -> None:
         pid = child.leader
