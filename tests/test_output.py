@@ -225,6 +225,23 @@ def test_each_line_is_told_without_its_end_and_what_fails_there_costs_no_line(re
         assert len(heard) == 4
 
 
+def test_a_line_that_a_slow_reader_has_held_up_is_not_told_of_the_next_life(reader):
+    heard: list[bytes] = []
+    with on_stage(reader.writing) as stage:
+        db, web = stage.open("db"), stage.open("web", on_line=heard.append)
+        flood = stage.start(db, "while True: print('x' * 99)")
+        stage.driver.until(lambda: db.streams[0]._target.full)
+        stage.run(web, "print('up')")
+        assert not stage.written() and not heard
+        os.kill(flood, signal.SIGKILL)
+        stage.driver.until(lambda: stage.gone(flood))
+        db.drain()
+        pid = stage.start(web, "print('again')")
+        stage.driver.until(lambda: stage.gone(pid) and heard, meanwhile=reader.read)
+        assert heard == [b"again"]
+        assert b"up" in reader.lines()
+
+
 def test_a_restarted_program_goes_on_with_the_same_pipes(reader):
     with on_stage(reader.writing) as stage:
         web = stage.open("web", "prefix")

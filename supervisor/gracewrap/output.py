@@ -234,6 +234,7 @@ class Stream:
         self._cutter = Cutter()
         self._taken = 0  # bytes that have been read
         self._ends: list[int] = []  # how many had been written, each time that all of the program was gone
+        self._silent_to = -1  # up to here its lines are told to nobody any more
         self.reading, self.writing = posix.pipe2(posix.O_CLOEXEC)
         try:
             posix.set_blocking(self.reading, False)
@@ -294,7 +295,7 @@ class Stream:
             except Exception as error:
                 self._fault(error)
         self._target.put(data)
-        if self.on_line is not None:
+        if self.on_line is not None and self._taken > self._silent_to:
             for line in piece.removesuffix(b"\n").split(b"\n"):
                 self._tell(line.removesuffix(b"\r"))
 
@@ -320,6 +321,10 @@ class Stream:
         while self._ends and (anyway or not self._target.full) and self._read():
             pass
         return not self._ends
+
+    def silence(self) -> None:
+        """Tell nobody of the lines up to the mark: they come so late that whoever listens may take them for the next life's."""
+        self._silent_to = self._ends[-1]
 
     def close(self) -> None:
         """Read no more."""
@@ -358,7 +363,8 @@ class Output:
             if stream.reading >= 0:
                 posix.set_blocking(stream.writing, True)  # Node leaves it otherwise, and the next one may not be Node
                 stream.mark()
-                stream.take()
+                if not stream.take():
+                    stream.silence()
 
     def close(self) -> None:
         """The program will not be started again: take in what its pipes hold, and close them."""
