@@ -112,6 +112,46 @@ def test_ctrl_z_stops_both_and_fg_and_bg_resume_both(bash):
     bash.until("status=143")
 
 
+def test_ctrl_z_stops_several_programs_and_fg_resumes_them(bash, tmp_path):
+    file = tmp_path / "gracewrap.toml"
+    file.write_text("""[programs.web]\ncommand = ["sh", "-c", "echo started $PPID; echo web $$$$; sleep 60; :"]\n""")
+    bash.type(f"{' '.join(GRACEWRAP)} --config {file}\n")
+    child = bash.pid_of("web")
+    wait_until(lambda: len(descendants(child)) == 1, "it has a child of its own")
+    wrapper = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    job = [wrapper, child, *descendants(child)]
+    bash.type(CTRL_Z)
+    wait_until(lambda: [state(pid) for pid in job] == ["T"] * 3, "all are stopped")
+    bash.type("fg\n")
+    wait_until(lambda: [state(pid) for pid in job] == ["S"] * 3, "all are resumed")
+    bash.type(CTRL_C)
+    bash.until("stop requested: SIGINT from the kernel")
+    bash.type("echo status=$?\n")
+    bash.until("status=143")
+
+
+def pending(pid: int, signum: int) -> bool:
+    """Return whether a signal waits to be fetched by a process."""
+    found = re.search(r"^ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(found and int(found[1], 16) >> (signum - 1) & 1)
+
+
+def test_ctrl_z_stops_none_of_several_programs_that_nobody_could_resume(tmp_path):
+    file = tmp_path / "gracewrap.toml"
+    file.write_text("""[programs.web]\ncommand = ["sh", "-c", "echo web $$$$; exec sleep 60"]\n""")
+    shell = Shell([*GRACEWRAP, "--config", str(file)])
+    try:
+        child = shell.pid_of("web")
+        shell.type(CTRL_Z + "\n")
+        shell.lines.until("^Z")  # the echo comes after the signal
+        wait_until(lambda: not pending(shell.process.pid, signal.SIGTSTP), "it has been seen to")
+        shell.type(CTRL_BACKSLASH)  # passed on, and a process that is stopped would not end by it
+        wait_until(lambda: not alive(child), "it has ended")
+        assert shell.process.wait(30) == 131
+    finally:
+        shell.close()
+
+
 def test_a_child_that_reads_the_terminal_gets_what_is_typed(bash):
     bash.type(f"{WRAPPED} sh -c 'read line; echo got-$line'\n")
     bash.type("some words\n")

@@ -19,7 +19,7 @@ from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
 from gracewrap.posix import EMFILE, ENFILE, keep_spare, reap, sockets, spawn, terminal, tree
 from gracewrap.posix.agenda import Agenda
-from gracewrap.posix.signals import BLOCKABLE, SIGABRT, SIGCHLD, SIGCONT, SIGIO, SIGKILL, is_our_own, name
+from gracewrap.posix.signals import BLOCKABLE, SIGABRT, SIGCHLD, SIGCONT, SIGIO, SIGKILL, SIGTSTP, is_our_own, name
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import files, narrator
 from gracewrap.report.log import Log
@@ -312,6 +312,9 @@ class Loop:
             return
         if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(self.system, coordinator.Up):
             self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
+            return
+        if self.managed and got.si_signo == SIGTSTP and got.si_code > 0 and SIGTSTP in self.routes:
+            terminal.stop_with([child.group for child in self.leaders.values()])  # Ctrl-Z: passed on, it would freeze them
             return
         route = self.routes.get(got.si_signo)
         if route is not None and len(self.leaders) == len(self.children):

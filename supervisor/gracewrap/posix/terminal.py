@@ -7,6 +7,10 @@ import posix
 
 from gracewrap.posix.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 from gracewrap.posix.tree import parent_of, signal_group
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def is_foreground(tty: int, pgid: int) -> bool:
@@ -81,6 +85,19 @@ def child_stopped(tty: int, pgid: int, signum: int) -> str:
     posix.kill(posix.getpid(), SIGSTOP)
     resume(tty, pgid)
     return "stopped with it, and resumed"
+
+
+def stop_with(pgids: Sequence[int]) -> None:
+    """After Ctrl-Z: stop groups that are not in the foreground, and ourselves, as one job; return once that is resumed.
+
+    Nobody is stopped whom nobody could resume.
+    """
+    if _has_resumer():
+        for pgid in pgids:
+            signal_group(pgid, SIGTSTP)
+        posix.kill(posix.getpid(), SIGSTOP)
+        for pgid in pgids:
+            signal_group(pgid, SIGCONT)
 
 
 def resume(tty: int, pgid: int) -> None:
