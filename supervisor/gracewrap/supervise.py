@@ -245,7 +245,8 @@ class Loop:
                 child.tale.sent.append(name(SIGKILL))
                 child.kill(False)
 
-        self.agenda.at(at + (child.settings.stop_timeout or ABORT), too_late)
+        limit = child.settings.stop_timeout
+        self.agenda.at(at + (ABORT if limit is None else limit), too_late)
 
     def fault(self, error: BaseException) -> None:
         """Something beside the child has failed: told once for each kind, and the rest goes on."""

@@ -288,19 +288,8 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
             return _shut_down(system, at, policy, 1, note("stop_requested", signal=signum))
         case StopRequested(by, at, failure):
             return _shut_down(system, at, policy, 0 if failure else 1, note("stop_requested", signal=0, by=by))
-        case LeaderExited(program, status, signum, left, at):
-            asked = _stop_of(system, program)[0] != one.FOREVER
-            system = _has_ended(system, program, policy, at)
-            then = "" if asked else _verdict(system, program, status, policy)
-            said = note("leader_exited", program=program, status=status, signal=signum, left=left, asked=asked, then=then)
-            if then == "shutdown":
-                return _shut_down(system, at, policy, 0, said, event)
-            done.append(said)
-        case StartFailed(program, status, why, at):
-            system = _has_ended(_never_ran(system, program), program, policy, at)
-            asked = _stop_of(system, program)[0] != one.FOREVER
-            then = "" if asked else _verdict(system, program, status, policy)
-            said = note("start_failed", program=program, status=status, why=why, then=then)
+        case LeaderExited(at=at) | StartFailed(at=at):
+            system, said, then = _an_end(system, event, policy)
             if then == "shutdown":
                 return _shut_down(system, at, policy, 0, said, event)
             done.append(said)
@@ -329,6 +318,20 @@ def _up(system: Up, event: Event, policy: Policy) -> Step:
     counts = isinstance(event, LeaderExited | TimeExtended)
     system = _each(system, done, policy, event, at + policy.shutdown_timeout - tail(policy) if counts else one.FOREVER)
     return _settle(system, before, done, policy, event, at) if system.pasts else (system, tuple(done))
+
+
+def _an_end(system: Up, event: LeaderExited | StartFailed, policy: Policy) -> tuple[Up, Command, str]:
+    """Return what becomes of *system*, what is to be said of it, and what follows: "" from an end that was asked for."""
+    program = event.program
+    if isinstance(event, StartFailed):
+        system = _never_ran(system, program)
+    asked = _stop_of(system, program)[0] != one.FOREVER
+    system = _has_ended(system, program, policy, event.at)
+    then = "" if asked else _verdict(system, program, event.status, policy)
+    if isinstance(event, StartFailed):
+        return system, note("start_failed", program=program, status=event.status, why=event.why, then=then), then
+    how = {"status": event.status, "signal": event.signum, "left": event.left}
+    return system, note("leader_exited", program=program, **how, asked=asked, then=then), then
 
 
 def _has_started(system: _Living, program: int, policy: Policy, at: float) -> _Living:
