@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -51,6 +52,20 @@ OTHER_USER = (
 def require_other_user() -> None:
     require_root()
     require(shutil.which("setpriv"), "setpriv(1), from util-linux")
+
+
+def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
+    """Return where Node.js finds what *wanted*, a package.json, names; installed once, and kept in pytest's cache."""
+    require(shutil.which("node") and shutil.which("npm"), "node and npm")
+    content = wanted.read_bytes()
+    folder = Path(cache.mkdir(f"npm-{hashlib.sha256(content).hexdigest()[:12]}"))
+    if not (folder / "installed").exists():
+        (folder / "package.json").write_bytes(content)
+        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
+        done = subprocess.run(["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=100)
+        require(done.returncode == 0, f"the packages of {wanted}: {done.stderr[-500:]}")
+        (folder / "installed").touch()
+    return folder / "node_modules"
 
 
 class Lines:

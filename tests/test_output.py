@@ -60,6 +60,14 @@ class Stage:
         self.driver.until(lambda: self.gone(pid), **options)
         opened.drain()
 
+    def fill(self) -> None:
+        """Have a program write more than is kept for a reader that does not read, and end it."""
+        web = self.open()
+        pid = self.start(web, FLOOD.format(lines=8000))
+        self.driver.until(lambda: web.streams[0]._target.full and self.at_rest())
+        os.kill(pid, signal.SIGKILL)
+        self.driver.until(lambda: self.gone(pid))
+
     def written(self) -> bool:
         """Return whether all that was drained has been written."""
         return all(not stream._ends and stream._target.empty for one in self.outputs._all for stream in one.streams)
@@ -546,13 +554,8 @@ def test_close_takes_what_is_there_and_writes_until_its_time(reader):
 
 
 def test_close_waits_for_a_slow_reader_no_longer_than_it_may(reader):
-    filler = FLOOD.format(lines=8000)
     with on_stage(reader.writing) as stage:
-        web = stage.open()
-        pid = stage.start(web, filler)
-        stage.driver.until(lambda: web.streams[0]._target.full and stage.at_rest())
-        os.kill(pid, signal.SIGKILL)
-        stage.driver.until(lambda: stage.gone(pid))
+        stage.fill()
         begun = time.monotonic()
         stage.outputs.close(begun + 0.2)
         assert 0.2 <= time.monotonic() - begun < 10
@@ -563,28 +566,20 @@ def test_close_waits_for_a_slow_reader_no_longer_than_it_may(reader):
 
 def test_close_waits_for_a_slow_reader_as_long_as_it_reads(reader):
     """Its pauses are shorter than the patience, all of it takes longer."""
-    script = "import os, select\nwhile os.read(0, 8192):\n    select.select([], [], [], 0.03)\n    os.write(1, b'.')\n"
+    script = "import os, select\nwhile os.read(0, 4096):\n    select.select([], [], [], 0.03)\n    os.write(1, b'.')\n"
     with on_stage(reader.writing) as stage:
-        web = stage.open()
-        pid = stage.start(web, FLOOD.format(lines=8000))
-        stage.driver.until(lambda: web.streams[0]._target.full and stage.at_rest())
-        os.kill(pid, signal.SIGKILL)
-        stage.driver.until(lambda: stage.gone(pid))
+        stage.fill()
         with subprocess.Popen([sys.executable, "-c", script], stdin=reader.reading, stdout=subprocess.DEVNULL) as slow:
             begun = time.monotonic()
-            stage.outputs.close(begun + 60, 0.5)
-            assert time.monotonic() - begun > 0.5
+            stage.outputs.close(begun + 60, 1.5)
+            assert time.monotonic() - begun > 1.5
             assert stage.outputs.lost == 0
             slow.kill()
 
 
 def test_close_gives_up_on_a_reader_that_reads_no_more(reader):
     with on_stage(reader.writing) as stage:
-        web = stage.open()
-        pid = stage.start(web, FLOOD.format(lines=8000))
-        stage.driver.until(lambda: web.streams[0]._target.full and stage.at_rest())
-        os.kill(pid, signal.SIGKILL)
-        stage.driver.until(lambda: stage.gone(pid))
+        stage.fill()
         begun = time.monotonic()
         stage.outputs.close(begun + 60, 0.1)
         assert time.monotonic() - begun < 30

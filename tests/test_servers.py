@@ -7,7 +7,6 @@ was queued is done exactly once, when another worker has had its turn.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import signal
@@ -23,7 +22,7 @@ import pytest
 import redis
 import tomli_w
 from load import Load, answered, free_ports, mixed, slow
-from support import BOUND, ROOT, Run, environment, require
+from support import BOUND, ROOT, Run, environment, npm_packages, require
 from test_rolling import PROPAGATION, SERVERS, SLACK, WITH_PACKAGES, nginx_command, upstream
 
 INTERVAL = 0.25  # gracewrap's own default
@@ -47,17 +46,8 @@ def read(report: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def packages(request: pytest.FixtureRequest) -> Path:
-    """Where Node.js finds what tests/package.json names; installed once, and kept in pytest's cache."""
-    require(shutil.which("node") and shutil.which("npm"), "node and npm")
-    wanted = Path(__file__).with_name("package.json").read_bytes()
-    folder = Path(request.config.cache.mkdir(f"npm-{hashlib.sha256(wanted).hexdigest()[:12]}"))
-    if not (folder / "installed").exists():
-        (folder / "package.json").write_bytes(wanted)
-        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
-        done = subprocess.run(["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=100)
-        require(done.returncode == 0, f"the packages of tests/package.json: {done.stderr[-500:]}")
-        (folder / "installed").touch()
-    return folder / "node_modules"
+    """Where Node.js finds what tests/package.json names."""
+    return npm_packages(request.config.cache, Path(__file__).with_name("package.json"))
 
 
 # --- HTTP servers -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import time
 import tomllib
 import uuid
@@ -26,7 +25,7 @@ import pytest
 import tomli_w
 from docker_support import REPORT, Container, docker, engine
 from load import Load, Request, Tally, free_ports
-from support import BOUND, ROOT, require, wait_until
+from support import BOUND, ROOT, npm_packages, require, wait_until
 
 STACK = Path(__file__).with_name("stack")
 PROPAGATION = 0.5  # seconds; five looks of the load balancer
@@ -68,20 +67,6 @@ def order(number: int) -> Request:
 # --- the image --------------------------------------------------------------------------------------------------------
 
 
-def node_modules(cache: pytest.Cache) -> Path:
-    """Return where the packages of stack/package.json are; installed once, and kept in pytest's cache."""
-    require(shutil.which("node") and shutil.which("npm"), "node and npm")
-    wanted = (STACK / "package.json").read_bytes()
-    folder = Path(cache.mkdir(f"npm-{hashlib.sha256(wanted).hexdigest()[:12]}"))
-    if not (folder / "installed").exists():
-        (folder / "package.json").write_bytes(wanted)
-        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
-        done = subprocess.run(["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=100)
-        require(done.returncode == 0, f"the packages of tests/stack/package.json: {done.stderr[-500:]}")
-        (folder / "installed").touch()
-    return folder / "node_modules"
-
-
 def build(folder: Path, *options: object) -> None:
     base = os.environ.get("GRACEWRAP_NODE_IMAGE")
     arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
@@ -97,7 +82,7 @@ def ports() -> Ports:
 def image(ports: Ports, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
     """The image of stack/Dockerfile; gone when the module is through, but for the stage with Debian's packages."""
     require(engine(), "a Docker engine (DOCKER_HOST)")
-    modules, h11 = node_modules(request.config.cache), importlib.util.find_spec("h11")
+    modules, h11 = npm_packages(request.config.cache, STACK / "package.json"), importlib.util.find_spec("h11")
     assert h11 is not None and h11.submodule_search_locations
     folder = tmp_path_factory.mktemp("stack") / "context"
     no_code = shutil.ignore_patterns("__pycache__", "tests")
