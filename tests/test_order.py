@@ -305,7 +305,8 @@ def test_a_oneshot_that_fails_stops_the_others_in_order():
     assert (s.status, s.log[-1][0]) == (4, 104)
 
 
-def test_a_oneshot_that_may_fail_keeps_nobody_waiting():
+def test_what_is_to_complete_and_has_failed_is_not_followed_by_what_waits_for_it():
+    """Although its failure is ignored: with nothing else to come, all is over, and it is the reason."""
     s = world(
         rules("warm", oneshot=True, on_failure="ignore"),
         rules("web", (0, "completed")),
@@ -313,8 +314,8 @@ def test_a_oneshot_that_may_fail_keeps_nobody_waiting():
         cold=True,
     )
     s.pass_time(20)
-    assert phases(s) == ["Gone", "Running"]
-    assert stop(s).status == 0
+    assert not [at for i, at in launched(s) if i == 1]
+    assert s.status == 4
 
 
 def test_when_everything_has_completed_all_is_over():
@@ -780,3 +781,20 @@ def test_any_start_comes_after_what_it_needs(n, seed, edges):
         if i not in at:
             assert coordinator.waits_for(s.system, s.policy, i)
     assert not coordinator.is_ready(s.system) or len(at) == n
+
+
+def test_a_restart_does_not_pass_over_a_oneshot_that_had_completed():
+    """web waits for migrate, and migrate for db: without it web would be up before db is ready again."""
+    s = world(
+        rules("db", ready=True),
+        rules("migrate", (0, "ready"), oneshot=True),
+        rules("web", (1, "completed")),
+        bodies={0: Body(ready=3), 1: Body(runs=((1, 0), (1, 0)))},
+        cold=True,
+    )
+    s.pass_time(10)
+    assert phases(s) == ["Running", "Gone", "Running"]
+    s.feed(m.PartRequested((0,), "gracewrap restart db", True, s.now))
+    began = s.now
+    s.pass_time(10)
+    assert [(at - began, i) for at, i in launched(s) if at >= began] == [(0, 0), (3, 1), (4, 2)]

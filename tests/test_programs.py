@@ -391,11 +391,21 @@ def test_the_status_is_that_of_the_one_that_counts(begin: Begin):
 
 def test_a_failure_that_is_ignored_ends_nothing(begin: Begin):
     cron = player("cron", "fail=7", on_failure="ignore")
-    programs = begin({"web": player("web"), "cron": cron, "after": player("after", depends_on={"cron": "completed"})})
+    programs = begin({"web": player("web"), "cron": cron, "after": player("after", depends_on={"cron": "ready"})})
     programs.up("web", "cron", "after")
     programs.stop()
     assert sorted(programs.rest()) == ["after TERM", "after ends", "web TERM", "web ends"]
     assert programs.status() == 0
+
+
+def test_what_is_to_complete_and_fails_lets_nothing_start_that_waits_for_it(begin: Begin):
+    cron = player("cron", "fail=7", on_failure="ignore")
+    programs = begin({"web": player("web"), "cron": cron, "after": player("after", depends_on={"cron": "completed"})})
+    programs.up("web", "cron")
+    programs.run.log_line("program_ended")
+    programs.stop()
+    assert sorted(programs.rest()) == ["web TERM", "web ends"]
+    assert programs.status() == 7
 
 
 def test_signals_are_counted_although_one_has_completed(begin: Begin):

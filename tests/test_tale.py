@@ -288,7 +288,7 @@ def test_a_part_is_named_and_is_no_stop():
     assert run.says("part_requested", programs=["db", "web", "worker"]) == asked
     for name in ("web", "worker", "db"):
         run.after(0.5).exits(name)
-    assert run.says("part_stopped") == "db, web and worker stopped, and started again"
+    assert run.says("part_stopped") == "db, web and worker stopped; to be started again"
     assert [tale.restarts for tale in run.narrator.tales] == [1, 1, 1] and run.narrator.since is None
     stop_all(run.after(5), ("web", "worker", "db"))
     assert run.programs()["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
@@ -355,7 +355,8 @@ def test_what_is_waited_for_is_one_line():
     parts = [narrator.part(0, 20.0, waits_for=(1, 2)), narrator.part(1, 12.0), narrator.part(2, 2.0, "draining", held=True)]
     narrator.tell("waiting", run.at, parts=parts, elapsed=3.1, remaining=12.0)
     assert run.says("waiting") == (
-        "waiting: web: requests 7 → 3 · worker: draining, jobs 2 · db waits for web and worker; 3.10 s gone, 12 s until SIGKILL"
+        "waiting: web: requests 7 → 3, SIGKILL in 12 s · worker: draining, jobs 2, its stop signal in 2 s · "
+        "db waits for web and worker; 3.10 s gone, 12 s left for all"
     )
     assert run.log.lines[-1]["programs"] == [
         {"program": "db", "waits_for": ["web", "worker"], "remaining": 20.0},
@@ -367,7 +368,7 @@ def test_what_is_waited_for_is_one_line():
 def test_a_line_about_fifty_is_short():
     parts = [words.Part(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
     line = words.waiting_for([*parts, words.Part("web", 1.0, numbers="requests 1")])
-    assert line.startswith("web: requests 1 · p0 waits for a, b, c and 2 more") and line.endswith(" and 44 more")
+    assert line.startswith("web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more") and line.endswith(" and 44 more")
 
 
 def test_the_same_mistake_of_two_programs_is_told_of_each():

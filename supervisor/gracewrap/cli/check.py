@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -24,6 +25,10 @@ def check(line: sources.CommandLine) -> int:
     """Print every problem, or what would be in force; return 0 or 125."""
     if line.action != "run":  # `check init`: a program of that name
         line = sources.CommandLine(line.given, (line.action, *line.command), line.config, "run", line.problems)
+    if line.config is None and len(line.command) == 1 and line.command[0].endswith(".toml") and os.path.isfile(line.command[0]):
+        _complain(f"cannot check the command {line.command[0]!r}: it is a file of settings; write gracewrap check --config "
+                  f"{shlex.quote(line.command[0])}")  # fmt: skip
+        return 125
     # A run never looks for the file, so what is checked beside a command is what a run with this command would take.
     default = sources.DEFAULT_FILE if os.path.lexists(sources.DEFAULT_FILE) and not line.command else None
     config, origin = sources.config_file(line, os.environb, default)

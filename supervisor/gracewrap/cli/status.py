@@ -135,17 +135,22 @@ def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
 
 def _row(program: Mapping[str, Any]) -> tuple[str, ...]:
     """Return name, phase, pid, since when, how often restarted, time left, and what else there is to say."""
-    phase = word(program, "phase")
     up, restarts, left = (figure(program, key) for key in ("uptime_seconds", "restarts", "left_seconds"))
     return (
         _shortened(word(program, "name") or "?", NAME_MOST),
-        "not ready" if phase == "running" and not program.get("ready") and not program.get("waits_for") else phase,
+        _phase(program),
         word(program, "pid"),
         "" if up is None else span(up, whole=True),
         number(restarts) if restarts else "",
         "" if left is None else span(left, whole=True),
         _why(program) or word(program, "status_text"),
     )
+
+
+def _phase(program: Mapping[str, Any]) -> str:
+    phase = word(program, "phase")
+    waits = phase == "running" and program.get("ready") is False and not program.get("waits_for")
+    return "not ready" if waits else phase
 
 
 def _why(program: Mapping[str, Any]) -> str:
@@ -163,7 +168,7 @@ def _tone_of(program: Mapping[str, Any]) -> str:
 
 
 def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use]) -> Iterator[Line]:
-    phase = word(program, "phase")
+    phase = _phase(program)
     shown = f": {phase}" if phase and phase != overall else ""
     command = " ".join(word({"": one}, "") for one in _list(program.get("command")))
     named = f"{word(program, 'name') or 'command'} (pid {word(program, 'pid') or '?'}){shown}"

@@ -627,7 +627,9 @@ def element(raw: object, ready: bool = False) -> Probe:
         if "://" in word or ":" in word:
             return probe({"http": url(word)}, ready)
     if not isinstance(raw, dict):
-        raise BadValue('not a probe; write "tcp", "notify", "http://127.0.0.1:3000/" or {exec = ["./script"]}')
+        port = values.plain(raw).strip() if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
+        meant = f"{{tcp = {port}}}" if port.isascii() and port.isdigit() else '"tcp"'
+        raise BadValue(f'not a probe; write {meant}, "notify", "http://127.0.0.1:3000/" or {{exec = ["./script"]}}')
     try:
         return probe(parsed(raw, READY_PARSERS if ready else PARSERS), ready)
     except KeyFault as fault:

@@ -390,10 +390,11 @@ def _settle(system: Up, before: tuple[one.Phase, ...], done: list[Command], poli
             system = _start_again(system, done, i, phase.status, policy, at)
     if system.part is not None:
         system = _end_part(_turns_at(system, done, policy, event, at), done)
-    if all(isinstance(phase, one.Gone) for phase in system.programs):
+    system = _launch(system, done, policy, at)
+    if all(isinstance(phase, one.Gone | one.Pending) for phase in system.programs):  # what is pending waits in vain
         after, commands = _shut_down(system, at, policy, 0, note("all_ended"))
         return after, (*done, *commands)
-    return _launch(system, done, policy, at), tuple(done)
+    return system, tuple(done)
 
 
 def _start_again(system: Up, done: list[Command], program: int, status: int, policy: Policy, at: float) -> Up:
@@ -431,7 +432,9 @@ def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: P
         from gracewrap.policy import order
 
         programs = order.dependants(system.order, policy.programs, event.programs)
-    programs = frozenset(i for i in programs if i in event.programs or not isinstance(system.programs[i], one.Gone))
+    # What was stopped stays so; but a oneshot has to complete anew, or what waits for it would not wait for what it waits for.
+    anew = frozenset(i for i in programs if event.again and policy.programs[i].oneshot)
+    programs = frozenset(i for i in programs if i in event.programs or i in anew or not isinstance(system.programs[i], one.Gone))
     done.append(note("part_requested", by=event.by, again=event.again, programs=tuple(sorted(programs))))
     kill_ats = _kill_ats(system, programs, policy, event.at, kill_at)
     system = replace(system, part=Part(programs, programs if event.again else frozenset(), event.at, kill_ats))
@@ -476,7 +479,7 @@ def _shut_down(system: Up, at: float, policy: Policy, requests: int, said: Comma
         requests,
         at,
         _kill_ats(system, up, policy, at, kill_at),
-        ignored=frozenset(i for i, phase in enumerate(system.programs) if isinstance(phase, one.Gone)),
+        ignored=_ignored(system, policy),
         pasts=system.pasts,
         order=system.order,
     )
@@ -493,6 +496,15 @@ def _shut_down(system: Up, at: float, policy: Policy, requests: int, said: Comma
         if waited_for := waits_for(shutdown, policy, i):
             done.append(note("stop_waits", program=i, programs=waited_for))
     return _close(shutdown, done, policy, at)
+
+
+def _ignored(system: Up, policy: Policy) -> frozenset[int]:
+    """Return the programs that have ended and do not count: those that others could not be started for count nevertheless."""
+    found = {i for i, phase in enumerate(system.programs) if isinstance(phase, one.Gone)}
+    for i, phase in enumerate(system.programs) if system.pasts and found else ():
+        if isinstance(phase, one.Pending):
+            found.difference_update(waits_for(system, policy, i))
+    return frozenset(found)
 
 
 def _kill_ats(system: Up, up: frozenset[int], policy: Policy, since: float, kill_at: float) -> tuple[float, ...]:

@@ -25,13 +25,15 @@ class Past(Record):
 def missing(program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[Past, ...]) -> tuple[int, ...]:
     """Return what a program still waits for before it is started.
 
-    What has ended without being a reason to stop has completed, and keeps nobody waiting.
+    What has ended without being a reason to stop keeps nobody waiting, unless it is to complete and has failed.
     """
     found = []
     for needed, condition in policy.programs[program].depends_on:
         up = isinstance(phases[needed], one.Running | one.Held)
         come = condition == "started" or (condition == "ready" and pasts[needed].ready)
-        if not isinstance(phases[needed], one.Gone) and not (up and come):
+        phase = phases[needed]
+        ended = isinstance(phase, one.Gone) and not (condition == "completed" and phase.status)
+        if not ended and not (up and come):
             found.append(needed)
     return tuple(found)
 

@@ -276,7 +276,7 @@ class Narrator:
 
     def summary(self, status: int, at: float) -> tuple[str, str] | None:
         """Return level and text of the last line, or None after a run in which nothing happened but the command's end."""
-        if not self.asked and not any(tale.leftover or tale.killed or tale.sent for tale in self.tales):
+        if not self.several and not self.asked and not any(tale.leftover or tale.killed or tale.sent for tale in self.tales):
             return None
         used = at - (at if self.since is None else self.since)
         took = f"stopped in {words.seconds(round(used, 3))} of {words.seconds(self.budget)}"

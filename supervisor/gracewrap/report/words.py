@@ -104,7 +104,7 @@ def _leader_exited(f: Fields) -> str:
     unasked = "" if f["asked"] else _unasked(f)
     if f["left"] and not f["asked"] and not f["status"]:
         rest += " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
-    again = f"; it has been started again {f['restarts']} times, and is not any more" if f.get("restarts") else ""
+    again = f"; it has been started again {_times(f['restarts'])}, and is not any more" if f.get("restarts") else ""
     return f"{f['who']} {outcome(f)}{unasked}{rest}{again}{_others(f)}"
 
 
@@ -179,7 +179,12 @@ def _restarts(f: Fields) -> str:
 def _program_ended(f: Fields) -> str:
     if f["oneshot"] and not f["status"]:
         return f"{f['who']} has completed"
-    return f"{f['who']} {f['ended']}{_unasked(f)}{'; the others go on' if f.get('several') else ''}"
+    again = f"; it has been started again {_times(f['restarts'])}, and is not any more" if f.get("restarts") else ""
+    return f"{f['who']} {f['ended']}{_unasked(f)}{again}{'; the others go on' if f.get('several') else ''}"
+
+
+def _times(count: object) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _program_gone(f: Fields) -> str:
@@ -215,14 +220,14 @@ def _part(part: Part) -> str:
     if part.waits_for:
         return f"{part.program} waits for {listed(part.waits_for, 3)}"
     known = part.numbers.replace(" · ", ", ") or part.why
-    said = ", ".join(filter(None, (part.doing, known)))
-    return f"{part.program}: {said}" if said else part.program
+    left = f"{'its stop signal' if part.held else 'SIGKILL'} in {seconds(round(part.remaining, 1))}"
+    return f"{part.program}: {', '.join(filter(None, (part.doing, known, left)))}"
 
 
 def _waiting(f: Fields) -> str:
     parts = f.get("parts")
     if isinstance(parts, list):
-        return f"waiting: {waiting_for(parts)}; {seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until SIGKILL"
+        return f"waiting: {waiting_for(parts)}; {seconds(f['elapsed'])} gone, {seconds(f['remaining'])} left for all"
     numbers = f"{f['numbers']} · " if f.get("numbers") else ""
     until = "the stop signal" if f.get("held") else "SIGKILL"
     doing = f.get("doing") or f"waiting for {f['who']}"
@@ -275,14 +280,14 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
         lambda f: f"{f.get('program') or f['who']} is stopped after {f['named']}",
     ),
     "program_ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
-    "program_ended": (lambda f: "warning" if f["signal"] else "info", _program_ended),
+    "program_ended": (lambda f: "warning" if f["signal"] or f.get("restarts") else "info", _program_ended),
     "program_gone": (lambda f: "info" if f["asked"] and f.get("several") else "debug", _program_gone),
     "restarts": ("warning", _restarts),
     "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}{_others(f)}"),
     "all_ended": (lambda f: "info" if f.get("several") else "debug", lambda f: "all programs have ended"),
     "part_requested": ("info", lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['named']}: {f['by']}"),
     "part_refused": ("warning", lambda f: f"{f['by']} is refused: another part is being stopped"),
-    "part_stopped": ("info", lambda f: f"{f['named']} stopped{', and started again' if f['again'] else ''}"),
+    "part_stopped": ("info", lambda f: f"{f['named']} stopped{'; to be started again' if f['again'] else ''}"),
     "ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
     "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
     "watchdog": ("warning", lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"),
