@@ -56,7 +56,7 @@ _PROCESS = (
     ),
     Setting(
         "stdin", values.choice("inherit", "null"), "inherit", "WHAT",
-        "What it reads: what gracewrap was given (inherit), or nothing (null). Several programs read nothing, unless it is written.",
+        "What it reads: what gracewrap was given (inherit), or nothing (null). Several programs: nothing, unless it is written.",
     ),
 )  # fmt: skip
 
