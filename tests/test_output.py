@@ -566,7 +566,7 @@ def test_close_waits_for_a_slow_reader_no_longer_than_it_may(reader):
 
 def test_close_waits_for_a_slow_reader_as_long_as_it_reads(reader):
     """Its pauses are shorter than the patience, all of it takes longer."""
-    script = "import os, select\nwhile os.read(0, 4096):\n    select.select([], [], [], 0.03)\n    os.write(1, b'.')\n"
+    script = "import os, select\nwhile os.read(0, 2048):\n    select.select([], [], [], 0.03)\n    os.write(1, b'.')\n"
     with on_stage(reader.writing) as stage:
         stage.fill()
         with subprocess.Popen([sys.executable, "-c", script], stdin=reader.reading, stdout=subprocess.DEVNULL) as slow:
