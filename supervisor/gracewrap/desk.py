@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gracewrap.server import http as server
 
 # Imported one by one when somebody first comes, with a look at the signals in between.
-MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics", "gracewrap.posix.looks")
+MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics")
 
 LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
 
@@ -392,9 +392,7 @@ class Desk:
             return (found, complete) if found or complete else tree.look(LOOK)  # others may have had the CPU meanwhile
         if not child.pid:
             return [], True
-        from gracewrap.posix import looks
-
-        found = looks.of(child.look(until))
+        found = tree.looks(child.look(until))
         return found, time.monotonic() < until
 
     def metrics(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config import probing
+from gracewrap.config import probing, table
 from gracewrap.config.further import FURTHER
 from gracewrap.config.probe import NotifyProbe, Probe, Probes, TcpProbe
 from gracewrap.config.sources import Problem, Where
@@ -20,7 +20,6 @@ NEEDS = {
     "report.pushgateway_job": ("report.pushgateway", 'report.pushgateway, "http://pushgateway:9091"'),
     "on_watchdog": ("watchdog", 'watchdog, "30s"'),
 }
-RESTART = "restart"
 OF_A_RESTART = ("backoff", "max_restarts")
 OF_A_PROBE = ("when", "interval", "probe_timeout", "timeout", "min_drain", "confirm", "linger")
 
@@ -227,7 +226,7 @@ def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) 
 
 def starts_again(values: Mapping[str, Any]) -> bool:
     """Return whether a program is started again after its end, whichever."""
-    return values["restart"] != "never" or RESTART in (values["on_exit"], values["on_failure"])
+    return table.starts_again(values["restart"], values["on_exit"], values["on_failure"])
 
 
 def _ends_for_good(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.posix import read_file, sockdiag, tree
+from gracewrap.posix import EMFILE, ENFILE, read_file, sockdiag, tree
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _LINKS = 100
 # After so many looks a socket that is in none of the program's processes is somebody else's, and is not looked for again.
 # Not after one: a descriptor may pass from one process to another while we look.
 _LOOKS = 2
-_EMFILE, _ENFILE, _ENOMEM = 24, 23, 12
+_ENOMEM = 12
 # A setting of the whole kernel, which only the first network namespace shows (net_core_table in net/core/sysctl_net_core.c).
 _OF_THE_HOST = "/proc/sys/net/core/netdev_max_backlog"
 
@@ -103,7 +103,7 @@ class Ports:
             except PermissionError:
                 closed_to_us.append(pid)
             except OSError as error:  # ENOENT, ESRCH: it is gone
-                complete = complete and error.errno not in (_EMFILE, _ENFILE, _ENOMEM)
+                complete = complete and error.errno not in (EMFILE, ENFILE, _ENOMEM)
             yield
         if closed_to_us and new:
             yield from self._guess(new, closed_to_us)

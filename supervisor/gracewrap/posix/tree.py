@@ -37,15 +37,19 @@ class Member(Record):
 
 
 def member(pid: int) -> Member | None:
-    """Return what /proc/PID/stat says about a process, or None if there is none (proc(5))."""
-    head, closing, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")
-    if not closing:
+    """Return what there is to know about a process, or None if there is none."""
+    name, fields = _stat(pid)
+    if not fields:
         return None
-    fields = rest.split()  # from field 3 (state) on; the name in brackets may hold anything, a bracket too
-    name = head.partition(b"(")[2].decode(errors="replace")
     # A process whose main thread has ended looks like a zombie, but lives on in its other threads.
     zombie = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
     return Member(pid, int(fields[19]), int(fields[2]), name, zombie)
+
+
+def _stat(pid: int) -> tuple[str, list[bytes]]:
+    """Return a process's name, and what /proc/PID/stat says from field 3 (state) on (proc(5)); nothing if it is gone."""
+    head, _, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")  # the name in brackets may hold anything, a bracket too
+    return head.partition(b"(")[2].decode(errors="replace"), rest.split()
 
 
 class Look(Record):
@@ -62,22 +66,30 @@ def look(seconds: float) -> tuple[list[Look], bool]:
     until, found, todo = time.monotonic() + seconds, list[Look](), children(posix.getpid())
     while todo and time.monotonic() < until:
         pid = todo.pop(0)
-        head, closing, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")
-        fields = rest.split()
-        if closing and int(fields[2]) not in HELPERS:
-            found.append(Look(pid, int(fields[1]), head.partition(b"(")[2].decode(errors="replace"), fields[0].decode()))
+        name, fields = _stat(pid)
+        if fields and int(fields[2]) not in HELPERS:
+            found.append(Look(pid, int(fields[1]), name, fields[0].decode()))
             todo += children(pid)
     return found, not todo
+
+
+def looks(members: Iterable[Member]) -> list[Look]:
+    """Return how these look now; those that have gone meanwhile are left out."""
+    seen = ((member, _stat(member.pid)[1]) for member in members)
+    return [Look(member.pid, int(fields[1]), member.name, fields[0].decode()) for member, fields in seen if fields]
 
 
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children, of all its threads; empty if it is gone."""
     try:
-        threads = spared(lambda: posix.listdir(f"/proc/{pid}/task"))
+        return _children(pid)
     except OSError:
         return []
+
+
+def _children(pid: int) -> list[int]:
     found: list[int] = []
-    for thread in threads:
+    for thread in spared(lambda: posix.listdir(f"/proc/{pid}/task")):
         found += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
@@ -108,10 +120,9 @@ def our_children() -> list[int] | None:
     try:
         if posix.readlink("/proc/self") != str(us):
             return None
-        spared(lambda: posix.listdir(f"/proc/{us}/task"))
+        found = _children(us)
     except OSError:
         return None
-    found = children(us)
     return found if found or _has_children_file(us) else _children_by_scan(us)
 
 
@@ -172,8 +183,8 @@ def _children_by_scan(parent: int) -> list[int]:
 
 def parent_of(pid: int) -> int:
     """Return the pid of a process's parent; 0 if it has none in our namespace, or is gone."""
-    fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return int(fields[1]) if len(fields) > 1 else 0
+    fields = _stat(pid)[1]
+    return int(fields[1]) if fields else 0
 
 
 def user_of(pid: int) -> int | None:

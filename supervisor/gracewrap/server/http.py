@@ -11,6 +11,7 @@ import time
 
 import h11
 
+from gracewrap.posix import EMFILE, ENFILE
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.server import place, routes
 
@@ -34,7 +35,7 @@ SLICE = 0.001  # seconds of taking and of serving at one go: then signals have t
 PAUSE = 0.5  # seconds without accepting, when it fails and nothing can be done about it
 
 _MSG_NOSIGNAL, _SHUT_WR = 0x4000, 1
-_NO_DESCRIPTORS = (23, 24)  # ENFILE, EMFILE
+_NO_DESCRIPTORS = (ENFILE, EMFILE)
 # accept(2): errors of the new connection, or of the network: to be taken like none at all.
 # EPERM, EPROTO, ENOPROTOOPT, EOPNOTSUPP, ENETDOWN, ENETUNREACH, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH
 _OF_THE_PEER = (1, 71, 92, 95, 100, 101, 103, 112, 113)
