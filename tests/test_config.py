@@ -237,7 +237,7 @@ BAD = {
     "signal_map": ["HUP:QUIT", "KILL=INT"],
     "success_exit_codes": ["300", "WHAT"], "on_repeat": ["explode"], "flush_timeout": ["1"], "parent_death_signal": ["DEATH"],
     "log.format": ["xml"], "log.level": ["verbose"], "log.file": [], "report.file": [], "report.termination_log": [],
-    "user": ["", "a:b", "-1", "4294967295", "a b"], "group": ["x:y"], "supplementary_groups": ["video,-1"], "working_dir": [""],
+    "user": ["", "a:b", "-1", "--0", "-x", "4294967295", "a b"], "group": ["x:y"], "supplementary_groups": ["video,-1"], "working_dir": [""],
     "env": ["PORT", "=x", "A B=x"], "env_file": [], "clear_env": ["x"], "umask": ["22x", "1777", "9", ""],
     "rlimits": ["nofile", "nofiles=1", "nofile=x", "nofile=2:1", "core=unlimited:1"], "nice": ["20", "-21", "x"],
     "stdin": ["tty"],

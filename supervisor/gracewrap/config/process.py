@@ -39,11 +39,11 @@ def account(raw: object) -> str:
     if ":" in text:
         left, _, right = text.partition(":")
         raise BadValue(f'is two; write user = "{left}" and group = "{right}"')
-    if text.isascii() and text.lstrip("-").isdigit():
+    if text.isascii() and text.removeprefix("-").isdigit():
         if len(text) > 10 or not 0 <= int(text) < (1 << 32) - 1:  # 2^32 - 1 means "leave it as it is" to setresuid(2)
             raise BadValue("a number of a user or a group goes from 0 to 4294967294")
         return str(int(text))
-    if not text or not text.isprintable() or " " in text or "/" in text or len(text) > 256:
+    if not text or text.startswith("-") or not text.isprintable() or " " in text or "/" in text or len(text) > 256:
         raise BadValue('is no name of a user or a group; write "www-data" or 1000')
     return text
 
