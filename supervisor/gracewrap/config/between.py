@@ -63,6 +63,8 @@ def _nobody(name: str, by_name: Mapping[str, object]) -> str:
 
 def _circle(programs: Sequence[Program]) -> Iterator[Problem]:
     """Yield the first circle in which programs would have to be stopped."""
+    if not any(one.values["depends_on"] or one.values["stop_after"] for one in programs):
+        return
     index = {one.name: n for n, one in enumerate(programs)}
     rules = [
         m.ProgramPolicy(
@@ -153,11 +155,14 @@ def check_budget(settings: Settings) -> Iterator[Problem]:
         return  # all is killed at once, and somebody may want just that
     left = policy.shutdown_timeout - coordinator.tail(policy)
     the_order = order.order(policy.programs)
+    tightest = order.cannot_fit(the_order, policy.programs, left)
+    if tightest is None:
+        return
     claimed = [replace(rules, reserve=order.claim(rules) or 0.0) for rules in policy.programs]
     if overrun := order.cannot_fit(the_order, claimed, left):
         yield _claims_too_much(settings, [policy.programs[i] for i in overrun.chain], left)
-    elif overrun := order.cannot_fit(the_order, policy.programs, left):
-        yield _leaves_too_little(settings, [policy.programs[i] for i in overrun.chain], left)
+    else:
+        yield _leaves_too_little(settings, [policy.programs[i] for i in tightest.chain], left)
 
 
 def _claims(chain: Sequence[m.ProgramPolicy]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from gracewrap.config.values import DRAINED
 from gracewrap.policy import model as m
-from gracewrap.record import TYPE_CHECKING, replace
+from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gracewrap.config.table import Settings
 
 
@@ -17,8 +19,7 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         settings: Of one command, or of several programs.
         seed: Of the jitter between restarts.
     """
-    names = [one.name for one in settings.each]
-    chosen = settings.exit_code_from
+    names = {one.name: index for index, one in enumerate(settings.each)}
     return m.Policy(
         programs=tuple(_program(one, names, settings.is_managed) for one in settings.each),
         shutdown_timeout=settings.shutdown_timeout,
@@ -29,13 +30,13 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         success_exit_codes=settings.success_exit_codes,
         drained_is_success=DRAINED in settings.success_exit_codes,
         push=settings.report_pushgateway is not None,
-        exit_code_from=names.index(chosen) if chosen in names else None,
+        exit_code_from=None if settings.exit_code_from is None else names.get(settings.exit_code_from),
         seed=seed,
     )
 
 
-def _program(settings: Settings, names: list[str], managed: bool) -> m.ProgramPolicy:
-    rules = m.ProgramPolicy(
+def _program(settings: Settings, names: Mapping[str, int], managed: bool) -> m.ProgramPolicy:
+    return m.ProgramPolicy(
         stop_signal=settings.stop_signal,
         stop_timeout=settings.stop_timeout,
         escalation=tuple(m.Rung(after, signum) for after, signum in settings.escalation),
@@ -44,20 +45,15 @@ def _program(settings: Settings, names: list[str], managed: bool) -> m.ProgramPo
         pre_stop=settings.pre_stop is not None,
         post_stop=settings.post_stop is not None,
         drain=_drain(settings),
-    )
-    if not managed:
-        return rules
-    return replace(
-        rules,
         name=settings.name,
-        depends_on=tuple((names.index(needed), condition) for needed, condition in settings.depends_on.items()),
-        stop_after=tuple(names.index(first) for first in settings.stop_after),
+        depends_on=tuple((names[needed], condition) for needed, condition in settings.depends_on.items()),
+        stop_after=tuple(names[first] for first in settings.stop_after),
         until=settings.until,
         reserve=settings.reserve,
-        ready=settings.ready is not None,
+        ready=managed and settings.ready is not None,  # of one command that is started once only people want to know
         oneshot=settings.oneshot,
         restart=settings.restart,
-        back_off=settings.backoff or m.BackOff(),
+        back_off=settings.backoff or m.ProgramPolicy.back_off,
         max_restarts=settings.max_restarts,
         on_exit=settings.on_exit,
         on_failure=settings.on_failure,
@@ -68,7 +64,7 @@ def _program(settings: Settings, names: list[str], managed: bool) -> m.ProgramPo
 
 def _drain(settings: Settings) -> m.DrainPolicy:
     if settings.drain is None and settings.drain_start is None:
-        return m.DrainPolicy()
+        return m.ProgramPolicy.drain
     return m.DrainPolicy(
         probes=len(settings.drain.probes) if settings.drain else 0,
         combine=settings.drain.combine if settings.drain else "all",

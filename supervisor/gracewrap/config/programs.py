@@ -22,6 +22,10 @@ _NO_COMMAND = 'it has no command; write command = ["node", "server.js"]'
 # What need not be kept for each program, since the class has it.
 _CLASS = {name: getattr(Settings, name) for name in Settings.__match_args__ if hasattr(Settings, name)}
 _CHOOSING = (*probing.KINDS, "all", "any")
+# What nothing else within a program depends on.
+_FREE = frozenset(
+    (*_OF_ONE, "working_dir", "env", "env_file", "clear_env", "user", "group", "supplementary_groups", "umask", "nice", "rlimits")
+)
 _OF_PROBES = {f"drain.{key}" for key in (*probing.PARSERS, "all", "any")}
 
 
@@ -74,23 +78,18 @@ def resolve(
     by_place: dict[str, list[Given]] = {}
     for one in rest:
         by_place.setdefault(one.place, []).append(one)
+    making = _Making(base, overall, over, defaults)
     programs = []
     for name in names:
         place = f"programs.{name}"
-        own = Layer(by_place.get(place, ()), problems)
-        programs.append(between.Program(name, tables[place], own.origins, *_merged(place, base, overall, (over, own, defaults))))
-        if "command" not in own.places:
-            problems.append(Problem(f"cannot use {place} ({tables[place]}): {_NO_COMMAND}"))
-    problems += _each_checked(programs)
+        programs.append(making.program(name, tables[place], by_place.get(place, ()), problems))
     problems += between.check_names(programs, overall.values.get("exit_code_from"), Where(overall.origins))
     if sound and not any(not problem.warning for problem in problems):
         problems += _unused((over, defaults))
     problems += between.check_runs(programs)
     if not sound or any(not problem.warning for problem in problems):
         return None, problems
-    kept = {field for field, value in base.items() if field not in _CLASS or not _same(value, _CLASS[field])}
-    each = tuple(_settings(one, base, kept) for one in programs)
-    settings = Settings(**base, origins=overall.origins, programs=each)
+    settings = Settings(**base, origins=overall.origins, programs=tuple(map(making.settings, programs)))
     return settings, [*problems, *between.check_budget(settings)]
 
 
@@ -133,28 +132,85 @@ def _for_all(overall: Layer, problems: list[Problem]) -> dict[str, Any]:
     return values
 
 
-def _merged(
-    place: str, base: Mapping[str, Any], overall: Layer, layers: tuple[Layer, Layer, Layer]
-) -> tuple[dict[str, Any], Where, set[str]]:
-    """Return the values of a program, where they are from, and which are unusable.
+class _Making:
+    """Makes programs, one after the other, of what is said of all and of each.
 
     Args:
-        place: programs.NAME.
-        base: What counts where nobody says anything.
+        base: What counts where nobody says anything, by field.
         overall: What is said for all.
-        layers: Flags and variables, the program's own, and [defaults].
+        over: What flags and variables say of each.
+        defaults: What [defaults] says of each.
     """
-    values, origins = dict(base), dict(overall.origins)
-    places = dict.fromkeys(GLOBAL, "")
-    for layer, dropped in reversed(tuple(zip(layers, _dropped(layers)))):
-        layer.meant |= layer.origins.keys() - dropped
-        if layers[0].kind or layer.kind:  # another probe is asked, but this is no mistake
-            layer.meant |= layer.origins.keys() & _OF_PROBES
-        for key, origin in layer.origins.items():
-            if key not in dropped:
-                field = BY_KEY[key].field
-                values[field], origins[key], places[key] = layer.values[field], origin, layer.places[key]
-    return values, Where(origins, places, place), overall.unusable.union(*(layer.unusable for layer in layers))
+
+    def __init__(self, base: Mapping[str, Any], overall: Layer, over: Layer, defaults: Layer) -> None:
+        self._base, self._overall, self._over, self._defaults = base, overall, over, defaults
+        self._kept = {field for field, value in base.items() if not _is_class(field, value)}
+        self._said: set[str] = set()  # of which problems, whosever they are
+        # Most say nothing that others depend on: what is true of the first of them is true of all, and looked at once.
+        self._first: between.Program | None = None
+        self._firsts: set[str] = set()  # the fields in which that one differs from the class
+        self._alike: set[str] = set()  # the names of those of which it is true
+
+    def program(self, name: str, origin: str, given: Iterable[Given], problems: list[Problem]) -> between.Program:
+        """Return a program of which *given* is said by itself; add what is wrong with it."""
+        place = f"programs.{name}"
+        own = Layer(given, problems)
+        if "command" not in own.places:
+            problems.append(Problem(f"cannot use {place} ({origin}): {_NO_COMMAND}"))
+        if own.unusable or not own.origins.keys() <= _FREE - self._over.origins.keys():
+            made = between.Program(name, origin, own.origins, *self._merged(place, own))
+            problems += self._checked(made)
+            return made
+        if self._first is None:
+            made = between.Program(name, origin, {}, *self._merged(place, Layer((), [])))
+            problems += self._checked(made)
+            self._first = made
+            self._firsts = {field for field, value in made.values.items() if not _is_class(field, value)}
+        values, where = dict(self._first.values), self._first.where
+        for key in own.origins:
+            values[BY_KEY[key].field] = own.values[BY_KEY[key].field]
+        where = Where({**where.origins, **own.origins}, {**where.places, **own.places}, place)
+        self._alike.add(name)
+        return between.Program(name, origin, own.origins, values, where, self._first.unusable)
+
+    def settings(self, made: between.Program) -> Settings:
+        """Return the settings of a program; what the class has anyway takes no memory."""
+        values, base = made.values, self._base
+        if made.name in self._alike:
+            fields = self._firsts.union(BY_KEY[key].field for key in made.own)
+            kept = {field: values[field] for field in fields if not _is_class(field, values[field])}
+        else:
+            kept = {
+                field: value
+                for field, value in values.items()
+                if (field in self._kept if value is base[field] else not _is_class(field, value))
+            }
+        return Settings(**kept, name=made.name, origins=made.where.origins)
+
+    def _merged(self, place: str, own: Layer) -> tuple[dict[str, Any], Where, set[str]]:
+        """Return the values of the program of *place*, where they are from, and which are unusable."""
+        values, origins = dict(self._base), dict(self._overall.origins)
+        places = dict.fromkeys(GLOBAL, "")
+        layers = self._over, own, self._defaults
+        for layer, dropped in reversed(tuple(zip(layers, _dropped(layers)))):
+            layer.meant |= layer.origins.keys() - dropped
+            if self._over.kind or layer.kind:  # another probe is asked, but this is no mistake
+                layer.meant |= layer.origins.keys() & _OF_PROBES
+            for key, origin in layer.origins.items():
+                if key not in dropped:
+                    field = BY_KEY[key].field
+                    values[field], origins[key], places[key] = layer.values[field], origin, layer.places[key]
+        return values, Where(origins, places, place), self._overall.unusable.union(*(layer.unusable for layer in layers))
+
+    def _checked(self, made: between.Program) -> Iterable[Problem]:
+        """Yield what does not go together within a program; what comes of [defaults] alone is said once."""
+        found = [*sources.cross_check(made.values, made.where, made.unusable)]
+        found += together.put_together(made.values, made.where.origins, made.unusable, made.where)
+        for problem in found:
+            whosoever = problem.text.replace(f"programs.{made.name}.", "programs.*.")
+            if whosoever not in self._said:
+                self._said.add(whosoever)
+                yield problem
 
 
 def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], set[str]]:
@@ -196,19 +252,6 @@ def _belongs(key: str, kind: str) -> bool:
     return probing.OF.get(last, "http") == kind
 
 
-def _each_checked(programs: Iterable[between.Program]) -> Iterable[Problem]:
-    """Yield what does not go together within a program; what comes of [defaults] alone is said once."""
-    said: set[str] = set()
-    for one in programs:
-        found = [*sources.cross_check(one.values, one.where, one.unusable)]
-        found += together.put_together(one.values, one.where.origins, one.unusable, one.where)
-        for problem in found:
-            whosoever = problem.text.replace(f"programs.{one.name}.", "programs.*.")
-            if whosoever not in said:
-                said.add(whosoever)
-                yield problem
-
-
 def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
     """Yield what is said of all programs and means nothing to any of them."""
     for layer in layers:
@@ -226,21 +269,6 @@ def _missing(key: str) -> str:
     return "none has such a probe in its drain; add one, or leave it out"
 
 
-def _settings(one: between.Program, base: Mapping[str, Any], kept: set[str]) -> Settings:
-    """Return the settings of a program; what the class has anyway takes no memory.
-
-    Args:
-        one: The program.
-        base: What counts where nobody says anything.
-        kept: The fields of that which the class has not.
-    """
-    values = {
-        field: value
-        for field, value in one.values.items()
-        if (field in kept if value is base[field] else field not in _CLASS or not _same(value, _CLASS[field]))
-    }
-    return Settings(**values, name=one.name, origins=one.where.origins)
-
-
-def _same(value: object, other: object) -> bool:
-    return type(value) is type(other) and value == other
+def _is_class(field: str, value: object) -> bool:
+    """Return whether a field has the value that the class has for it."""
+    return field in _CLASS and type(value) is type(_CLASS[field]) and value == _CLASS[field]
