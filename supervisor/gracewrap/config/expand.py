@@ -25,8 +25,9 @@ PLACES = frozenset(
 # A string here is a command that is split into words, unless it is a URL: what a variable holds must not become several words.
 _SPLIT = frozenset({"command", "exec", "pre_stop", "post_stop", "start"})
 
-_DOLLAR = re.compile(r"\$(?:\$|\{([^}]*)(\}?))")
-_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+# Compiled when they are first needed.
+_DOLLAR = r"\$(?:\$|\{([^}]*)(\}?))"
+_NAME = r"(?s)([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?"
 
 
 class Unexpanded(BadValue):
@@ -63,7 +64,7 @@ def _fill(text: str, env: Mapping[bytes, bytes]) -> str:
     def value(found: re.Match[str]) -> str:
         if found[0] == "$$":
             return "$"
-        name = _NAME.fullmatch(found[1])
+        name = re.fullmatch(_NAME, found[1])
         if name is None or not found[2]:
             raise Unexpanded(
                 found[0], f"{found[0]} is neither ${{NAME}} nor ${{NAME:-otherwise}}; for a dollar as it stands write $$"
@@ -79,4 +80,4 @@ def _fill(text: str, env: Mapping[bytes, bytes]) -> str:
             )
         return name[2]
 
-    return _DOLLAR.sub(value, text)
+    return re.sub(_DOLLAR, value, text) if "$" in text else text

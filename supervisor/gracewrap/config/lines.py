@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import tomllib
 
-# What matters for finding keys: strings (which may hold anything, line ends too), comments, brackets, commas, line ends.
+# What matters for finding keys: strings (which may hold anything, line ends too), comments, brackets, line ends.  Most of what
+# is in brackets, headers too, is taken in as a whole: there may be hundreds of programs.
 _TOKENS = re.compile(
     r"""
     (?P<string>\"\"\"(?:\\.|[^\\])*?\"{3,5}|'''.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
     |(?P<comment>\#[^\n]*)
     |(?P<newline>\n)
+    |(?P<whole>\[[^"'\#\[\]{}\n]*(?:"[^"\\\n]*"[^"'\#\[\]{}\n]*)*\])
     |(?P<open>[\[{])
     |(?P<close>[\]}])
     |(?P<equals>=)
-    |(?P<other>[^\s"'\#\[\]{}=]+|[ \t\r]+|["'])
+    |(?P<other>[^"'\#\[\]{}=\n]+|["'])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -62,6 +64,9 @@ class Lines:
                 line += 1
                 if depth == 0:
                     key, in_key, in_header = "", True, False
+            elif kind == "whole" and in_key and not key.strip():  # [x], or what is within [[x]]
+                self._table, in_header, in_key = _parts(value[1:-1]), False, False
+                self._note(self._table, line)
             elif in_header and kind in ("string", "other"):
                 key += value
             elif in_header and kind == "close":  # of [[x]], the first of the two

@@ -20,9 +20,10 @@ MOST_PROBLEMS = 30  # of one file; it is the wrong file then
 
 # tomllib takes time and memory by the square of a key's parts: 208 s and 24 GB for one line of 256 KiB, a.a.a.a...
 _KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{200}}")
+_MOST_PARTS = 200
+_LONG_KEY = rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{_MOST_PARTS}}}"
 
-_SUPERVISORD = re.compile(r"^\[(program|group|eventlistener|fcgi-program):[^\]\n]{0,60}\]|^\[supervisord\]", re.MULTILINE)
+_SUPERVISORD = r"(?m)^\[(program|group|eventlistener|fcgi-program):[^\]\n]{0,60}\]|^\[supervisord\]"
 _FROM_SUPERVISORD = 'gracewrap init writes one of ours, and the table "Coming from" in the README says what its words are here'
 
 TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
@@ -56,14 +57,16 @@ def _decode(content: bytes) -> str:
 
 
 def _parse(text: str) -> dict[str, object]:
-    if long := _LONG_KEY.search(text):
-        raise Unreadable(f"line {text.count(chr(10), 0, long.start()) + 1}: a key of more than 200 parts is nested too deeply")
+    dotted = any(line.count(".") >= _MOST_PARTS for line in text.split("\n"))
+    if dotted and (long := re.search(_LONG_KEY, text)):
+        line = text.count("\n", 0, long.start()) + 1
+        raise Unreadable(f"line {line}: a key of more than {_MOST_PARTS} parts is nested too deeply")
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, or what int() says to 5000 digits
-        if section := _SUPERVISORD.search(text):
+        if section := re.search(_SUPERVISORD, text):
             at = text.count("\n", 0, section.start()) + 1
             raise Unreadable(f"line {at}, {section[0]}: it is a file of supervisord; {_FROM_SUPERVISORD}") from None
         from gracewrap.config.hints import not_toml
@@ -73,9 +76,9 @@ def _parse(text: str) -> dict[str, object]:
         if not found:
             raise Unreadable(f"not TOML: {said[:1].lower()}{said[1:]}") from None
         number = int(found[1])
-        line = text.split("\n")[number - 1].strip()
+        written = text.split("\n")[number - 1].strip()
         what = said[: found.start()].strip()
-        raise Unreadable(f"line {number}, column {found[2]}: not TOML: {what[:1].lower()}{what[1:]}{not_toml(line)}") from None
+        raise Unreadable(f"line {number}, column {found[2]}: not TOML: {what[:1].lower()}{what[1:]}{not_toml(written)}") from None
 
 
 def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
