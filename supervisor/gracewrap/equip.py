@@ -117,7 +117,7 @@ def _lookup(word: str, by_number: Callable[[int], T], by_name: Callable[[str], T
 
 def _with_environment(settings: Settings, found: Process) -> Process:
     """Put the environment together: ours, what belongs to the user, the files, env; later ones count."""
-    env = {} if settings.clear_env else spawn.environment()
+    env = {} if settings.clear_env else dict(spawn.environment())
     if found.uid is not None:
         _name_user(env, found.uid)
     for path in settings.env_file:

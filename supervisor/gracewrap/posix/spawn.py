@@ -24,11 +24,20 @@ SIGHUP = 1
 OURS = (-1, -1)  # stdout and stderr as we have them
 
 
-def environment() -> dict[bytes, bytes]:
+_given: list[dict[bytes, bytes]] = []  # our environment, once it has been found out
+
+
+def environment() -> Mapping[bytes, bytes]:
     """Return our environment as it was given to us, in bytes.
 
     In the C locale Python sets LC_CTYPE in its own environment (PEP 538); the child must not find that.
     """
+    if not _given:
+        _given.append(_environment())
+    return _given[0]
+
+
+def _environment() -> dict[bytes, bytes]:
     env: dict[bytes, bytes] = {name: value for name, value in posix.environ.items() if name}  # "=x" cannot be passed on
     if b"LC_CTYPE" in env and (given := read_file("/proc/self/environ")):
         original = [word for word in given.split(b"\0") if word.startswith(b"LC_CTYPE=")]
@@ -39,14 +48,19 @@ def environment() -> dict[bytes, bytes]:
     return env
 
 
+_defaults: list[int] = []  # what defaults() has found out
+
+
 def defaults() -> list[int]:
     """Return the signals to which the child gets the default action, as a program started by init has them.
 
     What we were started with does not count (a shell's `&` ignores SIGINT; a stop signal must work), except an ignored SIGHUP:
     that is nohup(1), and meant.  Python ignores SIGPIPE and SIGXFSZ for itself.
     """
-    nohup = _signal.getsignal(SIGHUP) == _signal.SIG_IGN
-    return [signum for signum in _signal.valid_signals() if signum not in (9, 19) and not (nohup and signum == SIGHUP)]
+    if not _defaults:
+        kept = (9, 19, SIGHUP) if _signal.getsignal(SIGHUP) == _signal.SIG_IGN else (9, 19)
+        _defaults.extend(signum for signum in _signal.valid_signals() if signum not in kept)
+    return _defaults
 
 
 def spawn(
