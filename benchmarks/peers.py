@@ -105,10 +105,10 @@ def _supervisord(path: str) -> Peer:
     return Peer(SUPERVISORD, wrap, "poll", True, 1.0)
 
 
-def build_child(folder: Path) -> str:
-    """Compile the child, static if that can be had (it starts sooner), and return its path."""
+def build_child(folder: Path, static: bool = True) -> str:
+    """Compile the child and return its path; *static* if that can be had: it starts sooner than what is linked as most are."""
     target = str(folder / "child")
-    for options in (["-static"], []):
+    for options in (["-static"], []) if static else ([],):
         if shutil.which("cc") and _run("cc", "-O2", *options, "-o", target, str(CHILD_SOURCE)).returncode == 0:
             return target
     raise SystemExit("benchmarks: cannot compile the child: a C compiler (cc) and the C library's headers are needed")

@@ -34,10 +34,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.programs", description=__doc__)
     parser.add_argument("numbers", type=int, nargs="*", default=NUMBERS, help="how many programs")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--dynamic", action="store_true", help="programs that load the C library, as most do; they start later")
     parser.add_argument("--python", default=os.path.realpath(sys.executable), help="the interpreter that runs gracewrap")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gracewrap-bench-") as folder:
-        child = build_child(Path(folder))
+        child = build_child(Path(folder), static=not options.dynamic)
         gracewrap = [options.python, "-I", "-S", str(copy_package(Path(folder) / "lean", options.python) / "__main__.py")]
         results = [measure(Path(folder), child, gracewrap, number, options.rounds) for number in options.numbers]
     print(json.dumps(results, indent=1))

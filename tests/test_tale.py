@@ -26,12 +26,14 @@ class Kept(Log):
     def __init__(self, format: str = "json", level: str = "info") -> None:
         super().__init__(format, level)
         self.lines: list[dict[str, object]] = []
+        self.behinds: list[float] = []
 
     def open(self) -> None:
         pass
 
     def say(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> None:
         if self.enabled(level):
+            self.behinds.append(self.behind)
             self.lines.append({"level": level, "event": event, "message": message, **fields})
 
 
@@ -447,3 +449,22 @@ def test_a_program_costs_little():
     finally:
         tracemalloc.stop()
     assert (after - before) / 200 < 4096
+
+
+def test_starts_are_told_before_whatever_comes_next_with_the_time_at_which_they_were():
+    log = Kept()
+    narrator = Narrator(log, 25.0, 0.0, 0.0, [("db", ["x"]), ("web", ["x"])])
+    narrator.tales[0].begins_again(7, 1.0)
+    narrator.started_one(0, 1.0)
+    narrator.started_one(1, 1.25)
+    assert not log.lines
+    narrator.tell("program_ready", 1.5, 0, after=0.5)
+    assert [(line["event"], line["program"]) for line in log.lines] == [
+        ("started", "db"),
+        ("started", "web"),
+        ("program_ready", "db"),
+    ]
+    assert log.behinds == [0.5, 0.25, 0.0]
+    assert [entry["at"] for entry in narrator.timeline] == [1.0, 1.25, 1.5]
+    narrator.catch_up(2.0)
+    assert len(log.lines) == 3

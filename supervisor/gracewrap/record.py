@@ -26,26 +26,31 @@ class Record:
 
     __slots__ = ("__dict__",)
     __match_args__: tuple[str, ...] = ()
-    _needed: tuple[str, ...] = ()  # the fields without a default
+    _known: frozenset[str] = frozenset()
+    _needed: frozenset[str] = frozenset()  # the fields without a default
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_"))
         inherited = tuple(name for name in cls.__match_args__ if name not in own)
         setattr(cls, "__match_args__", inherited + own)  # noqa: B010 - mypy forbids the plain assignment
-        cls._needed = tuple(name for name in cls.__match_args__ if not hasattr(cls, name))
+        cls._known = frozenset(cls.__match_args__)
+        cls._needed = frozenset(name for name in cls.__match_args__ if not hasattr(cls, name))
 
     def __init__(self, *args: Any, **fields: Any) -> None:
-        names = self.__match_args__
-        if len(args) > len(names):
-            raise TypeError(f"{type(self).__name__} takes {len(names)} fields, got {len(args)}")
-        values = dict(zip(names, args))
-        for name, value in fields.items():
-            if name not in names or name in values:
-                raise TypeError(f"{type(self).__name__} got an unknown or second {name!r}")
-            values[name] = value
-        for name in self._needed:
-            if name not in values:
-                raise TypeError(f"{type(self).__name__} needs {name!r}")
+        values = fields
+        if args:
+            names = self.__match_args__
+            if len(args) > len(names):
+                raise TypeError(f"{type(self).__name__} takes {len(names)} fields, got {len(args)}")
+            values = dict(zip(names, args))
+            if not fields.keys().isdisjoint(values):
+                raise TypeError(f"{type(self).__name__} got a second {min(fields.keys() & values.keys())!r}")
+            values.update(fields)
+        # Thousands are made between two starts of programs, so what is right is found out at once, and what is wrong afterwards.
+        if not self._known.issuperset(values):
+            raise TypeError(f"{type(self).__name__} got an unknown {min(values.keys() - self._known)!r}")
+        if not self._needed.issubset(values):
+            raise TypeError(f"{type(self).__name__} needs {min(self._needed - values.keys())!r}")
         self.__dict__.update(values)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -69,4 +74,8 @@ class Record:
 
 def replace(record: Self, **changes: Any) -> Self:
     """Return a copy of *record* with *changes* in it, checked as at its making."""
-    return type(record)(**{**{name: getattr(record, name) for name in record.__match_args__}, **changes})
+    if not record._known.issuperset(changes):
+        raise TypeError(f"{type(record).__name__} got an unknown {min(changes.keys() - record._known)!r}")
+    made = object.__new__(type(record))
+    made.__dict__.update(record.__dict__, **changes)
+    return made

@@ -85,7 +85,7 @@ class Loop:
         self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
         self.narrator.interactive = handover.tty is not None
         self.narrator.exit_code_from = self.policy.exit_code_from
-        self.routes = coordinator.routes(self.policy)
+        self._routes: dict[int, tuple[m.SendLeader | m.SendGroup, ...] | None] = {}  # of the signals that have come so far
         self.agenda = Agenda(self.fault)
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
@@ -204,7 +204,7 @@ class Loop:
 
     def begin(self, child: Child) -> None:
         """It has just been started: see when it is ready, and hear what it says."""
-        self.narrator.tell("started", child.started_at, program=child.index)
+        self.narrator.started_one(child.index, child.started_at)
         self.aside.begin(child)
 
     def end(self, child: Child) -> None:
@@ -277,6 +277,8 @@ class Loop:
             self.feed(m.Tick(at))
         if self.rolling:
             self.roll_on(at)
+        if self.started is None:
+            self.narrator.catch_up(at)
         self.progress.show(self.system, at)
         self.log.flush()
 
@@ -314,10 +316,10 @@ class Loop:
         if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(self.system, coordinator.Up):
             self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
             return
-        if self.managed and got.si_signo == SIGTSTP and got.si_code > 0 and SIGTSTP in self.routes:
+        route = self._route(got.si_signo)
+        if self.managed and got.si_signo == SIGTSTP and got.si_code > 0 and route is not None:
             terminal.stop_with([child.group for child in self.leaders.values()])  # Ctrl-Z: passed on, it would freeze them
             return
-        route = self.routes.get(got.si_signo)
         if route is not None and len(self.leaders) == len(self.children):
             for command in route:
                 self.do(command)
@@ -329,6 +331,12 @@ class Loop:
         for signum in self.policy.stop_on:
             if _signal.sigtimedwait((signum,), 0):
                 self.feed(m.SignalReceived(signum, at))
+
+    def _route(self, signum: int) -> tuple[m.SendLeader | m.SendGroup, ...] | None:
+        """Return what is sent for a signal, as coordinator.route() does, which thousands of signals would be too slow for."""
+        if signum not in self._routes:
+            self._routes[signum] = coordinator.route(signum, self.policy)
+        return self._routes[signum]
 
     def _stacks(self) -> list[tuple[int, ...]]:
         """Return the programs in sets that are restarted one after the other."""

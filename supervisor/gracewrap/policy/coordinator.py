@@ -128,7 +128,9 @@ class Ended(Record):
     status: int
 
 
-_AT_REST = frozenset((one.Running, one.Pending, one.Gone))  # they need no tick, and most programs are so most of the time
+# They need no tick, and most programs are so most of the time.
+# They need no tick, and most programs are so most of the time.
+_AT_REST = frozenset((one.Pending, one.Spawning, one.Running, one.Gone))
 _Sends = SendLeader | SendGroup | SendRest | KillProgram
 System = Up | ShuttingDown | Flushing | Finishing | Ended
 Step = tuple[System, tuple[Command, ...]]
@@ -137,13 +139,12 @@ if TYPE_CHECKING:
     _Last = TypeVar("_Last", Flushing, Finishing)
 
 
-def routes(policy: Policy) -> dict[int, tuple[SendLeader | SendGroup, ...]]:
-    """Return for each signal that is passed on what is sent for it while all leaders are alive; the loop does that at once.
+def route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...] | None:
+    """Return what is sent for a signal that is passed on, while all leaders are alive; the loop does that at once.
 
-    What is in stop_on, and SIGCHLD, is not among them; a signal that is dropped is, with nothing to send.
+    None: it is in stop_on, or is SIGCHLD.  Nothing is sent for one that is dropped.
     """
-    passed_on = (n for n in range(1, 65) if n not in policy.stop_on and n not in NEVER_FORWARDED)
-    return {signum: _route(signum, policy) for signum in passed_on}
+    return None if signum in policy.stop_on or signum in NEVER_FORWARDED else _route(signum, policy)
 
 
 def _route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...]:
@@ -187,7 +188,11 @@ def deadline(system: System, policy: Policy) -> float | None:
         case Finishing() | Ended():
             return None
         case Up(programs) | ShuttingDown(programs):
-            times = [one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if type(phase) not in _AT_REST]
+            times: list[float | None] = []
+            if not _AT_REST.issuperset(map(type, programs)):
+                times += [
+                    one.deadline(phase, policy.programs[i]) for i, phase in enumerate(programs) if type(phase) not in _AT_REST
+                ]
             if isinstance(system, ShuttingDown) or system.part is not None:
                 times += [_stop_of(system, i)[1] for i in range(len(programs)) if _is_waiting(system, i)]
             return min((t for t in times if t is not None), default=None)

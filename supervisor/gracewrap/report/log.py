@@ -25,6 +25,7 @@ class Log:
         self.format = format
         self.file = file
         self.dropped = 0
+        self.behind = 0.0  # seconds since what is being said has happened
         self.beside: Callable[[bytes], bool] | None = None  # takes lines for stderr, where others write there too; False: no room
         self._writer: Writer | None = None
         self._kept: list[bytes] = []
@@ -56,9 +57,8 @@ class Log:
             return
         self.open()
         if self.format == "json":
-            line = dumps(
-                {"time": timestamp(), "level": level, "source": "gracewrap", "event": event, "message": message, **fields}
-            )
+            at = timestamp(time.time() - self.behind)
+            line = dumps({"time": at, "level": level, "source": "gracewrap", "event": event, "message": message, **fields})
         else:
             line = f"gracewrap: {message}"
         data = line.encode("utf-8", "backslashreplace") + b"\n"

@@ -68,6 +68,7 @@ class Narrator:
         self._room = TIMELINE + TIMELINE_MORE * (len(self.tales) - 1)
         self._before = 0  # how many entries of the timeline are from before the stop
         self._faults: set[str] = set()
+        self._late: list[tuple[int, float]] = []  # which programs have been started, and when, without a word of it so far
 
     def _everybody(self) -> str:
         names = words.listed([tale.name for tale in self.tales])
@@ -101,8 +102,22 @@ class Narrator:
         if self.log.lowest == 0:
             self.tell("forwarded" if sent else "dropped", at, signal=signum, sent=sent)
 
+    def started_one(self, program: int, at: float) -> None:
+        """A program has been started: told before whatever comes next, or by catch_up(); hundreds need not wait for that."""
+        self._late.append((program, at))
+
+    def catch_up(self, now: float) -> None:
+        """Tell what has not been told yet."""
+        late, self._late = self._late, []
+        for program, at in late:
+            self.log.behind = max(0.0, now - at)
+            self.tell("started", at, program)
+        self.log.behind = 0.0
+
     def tell(self, what: str, at: float, program: int | None = None, **fields: object) -> None:
         """Take in one thing that happened, to one program or (None) to no single one, and log it."""
+        if self._late:
+            self.catch_up(at)
         if fields.get("hook") == "push":
             program = None  # it is done for all
         tale = self._tale(program)
