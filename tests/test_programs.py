@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from support import GRACEWRAP, Run, alive
+from support import BOUND, GRACEWRAP, Run, alive
 from test_stop import wait_until_next_request
 
 PLAYER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("player.py"))]
@@ -516,3 +517,12 @@ def test_a_stop_while_fifty_are_being_started(begin: Begin):
     up, ended = ({line.split()[0] for line in seen if line.endswith(what)} for what in ("up", "ends"))
     assert up == ended
     assert programs.report()["used_seconds"] < 2 * SOON
+
+
+@pytest.mark.parametrize(("how", "first"), [("prefix", b"gracewrap: started a"), ("json", b'{"time": "')])
+def test_our_own_lines_are_for_those_who_read_the_programs(tmp_path: Path, how: str, first: bytes):
+    file = tmp_path / "gracewrap.toml"
+    file.write_text(tomli_w.dumps({"programs": {"a": {"command": ["echo", "hello"], "output": how}}}))
+    done = subprocess.run([*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False)
+    assert done.returncode == 0 and b"hello" in done.stdout
+    assert done.stderr.startswith(first)

@@ -468,3 +468,47 @@ def test_starts_are_told_before_whatever_comes_next_with_the_time_at_which_they_
     assert [entry["at"] for entry in narrator.timeline] == [1.0, 1.25, 1.5]
     narrator.catch_up(2.0)
     assert len(log.lines) == 3
+
+
+def test_who_has_ended_before_is_not_stopped():
+    run = Run(many(3, on_failure="ignore"))
+    run.after(1).exits("p1", 1)
+    run.after(1).asked()
+    assert run.says("stop_requested").endswith("25 s to stop p0 and p2")
+
+
+def test_only_what_ended_by_itself_counts_as_started_again():
+    run = Run({"web": ProgramPolicy(name="web", restart="always"), "db": ProgramPolicy(name="db")})
+    run.narrator.tales[0].is_restarted = True
+    run.after(60).feed(m.PartRequested(programs=(0,), by="gracewrap restart", again=True, at=run.at))
+    run.exits("web")
+    run.after(60).exits("web", 1)
+    assert run.says("restarts", program="web").endswith("(restart 1)")
+    run.after(60).tick()
+    assert run.narrator.tales[0].restarts == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "signum", "seconds", "hint"),
+    [
+        (143, 0, 0.01, True),  # a JVM says so after a perfect stop
+        (143, 15, 3.0, True),  # uvicorn ends itself with the signal once it is done
+        (143, 15, 0.01, False),  # nothing handled it, and what it did is lost
+        (1, 0, 3.0, False),
+        (130, 0, 3.0, False),  # we sent no SIGINT
+    ],
+)
+def test_a_status_that_only_names_the_stop_signal_comes_with_what_makes_it_0(status, signum, seconds, hint):
+    run = Run(many(1))
+    run.after(60).asked()
+    run.after(seconds).exits("p0", status, signum)
+    assert run.status == status
+    assert str(run.report()["summary"]).endswith('for 0 write success_exit_codes = ["TERM"]') == hint
+    assert run.report()["exit_code_from"] == "p0"
+
+
+def test_a_key_of_the_terminal_is_named():
+    run = Run(many(1))
+    run.narrator.siginfo = (0, 0, 128)
+    run.after(1).feed(SignalReceived(2, run.at))
+    assert run.says("stop_requested").startswith("stop requested: SIGINT from the terminal (Ctrl-C);")

@@ -107,7 +107,7 @@ def test_ctrl_z_stops_both_and_fg_and_bg_resume_both(bash):
     bash.type("fg\n")  # of a running job: bash sends no SIGCONT, so the terminal is ours until the child reads from it
     wait_until(lambda: bash.foreground() == os.getpgid(wrapper), "the job has the terminal")
     bash.type(CTRL_C)  # and so this is a stop request
-    bash.until("stop requested: SIGINT from the kernel")
+    bash.until("stop requested: SIGINT from the terminal (Ctrl-C)")
     bash.type("echo status=$?\n")
     bash.until("status=143")
 
@@ -125,7 +125,7 @@ def test_ctrl_z_stops_several_programs_and_fg_resumes_them(bash, tmp_path):
     bash.type("fg\n")
     wait_until(lambda: [state(pid) for pid in job] == ["S"] * 3, "all are resumed")
     bash.type(CTRL_C)
-    bash.until("stop requested: SIGINT from the kernel")
+    bash.until("stop requested: SIGINT from the terminal (Ctrl-C)")
     bash.type("echo status=$?\n")
     bash.until("status=143")
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while nothing answers.
 FIRST_LOOK, LAST_LOOK = 1.0, 16.0
-NOT_READY = 10.0  # seconds after which it is told that it is not
+NOT_READY = 10.0  # seconds after which it is told that it is not, and again after twice as many
 # Seconds between two looks at whether the program is ready: most are soon, and others wait for it.
 READY_FIRST, READY_INTERVAL = 0.02, 0.25
 
@@ -332,7 +332,7 @@ class Readiness:
         self._passed = [False] * len(self._samplers)
         self.why = "not ready yet"
         self.ready = False
-        self._told = False
+        self._tell_after = NOT_READY
         self._timers: dict[int, Timer] = {}
         self._pause = [READY_FIRST] * len(self._samplers)
 
@@ -363,9 +363,10 @@ class Readiness:
             self._errands.is_ready(at)
         elif not self._passed[probe]:
             self.why = reading.why or self.why
-            if at >= self._errands.child.started_at + NOT_READY and not self._told:
-                self._told = True
-                self._errands.tell("not_ready", at, after=at - self._errands.child.started_at, why=self.why)
+            after = at - self._errands.child.started_at
+            if after >= self._tell_after:
+                self._tell_after *= 2
+                self._errands.tell("not_ready", at, after=after, why=self.why)
             self._timers[probe] = self._errands.agenda.at(at + self._pause[probe], lambda: self._look(probe))
             self._pause[probe] = min(READY_INTERVAL, self._pause[probe] * 2)
 

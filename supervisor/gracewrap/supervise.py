@@ -78,7 +78,7 @@ class Loop:
         self._due: float | None = None
         self.exit: int | None = None
         self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
-        self.log = Log(settings.log_format, settings.log_level, settings.log_file)
+        self.log = Log(log_format(settings), settings.log_level, settings.log_file)
         self.narrator = narrator.Narrator(
             self.log, settings.shutdown_timeout, handover.at, time.time(), [(one.name, one.command) for one in settings.each]
         )
@@ -261,6 +261,8 @@ class Loop:
             self.feed(event)
             if isinstance(event, m.ProgramStarted):
                 self.begin(self.children[event.program])
+        if got is not None or self.started is None or self.agenda.stirred:
+            self.narrator.catch_up(at)  # before a line of the program, for one
         if got is not None:
             if got.si_signo == SIGCHLD:
                 self.collect(at)
@@ -277,8 +279,6 @@ class Loop:
             self.feed(m.Tick(at))
         if self.rolling:
             self.roll_on(at)
-        if self.started is None:
-            self.narrator.catch_up(at)
         self.progress.show(self.system, at)
         self.log.flush()
 
@@ -615,6 +615,12 @@ class Loop:
         metrics = self.last_metrics if settings.report_prometheus_textfile is not None else None
         for fault in files.write_all(settings, report, metrics):
             self.log.say("error", "report_failed", fault, {})
+
+
+def log_format(settings: Settings) -> str:
+    """Return how the log is written: beside lines of programs that are for people, ours are too."""
+    with_lines = settings.log_format == "auto" and settings.log_file is None
+    return "text" if with_lines and any(one.output == "prefix" for one in settings.each) else settings.log_format
 
 
 def _hint(status: int, command: Sequence[str]) -> str:

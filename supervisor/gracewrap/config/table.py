@@ -124,7 +124,7 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "log.format", values.choice("auto", "text", "json"), "auto", "FORMAT",
-        "text, json (one object a line), or auto: text on a terminal, else json.",
+        'text, json (one object a line), or auto: text on a terminal or beside lines of output = "prefix", else json.',
     ),
     Setting(
         "log.level", values.choice("debug", "info", "warning", "error"), "info", "LEVEL",

@@ -38,7 +38,7 @@ class Agenda:
         self._deaf: set[int] = set()  # of the watched ones, those without SIGIO
         self._timers: list[Timer] = []
         self._work: list[Iterator[None]] = []
-        self._stirred = False
+        self.stirred = False  # something can be read or written
 
     def watch(self, fd: int, call: Callable[[], None], read: bool = True, write: bool = False) -> None:
         """Call *call* whenever *fd* can be read, or written; watching it again changes what for.
@@ -49,7 +49,7 @@ class Agenda:
         if fd not in self._watched:
             self._arm(fd)
         self._watched[fd] = call, (POLLIN if read else 0) | (POLLOUT if write else 0)
-        self._stirred = True  # what came before SIGIO was switched on
+        self.stirred = True  # what came before SIGIO was switched on
 
     def _arm(self, fd: int) -> None:
         import fcntl  # C, and only where there is something to watch
@@ -84,16 +84,16 @@ class Agenda:
 
     def stir(self) -> None:
         """SIGIO has come: something can be read or written."""
-        self._stirred = True
+        self.stirred = True
 
     @property
     def busy(self) -> bool:
         """Whether run() will have something to do without SIGIO: at once, or some time."""
-        return bool(self._stirred or self._timers or self._work or self._deaf)
+        return bool(self.stirred or self._timers or self._work or self._deaf)
 
     def due(self, at: float) -> float | None:
         """Return when run() has something to do (at once: *at*), or None: not before SIGIO."""
-        if self._stirred or self._work:
+        if self.stirred or self._work:
             return at
         times = [timer.at for timer in self._timers]
         if self._deaf:
@@ -102,7 +102,7 @@ class Agenda:
 
     def run(self, at: float) -> None:
         """Do what is due: what can be read or written, then timers (which that may have made needless), then slices of work."""
-        if (self._stirred or self._deaf) and not self._safely(self._look):
+        if (self.stirred or self._deaf) and not self._safely(self._look):
             self.at(at + LOOK_EVERY, self.stir)  # no memory, no descriptor for the import: there may be some soon
         for timer in sorted((timer for timer in self._timers if timer.at <= at), key=lambda timer: timer.at):
             if timer in self._timers:  # another one may have cancelled it
@@ -116,12 +116,12 @@ class Agenda:
         """Call whoever waits for a descriptor that is ready; when none is, the next SIGIO will say so."""
         import select
 
-        self._stirred = False
+        self.stirred = False
         asking = select.poll()
         for fd, (_, mask) in self._watched.items():
             asking.register(fd, mask)
         ready = asking.poll(0)
-        self._stirred = bool(ready)
+        self.stirred = bool(ready)
         for fd, _ in ready:
             if fd in self._watched and not self._safely(self._watched[fd][0]):
                 self.forget(fd)

@@ -176,7 +176,10 @@ class Narrator:
 
     def _requested(self, at: float, fields: dict[str, object]) -> None:
         if self.siginfo is not None:
-            self.sender = sender(*self.siginfo)
+            self.sender = sender(*self.siginfo, int(str(fields["signal"])))
+        there = [tale.name for tale in self.tales if tale.is_there] if self.several else []
+        if there and len(there) < self.several:  # the others have ended before
+            fields["who"] = words.listed(there)
         fields.update(sender=self.sender, budget=self.budget)
         self.since = at
         if fields["signal"]:
@@ -303,6 +306,8 @@ class Narrator:
             parts.append(f"log lines lost: {self.log.dropped}")
         bad = any(tale.gave_up or tale.not_started or (tale.killed and not tale.early) for tale in self.tales)
         text = f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}{self._whose(status)}"
+        if hint := self._own_status(status):
+            text += f'; for 0 write success_exit_codes = ["{hint.removeprefix("SIG")}"]'
         return "warning" if bad else "info", text
 
     def _ends(self) -> list[str]:
@@ -316,17 +321,22 @@ class Narrator:
 
     def _whose(self, status: int) -> str:
         """Return whose status it is that is no success: of exit_code_from, else of the first that failed so."""
-        name = self._exit_code_from(status)
-        return f" ({name}'s)" if name else ""
+        tale = self._exit_code_from(status)
+        return f" ({tale.name}'s)" if tale is not None and tale.name else ""
 
-    def _exit_code_from(self, status: int) -> str:
-        if not self.several or not status:
-            return ""
+    def _own_status(self, status: int) -> str:
+        """Return the signal whose number is in an exit status that says no more than that: it was stopped as it was asked to."""
+        tale = self._exit_code_from(status)
+        return tale.own_status(self.since) if tale is not None and self.asked else ""
+
+    def _exit_code_from(self, status: int) -> Tale | None:
+        """Return whose status it is."""
+        if not status:
+            return None
         if self.exit_code_from is not None and self.tales[self.exit_code_from].status() == status:
-            return self.tales[self.exit_code_from].name
+            return self.tales[self.exit_code_from]
         such = [tale for tale in self.tales if tale.status() == status]
-        such.sort(key=lambda tale: float(str(tale.leader.get("at", float("inf")))))
-        return such[0].name if such else ""
+        return min(such, key=lambda tale: float(str(tale.leader.get("at", float("inf")))), default=None)
 
     def last_words(self, status: int, at: float) -> dict[str, object]:
         """Return the summary's fields for machines."""
@@ -389,7 +399,7 @@ class Narrator:
         return {
             **self._begun(),
             "cause": None if self.asked else self.cause or None,
-            "exit_code_from": self._exit_code_from(status) or None,
+            "exit_code_from": None if (whose := self._exit_code_from(status)) is None else whose.name,
             "unsent_connections": self.unsent,
             "hooks": self.all.hooks_entry(),
             "programs": [self._entry(tale) for tale in self.tales],
@@ -397,6 +407,9 @@ class Narrator:
 
     def _entry(self, tale: Tale) -> dict[str, object]:
         return {**tale.entry(self.since), "started": self._wall(tale.started) if tale.pid else None}
+
+
+_FROM_A_TERMINAL = {1: "the terminal, which has gone", 2: "the terminal (Ctrl-C)", 3: "the terminal (Ctrl-\\)"}
 
 
 def _mistake(program: int | None, probe: object, why: object) -> str:
@@ -409,10 +422,10 @@ def _named(fields: dict[str, object]) -> dict[str, object]:
     return {k: v for k, v in named.items() if v not in (None, "")}
 
 
-def sender(pid: int, uid: int, code: int) -> str:
+def sender(pid: int, uid: int, code: int, signum: int) -> str:
     """Return who sent a signal, from its siginfo (sigaction(2)): the kernel, somebody outside, or a process."""
-    if code > 0:
-        return "the kernel"  # SI_KERNEL: the terminal, a timer
+    if code > 0:  # SI_KERNEL
+        return _FROM_A_TERMINAL.get(signum, "the kernel")
     if pid == 0:
         return "outside this PID namespace (docker stop, the kubelet)"
     found = read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()

@@ -26,6 +26,7 @@ class Tale:
         self.pid = 0  # 0: it has not been started
         self.started = 0.0
         self.restarts = 0
+        self.again = 0  # how many of these because it had ended by itself
         self.last_status: int | None = None  # of the life before this one
         self.numbers = Numbers(())
         self.oneshot = False
@@ -78,6 +79,11 @@ class Tale:
         """The leader, for people: its name and pid."""
         return f"{self.label} (pid {self.pid})" if self.pid else self.label
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has been started, and something of it may be left."""
+        return self._ran and self.gone_at is None and not self.not_started
+
     def members_now(self) -> str:
         """Return what there is of it, for people."""
         return name_members(self.find())
@@ -119,8 +125,8 @@ class Tale:
     def _exited(self, at: float, fields: dict[str, object]) -> None:
         self.leader = {key: fields[key] for key in ("status", "signal", "asked")} | {"at": at}
         fields["ours"] = self.ended_by_stop_signal()
-        if self.is_restarted and self.restarts and not fields["asked"] and fields.get("then") == "shutdown":
-            fields["restarts"] = self.restarts
+        if self.is_restarted and self.again and not fields["asked"] and fields.get("then") == "shutdown":
+            fields["restarts"] = self.again
         if self.gave_in and self.ended_by_stop_signal():
             self._cut()
 
@@ -156,9 +162,10 @@ class Tale:
                 fields["after"] = at - self.told_at
             fields.update(status=self.status(), asked=self.leader.get("asked", False))
         elif what == "restarts":
-            fields["restart"] = self.restarts + 1
-        if what == "program_ended" and self.is_restarted and self.restarts and self.leader.get("status"):
-            fields["restarts"] = self.restarts
+            self.again += 1
+            fields["restart"] = self.again
+        if what == "program_ended" and self.is_restarted and self.again and self.leader.get("status"):
+            fields["restarts"] = self.again
         ended = {"ended": self.ended(), "ours": self.ended_by_stop_signal(), "oneshot": self.oneshot}
         fields.update(signal=self.leader.get("signal", 0), **ended)
 
@@ -235,13 +242,23 @@ class Tale:
         """Return in half a sentence how it ended: "web exited with 0 after SIGTERM"."""
         text = f"{self.name or self.who} {self.ended()}"
         if self.ended_by_stop_signal():
-            began = self.told_at if self.name else since
-            drained = self.drained_after is not None
-            at_once = float(str(self.leader["at"])) - (began or 0.0) < AT_ONCE and not self.leftover and not drained
-            return text + (" at once (without a handler for it, what it was doing is lost)" if at_once else "")
+            lost = " at once (without a handler for it, what it was doing is lost)"
+            return text + (lost if self._is_without_handler(since) else "")
         if self.name and self.killed and not self.early and self.leader and self.leader["signal"] == 9:
             return f"{text} ({self.kill_why})"
         return text + (f" after {', '.join(dict.fromkeys(self.sent))}" if self.sent and self.leader.get("asked") else "")
+
+    def _is_without_handler(self, since: float | None) -> bool:
+        """Return whether a stop signal has ended it sooner than anything that handles one."""
+        began = self.told_at if self.name else since
+        at_once = float(str(self.leader["at"])) - (began or 0.0) < AT_ONCE
+        return self.ended_by_stop_signal() and at_once and not self.leftover and self.drained_after is None
+
+    def own_status(self, since: float | None) -> str:
+        """Return the signal that it has told its end by (128 + N), after a stop that may well have been a good one; else ""."""
+        status = self.status() or 0
+        name = signals.name(status - 128) if status > 128 and self.leader.get("asked") and not self.killed else ""
+        return name if name in self.sent and not self._is_without_handler(since) else ""
 
     def particulars(self) -> list[str]:
         """Return what else people should know of its end."""
