@@ -15,7 +15,7 @@ from support import ROOT
 from gracewrap.config import sources, values
 from gracewrap.config.further import BY_KEY, TABLE, concealed
 from gracewrap.config.hints import unknown_command, unknown_key, unknown_option, unknown_variable
-from gracewrap.config.lines import Lines, find_line
+from gracewrap.config.lines import Lines
 from gracewrap.config.sources import read_command_line, resolve
 from gracewrap.config.table import Settings
 from gracewrap.config.values import BadValue
@@ -682,7 +682,7 @@ name = 2
 def test_lines_of_a_nasty_file(keys, line, end):
     text = NASTY.replace("\n", end)
     tomllib.loads(text)
-    assert find_line(text, keys) == line
+    assert Lines(text).find(tuple(keys)) == line
 
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6) | st.sampled_from(

@@ -604,9 +604,8 @@ def test_a_part_that_was_down_is_started():
 # The graph
 
 
-def test_waves_and_sequence():
+def test_sequence():
     found = order.order([DB, WEB, WORKER, rules("proxy", stop_after=(1,))])
-    assert order.waves(found) == ((1, 2), (0, 3))
     assert found.before == ((1, 2), (), (), (1,))
 
 

@@ -85,8 +85,3 @@ class Lines:
                 key += value
             if kind == "string":
                 line += value.count("\n")
-
-
-def find_line(text: str, keys: list[str]) -> int | None:
-    """Return the line on which the key path *keys* is first written."""
-    return Lines(text).find(tuple(keys))

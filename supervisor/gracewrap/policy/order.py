@@ -80,14 +80,6 @@ def _sequence(before: list[list[int]]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def waves(the_order: Order) -> tuple[tuple[int, ...], ...]:
-    """Return the programs that are stopped first, those that then follow at the earliest, and so on."""
-    level = [0] * len(the_order.sequence)
-    for i in the_order.sequence:
-        level[i] = max((level[first] + 1 for first in the_order.before[i]), default=0)
-    return tuple(tuple(i for i, n in enumerate(level) if n == wave) for wave in range(max(level, default=-1) + 1))
-
-
 def cycle(programs: Sequence[ProgramPolicy]) -> tuple[int, ...] | None:
     """Return programs each of which is to be stopped before the next, the last being the first again; None if there are none."""
     after: list[list[int]] = [[needed for needed, _ in rules.depends_on] for rules in programs]
