@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -385,6 +386,34 @@ def test_check_warns_of_nothing_in_a_good_start():
     assert Done("check", "--drain-tcp", "3000", "--drain-linger", "off", "--", "node").err.count("linger") == 0
 
 
+def test_a_strict_check_fails_for_a_warning(tmp_path):
+    for words in (
+        ["--strict", "--kill-mode", "group", "celery"],
+        ["--kill-mode", "group", "--strict", "--strict", "--", "celery"],
+    ):
+        done = Done("check", *words, program=GRACEWRAP)
+        lines = done.err.splitlines()
+        assert (done.status, done.out) == (125, "") and all("warning: " in line for line in lines[:-1])
+        assert (
+            lines[-1]
+            == f"gracewrap: {len(lines) - 1} warning{'s' * (len(lines) != 2)}, and --strict; a run would start all the same"
+        )
+    assert Done("check", "--strict", "--", "true").out == Done("check", "--", "true").out
+    (tmp_path / "g.toml").write_text('command = ["no-such-program"]\n')
+    for words in (["check", "--strict", "--config", "g.toml"], ["--config", "g.toml", "check", "--strict"]):
+        assert Done(*words, cwd=tmp_path).status == 125
+    assert Done("check", "--config", "g.toml", cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["sh", "--strict"], ["--", "--strict"], ["--stop-timeout", "1s", "sh", "--strict"], ["-c", "--strict"]]
+)
+def test_what_is_strict_is_the_check_and_not_its_command(words):
+    done = Done("check", *words, program=GRACEWRAP)
+    assert done.status == (125 if words[0] == "-c" else 0)
+    assert ("it needs a value" in done.err) == (words[0] == "-c")
+
+
 # --- init -------------------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +428,52 @@ def test_init_writes_a_file_that_check_accepts(tmp_path):
     assert Done("init", "-", cwd=tmp_path).out == text == template()
     done = Done("init", "x y.toml", cwd=tmp_path)
     assert done.status == 0 and done.out.endswith("gracewrap check --config 'x y.toml'\n")
+
+
+def test_init_for_several_programs(tmp_path):
+    done = Done("init", "--programs", cwd=tmp_path)
+    assert (done.status, done.err) == (0, "") and "put your commands into it" in done.out
+    text = (tmp_path / "gracewrap.toml").read_text()
+    assert max(map(len, text.splitlines())) <= 130
+    assert list(tomllib.loads(text)["programs"]) == ["migrate", "web", "worker"]
+    assert Done("init", "-", "--programs").out == text and "gracewrap init --programs" in template().partition("\ncommand")[0]
+    done = Done("check", cwd=tmp_path)
+    assert done.status == 0 and "web, worker: when migrate has completed" in done.out
+    (tmp_path / "all.toml").write_text(uncommented(text))
+    settings, problems = resolve(read_command_line(["--config", str(tmp_path / "all.toml")]), {})
+    assert problems == [] and settings is not None and settings.exit_code_from == "web" and settings.health_listen
+    assert settings.programs[2].stop_timeout == 20 and settings.programs[2].env == {"QUEUE": "mail"}
+
+
+NODE = """\
+import signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print(sys.argv[1], flush=True)
+if sys.argv[1] != "migrate.js":
+    if sys.argv[1] == "server.js":
+        listener = socket.create_server(("127.0.0.1", 0))
+    signal.pause()
+"""
+
+
+def test_what_init_writes_for_several_programs_runs(tmp_path):
+    (tmp_path / "node").write_text(f"#!{sys.executable}\n{NODE}")
+    (tmp_path / "node").chmod(0o755)
+    assert Done("init", "--programs", cwd=tmp_path).status == 0
+    env = {**environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = [*GRACEWRAP, "--config", "gracewrap.toml", "--log-format", "text"]
+    with subprocess.Popen(words, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        timer = threading.Timer(BOUND, running.kill)
+        timer.start()
+        try:
+            lines = [running.stdout.readline() for _ in range(3)]
+            running.terminate()
+            assert running.wait(BOUND) == 0
+        finally:
+            timer.cancel()
+    assert lines[0].split() == ["migrate", "|", "migrate.js"]
+    assert sorted(line.split()[-1] for line in lines[1:]) == ["server.js", "worker.js"]
 
 
 def test_init_leaves_a_file_that_is_there(tmp_path):

@@ -90,6 +90,8 @@ def test_without_a_mistake_the_command_runs(place):
         (["-p", "SIGTERM"], "--parent-death-signal"),
         (["-r", "HUP:QUIT"], "--signal-map HUP=QUIT"),
         (["--single-child"], "leave it out"),
+        (["--strict"], "it is for check; write gracewrap check --strict"),
+        (["--restart", "on-failure:5"], 'write restart = "on-failure" and max_restarts = 5'),
         (["--stop-timeout", "1s\x1b[31m\n2s"], "\\x1b[31m\\n"),
         (["--stop-\nx"], "--stop-\\nx"),
         (["--drain-http", "localhost:3000/x"], 'has no scheme; write "http://localhost:3000/x"'),
@@ -191,6 +193,21 @@ def test_a_command_that_is_not_there(place, word):
     assert f"cannot run {word!r}" in json.loads(lines[0])["message"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["start"], "write gracewrap --config gracewrap.toml"),
+        (["version"], "write gracewrap --version"),
+        (["web.toml"], "it is a file of settings: write gracewrap --config web.toml"),
+        (["other.toml"], "gracewrap init other.toml writes one"),
+    ],
+)
+def test_a_subcommand_that_there_is_not(place, words, said):
+    place.file('command = ["true"]\n', "web.toml")
+    status, lines = place.run(command=words, env={"PATH": str(place.path / "bin")})
+    assert status == 127 and said in json.loads(lines[0])["message"]
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
@@ -230,10 +247,38 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ('command = ["node", server.js]\n', 'text needs quotes: "server.js"'),
         ('command = [\n  "a, b", # c, d,\n  server.js,\n]\n', 'invalid value; text needs quotes: "server.js"'),
         ('escalation = [{after = "10s", signal = INT}]\n', 'text needs quotes: "INT"'),
-        ('stop_on = ["TERM", 2 3]\n', "not TOML: unclosed array"),
+        ('stop_on = ["TERM", 2 3]\n', "line 1, column 22: not TOML: unclosed array; a comma is missing before 3"),
+        ('command = [\n  "node"\n  "server.js"\n]\n', 'line 3, column 3: not TOML: unclosed array; a comma is missing before "s'),
+        ('command = ["sh", "-c", "echo "x""]\n', "a comma is missing, or a quote ends a text too early"),
+        ('command = ["a", "b"\nstop_signal = "INT"\n', "unclosed array; the [ in line 1 is never closed: write ] where it ends"),
+        ('command = ["a", "b",\nstop_signal = "INT"\n', "invalid value; the [ in line 1 is never closed: write ] where it ends"),
+        ('command = ["a",\n  "b",\n\n[log]\nlevel = "debug"\n', "line 4, column 2: not TOML: invalid value; the [ in line 1 is"),
+        ('ready = {all = [{tcp = 80}, {tcp = 81}\n', "(at its end); the [ in line 1 is never closed"),
+        ('\nready = {tcp = 80\nstop_signal = "INT"\n', "the { in line 2 is never closed: write } where it ends"),
+        ("ready = {tcp = 80]\n", "the { in line 1 is never closed: write } where it ends"),
+        ('[programs.web]\nenv = {\n  A = "x",\n}\n', "stands in one line; write [programs.web.env], and below it one setting"),
+        ('env = {A = "x",\n  B = "y"}\n', "a table in braces stands in one line; write [env], and below it"),
+        ('env = {A = "x", B = "y",}\n', "no comma stands before the }"),
+        ('env = {A = "x" B = "y"}\n', "a comma is missing before B"),
+        ('env = {A = "x", A = "y"}\n', "line 1: 'A' is written twice in one table; leave one out"),
+        ('command = ["true"]]\n', "there is one ] too many"),
+        ('command = "node", "server.js"\n', "a list stands in brackets: [...]"),
+        ('command = ("node")\n', 'a list stands in brackets: command = ["node"]'),
+        ('[log] level = "debug"\n', "each setting, and each [table], has a line of its own"),
+        ('stop_signal = "INT\n', "the quote that ends the text is missing in this line"),
+        ("stop_signal = \u201cINT\u201d\n", '\u201c is no quote of TOML: write "'),
+        ('command = ["grep", "\\d"]\n', "write \\\\, or put the text in '...'"),
+        (
+            '[programs.web]\ncommand = ["a"]\n[programs.db]\ncommand = ["b"]\n[programs.web]\nready = "tcp"\n',
+            "line 5: the table [programs.web] is there already, in line 1; put all of its settings below one header",
+        ),
+        ('log.level = "info"\n[log]\nformat = "text"\n', "line 2: the table [log] is there already, in line 1"),
+        ('[programs."my web"]\n[programs."my web"]\n', 'line 2: the table [programs."my web"] is there already, in line 1'),
+        ('env = {A = "x"}\nenv.B = "y"\n', "line 2: env is a table in braces, in line 1; put all of its settings into"),
+        ('[programs.web]\ncommand = ["a"]\ncommand = ["b"]\n', "line 3: programs.web.command is written twice, "),
         ('log_level = "debug"\n', 'write level = "..." in [log]'),
         ('stop_on = ["TERM"\n', "not TOML: unclosed array"),
-        ('stop_timeout = "1s"\nstop_timeout = "2s"\n', "line 2, column 20: not TOML: cannot overwrite a value"),
+        ('stop_timeout = "1s"\nstop_timeout = "2s"\n', "line 2: stop_timeout is written twice, the first time in line 1; "),
         (b"# caf\xe9\n", "line 1 is not UTF-8 (byte 0xe9); save it as UTF-8"),
         ("stop_timeout = '1s'\n".encode("utf-16"), "line 1 is not UTF-8"),
         (b"stop_on = \0", "not TOML"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 import tomllib
 
 import pytest
 import tomli_w
 from beside import BESIDE
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import ROOT
 
 from gracewrap.config import sources, values
+from gracewrap.config.broken import explained
 from gracewrap.config.further import BY_KEY, TABLE, concealed
 from gracewrap.config.hints import unknown_command, unknown_key, unknown_option, unknown_variable
 from gracewrap.config.lines import Lines
@@ -556,7 +558,8 @@ def test_a_word_of_nobody_in_particular_is_not_said_to_be_of_somebody(word):
 @pytest.mark.parametrize(
     ("word", "said"),
     [("autostart", "every program in the file is started"), ("priority", "write depends_on"), ("numprocs", "for each"),
-     ("availability", 'write restart = "on-failure"'), ("startsecs", "stable")],
+     ("availability", 'write restart = "on-failure"'), ("startsecs", "stable"), ("exitcodes", "0 is a success"),
+     ("stdout_logfile", "own output"), ("image", "about the container"), ("ExecStartPre", "oneshot = true")],
 )  # fmt: skip
 def test_what_gracewrap_does_not_do_and_who_does(word, said):
     assert said in unknown_key((word,), BY_KEY)
@@ -592,10 +595,28 @@ def test_a_rewrite_of_dumb_init_in_the_users_own_signals(words, said):
       "GRACEWRAP_REPORT_FILE"),
      ("--config", "; it stands after --, so it is the command; options go before the --, or use the variable GRACEWRAP_CONFIG"),
      ("heath", "; did you mean gracewrap health?"), ("strat", ""),
+     ("start", "; there is no gracewrap start: to start what a file says write gracewrap --config gracewrap.toml; to start a "
+      "program again that was stopped, gracewrap restart NAME"),
+     ("up", "; there is no gracewrap up: to start what a file says write gracewrap --config gracewrap.toml"),
+     ("logs", "; there is no gracewrap logs: what is written goes to gracewrap's own stdout and stderr, so ask for it there: "
+      "docker logs, kubectl logs, journalctl"),
+     ("version", "; there is no gracewrap version: write gracewrap --version"),
+     ("run", "; there is no gracewrap run: to run a command write gracewrap -- COMMAND; to start what a file says write "
+      "gracewrap --config gracewrap.toml"),
+     ("ps", "; there is no gracewrap ps: write gracewrap status"), ("down", "; there is no gracewrap down: write gracewrap stop"),
+     ("no/where.toml", "; a file of settings stands after --config, and this one is not here: gracewrap init no/where.toml "
+      "writes one"),
      ("--what", "; it stands after --, so it is the command; options go before the --")],
 )  # fmt: skip
 def test_a_command_that_was_not_found(word, said):
     assert unknown_command(word) == said
+
+
+def test_a_command_that_was_not_found_and_its_words(tmp_path):
+    assert "write gracewrap -- node 'my server.js'; to start" in unknown_command("run", "node", "my server.js")
+    (tmp_path / "my web.toml").touch()
+    said = unknown_command(str(tmp_path / "my web.toml"))
+    assert said == f"; it is a file of settings: write gracewrap --config '{tmp_path}/my web.toml'"
 
 
 @pytest.mark.parametrize(
@@ -633,6 +654,51 @@ def test_slips_in_options():
     assert "it needs a value; write --stop-timeout 20s" in problem_texts(["--stop-timeout"])[0]
     assert "it needs a value; write --stop-timeout 20s" in problem_texts(["--stop-timeout", "--stop-signal", "INT", "true"])[0]
     assert "it needs a value" in problem_texts(["--config", "--", "true"])[0]
+
+
+# --- texts that TOML cannot read ----------------------------------------------------------------------------------------
+
+WHOLE = """\
+# A comment with [ and "
+shutdown_timeout = "30s"
+escalation = [{after = "10s", signal = "INT"}, {after = '12s', signal = "QUIT"}]
+[programs."web"]
+command = [
+  "node",  # ]
+  "server.js",
+]
+env = {A = "x", B = \"\"\"
+y\"\"\"}
+[programs.db]
+command = ["db"]
+"""
+
+
+@given(
+    st.integers(0, len(WHOLE)), st.integers(0, 12), st.sampled_from(["", "[", "]", "{", "}", '"', "'", "=", ",", "\n", "x", "("])
+)
+@example(0, 0, WHOLE)
+def test_any_slip_is_explained(at, width, written):
+    text = WHOLE[:at] + written + WHOLE[at + width :]
+    try:
+        tomllib.loads(text)
+    except ValueError as error:
+        said = explained(text, error)
+        assert said.startswith(("line ", "not TOML: ")) and len(said) < 400
+        found = re.match(r"line (\d+)", said)
+        assert found is None or 1 <= int(found[1]) <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, "x = [" + "'a' " * 50_000, "x = {\n" * 2, "x = [1\n" + "#\n" * 100_000, "a." * 150]
+)
+def test_a_large_slip_is_explained_in_time(text):
+    began = time.process_time()
+    with pytest.raises((ValueError, RecursionError)) as caught:
+        tomllib.loads(text)
+    if isinstance(caught.value, ValueError):
+        assert explained(text, caught.value)
+    assert time.process_time() - began < 5
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

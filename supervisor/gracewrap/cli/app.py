@@ -51,8 +51,9 @@ def _act(line: CommandLine, args: Sequence[str]) -> int:
         from gracewrap.cli import check as checking
 
         # `gracewrap --config F check` is `gracewrap check --config F`.
-        words = read_command_line([*args[: len(args) - len(line.command) - 1], *line.command])
-        return helping.show("check") if words.action == "help" else checking.check(words)
+        words, strict = checking.without_strict([*args[: len(args) - len(line.command) - 1], *line.command])
+        asked = read_command_line(words)
+        return helping.show("check") if asked.action == "help" else checking.check(asked, strict)
     if {"-h", "--help"}.intersection(line.command):
         return helping.show("init")
     from gracewrap.cli.commands import call

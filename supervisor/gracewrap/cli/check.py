@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gracewrap.cli import several
 from gracewrap.cli.doubts import doubts, exit_status
@@ -21,8 +21,22 @@ WIDTH = 80
 Row = tuple[str, str, str]  # key, value, origin
 
 
-def check(line: sources.CommandLine) -> int:
-    """Print every problem, or what would be in force; return 0 or 125."""
+STRICT = "--strict"  # the one option of check that a run does not have
+
+
+def without_strict(words: Sequence[str]) -> tuple[list[str], bool]:
+    """Take --strict out of the options among *words*, and return whether it was there; that of the command stays."""
+    for at, word in enumerate(words):
+        before = sources.read_command_line(words[:at]) if word == STRICT else None
+        if word == "--" or (before is not None and (before.command or before.problems or before.action != "run")):
+            break
+        if before is not None:
+            return without_strict([*words[:at], *words[at + 1 :]])[0], True
+    return list(words), False
+
+
+def check(line: sources.CommandLine, strict: bool = False) -> int:
+    """Print every problem, or what would be in force; return 0 or 125, which a warning is enough for if this is *strict*."""
     if line.action != "run":  # `check init`: a program of that name
         line = sources.CommandLine(line.given, (line.action, *line.command), line.config, "run", line.problems)
     if line.config is None and len(line.command) == 1 and line.command[0].endswith(".toml") and os.path.isfile(line.command[0]):
@@ -41,6 +55,9 @@ def check(line: sources.CommandLine) -> int:
         _complain(text)
     if settings is None:
         _complain(f"{len(errors)} problem{'s' * (len(errors) != 1)}; nothing would be started")
+        return 125
+    if strict and warnings:
+        _complain(f"{len(warnings)} warning{'s' * (len(warnings) != 1)}, and {STRICT}; a run would start all the same")
         return 125
     if sys.stderr is not None:
         sys.stderr.flush()  # warnings before the rest, whatever the two go to

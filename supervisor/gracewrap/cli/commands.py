@@ -15,9 +15,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=False)
 def init(
     file: str = typer.Argument("gracewrap.toml"),
     force: bool = typer.Option(False, "--force"),
+    programs: bool = typer.Option(False, "--programs"),
 ) -> None:
     """Write a gracewrap.toml."""
-    raise typer.Exit(initialising.init(file, force))
+    raise typer.Exit(initialising.init(file, force, programs))
 
 
 def call(words: Sequence[str]) -> int:

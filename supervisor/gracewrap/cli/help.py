@@ -22,7 +22,8 @@ Usage:
   gracewrap --config gracewrap.toml           wrap what a file says, one command
                                               or several programs
   gracewrap check [OPTIONS] [--] [COMMAND]    what is wrong, or what is in force
-  gracewrap init [FILE]                       write a file with every setting
+  gracewrap init [--programs] [FILE]          write a file with every setting,
+                                              or one for several programs
   gracewrap status|drain|undrain|stop|restart|health
                                               talk to a gracewrap that runs
 
@@ -95,34 +96,42 @@ once; or else what is in force, where it comes from, and what a stop would be:
 of several programs, which of them starts and stops when. It starts nothing.
 
 Usage:
-  gracewrap check [OPTIONS] [--] [COMMAND [ARG...]]
+  gracewrap check [--strict] [OPTIONS] [--] [COMMAND [ARG...]]
 
 Options:
   It takes all options of a run (gracewrap --help lists them), all variables
   (GRACEWRAP_*), and a command. Without --config and without a command it reads
   gracewrap.toml in the current directory, if there is one.
+  --strict            Warnings count as problems, for CI. They are about what
+                      can be used but is hardly meant; some of them are about
+                      this machine: a command or a user that is not here.
   -h, --help          Print this.
 
 Examples:
   gracewrap check
+  gracewrap check --strict --config web.toml
   gracewrap check --config nginx.toml
   gracewrap check --stop-timeout 10s -- node server.js
 
 Exit status:
-  0    all can be used; there may be warnings
-  125  something cannot
+  0    all can be used; there may be warnings, but not with --strict
+  125  something cannot; with --strict: or there is a warning
 """
 _INIT = """\
 gracewrap init writes a file with every setting, its meaning and its default,
 commented out. Every setting is also an option of a run, but for the command
 and what is about several programs, of which the file has an example.
 
+gracewrap init --programs writes a short file for several programs instead: a
+migration, a web server and a worker, to be replaced by your own.
+
 Usage:
-  gracewrap init [--force] [FILE]
+  gracewrap init [--programs] [--force] [FILE]
 
 Options:
   FILE                Where to write it; - is standard output.
                       [default: gracewrap.toml]
+  --programs          For several programs.
   --force             Replace a file that is there.
   -h, --help          Print this.
   It takes no others. In the file stand all options of a run; gracewrap --help
@@ -130,6 +139,7 @@ Options:
 
 Examples:
   gracewrap init
+  gracewrap init --programs
   gracewrap init --force web.toml
   gracewrap init - | less
 

@@ -1,4 +1,4 @@
-"""`gracewrap init`: a commented gracewrap.toml, made from the table of settings."""
+"""`gracewrap init`: a commented gracewrap.toml, made from the table of settings; with --programs a short one to start from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from gracewrap.config.sources import DEFAULT_FILE
 from gracewrap.config.table import Setting
 
 _HEAD = """\
-# gracewrap.toml: how gracewrap runs and stops a command, or several programs (at the end of the file).
+# gracewrap.toml: how gracewrap runs and stops a command.
+#
+# Several programs instead?  gracewrap init --programs  writes a short file to start from.  All that can be said of them, and how
+# to make this file one of several programs, stands at its end.
 #
 # Lines that start with "#" and a setting show its default, or an example where there is none; remove the "#" to change it.
 # Durations have a unit: "500ms", "10s", "1m30s".  Say what is in force, and what is wrong:  gracewrap check
@@ -34,15 +37,64 @@ _PROGRAMS = """
 #ready = {exec = ["pg_isready", "--quiet"]}
 
 """
+# What --programs writes.
+_SEVERAL = """\
+# gracewrap.toml: how gracewrap starts and stops several programs.
+#
+# They start in the order in which they need each other, and stop in the inverse.  Put your own commands in, and say what is in
+# force, when each of them is stopped, and what is wrong:  gracewrap check
+# All other settings, with their meaning and default:  gracewrap init -
+
+# The whole budget for a stop of all, which they share.  Keep it below the orchestrator's grace period (Docker 10 s, Kubernetes
+# and ECS 30 s).
+shutdown_timeout = "25s"
+
+# What is about the whole run stands here, above the tables: whose exit status is gracewrap's, and what a signal does.
+#exit_code_from = "web"
+#signal_map = {HUP = "restart"}
+
+# What is said of each program that does not say otherwise.
+[defaults]
+# Each line of what it writes goes out behind its name.
+output = "prefix"
+
+# It runs once.  What depends on it starts when it has exited with 0; if it fails, nothing else is started.
+[programs.migrate]
+command = ["node", "migrate.js"]
+oneshot = true
+
+# When it ends by itself, all are stopped: that is what on_exit and on_failure say where they are left out.
+[programs.web]
+command = ["node", "server.js"]
+depends_on = ["migrate"]
+# It is ready when it listens.  Others: "http://127.0.0.1:3000/health", {exec = ["./healthy"]}, {log_line = "listening on"}
+ready = "tcp"
+
+# When it fails it is started again, 5 times in a row at most; then all are stopped.
+[programs.worker]
+command = ["node", "worker.js"]
+depends_on = ["migrate"]
+restart = "on-failure"
+max_restarts = 5
+# From its stop signal to SIGKILL.  Without it: all that is left of the budget.
+#stop_timeout = "20s"
+# Variables of this one alone.
+#[programs.worker.env]
+#QUEUE = "mail"
+
+# Answer /livez, /readyz (200 when all are ready), /metrics and /status.
+#[health]
+#listen = [":9000"]
+"""
 _WEB = """
 #[programs.web]
 #command = ["node", "server.js"]
 """
 
 
-def init(file: str, force: bool) -> int:
-    """Write the template to *file* ("-": standard output); return the exit status."""
-    text = template()
+def init(file: str, force: bool, programs: bool = False) -> int:
+    """Write the template, or that of several *programs*, to *file* ("-": standard output); return the exit status."""
+    text = _SEVERAL if programs else template()
     if file == "-":
         print(text, end="")
         return 0
@@ -56,7 +108,8 @@ def init(file: str, force: bool) -> int:
         print(f"gracewrap: cannot write {file!r}: {error.strerror}", file=sys.stderr)
         return 125
     option = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
-    print(f"wrote {file}; put your command into it, then: gracewrap check{option}")
+    what = "commands" if programs else "command"
+    print(f"wrote {file}; put your {what} into it, then: gracewrap check{option}")
     return 0
 
 

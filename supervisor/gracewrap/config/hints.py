@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
+import os
+import shlex
 from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
 from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
-from gracewrap.config.sources import SUBCOMMANDS
+from gracewrap.config.sources import DEFAULT_FILE, SUBCOMMANDS
 from gracewrap.config.together import OF_SEVERAL
 from gracewrap.posix import signals
 
@@ -22,7 +23,6 @@ RESTART, BACK_OFF, MOST_RESTARTS, DEPENDS_ON = "restart", "backoff", "max_restar
 FOREIGN: dict[str, tuple[str, str]] = {
     "stopwaitsecs": (TIMEOUT, "supervisord"),
     "stopsignal": (SIGNAL, "supervisord and Docker"),
-    "exitcodes": (CODES, "supervisord"),
     "killdelay": (TIMEOUT, "pebble"),
     "gracefultimeout": (TIMEOUT, "gunicorn and circus"),
     "timeoutgracefulshutdown": (TIMEOUT, "uvicorn"),
@@ -60,10 +60,11 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "gracefulshutdowntimeout": (BUDGET, "lightship"),
     "prestop": ("pre_stop", "Kubernetes"),
     "execstop": ("pre_stop", "systemd"),
+    **dict.fromkeys(("stopcommand", "onstop"), ("pre_stop", "")),
     "execstoppost": ("post_stop", "systemd"),
     "preexit": ("post_stop", ""),
     "poststop": ("post_stop", "OCI hooks"),
-    "readinessprobe": (READY, "Kubernetes"),
+    "readinessprobe": (READY, "Kubernetes and process-compose"),
     "readiness": (READY, ""),
     **dict.fromkeys(("readylogline", "logline"), (READY, "process-compose")),
     "startupprobe": (READY, "Kubernetes"),
@@ -98,18 +99,16 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "maxretry": (MOST_RESTARTS, "circus"),
     **dict.fromkeys(("maxretries", "retries", "restarts", "maximumretrycount"), (MOST_RESTARTS, "")),
     "onsuccess": ("on_exit", "pebble"),
-    **dict.fromkeys(("exitonend", "exitonfailure"), ("on_failure", "process-compose")),
     **dict.fromkeys(("requires", "wants", "bindsto", "requisite", "after"), (DEPENDS_ON, "systemd and pebble")),
     **dict.fromkeys(("dependencies", "dependency", "needs", "links", "waitfor"), (DEPENDS_ON, "")),
     **dict.fromkeys(("isoneshot", "initcontainer", "runonce"), ("oneshot", "")),
-    **dict.fromkeys(
-        ("stdoutlogfile", "stderrlogfile", "redirectstderr", "standardoutput", "standarderror", "stdout"), ("output", "")
-    ),
     "loglevel": (LEVEL, ""),
     "command": (COMMAND, ""),
     "cmd": (COMMAND, ""),
     "entrypoint": (COMMAND, "Docker"),
     "exec": (COMMAND, ""),
+    "execstart": (COMMAND, "systemd"),
+    **dict.fromkeys(("args", "argv", "script"), (COMMAND, "")),
 }
 
 # Words that may be written in a table for what it calls otherwise; as above without case, dashes and underscores.
@@ -146,16 +145,51 @@ GROUP = {"stopasgroup", "killasgroup", "stopchildren"}  # of supervisord and cir
 # What others have a word for, and gracewrap does in another way, or not at all.
 _ORDER = 'the order is not made of numbers; write depends_on = ["db"] in [programs.NAME]'
 _EACH = "each program is one process; write a [programs.NAME] for each"
+_RUNS_FIRST = "write it as a program of its own, with oneshot = true, and depends_on = [its name] in this one"
+_OUTPUT = (
+    'what it writes goes where gracewrap\'s own output goes; leave it out, or write output = "prefix" to see whose line it is'
+)
+_OF_CONTAINER = "it is about the container, and stays where that is described (compose.yaml, the Dockerfile); leave it out"
+_RELOAD = 'SIGHUP and the like are forwarded to the command; signal_map = {HUP = "restart"} restarts it on one'
+_NO_GROUPS = "there are no groups of programs; write [programs.NAME] for each, and name them one by one: gracewrap restart a b"
+_LIVENESS = 'nothing is checked while it runs, but its watchdog; write watchdog = "30s" if it sends WATCHDOG=1, else leave it out'
 ELSEWHERE = {
-    **dict.fromkeys(("autostart", "startup"), "every program in the file is started; leave it out"),
+    **dict.fromkeys(
+        ("autostart", "startup", "enabled", "disabled"),
+        "every program in the file is started; leave it out (gracewrap stop NAME stops one)",
+    ),
+    "exitcodes": "0 is a success and all else a failure, but for success_exit_codes after a stop request; leave it out",
     **dict.fromkeys(("startsecs", "minuptime"), 'write backoff = {stable = "10s"}: so long it must run to count as started'),
-    **dict.fromkeys(("priority", "startorder", "stoporder"), _ORDER),
+    "startlimitintervalsec": 'write backoff = {stable = "10s"}: when it has run for so long, max_restarts counts anew',
+    **dict.fromkeys(("priority", "startorder", "stoporder", "order", "weight"), _ORDER),
     "before": "the other program says it: depends_on, or stop_after, in its own [programs.NAME]",
     **dict.fromkeys(("numprocs", "numprocesses", "replicas", "scale", "instances"), _EACH),
     "availability": 'write restart = "on-failure", and below it backoff and max_restarts (it is a word of process-compose)',
     "shutdown": "write stop_signal, stop_timeout and pre_stop (it is a word of process-compose)",
+    **dict.fromkeys(("exitonend", "exitonfailure"), "when it ends, all are stopped (on_exit, on_failure); leave it out"),
     "oncheckfailure": "nothing is checked while it runs, but its watchdog; write watchdog and on_watchdog",
-    "type": "write oneshot = true in [programs.NAME] if it is to run once (it is a word of systemd)",
+    "type": 'write oneshot = true in [programs.NAME] if it is to run once, ready = "notify" if it says READY=1 '
+    "(it is a word of systemd)",
+    **dict.fromkeys(("execstartpre", "prestart"), _RUNS_FIRST),
+    **dict.fromkeys(("execstartpost", "poststart"), "write it as a program with oneshot = true and depends_on = [this one]"),
+    **dict.fromkeys(("execreload", "reloadsignal", "reloadcommand"), _RELOAD),
+    **dict.fromkeys(
+        ("timeoutstartsec", "starttimeout", "readytimeout", "timeoutstart", "launchtimeoutseconds"),
+        "there is no limit for becoming ready, gracewrap only says that it takes long; leave it out",
+    ),
+    **dict.fromkeys(("isdaemon", "daemon"), "a program stays in the foreground; write the option that keeps it there"),
+    **dict.fromkeys(
+        (
+            *("stdoutlogfile", "stderrlogfile", "redirectstderr", "standardoutput", "standarderror", "stdout", "stderr"),
+            *("stdoutlogfilemaxbytes", "stderrlogfilemaxbytes", "stdoutlogfilebackups", "stderrlogfilebackups"),
+            *("logfile", "loglocation", "logging", "stdoutpath", "stderrpath"),
+        ),
+        _OUTPUT,
+    ),
+    **dict.fromkeys(("image", "ports", "expose", "volumes", "networks", "build", "containername", "deploy"), _OF_CONTAINER),
+    "shell": 'write command = ["sh", "-c", "exec ..."]',
+    "groups": _NO_GROUPS,
+    "nodaemon": "gracewrap stays in the foreground; leave it out",
 }
 # Tables that others put their programs in.
 OF_PROGRAMS = {"program", "service", "services", "process", "processes", "proc", "app", "apps", "watcher", "task", "tasks"}
@@ -174,6 +208,7 @@ SHORT = {
     "--rewrite": "dumb-init's --rewrite HUP:QUIT is --signal-map HUP=QUIT",
     "--verbose": "write --log-level debug",
     # Nobody's, but what one may try first.
+    "--strict": "it is for check; write gracewrap check --strict",
     "--drain": "write what tells that it is drained, --drain-tcp auto or --drain-http URL",
     "--health": "write where it is to answer, --health-listen :9000",
 }
@@ -263,6 +298,8 @@ def unknown_key(keys: tuple[str, ...], known: Collection[str], place: str = "") 
     """Say what to write instead of a TOML key that does not exist; *place* is the table of the program that it stands in."""
     if place:
         return _unknown_in_program(keys, known, place)
+    if keys == ("group",):  # as a table
+        return _NO_GROUPS
     if keys[0] in OF_PROGRAMS:
         return "gracewrap calls these programs; write [programs.NAME], and below it its command and settings"
     if keys[0] in ("default", "defaults", "common") and len(keys) == 1:
@@ -293,12 +330,28 @@ def _unknown_in_program(keys: tuple[str, ...], known: Collection[str], place: st
     """
     last = _bare(keys[-1])
     meant = FOREIGN.get(last, ("", ""))[0]
-    if meant in (BUDGET, LISTEN):
-        return f"gracewrap calls this {TIMEOUT if meant == BUDGET else READY}"
+    if len(keys) == 1 and last in _OF_ONE:
+        return _OF_ONE[last]
+    if meant == BUDGET:
+        return f"gracewrap calls this {TIMEOUT}"
     if len(keys) > 1 and keys[-1] in known:
         return f"{keys[-1]} is not in this table; move the line up, above [{place}.{keys[0]}]"
     said = unknown_key(keys, [key for key in known if key not in GLOBAL])
     return said.replace("[drain]", f"[{place}.drain]").replace(" in [programs.NAME]", "")
+
+
+_PROBE = 'gracewrap calls this ready; write ready = "http://127.0.0.1:3000/health", "tcp" or {exec = ["./healthy"]}'
+# In a table of one program, what others check it by, and its name.
+_OF_ONE = {
+    **dict.fromkeys(("healthcheck", "health", "readinessprobe", "readiness", "startupprobe"), _PROBE),
+    **dict.fromkeys(("livenessprobe", "liveness"), _LIVENESS),
+    **dict.fromkeys(("readylogline", "logline"), 'gracewrap calls this ready; write ready = {log_line = "listening on"}'),
+    "logfile": _OUTPUT,
+    **dict.fromkeys(("name", "processname"), "its name is that of its table, [programs.NAME]; leave it out"),
+    **dict.fromkeys(("description", "comment"), "write it as a comment, behind a #"),
+    **dict.fromkeys(("program", "process"), "gracewrap calls this command"),
+    "port": 'write ready = {tcp = 3000} if it is ready when it listens there; to tell it the port, env = {PORT = "3000"}',
+}
 
 
 def _close_key(keys: tuple[str, ...], known: Collection[str], tables: Collection[str]) -> str:
@@ -343,34 +396,59 @@ def unknown_variable(name: str, variables: Iterable[str]) -> str:
     return f"no such setting; did you mean GRACEWRAP_{found[0]}?" if found else ""
 
 
-def unknown_command(word: str) -> str:
-    """Return what may have been meant by a command that was not found, to go after the message; "" if nobody knows."""
+# Subcommands that others have, and what is done here instead.  Some are said of one program, `gracewrap start web`.
+_LOG = "what is written goes to gracewrap's own stdout and stderr, so ask for it there: docker logs, kubectl logs, journalctl"
+_START = f"to start what a file says write gracewrap --config {DEFAULT_FILE}"
+_DO = {
+    **dict.fromkeys(("up", "serve", "supervise", "daemon", "launch", "begin"), _START),
+    "start": f"{_START}; to start a program again that was stopped, gracewrap restart NAME",
+    **dict.fromkeys(("log", "logs", "tail"), _LOG),
+    "version": "write gracewrap --version",
+    **dict.fromkeys(("ps", "ls", "list", "top", "info", "show", "jobs"), "write gracewrap status"),
+    **dict.fromkeys(("down", "shutdown", "kill", "quit", "exit", "halt", "terminate"), "write gracewrap stop"),
+    **dict.fromkeys(
+        ("reload", "reread", "update", "hup"),
+        "write gracewrap restart NAME; a changed file is read when gracewrap itself is started again",
+    ),
+    **dict.fromkeys(("validate", "verify", "lint", "config", "configtest", "doctor"), "write gracewrap check"),
+    **dict.fromkeys(("new", "create", "generate"), "write gracewrap init"),
+    **dict.fromkeys(("healthz", "healthcheck", "ready", "ping"), "write gracewrap health"),
+    **dict.fromkeys(("usage", "man", "commands"), "write gracewrap --help"),
+}
+
+
+def unknown_command(word: str, *more: str) -> str:
+    """Return what may have been meant by a command that was not found, to go after the message; "" if nobody knows.
+
+    *more* are the words that follow it.
+    """
     if word.startswith("--"):
-        name = word.partition("=")[0]
-        variable = next((s.variable for s in TABLE if s.flag and name in (s.option, *s.aliases)), "")
-        variable = "GRACEWRAP_CONFIG" if name == "--config" else variable
-        hint = f", or use the variable {variable}" if variable else ""
-        return f"; it stands after --, so it is the command; options go before the --{hint}"
+        return _option_as_command(word)
+    if word.endswith(".toml"):
+        return _file_as_command(word)
+    if word in ("run", "exec", "wrap"):
+        return f"; there is no gracewrap {word}: to run a command write gracewrap -- {_quoted(more) or 'COMMAND'}; {_START}"
+    if word in _DO:
+        return f"; there is no gracewrap {word}: {_DO[word]}"
     if "/" in word or len(word) > 20:
         return ""
     found = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.78)  # more than tini has in common with init
     return f"; did you mean gracewrap {found[0]}?" if found else ""
 
 
-_PROCFILE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62}):\s+([^\s=\[{].*)")  # as Foreman, Honcho and Overmind read it
-_BARE = re.compile(r"(?:^|[\[,={])\s*(?![\d.+-]+\s*[,\]}]|true\b|false\b)([\w./+-]+)\s*(?=[,\]}])")
+def _option_as_command(word: str) -> str:
+    name = word.partition("=")[0]
+    variable = next((s.variable for s in TABLE if s.flag and name in (s.option, *s.aliases)), "")
+    variable = "GRACEWRAP_CONFIG" if name == "--config" else variable
+    hint = f", or use the variable {variable}" if variable else ""
+    return f"; it stands after --, so it is the command; options go before the --{hint}"
 
 
-def not_toml(line: str) -> str:
-    """Say how to write a line that TOML cannot read; "" if there is nothing to say."""
-    key, equals, value = (part.strip() for part in line.partition("="))
-    if (row := _PROCFILE.fullmatch(line)) and row[1] not in BY_KEY:
-        words = ", ".join(f'"{word}"' for word in row[2].replace('"', "").split()[:8])
-        return f"; if it is a Procfile: write [programs.{row[1]}], and below it command = [{words}]"
-    if not equals and (line == "---" or line[:1] == "{" or ":" in line):
-        return '; TOML is written like this: shutdown_timeout = "25s"'
-    word = value.partition("#")[0].strip()
-    if equals and word and word[0] not in "\"'[{":
-        return f'; text needs quotes: {key} = "{word}"'
-    bare = _BARE.search(re.sub(r'"[^"]*"|' r"'[^']*'", '""', line))  # in a list or an inline table; what has quotes is not meant
-    return f'; text needs quotes: "{bare[1]}"' if bare and line[:1] != "[" else ""
+def _file_as_command(word: str) -> str:
+    if os.path.isfile(word):
+        return f"; it is a file of settings: write gracewrap --config {_quoted([word])}"
+    return f"; a file of settings stands after --config, and this one is not here: gracewrap init {_quoted([word])} writes one"
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return " ".join(map(shlex.quote, words))

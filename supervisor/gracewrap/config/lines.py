@@ -7,7 +7,7 @@ import tomllib
 
 # What matters for finding keys: strings (which may hold anything, line ends too), comments, brackets, line ends.  Most of what
 # is in brackets, headers too, is taken in as a whole: there may be hundreds of programs.
-_TOKENS = re.compile(
+TOKENS = re.compile(
     r"""
     (?P<string>\"\"\"(?:\\.|[^\\])*?\"{3,5}|'''.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
     |(?P<comment>\#[^\n]*)
@@ -58,7 +58,7 @@ class Lines:
     def _scan(self) -> None:
         """Go through the tokens: a key is what stands before the first `=` of a line that is not within brackets."""
         line, depth, key, in_key, in_header = 1, 0, "", True, False
-        for token in _TOKENS.finditer(self.text):
+        for token in TOKENS.finditer(self.text):
             kind, value = token.lastgroup, token.group()
             if kind == "newline":
                 line += 1

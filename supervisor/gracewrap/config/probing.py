@@ -61,7 +61,8 @@ class KeyFault(BadValue):
 def url(raw: object) -> Url:
     """Return a URL from "http://127.0.0.1:3000/drain", "https://..." or "unix:///run/app.sock:/drain"."""
     if not isinstance(raw, str):
-        raise BadValue('not a URL; write "http://127.0.0.1:3000/drain"')
+        port = raw if isinstance(raw, int) and not isinstance(raw, bool) and 1 <= raw <= 65535 else 0
+        raise BadValue(f'not a URL; write "http://127.0.0.1:{f"{port}/" if port else "3000/drain"}"')
     text = raw.strip()
     if len(text) > LONGEST_URL:
         raise BadValue(f"has more than {LONGEST_URL} characters")
@@ -84,6 +85,9 @@ def _no_scheme(text: str) -> str:
     if text.startswith("/"):
         return f'has no host; write "http://127.0.0.1:3000{text}", or "unix://{text}:/" if it is a socket'
     scheme, _, rest = text.partition(":")
+    if scheme.lower() in PORTS and (rest.isdigit() or (rest[:1] == "/" and rest[1:].isalpha())):
+        host = f"127.0.0.1:{rest}/" if rest.isdigit() else f"127.0.0.1:3000{rest}"
+        return f'has no host; write "{scheme.lower()}://{host}"'
     if scheme.lower() in (*PORTS, "unix"):
         return f'write "{scheme.lower()}://{"/" * (scheme == "unix")}{rest.lstrip("/")}"'
     return f'has no scheme; write "http://{"127.0.0.1" * text.startswith(":")}{text}"'
@@ -221,7 +225,7 @@ def argv(raw: object) -> tuple[str, ...]:
 
 def split_words(text: str) -> list[str]:
     """Split as a shell does, and refuse what only a shell can do."""
-    if done_by_a_shell := _for_a_shell(text):
+    if done_by_a_shell := for_a_shell(text):
         raise BadValue(
             f"no shell would read its {done_by_a_shell}; write sh -c '...', or put it in quotes if it is meant as it stands"
         )
@@ -240,7 +244,7 @@ _EXPANSIONS = ("`", *(f"${letter}" for letter in "({_" + _LETTERS))
 _OPERATORS = ("&&", "||", ">>", "<<", ";", "|", "&", "<", ">", "\n", *_EXPANSIONS)
 
 
-def _for_a_shell(text: str) -> str:
+def for_a_shell(text: str) -> str:
     """Return the first operator or expansion that no quotes keep from a shell (double quotes do not keep a $), or ""."""
     quote, at = "", 0
     while at < len(text):
@@ -400,6 +404,9 @@ def ports(raw: object) -> tuple[int, ...]:
     try:
         found = tuple(dict.fromkeys(port_number(word) for word in values.words(raw, "[3000]")))
     except BadValue as fault:
+        _, colon, port = raw.rpartition(":") if isinstance(raw, str) else ("", "", "")
+        if colon and port.isascii() and port.isdigit():
+            raise BadValue(f"names a host, and it is the ports of the program that are looked at; write [{port}]") from None
         raise BadValue(f'{fault}; write "auto" or [3000]') from None
     if not found or len(found) > 100:
         raise BadValue('names no port, or more than 100; write "auto" or [3000]')
@@ -608,14 +615,27 @@ def parsed(table: Mapping[object, object], parsers: Mapping[str, Callable[[objec
         if name == "log_line" and name not in parsers:
             raise KeyFault(name, "it tells that a program is ready, not that it is drained; write it in ready")
         if name not in parsers:
-            raise KeyFault(name, f"no such key{values.close_to(name, parsers)}; there are {', '.join(parsers)}")
+            raise KeyFault(name, _no_key(name, table, parsers))
         try:
             found[name] = parsers[name](raw)
         except KeyFault:
             raise
         except BadValue as fault:
-            raise KeyFault(name, str(fault)) from None
+            raise KeyFault(name, _no_table(name, raw) or str(fault)) from None
     return found
+
+
+def _no_key(name: str, table: Mapping[object, object], parsers: Mapping[str, Callable[[object], object]]) -> str:
+    from gracewrap.config import meant
+
+    close = f"no such key{values.close_to(name, parsers)}; there are {', '.join(parsers)}"
+    return meant.key(name, table, parsers) or close
+
+
+def _no_table(name: str, raw: object) -> str:
+    from gracewrap.config import meant
+
+    return meant.value(name, raw)
 
 
 def element(raw: object, ready: bool = False) -> Probe:
@@ -625,11 +645,16 @@ def element(raw: object, ready: bool = False) -> Probe:
         if word in ("tcp", "notify"):
             return probe({word: () if word == "tcp" else True}, ready)
         if "://" in word or ":" in word:
-            return probe({"http": url(word)}, ready)
+            try:
+                return probe({"http": url(word)}, ready)
+            except BadValue as fault:
+                from gracewrap.config import meant
+
+                raise BadValue(meant.with_colon(word) or str(fault)) from None
     if not isinstance(raw, dict):
-        port = values.plain(raw).strip() if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
-        meant = f"{{tcp = {port}}}" if port.isascii() and port.isdigit() else '"tcp"'
-        raise BadValue(f'not a probe; write {meant}, "notify", "http://127.0.0.1:3000/" or {{exec = ["./script"]}}')
+        from gracewrap.config import meant
+
+        raise BadValue(f"not a probe; {meant.probe(raw)}")
     try:
         return probe(parsed(raw, READY_PARSERS if ready else PARSERS), ready)
     except KeyFault as fault:

@@ -82,14 +82,31 @@ def _choice(choices: tuple[str, ...], others: dict[str, str]) -> Callable[[objec
     return checked
 
 
-restart = _choice(
-    ("never", "on-failure", "always"),
+_RESTARTS = ("never", "on-failure", "always")
+_restart = _choice(
+    _RESTARTS,
     {
-        **dict.fromkeys(("no", "false", "off", "disabled"), "never"),
+        **dict.fromkeys(("no", "false", "off", "disabled", "none", "once"), "never"),
         **dict.fromkeys(("yes", "true", "on", "unlessstopped", "any"), "always"),
         **dict.fromkeys(("onfailure", "unexpected", "onabnormal", "onabort"), "on-failure"),  # supervisord; systemd
     },
 )
+
+
+def restart(raw: object) -> str:
+    """Return when to start again: never, on-failure or always."""
+    if isinstance(raw, dict):  # as in Compose's deploy.restart_policy and process-compose's availability
+        raise BadValue('is a word; write restart = "on-failure", and max_restarts = 5 and backoff = "1s" beside it')
+    word, colon, times = raw.partition(":") if isinstance(raw, str) else ("", "", "")
+    if colon and _bare(word.strip()) in ("onfailure", "always"):  # as Docker writes it
+        word = "always" if _bare(word.strip()) == "always" else "on-failure"
+        digits = times.strip()
+        times = digits if digits.isascii() and digits.isdigit() and len(digits) < 7 and int(digits) else "5"
+        raise BadValue(f'how many times is a setting of its own; write restart = "{word}" and max_restarts = {times}')
+    if isinstance(raw, str) and _bare(raw.strip()) == "exitonfailure":  # process-compose
+        raise BadValue('is none of never, on-failure, always; write "never": on_failure = "shutdown" is the default')
+    return _restart(raw)
+
 
 _ENDS = ("shutdown", "restart", "ignore")
 ending = _choice(

@@ -69,16 +69,9 @@ def _parse(text: str) -> dict[str, object]:
         if section := re.search(_SUPERVISORD, text):
             at = text.count("\n", 0, section.start()) + 1
             raise Unreadable(f"line {at}, {section[0]}: it is a file of supervisord; {_FROM_SUPERVISORD}") from None
-        from gracewrap.config.hints import not_toml
+        from gracewrap.config.broken import explained
 
-        said = str(error)
-        found = re.search(r"\(at line (\d+), column (\d+)\)", said)
-        if not found:
-            raise Unreadable(f"not TOML: {said[:1].lower()}{said[1:]}") from None
-        number = int(found[1])
-        written = text.split("\n")[number - 1].strip()
-        what = said[: found.start()].strip()
-        raise Unreadable(f"line {number}, column {found[2]}: not TOML: {what[:1].lower()}{what[1:]}{not_toml(written)}") from None
+        raise Unreadable(explained(text, error)) from None
 
 
 def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
@@ -89,6 +82,8 @@ def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, 
             walk.programs(value)
         elif name == "defaults" and isinstance(value, dict):
             walk.table(("defaults",), value)
+        elif name == "group" and isinstance(value, dict):  # [group.x]; a setting of this name says who runs it
+            walk.unknown((), (name,))
         else:
             walk.add((), (name,), value)
     return walk.given, walk.problems
@@ -147,11 +142,15 @@ class _Walk:
             for inner, inner_value in value.items():
                 self.add(place, (key, inner), inner_value)
         else:
-            self._unknown += 1
-            if self._unknown <= MOST_PROBLEMS:
-                from gracewrap.config.hints import unknown_key
+            self.unknown(place, keys)
 
-                hint = unknown_key(keys, BY_KEY, ".".join(place))
-                self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}"))
-            elif self._unknown == MOST_PROBLEMS + 1:
-                self.problems.append(Problem(f"cannot use {self._path!r}: and there are more; is it the right file?"))
+    def unknown(self, place: tuple[str, ...], keys: tuple[str, ...]) -> None:
+        """Say that there is no such setting."""
+        self._unknown += 1
+        if self._unknown <= MOST_PROBLEMS:
+            from gracewrap.config.hints import unknown_key
+
+            hint, written = unknown_key(keys, BY_KEY, ".".join(place)), (*place, *keys)
+            self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}"))
+        elif self._unknown == MOST_PROBLEMS + 1:
+            self.problems.append(Problem(f"cannot use {self._path!r}: and there are more; is it the right file?"))
