@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support import BOUND, GRACEWRAP, Lines, environment
 
-from gracewrap.cli import client, control, guide, status, watch
+from gracewrap.cli import client, control, guide, part, status, watch
 from gracewrap.server.place import Found
 
 INSTALLED = [sys.executable, "-m", "gracewrap"]
@@ -59,7 +59,7 @@ def a_status(phase: str = "running", stop: object = None, waits: str = "", **mor
 
 def one_of(name: str, phase: str = "running", why: str = "", **more: object) -> dict[str, object]:
     """Return what is said of one of several programs."""
-    up = phase not in ("pending", "starting", "backing off", "gone")
+    up = phase not in ("pending", "starting", "backing off", *status.ENDED)
     program: dict[str, object] = {
         "name": name, "command": ["node", f"{name}.js"], "pid": 7 if up else None, "phase": phase,
         "ready": phase == "running" and not why, "why": why, "waits_for": [], "left_seconds": None,
@@ -165,7 +165,7 @@ def ask(stub: Stub, *words: object, **options: object) -> Done:
      (["drain", "--timeout"], "it needs a value; write --timeout 20s"),
      (["drain", "--timeout", "--wait"], "it needs a value"), (["health", "--live=1"], "it takes no value; write --live"),
      (["status", "--socket", ""], "empty; write a path"), (["undrain", "now"], "gracewrap -- undrain"),
-     (["stop", ""], "empty; write the name of a program"), (["restart", "a", "b"], "one program at a time"),
+     (["stop", ""], "empty; write the name of a program"), (["status", "a", "b"], "one program at a time"),
      (["stop", "--wait", "--no-wait"], "write one of them"), (["restart", "--wait"], "no such option; write --no-wait"),
      (["undrain", "\x1b[2J"], r"'\\x1b[2J'"), (["status", "--watch", "--json"], "write one of them"),
      (["--log-level", "debug", "status"], "cannot use --log-level (command line) with status: it is for a run")],
@@ -350,7 +350,7 @@ STOPPING = several(
     one_of("db", why="waiting for web: requests 7 → 3; worker: jobs 2", waits_for=["web", "worker"], left_seconds=23.2),
     one_of("web", "stopping", left_seconds=11.2, waiting_for="requests 7 → 3", restarts=2),
     one_of("worker", "draining", "waiting for pre_stop", left_seconds=9.4, waiting_for="jobs 2"),
-    one_of("migrate", "gone", "exited with 0", exit_status=0),
+    one_of("migrate", "completed", "exited with 0", exit_status=0),
     one_of("cache", "backing off", "exited with 1", exit_status=1, next_start_seconds=3.2, restarts=12),
     stop=STOP,
 )
@@ -365,7 +365,7 @@ def test_status_of_several_programs_is_a_table(stub):
         "db running 7 3 min 12 s 23 s waiting for web: requests 7 → 3; worker: jobs 2",
         "web stopping 7 3 min 12 s 2 11 s requests 7 → 3",
         "worker draining 7 3 min 12 s 9 s waiting for pre_stop; jobs 2",
-        "migrate gone exited with 0",
+        "migrate completed exited with 0",
         "cache backing off 12 exited with 1; starts in 3.2 s",
     ]
     stub.say("/status", (200, several("running", one_of("db"), one_of("web"))))
@@ -390,7 +390,7 @@ def test_what_several_programs_do_is_told_with_their_names(stub):
     assert status.commands(STOPPING) == "db, web, worker, migrate, cache"
     part = {"programs": ["web", "worker"], "again": True, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
     stub.say("/status", (200, several("restarting", one_of("web", "stopping"), one_of("db"), part=part)))
-    assert "  restarting web and worker: 1.2 s of 20 s gone, 19 s until SIGKILL\n" in ask(stub, "status").out
+    assert "  restarting web and worker: 1.2 s of 20 s gone, 19 s until the last SIGKILL\n" in ask(stub, "status").out
 
 
 NO_ANSWERS = {
@@ -542,6 +542,86 @@ def test_stop_says_what_is_stopped_and_waits_until_it_has_gone(stub):
     assert done.status == 0 and "jobs 1, 0 s gone, 24 s until SIGKILL" in done.out and "has gone after" in done.out
 
 
+def asked(stub: Stub, action: str, *statuses: object, **more: object) -> Done:
+    """Return what `gracewrap ACTION web` says where the request gets number 7 and /status says *statuses* after that."""
+    until = {"restart": "restarted", "stop": "stopped"}[action]
+    answer = {"message": f"{action} web", "request": 7, "named": ["web"], "programs": ["web"], "until": until, **more}
+    stub.say(f"/{action}", (202, answer))
+    stub.say("/status", *[one if one is None else (200, one) for one in statuses])
+    return ask(stub, action, "web")
+
+
+def request(state: str, **more: object) -> dict[str, object]:
+    return {"request": {"number": 7, "state": state, "why": "", "killed": [], **more}}
+
+
+def test_several_programs_are_named_with_commas_in_between(stub):
+    stub.say("/stop", (200, {"message": "web and a,b are not running", "named": [], "programs": []}))
+    assert ask(stub, "stop", "web", "--timeout", "5s", "x y").status == 0
+    assert stub.asked == ["POST /stop?program=web%2Cx%20y"]
+
+
+@pytest.mark.parametrize("action", ["restart", "stop"])
+def test_a_request_that_is_refused_later_is_told_and_what_to_do(stub, action):
+    part = {"programs": ["db"], "again": True, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
+    up = one_of("web"), one_of("db", "stopping")
+    refused = request("refused", why="db is being stopped")
+    done = asked(stub, action, several("running", *up, **request("asked")), several("restarting", *up, part=part, **refused))
+    assert done.status == 1
+    assert done.err == (
+        f"gracewrap: web is not {action}{'ed' if action == 'restart' else 'ped'}: "
+        "db is being stopped, which was asked for before; ask again after that\n"
+    )
+    assert stub.asked[1:] == ["GET /status?processes=no&request=7"] * 2
+
+
+def test_another_part_is_not_waited_for(stub):
+    part = {"programs": ["db"], "again": False, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
+    done = asked(stub, "restart", several("running", one_of("web"), one_of("db", "stopping"), part=part, **request("over")))
+    assert done.status == 0 and "restarted web in " in done.out
+
+
+def test_a_restart_names_what_had_to_be_killed(stub):
+    killed = [{"program": "web", "after_seconds": 10.04, "whole": True}, {"program": "db", "after_seconds": 3, "whole": False}]
+    done = asked(stub, "restart", several("running", one_of("web", pid=8), one_of("db", pid=9), **request("over", killed=killed)))
+    assert done.status == 0
+    assert "; web was killed after 10 s, and started again (pid 8); some of db was killed after 3.0 s, and it was" in done.out
+
+
+def test_gracewrap_that_has_ended_meanwhile(stub):
+    starting = several("starting", one_of("web", "running", "nothing listens on port 80 yet"), **request("over"))
+    done = asked(stub, "restart", starting, None)
+    assert done.status == 1 and "web is not restarted: gracewrap has ended after " in done.err
+    assert done.err.endswith("; last seen: web: nothing listens on port 80 yet; its log says why\n")
+
+
+@pytest.mark.parametrize(
+    ("phase", "ends", "status", "said"),
+    [("stopping", True, 0, "; gracewrap has ended with it"),
+     ("stopping", False, 0, "; gracewrap has ended too; its log says why"),
+     ("killing", True, 1, "; web had to be killed; gracewrap has ended with it")],
+)  # fmt: skip
+def test_gracewrap_that_has_ended_with_what_was_stopped(tmp_path, phase, ends, status, said):
+    stub = Stub(str(tmp_path / "c.sock"))
+    try:
+        done = asked(stub, "stop", several("running", one_of("web", phase), **request("begun")), None, ends=ends)
+    finally:
+        stub.end()
+        stub.thread.join(BOUND)
+    assert done.status == status and (done.out + done.err).endswith(f"{said}\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [(one_of("web", "failed", "exited with 1", exit_status=1), "it exited with 1\n"),
+     (one_of("web", "stopped", "exited with 0", exit_status=0), "it was stopped again\n"),
+     (one_of("web", "backing off", "exited with 1", next_start_seconds=3.2), "it exited with 1; the next start is in 3.2 s\n")],
+)  # fmt: skip
+def test_a_restart_that_does_not_come_up_says_why(stub, program, said):
+    done = asked(stub, "restart", several("running", program, **request("over")))
+    assert done.status == 1 and done.err.endswith(f"web did not come up: {said}")
+
+
 # --- on a terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -673,13 +753,14 @@ def test_the_view_of_several_leaves_out_those_that_are_well_first():
 
 
 def test_a_restart_on_a_terminal_writes_over_its_line(stub, terminal):
-    stub.say("/restart", (202, {"message": "restarting web", "program": "web", "programs": ["web"], "until": "restarted"}))
+    answer = {"message": "restarting web", "request": 1, "named": ["web"], "programs": ["web"], "until": "restarted"}
+    stub.say("/restart", (202, answer))
     part = {"programs": ["web"], "again": True, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
-    stopping = one_of("web", "stopping", waiting_for="requests 7 → 3")
-    stub.say("/status", (200, several("restarting", stopping, one_of("db"), part=part)))
+    stopping = one_of("web", "stopping", waiting_for="requests 7 → 3", left_seconds=8.8)
+    stub.say("/status", (200, several("restarting", stopping, one_of("db"), part=part, **request("begun"))))
     shown = terminal("restart", "web", "--socket", stub.path)
-    shown.until("\r\x1b[Kweb: requests 7 → 3, 0 s gone, 19 s until SIGKILL")
-    stub.say("/status", (200, several("running", one_of("web", restarts=1), one_of("db"))))
+    shown.until("\r\x1b[Kweb: requests 7 → 3, 0 s gone, 9 s until SIGKILL")
+    stub.say("/status", (200, several("running", one_of("web", restarts=1), one_of("db"), **request("over"))))
     assert shown.wait() == 0
     assert shown.seen.rpartition("\x1b[K")[2].startswith("restarted web in ")
     assert stub.asked[0] == "POST /restart?program=web"
@@ -703,6 +784,26 @@ def test_ctrl_c_ends_the_waiting(stub, terminal):
     shown.until("jobs 7")
     os.write(shown.master, b"\x03")
     assert shown.wait() == 130 and shown.seen.endswith("\n") and "Traceback" not in shown.seen
+
+
+def test_watch_counts_down_to_each_sigkill(stub, terminal):
+    part = {"programs": ["web", "db"], "again": True, "elapsed_seconds": 1.2, "left_seconds": 18.8, "budget_seconds": 20}
+    web = one_of("web", "stopping", left_seconds=3.2)
+    db = one_of("db", why="waiting for web: stopping", waits_for=["web"], left_seconds=18.8)
+    stub.say("/status", (200, several("restarting", web, db, one_of("migrate", "completed", "exited with 0"), part=part)))
+    shown = terminal("status", "--watch", "--socket", stub.path)
+    shown.until(SCREEN, "1.2 s of 20 s gone, 19 s until the last SIGKILL", "19 s left of 20 s", "3 min 12 s  3 s", "completed")
+
+
+def test_who_waits_for_several_is_told_of_the_next_sigkill():
+    waited = part.Waited({"request": 1, "named": ["db"], "programs": ["web", "cache", "db"], "until": "restarted"}, ["db"])
+    web, cache = one_of("web", "stopping", left_seconds=8.2), one_of("cache", "draining", left_seconds=3.2)
+    db = one_of("db", waits_for=["web"], left_seconds=1)  # its turn has not come
+    assert (
+        waited.left(several("restarting", web, cache, db, one_of("x", "stopping", left_seconds=0.5)))
+        == "3 s until cache's SIGKILL"
+    )
+    assert waited.left(several("running", one_of("web"), one_of("cache"), one_of("db"))) == ""
 
 
 # --- real gracewraps --------------------------------------------------------------------------------------------------

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -123,7 +127,7 @@ def test_each_program_has_its_own_processes_and_numbers(stack):
         "once": 'command = ["true"]\noneshot = true',
         "quiet": f"command = {json.dumps(TALKER)}",
     }, ready=False)  # fmt: skip
-    wait_until(lambda: s.phases() == {"web": "running", "once": "gone", "quiet": "running"}, "once has completed")
+    wait_until(lambda: s.phases() == {"web": "running", "once": "completed", "quiet": "running"}, "once has completed")
     wait_until(lambda: len(s.program("web")["processes"]) == 2, "the straggler is web's")
     wait_until(lambda: all(one["all_processes"] for one in s.status()["programs"]), "there was time to look at all")
     web, once, quiet = s.status()["programs"]
@@ -181,7 +185,7 @@ def test_one_that_is_to_be_started_again_says_when(stack, tmp_path):
 def test_metrics_tell_of_each(stack):
     s = stack()
     assert s.post("stop", "worker")[0] == 202
-    wait_until(lambda: s.phases()["worker"] == "gone", "worker is gone")
+    wait_until(lambda: s.phases()["worker"] == "stopped", "worker is gone")
     assert s.cli("restart", "other").returncode == 0
     text = get(s.socket, "/metrics")[1]
     found = {
@@ -243,7 +247,7 @@ def test_what_was_stopped_by_name_stays_so_until_it_is_started_by_name(stack):
     s = stack({"db": "", "web": 'restart = "always"\nbackoff = "10ms"'})
     done = s.cli("stop", "web")
     assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("stopped web in ")
-    assert s.phases() == {"db": "running", "web": "gone"} and get(s.socket, "/readyz")[0] == 200
+    assert s.phases() == {"db": "running", "web": "stopped"} and get(s.socket, "/readyz")[0] == 200
     again = s.cli("stop", "web")
     assert again.returncode == 0 and "web is not running" in again.stdout
     assert s.journal().count("web starts") == 1
@@ -255,7 +259,7 @@ def test_what_was_stopped_by_name_stays_so_until_it_is_started_by_name(stack):
 def test_it_says_what_it_will_be_without(stack):
     s = stack()
     assert s.cli("stop", "db").returncode == 0
-    assert s.phases() == {"db": "gone", "web": "gone", "worker": "gone", "other": "running"}
+    assert s.phases() == {"db": "stopped", "web": "stopped", "worker": "stopped", "other": "running"}
     status, body = s.post("restart", "web")
     assert status == 202 and body["message"] == "starting web; db, on which it depends, is not running"
 
@@ -273,7 +277,7 @@ def test_one_that_had_to_be_killed(stack, tmp_path):
     s = stack({"db": "", "web": 'stop_timeout = "200ms"'})
     done = s.cli("stop", "web")
     assert done.returncode == 1 and "web had to be killed" in done.stderr
-    assert s.phases() == {"db": "running", "web": "gone"}
+    assert s.phases() == {"db": "running", "web": "stopped"}
 
 
 def test_a_restart_that_does_not_come_up_is_a_failure(stack, tmp_path):
@@ -342,7 +346,15 @@ def test_a_name_that_is_none(stack):
     assert s.post("stop", "%00x")[0] == 404
     status, body = s.post("restart")
     assert status == 400 and "db, web, worker and other" in body["error"]
-    for words in (["restart"], ["restart", "x"], ["stop", ""], ["stop", "x"], ["restart", "db", "web"], ["status", "x"]):
+    for words in (
+        ["restart"],
+        ["restart", "x"],
+        ["stop", ""],
+        ["stop", "x"],
+        ["restart", "db", "x"],
+        ["stop", "x", "db"],
+        ["status", "x"],
+    ):
         done = s.cli(*words)
         assert (done.returncode, done.stdout) == (125, "") and done.stderr.count("\n") == 1, words
     assert s.phases() == dict.fromkeys(STACK, "running")
@@ -381,3 +393,201 @@ def test_two_hundred_programs_are_told_of_in_time(stack):
     assert len(s.status("?program=p199")["programs"][0]["processes"]) == 1
     assert min(took) < 0.25, took
     assert s.cli("status").stdout.count("running") == 201
+
+
+# --- how a program has ended ------------------------------------------------------------------------------------------
+
+
+ENDS = {
+    "web": "",
+    "up": "",
+    "once": 'command = ["true"]\noneshot = true',
+    "job": 'command = ["sh", "-c", "exit 1"]\non_failure = "ignore"',
+    "task": 'command = ["true"]\non_exit = "ignore"',
+    "nothing": 'command = ["/nonexistent"]\non_failure = "ignore"',
+    "loop": 'command = ["sh", "-c", "exit 3"]\nrestart = "always"\nbackoff = "10m"',
+}
+
+
+def test_what_is_not_up_says_how_it_ended(stack):
+    s = stack(ENDS, ready=False)
+    wait_until(lambda: s.phases()["loop"] == "backing off" and s.phases()["job"] == "failed", "they have ended")
+    s.cli("stop", "web", "loop")
+    said = {one["name"]: (one["phase"], one["why"]) for one in s.status()["programs"]}
+    assert said == {
+        "web": ("stopped", "exited with 0"),
+        "up": ("running", ""),
+        "once": ("completed", "exited with 0"),
+        "job": ("failed", "exited with 1"),
+        "task": ("exited", "exited with 0"),
+        "nothing": ("failed", "could not be started"),
+        "loop": ("stopped", "exited with 3"),
+    }
+    rows = {row.split()[0]: " ".join(row.split()[1:]) for row in s.cli("status").stdout.splitlines()[3:]}
+    assert (rows["once"], rows["job"]) == ("completed exited with 0", "failed exited with 1")
+    shown = s.cli("status", "job").stdout
+    assert "job: failed  sh -c exit 1\n  exited with 1\n" in shown and "drain" not in shown
+    assert "?" not in s.cli("status").stdout + shown
+
+
+def test_in_a_stop_of_all_those_that_are_gone_are_stopped_or_ended_before(stack, tmp_path):
+    (tmp_path / "db.late").touch()
+    s = stack({
+        "db": "",
+        "web": 'depends_on = ["db"]',
+        "once": 'command = ["true"]\noneshot = true',
+        "job": 'command = ["sh", "-c", "exit 1"]\non_failure = "ignore"',
+        "never": 'depends_on = {job = "completed"}',
+    }, ready=False)  # fmt: skip
+    wait_until(lambda: "web starts" in s.journal() and s.phases()["job"] == "failed", "web runs")
+    assert s.post("stop")[0] == 202
+    wait_until(lambda: s.phases()["db"] == "stopping", "db is told")
+    assert {name: phase for name, phase in s.phases().items() if name != "db"} == {
+        "web": "stopped", "once": "completed", "job": "failed", "never": "stopped",
+    }  # fmt: skip
+    assert s.program("never")["why"] == "was never started"
+    (tmp_path / "db.late").unlink()
+    assert s.run.wait() == 1
+
+
+# --- several at once, and two at a time -------------------------------------------------------------------------------
+
+
+def test_several_are_restarted_in_their_order_as_one_part(stack):
+    s = stack()
+    before, told = s.pids(), len(s.journal())
+    done = s.cli("restart", "db", "other", "db")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_, last = done.stdout.splitlines()
+    assert first.endswith("restarting db and other; worker and web, which depend on them, stop first and are started again")
+    assert last.startswith("restarted db and other in ") and last.endswith(", and with them worker and web")
+    wait_until(lambda: len(s.journal()) == told + 8, "all have begun again")
+    stops = [one.split()[0] for one in s.journal()[told:] if "stops" in one]
+    assert [name for name in stops if name != "other"] == ["worker", "web", "db"]
+    after = s.pids()
+    assert all(before[name] != after[name] for name in STACK)
+
+
+def test_several_are_stopped_and_those_that_run_no_more_are_named(stack):
+    s = stack()
+    assert s.cli("stop", "worker").returncode == 0
+    done = s.cli("stop", "worker", "web", "other")
+    assert done.returncode == 0 and "stopping web and other; worker is not running\n" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("stopped web and other in ")
+    assert s.phases() == {"db": "running", "web": "stopped", "worker": "stopped", "other": "stopped"}
+    again = s.cli("stop", "web", "worker")
+    assert again.returncode == 0 and again.stdout.endswith(": web and worker are not running\n")
+    done = s.cli("restart", "db", "web")
+    assert (
+        done.returncode == 0 and "restarting db and starting web\n" in done.stdout and "restarted db and web in " in done.stdout
+    )
+    assert s.phases() == {"db": "running", "web": "running", "worker": "stopped", "other": "stopped"}
+
+
+def test_with_one_name_that_is_none_nothing_is_stopped(stack):
+    s = stack()
+    told = len(s.journal())
+    done = s.cli("stop", "web", "wroker")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (
+        "gracewrap: cannot stop web wroker: there is no program 'wroker'; did you mean worker, of db, web, worker and other?\n"
+    )
+    status, body = s.post("restart", "x,db,y")
+    assert status == 404 and body["error"] == "there are no programs 'x' and 'y'; write db, web, worker and other"
+    assert s.post("stop", ",")[0] == 400  # and not a stop of all
+    assert s.phases() == dict.fromkeys(STACK, "running") and len(s.journal()) == told
+
+
+def test_of_two_that_ask_at_once_the_second_is_told_to_ask_again(stack):
+    """Both have been answered before the policy hears of the first."""
+    s = stack()
+    with contextlib.ExitStack() as all_of_them:
+        asking = [all_of_them.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
+        answers = []
+        for asked in asking:
+            asked.settimeout(BOUND)
+            asked.connect(str(s.socket))
+            answers.append(all_of_them.enter_context(asked.makefile("rb")))
+            asked.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")  # so both have been let in
+        assert [(said_in(answer)) for answer in answers] == [(200, {"live": True})] * 2
+        s.run.send(signal.SIGSTOP)
+        for asked, name in zip(asking, ("web", "other")):
+            asked.sendall(f"POST /restart?program={name} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        s.run.send(signal.SIGCONT)
+        said = [said_in(answer) for answer in answers]
+    taken, refused = (0, 1) if said[0][0] == 202 else (1, 0)
+    busy = ("web and worker are", "other is")[taken]
+    assert said[taken][0] == 202
+    assert said[refused] == (409, {"error": f"{busy} being stopped; ask again after that"})
+    names = ("web", "other")
+    wait_until(lambda: s.program(names[taken])["restarts"] == 1, "one is done")
+    assert s.program(names[refused])["restarts"] == 0
+    s.until_ready()
+    assert s.cli("restart", names[refused]).returncode == 0
+
+
+def said_in(answer: BinaryIO) -> tuple[int, dict]:
+    """Read one answer of several on a connection."""
+    status, length = int(answer.readline().split()[1]), 0
+    while header := answer.readline().strip():
+        name, _, value = header.lower().partition(b":")
+        length = int(value) if name == b"content-length" else length
+    return status, json.loads(answer.read(length))
+
+
+# --- what had to be killed --------------------------------------------------------------------------------------------
+
+
+def test_a_restart_says_what_had_to_be_killed(stack, tmp_path):
+    (tmp_path / "web.late").touch()
+    s = stack({"db": "", "web": 'depends_on = ["db"]\nstop_timeout = "300ms"'})
+    done = s.cli("restart", "db")
+    assert (done.returncode, done.stderr) == (0, "")
+    last, pid = done.stdout.splitlines()[-1], s.program("web")["pid"]
+    assert last.startswith("restarted db in ")
+    assert last.endswith(f", and with it web; web was killed after 0.3 s, and started again (pid {pid})")
+    (tmp_path / "web.late").unlink()
+    assert "killed" not in s.cli("restart", "web").stdout
+
+
+def test_a_start_says_nothing_of_how_it_was_killed_before(stack, tmp_path):
+    (tmp_path / "web.late").touch()
+    s = stack({"db": "", "web": 'stop_timeout = "200ms"'})
+    assert s.cli("stop", "web").returncode == 1
+    done = s.cli("restart", "web")
+    assert done.returncode == 0 and "killed" not in done.stdout
+
+
+def test_each_counts_down_to_its_own_sigkill(stack, tmp_path):
+    (tmp_path / "web.late").touch()
+    s = stack({"db": "", "web": 'depends_on = ["db"]\nstop_timeout = "1m"', "other": 'stop_timeout = "30s"'})
+    (tmp_path / "other.late").touch()
+    assert s.post("restart", "other")[0] == 202
+    wait_until(lambda: s.phases()["other"] == "stopping", "other is told")
+    now = s.status()
+    assert 20 < s.program("other")["left_seconds"] <= 30 and 20 < now["part"]["left_seconds"] <= 30
+    assert abs(now["part"]["budget_seconds"] - 30) < 1
+    assert " of 30 s gone, " in s.cli("status").stdout
+    (tmp_path / "other.late").unlink()
+    s.until_ready()
+    assert s.post("restart", "db")[0] == 202
+    wait_until(lambda: s.phases()["web"] == "stopping", "web is told")
+    now = {one["name"]: one for one in s.status()["programs"]}
+    assert 50 < now["web"]["left_seconds"] <= 60 and 500 < now["db"]["left_seconds"] <= 600
+    assert " until the last SIGKILL\n" in s.cli("status").stdout and "s until SIGKILL\n" in s.cli("status", "web").stdout
+    done = s.cli("stop", "other", "--timeout", "300ms")
+    assert done.returncode == 1 and "refuses: db and web are being stopped; ask again after that" in done.stderr
+    (tmp_path / "web.late").unlink()
+    s.until_ready()
+
+
+def test_what_is_held_back_counts_down_to_its_sigkill_too(stack, tmp_path):
+    mark = tmp_path / "busy"
+    mark.touch()
+    drain = f'stop_timeout = "2m"\n[programs.web.drain]\nfile = "{mark}"\nfile_is = "absent"\nwhen = "before-signal"'
+    s = stack({"db": "", "web": drain})
+    assert s.post("stop", "web")[0] == 202
+    wait_until(lambda: s.phases()["web"] == "draining", "web is drained")
+    assert 590 < s.program("web")["left_seconds"] <= 600  # and not the time until its stop signal, 8 minutes
+    mark.unlink()
+    wait_until(lambda: s.phases()["web"] == "stopped", "web has stopped")

@@ -30,6 +30,7 @@ LAYERS = [
     "hearing",
     "aside",
     "standing",
+    "parts",
     "desk",
     "bare",
     "supervise",

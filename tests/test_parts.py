@@ -11,6 +11,12 @@ from pathlib import Path
 
 from support import alive, running, wait_until
 
+from gracewrap import parts
+from gracewrap.policy import coordinator
+from gracewrap.policy import model as m
+from gracewrap.report.log import Log
+from gracewrap.report.narrator import Narrator
+
 # Says "up NAME PID", and "down NAME" on SIGTERM; then it exits with 0.
 WRITER = """
 trap 'echo down $GRACEWRAP_PROGRAM; exit 0' TERM
@@ -267,3 +273,60 @@ notify = true
         assert run.wait() == 0
         assert time.monotonic() - began < 5  # of 20
         assert not [line for line in run.log() if line["event"] == "kill"]
+
+
+# --- what is asked from outside, before the policy has heard of it ------------------------------------------------------
+
+
+class Desk:
+    """Two programs that are up, and requests for them; the policy hears of those with hear()."""
+
+    def __init__(self) -> None:
+        self.policy = m.Policy((m.ProgramPolicy(), m.ProgramPolicy()))
+        self.system: coordinator.System = coordinator.begin(self.policy, (0, 1))
+        self.posted: list[m.Event] = []
+        names = [("web", ["web"]), ("db", ["db"])]
+        narrator = Narrator(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, names)
+        self.parts = parts.Parts(narrator, self.policy, lambda: self.system, self.posted.append)
+
+    def ask(self, names: str) -> tuple[int, dict]:
+        status, answer = self.parts.act(names, True, "pid 7, uid 0", 1.0)
+        return status, dict(answer)
+
+    def hear(self) -> None:
+        while self.posted:
+            self.feed(self.posted.pop(0))
+
+    def feed(self, event: m.Event) -> None:
+        self.system, commands = coordinator.step(self.system, event, self.policy)
+        for note in commands:
+            if isinstance(note, m.Note) and note.what.startswith("part_"):
+                self.parts.noted(note, 1.0)
+
+
+def test_while_one_is_asked_for_another_is_refused():
+    desk = Desk()
+    assert desk.ask("web")[0] == 202
+    assert desk.ask("db") == (409, {"error": "web is being stopped; ask again after that"})
+    desk.hear()
+    assert desk.parts.tell("1") == {"number": 1, "state": "begun", "why": "", "killed": []}
+    assert desk.ask("db")[0] == 409
+
+
+def test_one_that_the_policy_refuses_after_all_is_told_with_what_is_in_its_way():
+    desk = Desk()
+    assert desk.ask("web")[0] == 202
+    desk.feed(m.PartRequested((1,), "a signal for a rolling restart", True, 1.0))
+    assert desk.parts.tell("1")["state"] == "asked"
+    desk.hear()
+    assert desk.parts.tell("1") == {"number": 1, "state": "refused", "why": "db is being stopped", "killed": []}
+
+
+def test_of_many_requests_the_last_are_known():
+    desk = Desk()
+    for _ in range(parts.KEPT + 2):
+        assert desk.ask("web")[0] == 202
+        desk.hear()
+        desk.system = coordinator.begin(desk.policy, (0, 1))
+    assert desk.parts.tell("2") is None and desk.parts.tell(str(parts.KEPT + 2))["state"] == "begun"
+    assert [desk.parts.tell(number) for number in ("0", "x", "-1", "9" * 99, "\u0663")] == [None] * 5

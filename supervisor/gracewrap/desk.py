@@ -9,7 +9,7 @@ import posix
 import time
 
 from gracewrap import __version__, loading, standing
-from gracewrap.policy import coordinator, program
+from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
 from gracewrap.posix import tree
 from gracewrap.record import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gracewrap.errands import Errands
     from gracewrap.handover import Handover
     from gracewrap.hearing import Hearing
+    from gracewrap.parts import Parts
     from gracewrap.posix.agenda import Agenda
     from gracewrap.report.metrics import Facts
     from gracewrap.report.narrator import Narrator
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics")
 
 LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
-
-# What to write instead where there is one command, whose end is the end of all; by whether it is to be started again.
-_ONE_COMMAND = {
-    False: "it runs one command, which has no name; write gracewrap stop",
-    True: "it runs one command, and ends with it; write --restart always where it is run to have that started again",
-}
 
 
 class Desk:
@@ -75,6 +70,7 @@ class Desk:
         self.system, self.post = system, post
         self._place: str | None = None
         self._servers: list[server.Server] = []
+        self._parts: Parts | None = None
 
     def open(self) -> None:
         """Let visitors come, to health.listen and to the control socket."""
@@ -174,7 +170,7 @@ class Desk:
             stands = self._stands(i, 0.0)
             if stands.waits_for:
                 waits.append(f"{self._label(i)} waits for {self._listed(stands.waits_for, standing.MOST)}")
-            elif not stands.ready and stands.phase != "gone":
+            elif not stands.ready and stands.phase not in standing.ENDED:
                 keeps.append(self._named(i))
         shown = [*keeps[: standing.MOST], *waits[: max(1, standing.MOST - len(keeps))]]
         hidden = len(keeps) + len(waits) - len(shown)
@@ -185,7 +181,7 @@ class Desk:
         child, tale, stands = self.children[program], self.narrator.tales[program], self._stands(program, 0.0)
         if stands.phase == "running" and not stands.ready:
             return self._kept_by(program) or "not ready yet"
-        if stands.phase in ("backing off", "gone"):
+        if stands.phase == "backing off" or stands.phase in standing.ENDED:
             return tale.ended()
         if stands.phase in ("stopping", "killing") and child.leader is None and tale.members:
             return f"left behind {tale.members}"
@@ -210,7 +206,7 @@ class Desk:
         if not up:
             return 409, {"error": "it is stopping already"}
         if action in ("restart", "stop"):
-            return self._act_on_one(name, action == "restart", peer, at)
+            return self.parts.act(name, action == "restart", peer, at)
         if action == "drain":
             self.post(m.DrainRequested(at))
             asked = any(one.drain for one in self.settings.each)
@@ -221,75 +217,25 @@ class Desk:
             return 202, {"ok": True, "message": "ready again"}
         return 404, {"error": f"no such action: {action}"}
 
-    def _act_on_one(self, name: str, again: bool, peer: str, at: float) -> tuple[int, Mapping[str, object]]:
-        """Stop one program, and start it anew if *again*; say what goes with it."""
-        system = self.system()
-        assert isinstance(system, coordinator.Up)
-        if not system.pasts:
-            return 409, {"error": _ONE_COMMAND[again]}
-        found = self._find(name)
-        if found is None:
-            return (404 if name else 400), {"error": self._no_such(name)}
-        if system.part is not None:
-            busy = system.part.programs
-            stopped = "is being stopped" if len(busy) == 1 else "are being stopped"
-            return 409, {"error": f"{self._listed(sorted(busy))} {stopped}; ask again after that"}
-        name, first = self._label(found), self._stopped_before(system, found)
-        answer = {"ok": True, "program": name, "programs": [*map(self._label, first), name]}
-        is_gone = isinstance(system.programs[found], program.Gone)
-        if is_gone and not again:
-            return 200, {**answer, "message": f"{name} is not running", "programs": []}
-        self.post(m.PartRequested((found,), f"gracewrap {'restart' if again else 'stop'} {name} ({peer})", again, at))
-        doing, until = ("start", "started") if is_gone else ("restart", "restarted") if again else ("stopp", "stopped")
-        message = f"{doing}ing {name}{self._goes_with(first, again)}"
-        message += self._without(system, found) if again else self._is_all(system, {found, *first})
-        return 202, {**answer, "until": until, "message": message}
-
     def _find(self, name: str) -> int | None:
         """Return the program that is meant; without a name the only one."""
         if not name:
             return 0 if len(self.children) == 1 else None
         return next((i for i in range(len(self.children)) if self._label(i) == name), None)
 
-    def _no_such(self, name: str) -> str:
-        every = range(len(self.children))
-        there = self._listed(every, 20)
-        if not name:
-            return f"it runs several programs; write which one: {there}"
-        from gracewrap.config.hints import closest
+    @property
+    def parts(self) -> Parts:
+        """Who takes requests for some of the programs."""
+        if self._parts is None:
+            from gracewrap.parts import Parts
 
-        near = closest(name, [self._label(i) for i in every])
-        meant = f"did you mean {near}, of {there}?" if near and len(every) > 1 else f"write {there}"
-        return f"there is no program {name!r}; {meant}"
+            self._parts = Parts(self.narrator, self.policy, self.system, self.post)
+        return self._parts
 
-    def _stopped_before(self, system: coordinator.Up, found: int) -> list[int]:
-        """Return what cannot go on without a program, in the order in which it is stopped before it."""
-        if system.order is None:
-            return []
-        from gracewrap.policy import order
-
-        those = order.dependants(system.order, self.policy.programs, (found,)) - {found}
-        return [i for i in system.order.sequence if i in those and not isinstance(system.programs[i], program.Gone)]
-
-    def _goes_with(self, first: Sequence[int], again: bool) -> str:
-        if not first:
-            return ""
-        which = self._listed(first)
-        if len(first) == 1:
-            return f"; {which}, which depends on it, stops first{' and is started again' if again else ''}"
-        return f"; {which}, which depend on it, stop first{' and are started again' if again else ''}"
-
-    def _is_all(self, system: coordinator.Up, programs: set[int]) -> str:
-        rest = (i for i, phase in enumerate(system.programs) if not isinstance(phase, program.Gone) and i not in programs)
-        return "" if any(True for _ in rest) else "; nothing else runs, and gracewrap ends with it"
-
-    def _without(self, system: coordinator.Up, found: int) -> str:
-        """Return what a program needs and will have to do without: it was stopped, and nobody has started it again."""
-        needs = self.policy.programs[found].depends_on
-        missing = [i for i, condition in needs if condition != "completed" and isinstance(system.programs[i], program.Gone)]
-        if not missing:
-            return ""
-        return f"; {self._listed(missing)}, on which it depends, {'is' if len(missing) == 1 else 'are'} not running"
+    def noted(self, note: m.Note, at: float) -> None:
+        """Take in what the policy says of a part ("part_requested" and its like): somebody may have asked here."""
+        if self._parts is not None:
+            self._parts.noted(note, at)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -297,12 +243,12 @@ class Desk:
         """Return everything that is known, for `gracewrap status`.
 
         Args:
-            options: "program": of this one alone.  "processes": "no" leaves them out.
+            options: "program": of this one alone.  "processes": "no" leaves them out.  "request": adds how that one went.
         """
         at, system = time.monotonic(), self.system()
         chosen = self._find(options.get("program", ""))
         if options.get("program") and chosen is None:
-            return 404, {"error": self._no_such(options["program"])}
+            return 404, {"error": self.parts.no_such([options["program"]])}
         ready, body = self.is_ready()
         self._look_again()
         each = range(len(self.children)) if chosen is None else (chosen,)
@@ -321,6 +267,7 @@ class Desk:
             "signals_forwarded": self.narrator.counts["signals_forwarded"],
             "stop": self._stop(system, at),
             "part": self._part(system, at),
+            **({"request": self.parts.tell(options["request"])} if options.get("request") else {}),
             "interrupted": self.narrator.interrupted,
             "programs": programs,
         }
@@ -336,32 +283,33 @@ class Desk:
         }
 
     def _part(self, system: coordinator.System, at: float) -> dict[str, object] | None:
-        """Return which programs are being stopped while the others go on."""
+        """Return which programs are being stopped while the others go on, and when the last SIGKILL is that they may need."""
         if not isinstance(system, coordinator.Up) or system.part is None:
             return None
-        part = system.part
+        part, elapsed = system.part, at - system.part.since
+        left = max((kill_in for i in part.programs if (kill_in := self._stands(i, at).kill_in) is not None), default=0.0)
         return {
             "programs": [self._label(i) for i in sorted(part.programs)],
             "again": bool(part.again),
-            "elapsed_seconds": round(at - part.since, 3),
-            "left_seconds": round(max(0.0, max(part.kill_ats[i] for i in part.programs) - at), 3),
-            "budget_seconds": self.settings.shutdown_timeout,
+            "elapsed_seconds": round(elapsed, 3),
+            "left_seconds": round(left, 3),
+            "budget_seconds": round(elapsed + left, 3),
         }
 
     def _program(self, i: int, at: float) -> dict[str, object]:
         child, tale, stands = self.children[i], self.narrator.tales[i], self._stands(i, at)
         alone = len(self.children) == 1
         hearing, numbers = self.hearing.get(i), tale.numbers
-        kept_by, ended = self._kept_by(i), "" if stands.status is None and not child.pid else tale.ended()
+        kept_by = self._kept_by(i)
         return {
             "name": tale.label,
             "command": list(child.settings.command),
             "pid": child.pid if alone and child.pid else child.leader,
             "phase": stands.phase,
             "ready": stands.ready and not kept_by,
-            "why": standing.why(stands, self._named, kept_by, ended),
+            "why": standing.why(stands, self._named, kept_by, tale.ended()),
             "waits_for": [self._label(one) for one in stands.waits_for],
-            "left_seconds": _rounded(stands.seconds_left),
+            "left_seconds": _rounded(stands.kill_in),
             "uptime_seconds": None if child.leader is None else _rounded(at - child.started_at),
             "ready_after_seconds": _rounded(tale.ready_after),
             "restarts": tale.restarts,
@@ -414,7 +362,7 @@ class Desk:
 
         at, system, narrator = time.monotonic(), self.system(), self.narrator
         over = exit_status is not None or isinstance(system, coordinator.Flushing | coordinator.Finishing | coordinator.Ended)
-        phase = {"drained": "draining", "gone": "stopping", "ending": "ended"}.get(self.phase(), self.phase())
+        phase = {"drained": "draining", "ending": "ended"}.get(self.phase(), self.phase())
         left = max(0.0, system.kill_at - at) if isinstance(system, coordinator.ShuttingDown) else None
         each = []
         for i, (child, tale) in enumerate(zip(self.children, narrator.tales)):

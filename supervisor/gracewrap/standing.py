@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
 MOST = 3  # so many programs are named in one line, with what is said of each
+ENDED = ("completed", "stopped", "failed", "exited")  # phases in which nothing is left of a program
 
-# The policy's phases, in the words of people.
+# The policy's phases, in the words of people; what it calls gone is one of ENDED.
 _PHASES = {
     program.Pending: "pending",
     program.Spawning: "starting",
@@ -25,17 +26,17 @@ _PHASES = {
     program.Stopping: "stopping",
     program.Leftover: "stopping",
     program.Killing: "killing",
-    program.Gone: "gone",
 }
 
 
 class Standing(Record):
     """One program."""
 
-    phase: str  # a value of _PHASES, "drained", or "ending": all is over
+    phase: str  # a value of _PHASES, "drained", one of ENDED, or "ending": all is over
     held: str = ""  # for what its stop signal is held back
     waits_for: tuple[int, ...] = ()  # the programs that have to come so far, or be gone, before it is its turn
     seconds_left: float | None = None  # until its stop signal, if it is held back, else until SIGKILL
+    kill_in: float | None = None  # seconds until its SIGKILL, as it stands now: what is before it in the order may end sooner
     again_in: float | None = None  # seconds until it is started again
     status: int | None = None  # its exit status, while it is not up
     ready: bool = False  # it is up, and nobody waits for it to come so far
@@ -48,18 +49,21 @@ def of(system: coordinator.System, policy: Policy, index: int, at: float) -> Sta
     phase = system.programs[index]
     waits_for = coordinator.waits_for(system, policy, index)
     match phase:
-        case program.Held(_, stage, _, signal_at):
+        case program.Held(_, stage, kill_at, signal_at):
             word = "drained" if isinstance(stage, program.Drained) else "draining"
-            return Standing(word, _held(stage), waits_for, None if signal_at == program.FOREVER else max(0.0, signal_at - at))
+            if signal_at == program.FOREVER:
+                return Standing(word, _held(stage), waits_for, kill_in=_left(system, index, at))
+            return Standing(word, _held(stage), waits_for, max(0.0, signal_at - at), max(0.0, kill_at - at))
         case program.Stopping(_, kill_at) | program.Leftover(_, kill_at):
-            return Standing("stopping", seconds_left=max(0.0, kill_at - at))
+            return Standing("stopping", seconds_left=max(0.0, kill_at - at), kill_in=max(0.0, kill_at - at))
         case program.BackingOff(status, until):
             return Standing("backing off", again_in=max(0.0, until - at), status=status)
         case program.Running() | program.Spawning():
             ready = isinstance(phase, program.Running) and (not system.pasts or system.pasts[index].ready)
-            return Standing(_PHASES[type(phase)], waits_for=waits_for, seconds_left=_left(system, index, at), ready=ready)
+            left = _left(system, index, at)
+            return Standing(_PHASES[type(phase)], waits_for=waits_for, seconds_left=left, kill_in=left, ready=ready)
         case program.Gone(status):
-            return Standing("gone", status=status if _has_run(system, index) else None)
+            return Standing(_how(system, policy, index, status), status=status if _has_run(system, index) else None)
         case program.Pending() | program.Killing():
             return Standing(_PHASES[type(phase)], waits_for=waits_for)
         case _:
@@ -85,6 +89,23 @@ def _left(system: coordinator.Up | coordinator.ShuttingDown, index: int, at: flo
     if system.part is not None and index in system.part.programs:
         return max(0.0, system.part.kill_ats[index] - at)
     return None
+
+
+def _how(system: coordinator.Up | coordinator.ShuttingDown, policy: Policy, index: int, status: int) -> str:
+    """Return in one word how a program ended of which nothing is left."""
+    if _was_stopped(system, index):
+        return "stopped"
+    if status:
+        return "failed"
+    return "completed" if policy.programs[index].oneshot else "exited"
+
+
+def _was_stopped(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> bool:
+    """Return whether a program has ended because that was asked for, of it or of all; or was never started because of that."""
+    asked = dict(system.exits).get(index) if isinstance(system, coordinator.ShuttingDown) else None
+    if asked is not None:
+        return asked
+    return not _has_run(system, index) or (bool(system.pasts) and system.pasts[index].stopped)
 
 
 def _has_run(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> bool:
@@ -136,7 +157,7 @@ def why(stands: Standing, other: Callable[[int], str], kept_by: str = "", ended:
     if stands.waits_for:
         more = f" and {len(stands.waits_for) - MOST} more" if len(stands.waits_for) > MOST else ""
         return f"waiting for {'; '.join(other(i) for i in stands.waits_for[:MOST])}{more}"
-    if stands.phase in ("backing off", "gone"):
+    if stands.phase == "backing off" or stands.phase in ENDED:
         return ended
     if stands.phase == "running" and not stands.ready:
         return kept_by or "not ready yet"

@@ -14,6 +14,7 @@ import time
 from gracewrap import __version__, aside, bare, standing
 from gracewrap.child import Child
 from gracewrap.config.policies import policy_of
+from gracewrap.config.sources import COMMAND_LINE
 from gracewrap.config.values import RESTART
 from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
@@ -26,7 +27,7 @@ from gracewrap.report.log import Log
 from gracewrap.report.tale import name_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gracewrap.config.table import Settings
     from gracewrap.desk import Desk
@@ -198,7 +199,7 @@ class Loop:
             from gracewrap.posix import explain
 
             status, why = explain.explain(settings.command, errno)
-            return m.StartFailed(child.index, status, why + _hint(status, settings.command), at)
+            return m.StartFailed(child.index, status, why + _hint(status, settings), at)
         self._has_started(child, pid, exec_fd, at)
         return m.ProgramStarted(child.index, at)
 
@@ -451,14 +452,14 @@ class Loop:
             self.end(child)
         if failure is not None:
             status, why = failure
-            self.feed(m.StartFailed(child.index, status, why + _hint(status, child.settings.command), at))
+            self.feed(m.StartFailed(child.index, status, why + _hint(status, child.settings), at))
         else:
             event = m.LeaderExited(child.index, one.status, one.signum, left, at, child.told.shell)
             self.feed(event, None if left else child)
 
     def cannot_run(self, child: Child, status: int, why: str, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
-        why += _hint(status, child.settings.command)
+        why += _hint(status, child.settings)
         child.tale.not_started = why
         self.narrator.tell("cannot_run", at, program=child.index, who=why, status=status)
         return status
@@ -487,14 +488,21 @@ class Loop:
         """Tell what was decided; what is about a program that is *gone* before what follows from it for others."""
         if gone is None or not self.settings.programs:
             for note in notes:
-                self.narrator.note(note, at)
+                self.tell_one(note, at)
             return
         for own in (True, False):
             for note in notes:
                 if own == (note.fields.get("program") == gone.index):
-                    self.narrator.note(note, at)
+                    self.tell_one(note, at)
             if own:
                 self.narrator.tell("program_gone", at, gone.index)
+
+    def tell_one(self, note: m.Note, at: float) -> None:
+        """Tell one note; of a part also to the desk, for somebody may wait for it there."""
+        self.narrator.note(note, at)
+        desk = self.desk
+        if desk is not None and note.what.startswith("part_"):
+            self.aside.safely(lambda: desk.noted(note, at))
 
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return what came of it, if the policy should know."""
@@ -623,13 +631,14 @@ def log_format(settings: Settings) -> str:
     return "text" if with_lines and any(one.output == "prefix" for one in settings.each) else settings.log_format
 
 
-def _hint(status: int, command: Sequence[str]) -> str:
-    """Return what to write instead of a command that was not found."""
-    if status != 127:
+def _hint(status: int, settings: Settings) -> str:
+    """Return what to write instead of a command that was not found, or is a file of settings."""
+    command = settings.command
+    if settings.origins.get("command") != COMMAND_LINE or not (status == 127 or command[0].endswith(".toml")):
         return ""
     from gracewrap.config import hints
 
-    return hints.unknown_command(command[0])
+    return hints.unknown_command(*command)
 
 
 def _has_null() -> bool:

@@ -75,22 +75,23 @@ class Peer:
         return ask(self.path, "GET", target, self.timeout)
 
     def post(self, action: str, program: str = "") -> Answer:
-        """Return the answer to "drain", "undrain", "stop" or "restart"; raises NoAnswer."""
+        """Return the answer to "drain", "undrain", "stop" or "restart" (of programs: with commas in between); raises NoAnswer."""
         return ask(self.path, "POST", f"/{action}{_query(program=program)}", self.timeout)
 
-    def status(self, program: str = "", processes: bool = True) -> dict[str, Any]:
+    def status(self, program: str = "", processes: bool = True, request: str = "") -> dict[str, Any]:
         """Return what /status says.
 
         Args:
             program: Only of this one; "": of all.
             processes: Whether the processes are wanted; to look for them costs a gracewrap some milliseconds.
+            request: The number of a request, of which is to be said how it went.
 
         Raises:
             Unusable: If there is no such program.
             NoAnswer: If there is none that can be read.
             Gone: Also if another gracewrap has taken its place since the last time.
         """
-        answer = self.get(status_of(program, processes))
+        answer = self.get(status_of(program, processes, request))
         fields = answer.fields()
         if program and answer.status == 404:
             raise Unusable(f"cannot use {program!r}: {answer.text()}")
@@ -104,9 +105,9 @@ class Peer:
         return fields
 
 
-def status_of(program: str = "", processes: bool = True) -> str:
+def status_of(program: str = "", processes: bool = True, request: str = "") -> str:
     """Return where the status is to be had; see Peer.status."""
-    return f"/status{_query(program=program, processes='' if processes else 'no')}"
+    return f"/status{_query(program=program, processes='' if processes else 'no', request=request)}"
 
 
 def _query(**options: str) -> str:

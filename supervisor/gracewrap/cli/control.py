@@ -38,13 +38,13 @@ OPTIONS = {
     "health": {"--live": ("live", False), **_COMMON},
 }
 
-NAMING = ("status", "stop", "restart")  # a program may be named
+NAMING = ("status", "stop", "restart")  # programs may be named; of status one
 
 
 class Asked(Record):
     """The words after the subcommand."""
 
-    program: str = ""  # "": none was named
+    programs: tuple[str, ...] = ()
     pid: int | None = None
     socket: str | None = None
     timeout: float | None = None  # seconds
@@ -91,12 +91,12 @@ def read(action: str, words: Sequence[str]) -> Asked:
     Raises:
         Unusable: With the fault, and what to write instead.
     """
-    options, given, rest = OPTIONS[action], dict[str, object](), list(words)
+    options, given, names, rest = OPTIONS[action], dict[str, object](), list[str](), list(words)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
         if action in NAMING and not word.startswith("-"):
-            given["program"] = _program(action, word, str(given.get("program", "")))
+            names.append(word)
             continue
         if name not in options:
             raise client.Unusable(_unknown(action, name))
@@ -113,7 +113,7 @@ def read(action: str, words: Sequence[str]) -> Asked:
                 )
             value = rest.pop(0)
         given[field] = _value(action, name, field, value)
-    asked = replace(Asked(), **given)
+    asked = replace(Asked(), programs=_programs(action, names), **given)
     if asked.watch and asked.json:
         raise client.Unusable("cannot use --watch with --json (gracewrap status): a view or data; write one of them")
     if asked.wait and asked.no_wait:
@@ -121,16 +121,18 @@ def read(action: str, words: Sequence[str]) -> Asked:
     return asked if asked.socket or asked.pid else _from_environment(asked)
 
 
-def _program(action: str, name: str, before: str) -> str:
-    """Return the name of a program; an empty one must not come to mean all of them."""
-    if not name:
+def _programs(action: str, names: list[str]) -> tuple[str, ...]:
+    """Return the programs that were named; an empty name must not come to mean all of them."""
+    if "" in names:
         raise client.Unusable(f'cannot use "" (gracewrap {action}): empty; write the name of a program, or leave it out')
-    if before:
+    if action == "status" and len(names) > 1:
         from gracewrap.config.sources import one_line
 
-        both = f"{one_line(before)} and {one_line(name)}"
-        raise client.Unusable(f"cannot use {both} (gracewrap {action}): one program at a time; write one of them")
-    return name
+        both = " and ".join(map(one_line, names[:2]))
+        raise client.Unusable(
+            f"cannot use {both} (gracewrap {action}): one program at a time; write one of them, or none for all"
+        )
+    return tuple(names)
 
 
 _EXAMPLES = {"pid": "1", "socket": "/run/gracewrap-1.sock", "timeout": "20s"}
@@ -203,9 +205,9 @@ def _health(found: Found, asked: Asked) -> int:
 def _status(found: Found, asked: Asked) -> int:
     from gracewrap.cli import status
 
-    peer = client.Peer(found, _limit(asked))
+    peer, program = client.Peer(found, _limit(asked)), "".join(asked.programs)
     if asked.json:
-        answer = peer.get(client.status_of(asked.program))
+        answer = peer.get(client.status_of(program))
         if answer.status != 200:
             raise client.NoAnswer(f"gracewrap (pid {peer.pid}) has no status to tell: {answer.text()}")
         _tell(answer.body.decode(errors="replace").strip())
@@ -213,9 +215,9 @@ def _status(found: Found, asked: Asked) -> int:
     if asked.watch:
         from gracewrap.cli import watch
 
-        return watch.watch(peer, asked.program)
+        return watch.watch(peer, program)
     width = _width()
-    for line in status.look_twice(peer, asked.program):
+    for line in status.look_twice(peer, program):
         _tell(line.text[:width] if line.kind == "row" else line.text)
     return 0
 
@@ -268,7 +270,7 @@ def _drain(found: Found, asked: Asked) -> int:
 def _stop(found: Found, asked: Asked) -> int:
     from gracewrap.cli import status as view
 
-    if asked.program:
+    if asked.programs:
         return _stop_part(found, asked, "stop")
     peer = client.Peer(found, client.WAIT if asked.wait else _limit(asked))
     before = peer.status()
@@ -286,23 +288,21 @@ def _restart(found: Found, asked: Asked) -> int:
 
 
 def _stop_part(found: Found, asked: Asked, action: str) -> int:
-    """Stop one program, and what cannot go on without it; start that anew if *action* is "restart"."""
+    """Stop programs, and what cannot go on without them; start that anew if *action* is "restart"."""
     peer = client.Peer(found, _limit(asked) if asked.no_wait else client.WAIT)
     began = time.monotonic()
-    answer = peer.post(action, asked.program)
-    fields = answer.fields()
-    if answer.status in (400, 404):  # it must be named, or it is another name
-        _complain(f"cannot {action}{asked.program and f' {asked.program}'}: {answer.text()}")
+    answer = peer.post(action, ",".join(asked.programs))
+    if answer.status in (400, 404):  # they must be named, or these are other names
+        from gracewrap.config.sources import one_line
+
+        _complain(f"cannot {one_line(' '.join((action, *asked.programs)))}: {answer.text()}")
         return 125
     told = _told(found, answer)
     if told or asked.no_wait or answer.status != 202:
         return told
     from gracewrap.cli import part
-    from gracewrap.cli import status as view
 
-    name = view.word(fields, "program") or asked.program
-    names = [str(one) for one in fields.get("programs", ())] or [name]
-    waited = part.Waited(name, names, view.word(fields, "until"))
+    waited = part.Waited(answer.fields(), asked.programs)
     return _wait(peer, began, asked.timeout, waited.judge, waited.done, waited)
 
 
@@ -356,19 +356,18 @@ def _wait(
             left = LOOK if timeout is None else timeout - elapsed
             peer.timeout = max(0.05, min(client.WAIT, left if timeout is not None else client.WAIT))
             try:
-                last = peer.status(processes=False)
-                verdict, limit = judge(last, elapsed), view.left_of(last)
+                last = peer.status(processes=False, request="" if part is None else part.request)
+                verdict, limit = judge(last, elapsed), view.until_sigkill(last) if part is None else part.left(last)
                 doing = view.waiting_for(last) if part is None else part.doing(last)
             except client.Gone:
-                return progress.end(*(_gone(peer, last, elapsed) if part is None else part.gone(elapsed)))
+                return progress.end(*(_gone(peer, last, elapsed) if part is None else part.gone(last, elapsed)))
             except client.NoAnswer:
                 verdict, doing, limit = None, "no answer", ""
             if verdict is not None:
                 return progress.end(*verdict)
             if left <= 0:
                 return progress.end(1, f"not {what} in {view.span(timeout or 0.0)}: {doing}")
-            limit = limit and f", {limit} until SIGKILL"
-            progress.show(f"{doing}, {view.span(elapsed, whole=True)} gone{limit}", doing)
+            progress.show(", ".join(filter(None, (doing, f"{view.span(elapsed, whole=True)} gone", limit))), doing)
             time.sleep(min(LOOK, left))
     finally:
         progress.leave()

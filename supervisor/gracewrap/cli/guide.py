@@ -100,17 +100,17 @@ gracewrap stop asks a running gracewrap to stop, as SIGTERM does: gracefully,
 within its shutdown_timeout. Asked again it changes nothing; a second SIGTERM
 skips what is left of delays and drains, and a third one kills (on_repeat).
 
-gracewrap stop NAME stops one of several programs, and before it those that
-depend on it; the others go on. It waits until they are gone. To start them
-again: gracewrap restart NAME.
+gracewrap stop NAME ... stops one or more of several programs, and before them
+those that depend on them; the others go on. It waits until they are gone. To
+start them again: gracewrap restart NAME ...
 
 Usage:
   gracewrap stop [--wait] [OPTIONS]
-  gracewrap stop NAME [--no-wait] [OPTIONS]
+  gracewrap stop NAME ... [--no-wait] [OPTIONS]
 
 Options:
   --wait              Wait until gracewrap has gone.
-  --no-wait           Do not wait until the program has stopped.
+  --no-wait           Do not wait until the programs have stopped.
   --timeout DURATION  Wait no longer than this: 20s, 1m30s. Where it does not
                       wait: for the answer. [default: no limit]
 {_WHICH}  -h, --help          Print this.
@@ -119,26 +119,28 @@ Examples:
   gracewrap stop --wait
   gracewrap stop --pid 4711; gracewrap status --watch --pid 4711
   gracewrap stop worker
+  gracewrap stop web worker
 {_FINDING}
 Exit status:
   0    it stops; with --wait: it has gone (its exit status is its parent's);
-       with NAME: it has stopped
-  1    not in time, or no gracewrap is here; with NAME: it had to be killed, or
-       another part is being stopped
-  125  a mistake in the options, no such program, or several gracewraps run
+       with NAME: they have stopped
+  1    not in time, or no gracewrap is here; with NAME: one had to be killed,
+       or others are being stopped: ask again after that
+  125  a mistake in the options, no such program (then nothing is stopped), or
+       several gracewraps run
 """
 
 _RESTART = f"""\
-gracewrap restart NAME stops one of several programs gracefully, and before it
-those that depend on it, and starts them again in their order; the others go
-on. It waits until they are ready again. It also starts what has ended, or was
-stopped with gracewrap stop NAME.
+gracewrap restart NAME ... stops one or more of several programs gracefully,
+and before them those that depend on them, and starts them again in their
+order; the others go on. It waits until they are ready again. It also starts
+what has ended, or was stopped with gracewrap stop NAME.
 
 Usage:
-  gracewrap restart NAME [--no-wait] [OPTIONS]
+  gracewrap restart NAME ... [--no-wait] [OPTIONS]
 
 Options:
-  NAME                The program, as it is called in [programs.NAME]. One
+  NAME                A program, as it is called in [programs.NAME]. One
                       command that is run with restart = "always" needs none.
   --no-wait           Do not wait until all is ready again.
   --timeout DURATION  Wait no longer than this: 20s, 1m30s. With --no-wait: for
@@ -147,15 +149,17 @@ Options:
 
 Examples:
   gracewrap restart web
+  gracewrap restart web worker
   docker exec app gracewrap restart worker --timeout 1m
   All of them, one stack after the other: signal_map = {{HUP = "restart"}} in the
   file, and then kill -HUP.
 {_FINDING}
 Exit status:
-  0    it is up again, and ready
-  1    it is not, or not in time; another part is being stopped, or no
-       gracewrap is here
-  125  a mistake in the options, no such program, or several gracewraps run
+  0    they are up again, and ready; what had to be killed is named
+  1    they are not, or not in time; others are being stopped: ask again after
+       that; or no gracewrap is here
+  125  a mistake in the options, no such program (then nothing is stopped), or
+       several gracewraps run
 """
 
 _HEALTH = f"""\

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+ENDED = ("completed", "stopped", "failed", "exited")  # phases of a program of which nothing is left
 UP = ("running", "starting", "degraded", "restarting")  # phases in which nobody has asked for a drain or stop of all
 MOST, NAMED_MOST = 3, 6  # so many programs are told of in a line that is written over, and in one that stays
+TIE = 0.1  # seconds; two times that differ by no more are told once
 NAME_MOST = 24  # columns of a program's name in a table
 MEASURE = 0.2  # seconds in which the use of the CPU is measured, and in which the probes that have been asked answer
 STATES = {  # of proc_pid_stat(5)
@@ -96,13 +98,14 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
     ready = "ready" if status.get("ready") else f"not ready{_in_brackets(_reason(status))}"
     up = figure(status, "uptime_seconds")
     since = "" if up is None else f"; up {span(up)}"
-    yield Line(f"{version} (pid {word(status, 'pid') or '?'}): {phase}, {ready}{since}", "title", _tone(status))
+    yield Line(f"{version}{_pid(status)}: {phase}, {ready}{since}", "title", _tone(status))
     if stop := mapping(status.get("stop")):
         by = word(stop, "requested_by")
         yield Line(f"  stop requested{f' by {by}' if by else ''}: {_times(stop)}", "stop", "busy")
     if part := mapping(status.get("part")):
-        names = listed([word({"": one}, "") for one in _list(part.get("programs"))])
-        yield Line(f"  {'restarting' if part.get('again') else 'stopping'} {names}: {_times(part)}", "stop", "busy")
+        names = words(part.get("programs"))
+        times = _times(part, "the last SIGKILL" if len(names) > 1 else "SIGKILL")
+        yield Line(f"  {'restarting' if part.get('again') else 'stopping'} {listed(names)}: {times}", "stop", "busy")
     counts = [(figure(status, key), what) for key, what in (("zombies_reaped", "reaped"), ("signals_forwarded", "forwarded"))]
     told = [_count(count, {"reaped": "zombie", "forwarded": "signal"}[what], what) for count, what in counts if count]
     if told:
@@ -112,7 +115,7 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
         yield from _table(found)
         return
     for program in found:
-        yield from _program(program, phase, word(status, "why"), use)
+        yield from _program(program, phase, word(status, "why"), use, figure(stop or part or {}, "left_seconds"))
 
 
 def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
@@ -162,32 +165,33 @@ def _why(program: Mapping[str, Any]) -> str:
 
 def _tone_of(program: Mapping[str, Any]) -> str:
     phase = word(program, "phase")
-    if phase in ("killing", "backing off") or (phase == "gone" and program.get("exit_status")):
+    if phase in ("killing", "backing off", "failed"):
         return "bad"
-    return "good" if program.get("ready") and not program.get("waits_for") else "" if phase == "gone" else "busy"
+    return "good" if program.get("ready") and not program.get("waits_for") else "" if phase in ENDED else "busy"
 
 
-def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use]) -> Iterator[Line]:
+def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use], left: float | None) -> Iterator[Line]:
+    """Yield all that is known of one program; what is said above is the phase of all, why it is so, and the time *left*."""
     phase = _phase(program)
     shown = f": {phase}" if phase and phase != overall else ""
-    command = " ".join(word({"": one}, "") for one in _list(program.get("command")))
-    named = f"{word(program, 'name') or 'command'} (pid {word(program, 'pid') or '?'}){shown}"
+    command = " ".join(words(program.get("command")))
+    named = f"{word(program, 'name') or 'command'}{_pid(program)}{shown}"
     yield Line("", "detail")
     yield Line(f"{named}  {_shortened(command, 100)}".rstrip(), "program")
-    yield from _course(program, overall, told)
+    yield from _course(program, overall, told, left)
     if said := word(program, "status_text"):
         yield Line(f"  says: {said}", "detail")
     if waits := word(program, "waiting_for"):
         yield Line(f"  in flight: {waits}" if overall in ("running", "drained") else f"  waits for: {waits}", "stop", "busy")
     drain = mapping(program.get("drain"))
-    if drain is None:
+    if drain is None and phase not in ENDED:
         yield Line("  drain: no probe is configured; only its own exit says that the work is done", "detail")
     for probe in _probes(program):
         yield _probe(probe)
     yield from _processes(processes(program), use)
 
 
-def _course(program: Mapping[str, Any], overall: str, told: str) -> Iterator[Line]:
+def _course(program: Mapping[str, Any], overall: str, told: str, left_of_all: float | None) -> Iterator[Line]:
     """Yield why a program is where it is, and what is next; of one that just runs, and of what is *told* above, nothing."""
     why, restarts = word(program, "why"), figure(program, "restarts")
     soon, left = figure(program, "next_start_seconds"), figure(program, "left_seconds")
@@ -197,7 +201,8 @@ def _course(program: Mapping[str, Any], overall: str, told: str) -> Iterator[Lin
         yield Line(f"  the next start is in {span(soon)}", "stop", "busy")
     if restarts:
         yield Line(f"  {_count(restarts, 'time', 'started again')}", "detail")
-    if left is not None and word(program, "phase") != overall:
+    sooner = left is not None and left_of_all is not None and left_of_all - left > TIE
+    if left is not None and (sooner or word(program, "phase") != overall):
         yield Line(f"  {span(left)} until SIGKILL", "stop", "busy")
 
 
@@ -257,13 +262,12 @@ def _tree(members: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]
 
 def programs(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the programs of a status."""
-    return [one for one in _list(status.get("programs")) if isinstance(one, dict)]
+    return mappings(status.get("programs"))
 
 
 def processes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the processes of a program that have a pid."""
-    found = [one for one in _list(program.get("processes")) if isinstance(one, dict)]
-    return [one for one in found if isinstance(one.get("pid"), int) and one["pid"] > 0]
+    return [one for one in mappings(program.get("processes")) if isinstance(one.get("pid"), int) and one["pid"] > 0]
 
 
 def probes(status: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -276,7 +280,7 @@ def commands(status: Mapping[str, Any]) -> str:
     found = programs(status)
     if len(found) > 1:
         return _shortened(", ".join(word(program, "name") for program in found), 100)
-    each = [" ".join(word({"": one}, "") for one in _list(program.get("command"))) for program in found]
+    each = [" ".join(words(program.get("command"))) for program in found]
     return _shortened(", ".join(filter(None, each)), 100)
 
 
@@ -306,7 +310,7 @@ def _waits(status: Mapping[str, Any], most: int) -> str:
 
 def _is_well(program: Mapping[str, Any]) -> bool:
     """Return whether nothing is waited for: it is up and ready, or has ended."""
-    return (bool(program.get("ready")) and not program.get("waits_for")) or word(program, "phase") == "gone"
+    return (bool(program.get("ready")) and not program.get("waits_for")) or word(program, "phase") in ENDED
 
 
 def each(found: Sequence[Mapping[str, Any]], most: int = MOST) -> str:
@@ -320,7 +324,7 @@ def each(found: Sequence[Mapping[str, Any]], most: int = MOST) -> str:
 
 
 def _in_a_line(program: Mapping[str, Any]) -> str:
-    name, others = word(program, "name"), [word({"": one}, "") for one in _list(program.get("waits_for"))]
+    name, others = word(program, "name"), words(program.get("waits_for"))
     return f"{name} waits for {listed(others, MOST)}" if others else f"{name}: {_said(program)}"
 
 
@@ -330,10 +334,16 @@ def _said(program: Mapping[str, Any]) -> str:
 
 
 def left_of(status: Mapping[str, Any]) -> str:
-    """Return how long there is until SIGKILL: "12 s"; "" while no stop was requested."""
+    """Return how long there is until the last SIGKILL: "12 s"; "" while no stop was requested."""
     stop = mapping(status.get("stop")) or mapping(status.get("part"))
     left = figure(stop, "left_seconds") if stop else None
     return "" if left is None else span(left, whole=True)
+
+
+def until_sigkill(status: Mapping[str, Any]) -> str:
+    """Return that in words: "12 s until SIGKILL"."""
+    left = left_of(status)
+    return f"{left} until SIGKILL" if left else ""
 
 
 def headline(status: Mapping[str, Any]) -> str:
@@ -349,6 +359,11 @@ def word(fields: Mapping[str, Any], key: str) -> str:
     """Return a field as text that plays no tricks on a terminal; "" if there is none."""
     value = fields.get(key)
     return one_line(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def words(value: object) -> list[str]:
+    """Return the texts of a list, as word() does; those that are empty are left out."""
+    return [text for one in _list(value) if (text := word({"": one}, ""))]
 
 
 def figure(fields: Mapping[str, Any], key: str) -> float | None:
@@ -372,13 +387,13 @@ def span(seconds: float, whole: bool = False) -> str:
 
 def _probes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
     drain = mapping(program.get("drain")) or {}
-    return [one for one in _list(drain.get("probes")) if isinstance(one, dict)]
+    return mappings(drain.get("probes"))
 
 
-def _times(stop: Mapping[str, Any]) -> str:
+def _times(stop: Mapping[str, Any], until: str = "SIGKILL") -> str:
     elapsed, left, budget = (figure(stop, f"{key}_seconds") for key in ("elapsed", "left", "budget"))
     gone = "" if elapsed is None else f"{span(elapsed)}{'' if budget is None else f' of {span(budget)}'} gone"
-    return ", ".join(filter(None, [gone, "" if left is None else f"{span(left)} until SIGKILL"]))
+    return ", ".join(filter(None, [gone, "" if left is None else f"{span(left)} until {until}"]))
 
 
 def _reason(status: Mapping[str, Any]) -> str:
@@ -412,6 +427,15 @@ def _shortened(text: str, most: int) -> str:
 def mapping(value: object) -> dict[str, Any] | None:
     """Return a JSON object that is one."""
     return value if isinstance(value, dict) else None
+
+
+def mappings(value: object) -> list[dict[str, Any]]:
+    """Return the JSON objects of a list."""
+    return [one for one in _list(value) if isinstance(one, dict)]
+
+
+def _pid(fields: Mapping[str, Any]) -> str:
+    return _in_brackets(f"pid {pid}" if (pid := word(fields, "pid")) else "")
 
 
 def _list(value: object) -> Iterable[Any]:

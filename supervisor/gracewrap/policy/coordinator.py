@@ -445,6 +445,7 @@ def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: P
     system = replace(system, part=Part(programs, programs if event.again else frozenset(), event.at, kill_ats))
     for i in programs:
         system = _put(system, done, i, (one.limit(system.programs[i], kill_ats[i]), ()))
+        system = _with_past(system, i, replace(system.pasts[i], stopped=True))
     return system
 
 
@@ -456,7 +457,7 @@ def _end_part(system: Up, done: list[Command]) -> Up:
     done.append(note("part_stopped", programs=tuple(sorted(part.programs)), again=bool(part.again)))
     for i in part.again:
         system = _put(system, done, i, (one.Pending(), ()))
-        system = _with_past(system, i, replace(system.pasts[i], in_a_row=0))
+        system = _with_past(system, i, replace(system.pasts[i], in_a_row=0, stopped=False))
     return replace(system, part=None)
 
 

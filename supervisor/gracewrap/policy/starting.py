@@ -20,6 +20,7 @@ class Past(Record):
     since: float = 0.0  # when it was started last
     ran_before: bool = False  # as *ran* was before that
     in_a_row: int = 0  # so often it was started again without having been stable
+    stopped: bool = False  # a stop of it was asked for, and no new start
 
 
 def missing(program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[Past, ...]) -> tuple[int, ...]:
@@ -40,13 +41,13 @@ def missing(program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: 
 
 def started(past: Past, rules: ProgramPolicy, at: float) -> Past:
     """Return the past of a program that has just been spawned."""
-    return Past(True, not rules.ready, at, past.ran, past.in_a_row)
+    return Past(True, not rules.ready, at, past.ran, past.in_a_row, past.stopped)
 
 
 def ended(past: Past, rules: ProgramPolicy, at: float) -> Past:
     """Return the past of a program that has just ended; a stable time makes up for all the starts before it."""
     stable = at - past.since >= rules.back_off.stable
-    return Past(past.ran, False, past.since, past.ran_before, 0 if stable else past.in_a_row)
+    return replace(past, ready=False, in_a_row=0 if stable else past.in_a_row)
 
 
 def never_ran(past: Past) -> Past:

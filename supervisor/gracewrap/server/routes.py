@@ -36,7 +36,7 @@ class Source(Protocol):
 
         Args:
             action: "drain", "undrain", "stop" or "restart".
-            options: What stands in the query, the last of each name: "program", for a stop and a restart.
+            options: What stands in the query, the last of each name: "program", for a stop and a restart; several with commas.
             peer: Who asks: "pid 7, uid 0".
         """
 
