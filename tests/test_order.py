@@ -190,6 +190,21 @@ def test_a_short_chain_shares_among_fewer():
     assert killed(s) == {3: 105, 2: 110, 1: 115, 0: 120, 5: 110, 4: 120}
 
 
+def test_a_claim_beside_a_chain_takes_nothing_from_it():
+    """The database is shared with one that claims 20 s of 30: web and the database have more than the rest of that."""
+    s = stop(world(DB, rules("web", 0), rules("worker", 0, stop_timeout=20.0), bodies=dict.fromkeys(range(3), STUCK)))
+    assert killed(s) == {1: 120, 2: near(120), 0: 130}
+
+
+def test_a_restart_keeps_no_time_for_what_has_completed():
+    bodies = {0: Body(runs=((1.0, 0), (1.0, 0))), 1: STUCK}
+    s = world(rules("migrate", oneshot=True), rules("web", (0, "completed")), bodies=bodies, cold=True, shutdown_timeout=20)
+    s.pass_time(5)
+    s.feed(m.PartRequested((0,), "somebody", True, s.now))
+    s.pass_time(30)
+    assert killed(s) == {1: 125}
+
+
 def test_claims_that_cannot_be_met_are_cut_in_proportion():
     s = world(
         rules("db", stop_timeout=10.0),
@@ -737,6 +752,29 @@ def test_any_shares_fit_and_claims_that_can_be_met_are(n, seed, edges, budget):
     if over is not None:
         assert over.needed > budget
         assert all(first in the_order.before[then] for first, then in zip(over.chain, over.chain[1:]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 9), seeds, densities, budgets)
+def test_an_equal_share_is_that_of_the_tightest_chain(n, seed, edges, budget):
+    programs, _ = _graph(n, seed, edges, budget)
+    the_order = order.order(programs)
+    claims = [order.claim(rule) for rule in programs]
+    shares: dict[int, float] = {}
+
+    def follow(chain: tuple[int, ...]) -> None:
+        for after in the_order.after[chain[-1]]:
+            follow((*chain, after))
+        sharing = [i for i in chain if claims[i] is None]
+        for i in sharing if not the_order.after[chain[-1]] else ():
+            rest = budget - sum(claims[i] or 0.0 for i in chain)
+            shares[i] = min(shares.get(i, budget), rest / len(sharing))
+
+    for i, before in enumerate(the_order.before):
+        if not before:
+            follow((i,))
+    found = order._equal(the_order, claims, budget)
+    assert {i: max(0.0, found[i]) for i in shares} == pytest.approx({i: max(0.0, share) for i, share in shares.items()})
 
 
 @settings(max_examples=120, deadline=None)

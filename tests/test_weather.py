@@ -286,8 +286,8 @@ def test_a_policy_that_raises_with_several_programs_is_survived(tmp_path, after)
     talker = json.dumps([*TALKER, "exit=5"])
     config = tmp_path / "gracewrap.toml"
     config.write_text(
-        f'shutdown_timeout = "20s"\n[defaults]\noutput = "prefix"\n[programs.one]\ncommand = {talker}\n[programs.two]\n'
-        f'command = {talker}\ndepends_on = ["one"]\n'
+        'shutdown_timeout = "20s"\n[log]\nformat = "json"\n[defaults]\noutput = "prefix"\n'
+        f'[programs.one]\ncommand = {talker}\n[programs.two]\ncommand = {talker}\ndepends_on = ["one"]\n'
     )
     run = broken(after, "--config", config, tmp_path=tmp_path)
     try:

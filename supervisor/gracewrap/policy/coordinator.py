@@ -441,7 +441,7 @@ def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: P
     anew = frozenset(i for i in programs if event.again and policy.programs[i].oneshot)
     programs = frozenset(i for i in programs if i in event.programs or i in anew or not isinstance(system.programs[i], one.Gone))
     done.append(note("part_requested", by=event.by, again=event.again, programs=tuple(sorted(programs))))
-    kill_ats = _kill_ats(system, programs, policy, event.at, kill_at)
+    kill_ats = _kill_ats(system, programs & _up_of(system.programs), policy, event.at, kill_at)
     system = replace(system, part=Part(programs, programs if event.again else frozenset(), event.at, kill_ats))
     for i in programs:
         system = _put(system, done, i, (one.limit(system.programs[i], kill_ats[i]), ()))
@@ -475,7 +475,7 @@ def _push_time(policy: Policy) -> float:
 def _shut_down(system: Up, at: float, policy: Policy, requests: int, said: Command, exited: Event | None = None) -> Step:
     """Start the shutdown: every program is stopped in its turn (the one whose exit started it has only its rest to stop)."""
     kill_at = at + policy.shutdown_timeout - tail(policy)
-    up = frozenset(i for i, phase in enumerate(system.programs) if not isinstance(phase, one.Pending | one.BackingOff | one.Gone))
+    up = _up_of(system.programs)
     if isinstance(exited, StartFailed) or (isinstance(exited, LeaderExited) and not exited.left):
         up -= {exited.program}
     shutdown = ShuttingDown(
@@ -502,6 +502,11 @@ def _shut_down(system: Up, at: float, policy: Policy, requests: int, said: Comma
         if waited_for := waits_for(shutdown, policy, i):
             done.append(note("stop_waits", program=i, programs=waited_for))
     return _close(shutdown, done, policy, at)
+
+
+def _up_of(programs: tuple[one.Phase, ...]) -> frozenset[int]:
+    """Return the programs of which something is there, which takes time to stop."""
+    return frozenset(i for i, phase in enumerate(programs) if not isinstance(phase, one.Pending | one.BackingOff | one.Gone))
 
 
 def _ignored(system: Up, policy: Policy) -> frozenset[int]:

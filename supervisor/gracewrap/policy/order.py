@@ -150,15 +150,41 @@ def shares(the_order: Order, programs: Sequence[ProgramPolicy], alive: frozenset
     proportion: the last of the chain is to be stopped gracefully as well.
     """
     claims = [claim(rules) if i in alive else 0.0 for i, rules in enumerate(programs)]
-    claimed = _through(the_order, [need or 0.0 for need in claims])
-    sharing = _through(the_order, [1.0 if need is None else 0.0 for need in claims])
     least = min(LEAST, LEAST_PART * budget)
-    wanted = [
-        max(least, (budget - claimed[i]) / sharing[i]) if need is None else need  # no chain with i has fewer claims or sharers
-        for i, need in enumerate(claims)
-    ]
+    wanted = [max(least, share) if need is None else need for need, share in zip(claims, _equal(the_order, claims, budget))]
     whole = _through(the_order, wanted)
     return tuple(want * min(1.0, budget / total) if total > 0 else 0.0 for want, total in zip(wanted, whole))
+
+
+def _equal(the_order: Order, claims: Sequence[float | None], budget: float) -> list[float]:
+    """Return for each program its equal share, with those that claim nothing, of what is not claimed: in its tightest chain."""
+    up = _claimed(the_order.before, the_order.sequence, claims)
+    down = _claimed(the_order.after, reversed(the_order.sequence), claims)
+    found = []
+    for i, need in enumerate(claims):
+        own, sharer = need or 0.0, need is None
+        chains = ((n + m - sharer, more + other - own) for n, more in up[i].items() for m, other in down[i].items())
+        found.append(min((budget - claimed) / sharers for sharers, claimed in chains if sharers) if sharer else 0.0)
+    return found
+
+
+def _claimed(
+    near: tuple[tuple[int, ...], ...], sequence: Iterable[int], claims: Sequence[float | None]
+) -> list[dict[int, float]]:
+    """Return for each program and each number of sharers the most that is claimed in a chain of those that *near* leads to.
+
+    A chain in which another one has as many sharers and as much is claimed is left out: it is not as tight.
+    """
+    found: list[dict[int, float]] = [{} for _ in claims]
+    for i in sequence:
+        need = claims[i]
+        chains = [(sharers, claimed) for other in near[i] for sharers, claimed in found[other].items()] or [(0, 0.0)]
+        most = -1.0
+        for sharers, claimed in sorted(chains, reverse=True):
+            if claimed > most:
+                most = claimed
+                found[i][sharers + (need is None)] = claimed + (need or 0.0)
+    return found
 
 
 def kill_times(
