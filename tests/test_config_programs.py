@@ -453,8 +453,8 @@ def test_all_problems_at_once(resolve):
 def test_a_command_beside_programs(resolve):
     _, errors, _ = resolve(WEB, "--", "true")
     assert errors == [
-        "cannot use a command (command line): there are [programs] (g.toml, line 1); leave one of them "
-        "out, or write it as one of them"
+        "cannot use a command (command line): there are [programs] (g.toml, line 1); leave one of the "
+        "two out, or make the command one of them"
     ]
 
 

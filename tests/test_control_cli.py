@@ -360,7 +360,7 @@ def test_status_of_several_programs_is_a_table(stub):
     stub.say("/status", (200, STOPPING))
     lines = ask(stub, "status").out.splitlines()
     assert lines[1].startswith("  stop requested by SIGTERM from pid 4: ") and lines[2].startswith("  reaped")
-    assert lines[4].split() == ["NAME", "PHASE", "PID", "SINCE", "RESTARTS", "LEFT"]
+    assert lines[4].split() == ["NAME", "PHASE", "PID", "UP", "RESTARTS", "LEFT"]
     assert [" ".join(row.split()) for row in lines[5:]] == [
         "db running 7 3 min 12 s 23 s waiting for web: requests 7 → 3; worker: jobs 2",
         "web stopping 7 3 min 12 s 2 11 s requests 7 → 3",
@@ -370,7 +370,7 @@ def test_status_of_several_programs_is_a_table(stub):
     ]
     stub.say("/status", (200, several("running", one_of("db"), one_of("web"))))
     assert ask(stub, "status").out.splitlines()[-3:] == [
-        "  NAME  PHASE    PID  SINCE", "  db    running    7  3 min 12 s", "  web   running    7  3 min 12 s",
+        "  NAME  PHASE    PID  UP", "  db    running    7  3 min 12 s", "  web   running    7  3 min 12 s",
     ]  # fmt: skip
 
 

@@ -174,7 +174,7 @@ def test_one_that_is_to_be_started_again_says_when(stack, tmp_path):
     web, now = s.program("web"), s.status()
     assert (web["exit_status"], web["why"], web["pid"]) == (3, "exited with 3", None)
     assert 400 < web["next_start_seconds"] <= 600
-    assert now["phase"] == "degraded" and now["why"] == "waiting for web: exited with 3"
+    assert now["phase"] == "degraded" and now["why"].startswith("waiting for web: exited with 3, and is started again in ")
     assert "exited with 3; starts in " in s.cli("status").stdout
     (tmp_path / "web.fails").unlink()
     done = s.cli("restart", "web")  # now, and not in ten minutes
@@ -327,7 +327,7 @@ def test_no_wait_and_a_limit(stack, tmp_path):
     assert (part["programs"], part["again"]) == (["web", "worker"], True) and 0 < part["left_seconds"] <= 600
     assert s.status()["phase"] == "restarting"
     status, body = s.post("stop", "other")
-    assert status == 409 and body["error"] == "web and worker are being stopped; ask again after that"
+    assert status == 409 and body["error"] == "web and worker are being restarted; ask again after that"
     shown = s.cli("status").stdout
     assert "restarting web and worker: " in shown
     assert json.loads(get(s.socket, "/readyz")[1])["why"] == "waiting for web: stopping"
@@ -345,7 +345,7 @@ def test_a_name_that_is_none(stack):
     assert status == 404 and body["error"] == "there is no program 'wroker'; did you mean worker, of db, web, worker and other?"
     assert s.post("stop", "%00x")[0] == 404
     status, body = s.post("restart")
-    assert status == 400 and "db, web, worker and other" in body["error"]
+    assert status == 400 and "db, web, worker or other" in body["error"]
     for words in (
         ["restart"],
         ["restart", "x"],
@@ -450,6 +450,17 @@ def test_in_a_stop_of_all_those_that_are_gone_are_stopped_or_ended_before(stack,
     assert s.run.wait() == 1
 
 
+def test_a_restart_of_a_oneshot_waits_until_it_has_completed(stack, tmp_path):
+    job = f'command = ["sh", "-c", "sleep 0.3; exit $(cat {tmp_path}/job)"]\non_failure = "ignore"\noneshot = true'
+    s = stack({"db": "", "job": job}, ready=False)
+    for status, said in ((0, "started job in "), (3, "job did not come up: it exited with 3")):
+        wait_until(lambda: s.phases()["job"] in ("completed", "failed"), "it has ended")
+        (tmp_path / "job").write_text(str(status))
+        done = s.cli("restart", "job")
+        assert (done.returncode, said in done.stdout + done.stderr) == (int(bool(status)), True), done
+        assert s.phases()["job"] == ("failed" if status else "completed")
+
+
 # --- several at once, and two at a time -------------------------------------------------------------------------------
 
 
@@ -493,7 +504,7 @@ def test_with_one_name_that_is_none_nothing_is_stopped(stack):
         "gracewrap: cannot stop web wroker: there is no program 'wroker'; did you mean worker, of db, web, worker and other?\n"
     )
     status, body = s.post("restart", "x,db,y")
-    assert status == 404 and body["error"] == "there are no programs 'x' and 'y'; write db, web, worker and other"
+    assert status == 404 and body["error"] == "there are no programs 'x' and 'y'; write db, web, worker or other"
     assert s.post("stop", ",")[0] == 400  # and not a stop of all
     assert s.phases() == dict.fromkeys(STACK, "running") and len(s.journal()) == told
 
@@ -518,7 +529,7 @@ def test_of_two_that_ask_at_once_the_second_is_told_to_ask_again(stack):
     taken, refused = (0, 1) if said[0][0] == 202 else (1, 0)
     busy = ("web and worker are", "other is")[taken]
     assert said[taken][0] == 202
-    assert said[refused] == (409, {"error": f"{busy} being stopped; ask again after that"})
+    assert said[refused] == (409, {"error": f"{busy} being restarted; ask again after that"})
     names = ("web", "other")
     wait_until(lambda: s.program(names[taken])["restarts"] == 1, "one is done")
     assert s.program(names[refused])["restarts"] == 0
@@ -576,7 +587,7 @@ def test_each_counts_down_to_its_own_sigkill(stack, tmp_path):
     assert 50 < now["web"]["left_seconds"] <= 60 and 500 < now["db"]["left_seconds"] <= 600
     assert " until the last SIGKILL\n" in s.cli("status").stdout and "s until SIGKILL\n" in s.cli("status", "web").stdout
     done = s.cli("stop", "other", "--timeout", "300ms")
-    assert done.returncode == 1 and "refuses: db and web are being stopped; ask again after that" in done.stderr
+    assert done.returncode == 1 and "db and web are being restarted; ask again after that" in done.stderr
     (tmp_path / "web.late").unlink()
     s.until_ready()
 

@@ -121,8 +121,29 @@ command = ["sh", "-c", "sleep 1.5; echo up late; exec sleep 60"]
         assert [words(run.line()) for _ in range(2)] == [("up", "db"), ("up", "late")]  # now nothing wakes it but what we do
         began = time.monotonic()
         run.send(signal.SIGHUP)
+        said = str(run.log_line("roll")["message"])
+        assert said.startswith("SIGHUP from ") and said.endswith(": all programs are restarted, one after the other")
         assert [words(run.line()) for _ in range(2)] == [("down", "db"), ("up", "db")]
         assert time.monotonic() - began < 5  # and not when it next looks whose the orphans are
+
+
+def test_a_rolling_restart_that_cannot_begin_says_so(tmp_path):
+    programs = """
+[programs.job]
+command = ["false"]
+oneshot = true
+on_failure = "ignore"
+[programs.never]
+COMMAND
+depends_on = ["job"]
+[programs.db]
+COMMAND
+"""
+    with running("--config", config(tmp_path, programs, 'signal_map = {HUP = "restart"}')) as run:
+        assert words(run.line()) == ("up", "db")
+        run.log_line("program_ended")
+        run.send(signal.SIGHUP)
+        assert str(run.log_line("roll")["message"]).endswith("; that begins when all that is to be up is ready")
 
 
 def test_the_one_command_is_restarted_by_a_signal_too(tmp_path):
@@ -307,7 +328,7 @@ class Desk:
 def test_while_one_is_asked_for_another_is_refused():
     desk = Desk()
     assert desk.ask("web")[0] == 202
-    assert desk.ask("db") == (409, {"error": "web is being stopped; ask again after that"})
+    assert desk.ask("db") == (409, {"error": "web is being restarted; ask again after that"})
     desk.hear()
     assert desk.parts.tell("1") == {"number": 1, "state": "begun", "why": "", "killed": []}
     assert desk.ask("db")[0] == 409
@@ -319,7 +340,7 @@ def test_one_that_the_policy_refuses_after_all_is_told_with_what_is_in_its_way()
     desk.feed(m.PartRequested((1,), "a signal for a rolling restart", True, 1.0))
     assert desk.parts.tell("1")["state"] == "asked"
     desk.hear()
-    assert desk.parts.tell("1") == {"number": 1, "state": "refused", "why": "db is being stopped", "killed": []}
+    assert desk.parts.tell("1") == {"number": 1, "state": "refused", "why": "db is being restarted", "killed": []}
 
 
 def test_of_many_requests_the_last_are_known():

@@ -436,7 +436,7 @@ def test_a_closed_listener_s_connections_still_count(driver, program):
 
 def test_listening_on_whatever_port_it_likes(driver, program):
     probed = Probed(driver, TcpProbe(mode="listening"), program.pids)
-    assert probed.sample() == Reading(BUSY, None, "nothing listens on any port of its yet")
+    assert probed.sample() == Reading(BUSY, None, "it listens on no port yet")
     program.listen()
     assert probed.sample() == Reading(DRAINED)
 

@@ -483,7 +483,7 @@ def test_only_what_ended_by_itself_counts_as_started_again():
     run.after(60).feed(m.PartRequested(programs=(0,), by="gracewrap restart", again=True, at=run.at))
     run.exits("web")
     run.after(60).exits("web", 1)
-    assert run.says("restarts", program="web").endswith("(restart 1)")
+    assert run.says("restarts", program="web").endswith("(1st restart in a row)")
     run.after(60).tick()
     assert run.narrator.tales[0].restarts == 2
 
@@ -512,3 +512,12 @@ def test_a_key_of_the_terminal_is_named():
     run.narrator.siginfo = (0, 0, 128)
     run.after(1).feed(SignalReceived(2, run.at))
     assert run.says("stop_requested").startswith("stop requested: SIGINT from the terminal (Ctrl-C);")
+
+
+def test_what_ignores_the_stop_signal_is_not_told_to_exec():
+    run = Run(many(1))
+    tale = run.narrator.tales[0]
+    run.narrator.tell("stop_signal_ignored", run.at, program=0, signal=15, status=None)
+    tale.untold = "sleep (pid 20)"
+    run.narrator.tell("kill", run.at, program=0, why="out of time")
+    assert run.says("kill").endswith("it ignores the stop signal, and so does what it has started since")

@@ -145,8 +145,7 @@ class Desk:
             return (False, {"ready": False, "reason": "starting", "why": why}) if why else (True, {"ready": True})
         if coordinator.is_up(system):
             return True, {"ready": True}
-        part = system.part
-        reason = "starting" if part is None else "restarting" if part.again else "stopping"
+        reason = standing.overall(system) if system.part is None or system.part.again else "stopping"
         return False, {"ready": False, "reason": reason, "why": self._what_is_missing(system)}
 
     def _left(self, system: coordinator.System) -> dict[str, object]:
@@ -181,7 +180,10 @@ class Desk:
         child, tale, stands = self.children[program], self.narrator.tales[program], self._stands(program, 0.0)
         if stands.phase == "running" and not stands.ready:
             return self._kept_by(program) or "not ready yet"
-        if stands.phase == "backing off" or stands.phase in standing.ENDED:
+        if stands.phase == "backing off":
+            soon = self._stands(program, time.monotonic()).again_in
+            return f"{tale.ended()}, and is started again in {words.seconds(round(soon or 0.0, 1))}"
+        if stands.phase in standing.ENDED:
             return tale.ended()
         if stands.phase in ("stopping", "killing") and child.leader is None and tale.members:
             return f"left behind {tale.members}"

@@ -31,10 +31,11 @@ class Request:
     Args:
         by: Who asks for what, as the policy is told.
         programs: All that it stops.
+        again: Whether they are to be started again.
     """
 
-    def __init__(self, by: str, programs: Iterable[int]) -> None:
-        self.by, self.programs = by, frozenset(programs)
+    def __init__(self, by: str, programs: Iterable[int], again: bool) -> None:
+        self.by, self.programs, self.again = by, frozenset(programs), again
         self.state = "asked"  # then "begun" and, once all are stopped, "over"; or "refused"
         self.why = ""  # it was refused
         self.since = 0.0
@@ -86,7 +87,7 @@ class Parts:
 
     def no_such(self, names: Sequence[str]) -> str:
         """Return what to write instead of names that are none, or of no name."""
-        there = words.listed(self._labels, 20)
+        there = words.listed(self._labels, 20, "or")
         if not names:
             return f"it runs several programs; write which one: {there}"
         if len(names) > 1:
@@ -94,15 +95,17 @@ class Parts:
         from gracewrap.config.hints import closest
 
         near = closest(names[0], self._labels)
-        meant = f"did you mean {near}, of {there}?" if near and len(self._labels) > 1 else f"write {there}"
+        every = words.listed(self._labels, 20)
+        meant = f"did you mean {near}, of {every}?" if near and len(self._labels) > 1 else f"write {there}"
         return f"there is no program {names[0]!r}; {meant}"
 
     def _busy(self, system: coordinator.System) -> str:
         """Return what is being stopped already, or is about to be; "" for nothing: it is one part at a time."""
         part = system.part if isinstance(system, coordinator.Up) else None
-        waiting = (one.programs for one in self._requests.values() if one.state == "asked")
-        busy = next(waiting, frozenset()) if part is None else part.programs
-        return f"{self._listed(sorted(busy))} {'is' if len(busy) == 1 else 'are'} being stopped" if busy else ""
+        waiting = ((one.programs, one.again) for one in self._requests.values() if one.state == "asked")
+        busy, again = next(waiting, (frozenset(), False)) if part is None else (part.programs, bool(part.again))
+        doing = f"{'is' if len(busy) == 1 else 'are'} being {'restarted' if again else 'stopped'}"
+        return f"{self._listed(sorted(busy))} {doing}" if busy else ""
 
     def _take(
         self, system: coordinator.Up, found: list[int], again: bool, peer: str, at: float
@@ -117,7 +120,7 @@ class Parts:
         first = self._stopped_before(system, wanted)
         stopped = {*first, *wanted}
         by = f"gracewrap {'restart' if again else 'stop'} {' '.join(names)} ({peer})"
-        number = self._keep(Request(by, stopped))
+        number = self._keep(Request(by, stopped, again))
         self._post(m.PartRequested(tuple(wanted), by, again, at))
         is_all = not again and all(i in stopped or isinstance(one, program.Gone) for i, one in enumerate(system.programs))
         message = f"{self._doing(wanted, ended, again)}{self._goes_with(first, again, len(wanted) > 1)}"

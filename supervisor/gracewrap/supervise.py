@@ -91,6 +91,7 @@ class Loop:
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
         self.rolling: list[tuple[int, ...]] = []  # the programs that are still to be restarted, those of a set at once
+        self.rolls = ""  # who asked for that
         self._sorts: list[Timer] = []  # when to find out whose the orphans are, after the last start
         self.owners: Owners | None = None  # None: whatever there is, is of the one command
         self.children: list[Child] = []
@@ -315,7 +316,7 @@ class Loop:
             terminal.resume(tty, self.children[0].pid)  # `fg`, or `bg`: it goes to the child's whole group
             return
         if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(self.system, coordinator.Up):
-            self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
+            self._roll(got, self.system, at)
             return
         route = self._route(got.si_signo)
         if self.managed and got.si_signo == SIGTSTP and got.si_code > 0 and route is not None:
@@ -339,6 +340,12 @@ class Loop:
             self._routes[signum] = coordinator.route(signum, self.policy)
         return self._routes[signum]
 
+    def _roll(self, got: _signal.struct_siginfo, system: coordinator.Up, at: float) -> None:
+        """A signal asks for a rolling restart: all that is up is to be restarted, one stack after the other."""
+        self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
+        self.rolls = f"{name(got.si_signo)} from {narrator.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)}"
+        self.narrator.tell("roll", at, by=self.rolls, waits=not coordinator.is_up(system))
+
     def _stacks(self) -> list[tuple[int, ...]]:
         """Return the programs in sets that are restarted one after the other."""
         if not isinstance(self.system, coordinator.Up) or self.system.order is None:
@@ -354,7 +361,7 @@ class Loop:
                 return
             up = tuple(i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone))
             if up:  # what has completed, or was stopped, stays so; nothing would wake us for the next ones
-                self.feed(m.PartRequested(up, "a signal for a rolling restart", True, at))
+                self.feed(m.PartRequested(up, self.rolls, True, at))
         if not isinstance(self.system, coordinator.Up):
             self.rolling.clear()
 

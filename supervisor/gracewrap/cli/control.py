@@ -321,7 +321,7 @@ def _told(found: Found, answer: client.Answer) -> int:
     if answer.status in (200, 202):
         _tell(f"gracewrap (pid {found.pid}): {answer.text()}")
         return 0
-    _complain(f"gracewrap (pid {found.pid}) refuses: {answer.text()}")
+    _complain(f"refused by pid {found.pid}: {answer.text()}")
     return 1
 
 

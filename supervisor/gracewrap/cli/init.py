@@ -41,8 +41,8 @@ _PROGRAMS = """
 _SEVERAL = """\
 # gracewrap.toml: how gracewrap starts and stops several programs.
 #
-# They start in the order in which they need each other, and stop in the inverse.  Put your own commands in, and say what is in
-# force, when each of them is stopped, and what is wrong:  gracewrap check
+# They start in the order in which they need each other, and stop in the inverse.  Put your own commands in.  What is in force,
+# when each of them is stopped at the latest, and what is wrong, says:  gracewrap check
 # All other settings, with their meaning and default:  gracewrap init -
 
 # The whole budget for a stop of all, which they share.  Keep it below the orchestrator's grace period (Docker 10 s, Kubernetes
@@ -95,6 +95,8 @@ _WEB = """
 def init(file: str, force: bool, programs: bool = False) -> int:
     """Write the template, or that of several *programs*, to *file* ("-": standard output); return the exit status."""
     text = _SEVERAL if programs else template()
+    option = "" if file in ("-", DEFAULT_FILE) else f" --config {shlex.quote(file)}"
+    text = text.replace("gracewrap check\n", f"gracewrap check{option}\n")
     if file == "-":
         print(text, end="")
         return 0
@@ -107,7 +109,6 @@ def init(file: str, force: bool, programs: bool = False) -> int:
     except OSError as error:
         print(f"gracewrap: cannot write {file!r}: {error.strerror}", file=sys.stderr)
         return 125
-    option = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
     what = "commands" if programs else "command"
     print(f"wrote {file}; put your {what} into it, then: gracewrap check{option}")
     return 0

@@ -104,7 +104,8 @@ def _is_under_way(status: Mapping[str, Any]) -> bool:
 def _has_come(program: Mapping[str, Any]) -> bool:
     """Return whether a program is as far as it is to come: up and ready, or completed; or drained, if all are."""
     phase = view.word(program, "phase")
-    return (phase == "running" and bool(program.get("ready"))) or phase in ("draining", "drained", "completed", "exited")
+    up = phase == "running" and bool(program.get("ready")) and not program.get("oneshot")
+    return up or phase in ("draining", "drained", "completed", "exited")
 
 
 def _has_ended(program: Mapping[str, Any]) -> bool:

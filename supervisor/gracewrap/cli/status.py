@@ -120,7 +120,7 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
 
 def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
     """Yield a line for each of several programs; a column in which nothing would stand is left out."""
-    heads = ("NAME", "PHASE", "PID", "SINCE", "RESTARTS", "LEFT", "")
+    heads = ("NAME", "PHASE", "PID", "UP", "RESTARTS", "LEFT", "")
     rows = [_row(one) for one in found]
     wide = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     shown = [i for i in range(len(heads)) if wide[i]]

@@ -194,4 +194,4 @@ def _leaves_too_little(settings: Settings, chain: Sequence[m.ProgramPolicy], lef
     without = ", ".join(one.name for one in chain if order.claim(one) is None)
     taken = f"{_claims(chain)} leave {rest} of {whole} for {without}" if _claims(chain) else f"there are {rest} for {without}"
     advice = "write a stop_timeout for each, or a larger budget"
-    return Problem(f"{written}: {taken}, stopped one after the other; each of them will have less than it needs: {advice}", True)
+    return Problem(f"{written}: {taken}, stopped one after the other, which may not be enough: {advice}", True)

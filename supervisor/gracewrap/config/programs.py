@@ -101,7 +101,7 @@ def _no_programs(origin: str) -> Problem:
 def _misplaced(given: Sequence[Given], tables: Mapping[str, str], command: Sequence[str]) -> Iterable[Problem]:
     """Yield what is said in a place where it cannot be."""
     if command:
-        fault = f"there are [programs] ({tables[PROGRAMS]}); leave one of them out, or write it as one of them"
+        fault = f"there are [programs] ({tables[PROGRAMS]}); leave one of the two out, or make the command one of them"
         yield Problem(f"cannot use a command ({COMMAND_LINE}): {fault}")
     for one in given:
         table, _, last = one.key.rpartition(".")

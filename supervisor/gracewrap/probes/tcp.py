@@ -135,7 +135,7 @@ class TcpAsker(Asker):
             missing = asked - listening if probe.ports else asked if not listening else frozenset()
             if asked and not missing:
                 return Reading(DRAINED)
-            return Reading(BUSY, None, f"nothing listens on {_shown(missing) or 'any port of its'} yet")
+            return Reading(BUSY, None, f"nothing listens on {_shown(missing)} yet" if missing else "it listens on no port yet")
         if not asked:
             return Reading(INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will")
         if probe.mode == "listener-closed":

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Fields that only choose the words.
 FOR_WORDS = (
+    "ignores",
+    "waits",
     "who",
     "asked",
     "ours",
@@ -168,18 +170,22 @@ class Narrator:
             case "all_ended":
                 self.since = at if self.since is None else self.since
                 self.cause = self.cause or "all programs have ended"
-            case "drain_requested":
-                for one in self.tales:
+            case "drain_requested" | "undrain_requested":
+                fields["who"] = self._there() or fields["who"]
+                for one in self.tales if what == "drain_requested" else ():
                     one.drain_begins(at)
             case "unsent":
                 self.unsent = int(str(fields["connections"]))
 
+    def _there(self) -> str:
+        """Return which programs there are, for people, if others have ended before; else ""."""
+        there = [tale.name for tale in self.tales if tale.is_there] if self.several else []
+        return words.listed(there) if there and len(there) < self.several else ""
+
     def _requested(self, at: float, fields: dict[str, object]) -> None:
         if self.siginfo is not None:
             self.sender = sender(*self.siginfo, int(str(fields["signal"])))
-        there = [tale.name for tale in self.tales if tale.is_there] if self.several else []
-        if there and len(there) < self.several:  # the others have ended before
-            fields["who"] = words.listed(there)
+        fields["who"] = self._there() or fields["who"]
         fields.update(sender=self.sender, budget=self.budget)
         self.since = at
         if fields["signal"]:

@@ -26,7 +26,7 @@ class Tale:
         self.pid = 0  # 0: it has not been started
         self.started = 0.0
         self.restarts = 0
-        self.again = 0  # how many of these because it had ended by itself
+        self.again = 0  # how many of these in a row because it had ended by itself
         self.last_status: int | None = None  # of the life before this one
         self.numbers = Numbers(())
         self.oneshot = False
@@ -49,6 +49,7 @@ class Tale:
         self.gave_in = False  # the stop signal went although it was not drained
         self.early = False  # it was killed because it was drained, and for no other reason
         self.kill_why = ""
+        self.ignores = False  # its leader ignores the stop signal
         self.untold = ""  # who was killed without ever having been sent the stop signal
         self.cut: float | None = None  # what was in flight when this life was cut, if that is known
         self.cut_before = self.interrupted
@@ -131,6 +132,7 @@ class Tale:
             self._cut()
 
     def _has_members(self, what: str, fields: dict[str, object]) -> None:
+        self.ignores = self.ignores or what == "stop_signal_ignored"
         if what == "leftover_waits" or fields.get("told") is False:
             self.members = self.members_now()
         fields["members"] = self.members
@@ -145,7 +147,7 @@ class Tale:
         self.sent.append(signals.name(int(str(fields["signal"]))))
 
     def _is_killed(self, fields: dict[str, object]) -> None:
-        fields.update(members=self.members, untold=self.untold)
+        fields.update(members=self.members, untold=self.untold, ignores=self.ignores)
         self.early = fields["why"] == EARLY and not self.killed
         self.kill_why = self.kill_why or str(fields["why"])
         self.killed.append(self.members or self.who)
@@ -162,7 +164,7 @@ class Tale:
                 fields["after"] = at - self.told_at
             fields.update(status=self.status(), asked=self.leader.get("asked", False))
         elif what == "restarts":
-            self.again += 1
+            self.again = int(str(fields["in_a_row"]))
             fields["restart"] = self.again
         if what == "program_ended" and self.is_restarted and self.again and self.leader.get("status"):
             fields["restarts"] = self.again

@@ -46,11 +46,11 @@ def seconds(value: object) -> str:
     return f"{number:.0f} s" if number == int(number) else f"{number:.2f} s"
 
 
-def listed(names: Sequence[str], most: int = MOST) -> str:
-    """Return names for people: "web", "web and worker", "web, worker and 44 more"."""
+def listed(names: Sequence[str], most: int = MOST, last: str = "and") -> str:
+    """Return names for people: "web", "web and worker", "web, worker and 44 more"; with *last* before the last one."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def outcome(fields: Fields) -> str:
@@ -104,8 +104,7 @@ def _leader_exited(f: Fields) -> str:
     unasked = "" if f["asked"] else _unasked(f)
     if f["left"] and not f["asked"] and not f["status"]:
         rest += " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
-    again = f"; it has been started again {_times(f['restarts'])}, and is not any more" if f.get("restarts") else ""
-    return f"{f['who']} {outcome(f)}{unasked}{rest}{again}{_others(f)}"
+    return f"{f['who']} {outcome(f)}{unasked}{rest}{_no_more(f)}{_others(f)}"
 
 
 def _leftover(f: Fields) -> str:
@@ -125,6 +124,7 @@ def _ignored(f: Fields) -> str:
 
 def _kill(f: Fields) -> str:
     hint = f'; {f["who"]} kept the stop signal from {f["untold"]}: write exec, or kill_mode = "group"' if f["untold"] else ""
+    hint = "; it ignores the stop signal, and so does what it has started since" if f["untold"] and f.get("ignores") else hint
     return f"SIGKILL ({f['why']}): {f.get('members') or f['who']}{hint}"
 
 
@@ -172,15 +172,24 @@ def _asked_again(f: Fields) -> str:
 
 
 def _restarts(f: Fields) -> str:
-    again = f"it is started again in {seconds(round(float(str(f['after'])), 3))} (restart {f['restart']})"
-    return f"{f['who']} {f['ended']}{_unasked(f)}; {again}"
+    after, number = seconds(round(float(str(f["after"])), 3)), _ordinal(int(str(f["restart"])))
+    return f"{f['who']} {f['ended']}{_unasked(f)}; it is started again in {after} ({number} restart in a row)"
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
 
 
 def _program_ended(f: Fields) -> str:
     if f["oneshot"] and not f["status"]:
         return f"{f['who']} has completed"
-    again = f"; it has been started again {_times(f['restarts'])}, and is not any more" if f.get("restarts") else ""
-    return f"{f['who']} {f['ended']}{_unasked(f)}{again}{'; the others go on' if f.get('several') else ''}"
+    return f"{f['who']} {f['ended']}{_unasked(f)}{_no_more(f)}{'; the others go on' if f.get('several') else ''}"
+
+
+def _no_more(f: Fields) -> str:
+    """Return what there is to say of a program that is not started again, after max_restarts."""
+    return f"; it was started again {_times(f['restarts'])} in a row, and is not started any more" if f.get("restarts") else ""
 
 
 def _times(count: object) -> str:
@@ -190,6 +199,11 @@ def _times(count: object) -> str:
 def _program_gone(f: Fields) -> str:
     after = f" after {seconds(round(float(str(f['after'])), 3))}" if "after" in f else ""
     return f"{f.get('program') or f['who']} is gone{after} ({f['ended']})"
+
+
+def _roll(f: Fields) -> str:
+    what = "all programs are restarted, one after the other" if _several(f) else f"{f['who']} is restarted"
+    return f"{f['by']}: {what}{'; that begins when all that is to be up is ready' if f['waits'] else ''}"
 
 
 def _told_to_all(f: Fields, how: str) -> str:
@@ -285,6 +299,7 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "restarts": ("warning", _restarts),
     "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}{_others(f)}"),
     "all_ended": (lambda f: "info" if f.get("several") else "debug", lambda f: "all programs have ended"),
+    "roll": ("info", _roll),
     "part_requested": ("info", lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['named']}: {f['by']}"),
     "part_refused": ("warning", lambda f: f"{f['by']} is refused: another part is being stopped"),
     "part_stopped": ("info", lambda f: f"{f['named']} stopped{'; to be started again' if f['again'] else ''}"),
