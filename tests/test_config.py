@@ -751,6 +751,14 @@ def test_lines_of_a_nasty_file(keys, line, end):
     assert Lines(text).find(tuple(keys)) == line
 
 
+@pytest.mark.parametrize("whole", ['["""]"]"""]', '["""x"""", "]"]', '["", "]", ""]', '[["a]"], []]', "['\"]\"']"])
+def test_a_bracket_within_a_string_ends_nothing(whole):
+    text = f'x = {whole}\ny = 1\nz = """a"""\n[t."]"]\nlast = 2\n'
+    tomllib.loads(text)
+    lines = Lines(text)
+    assert [lines.find(keys) for keys in (("x",), ("y",), ("z",), ("t", "]"), ("t", "]", "last"))] == [1, 2, 3, 4, 5]
+
+
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6) | st.sampled_from(
     ["log", "a.b", '"', "x"]
 )

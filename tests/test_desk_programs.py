@@ -461,6 +461,21 @@ def test_a_restart_of_a_oneshot_waits_until_it_has_completed(stack, tmp_path):
         assert s.phases()["job"] == ("failed" if status else "completed")
 
 
+def test_an_empty_name_is_not_all_of_them(stack):
+    s = stack()
+    for asked in ("stop?program=", "stop?program=,", "restart?program="):
+        assert s.post(asked)[0] == 400
+    assert s.phases() == dict.fromkeys(STACK, "running")
+
+
+def test_who_is_killed_with_gracewrap_is_not_taken_to_have_stopped_well(stack, tmp_path):
+    s = stack({"db": 'stop_timeout = "300ms"'})
+    (tmp_path / "db.late").touch()
+    done = s.cli("stop", "db")
+    assert done.returncode == 1 and "db had to be killed" in done.stdout + done.stderr, done
+    s.run.wait()
+
+
 # --- several at once, and two at a time -------------------------------------------------------------------------------
 
 

@@ -526,3 +526,18 @@ def test_our_own_lines_are_for_those_who_read_the_programs(tmp_path: Path, how: 
     done = subprocess.run([*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False)
     assert done.returncode == 0 and b"hello" in done.stdout
     assert done.stderr.startswith(first)
+
+
+def test_what_ends_at_once_has_been_started_nevertheless(tmp_path: Path):
+    """Some are reaped before the policy has heard of their start; it hears of it first, and post_stop is run for each."""
+    names = [f"p{i}" for i in range(40)]
+    program = {"command": ["true"], "oneshot": True, "post_stop": ["sh", "-c", f"echo x >> {tmp_path}/ended"]}
+    file = tmp_path / "gracewrap.toml"
+    file.write_text(tomli_w.dumps({"programs": dict.fromkeys(names, program), "report": {"file": str(tmp_path / "report.json")}}))
+    done = subprocess.run([*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert sorted(line["program"] for line in lines if line["event"] == "started") == sorted(names)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [one["restarts"] for one in report["programs"]] == [0] * 40
+    assert (tmp_path / "ended").read_text() == "x\n" * 40
+    assert done.returncode == 0

@@ -200,7 +200,7 @@ class Desk:
         """Do what the control socket is asked for; return the HTTP status and a JSON body."""
         at, name = time.monotonic(), options.get("program", "")
         up = isinstance(self.system(), coordinator.Up)
-        if action == "stop" and not name:
+        if action == "stop" and "program" not in options:  # an empty name must not come to mean all
             if not up:  # asking twice by mistake must not cut anything short; a second SIGTERM does
                 return 200, {"ok": True, "message": "it is stopping already", **self._left(self.system())}
             self.post(m.StopRequested(f"gracewrap stop ({peer})", at))

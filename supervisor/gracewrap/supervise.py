@@ -136,7 +136,8 @@ class Loop:
             return self.leave(self.cannot_run(self.children[0], *why, self.handover.at))
         self.set_up()
         for child in self.leaders.values():
-            self.begin(child)
+            self.narrator.started_one(child.index, child.started_at)
+            self.aside.begin(child)
         for request in self.handover.stop_requests:
             self.narrator.sender = request.sender
             self.feed(m.SignalReceived(request.signum, request.at))
@@ -204,9 +205,16 @@ class Loop:
         self._has_started(child, pid, exec_fd, at)
         return m.ProgramStarted(child.index, at)
 
-    def begin(self, child: Child) -> None:
-        """It has just been started: see when it is ready, and hear what it says."""
-        self.narrator.started_one(child.index, child.started_at)
+    def has_begun(self) -> None:
+        """Let the policy know what has come of a start; see when the program is ready, and hear what it says."""
+        event, self.started = self.started, None
+        if not isinstance(event, m.ProgramStarted):
+            if event is not None:
+                self.feed(event)
+            return
+        child = self.children[event.program]
+        self.narrator.started_one(child.index, child.started_at)  # before what follows from it
+        self.feed(event)
         self.aside.begin(child)
 
     def end(self, child: Child) -> None:
@@ -259,10 +267,7 @@ class Loop:
         got = self.wait()
         at = time.monotonic()
         if self.started is not None:  # before its exit is collected; the next start may come of it
-            event, self.started = self.started, None
-            self.feed(event)
-            if isinstance(event, m.ProgramStarted):
-                self.begin(self.children[event.program])
+            self.has_begun()
         if got is not None or self.started is None or self.agenda.stirred:
             self.narrator.catch_up(at)  # before a line of the program, for one
         if got is not None:
@@ -448,6 +453,8 @@ class Loop:
 
     def leader_gone(self, child: Child, one: reap.Reaped, left: bool, at: float) -> None:
         """A leader's exit: take the terminal back, find out whether it ever became the command."""
+        if isinstance(self.started, m.ProgramStarted) and self.started.program == child.index:
+            self.has_begun()  # it was started a moment ago, and has ended already
         del self.leaders[one.pid]
         if self.handover.tty is not None:
             terminal.take_back(self.handover.tty, child.pid)

@@ -87,10 +87,15 @@ class Waited:
         whose = f"{name}'s " if len(self.names) > 1 else ""
         return f"{view.span(left, whole=True)} until {whose}SIGKILL"
 
-    def gone(self, last: Mapping[str, Any], elapsed: float) -> tuple[int, str]:
-        """Return exit status and last word when gracewrap has ended; *last* is what it said before."""
+    def gone(self, last: Mapping[str, Any], elapsed: float, since: float) -> tuple[int, str]:
+        """Return exit status and last word when gracewrap has ended; *last* is what it said *since* seconds ago."""
         if not self.again:
-            return self._stopped(last, elapsed, f"; gracewrap has ended {'with it' if self.ends else 'too; its log says why'}")
+            with_it = f"; gracewrap has ended {'with it' if self.ends else 'too; its log says why'}"
+            lefts = {view.word(one, "name"): view.figure(one, "left_seconds") for one in self._of(last) if not _has_ended(one)}
+            late = [name for name, left in lefts.items() if left is not None and left <= since]
+            if late:  # nobody has seen its end, but its time was up
+                return 1, f"{self._not} gracefully: {listed(late)} had to be killed, as it seems{with_it}"
+            return self._stopped(last, elapsed, with_it)
         seen = f"; last seen: {self.doing(last)}" if last else ""
         return 1, f"{self._not}: gracewrap has ended after {view.span(elapsed)}{seen}; its log says why"
 

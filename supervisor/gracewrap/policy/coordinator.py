@@ -129,7 +129,6 @@ class Ended(Record):
 
 
 # They need no tick, and most programs are so most of the time.
-# They need no tick, and most programs are so most of the time.
 _AT_REST = frozenset((one.Pending, one.Spawning, one.Running, one.Gone))
 _Sends = SendLeader | SendGroup | SendRest | KillProgram
 System = Up | ShuttingDown | Flushing | Finishing | Ended
