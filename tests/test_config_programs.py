@@ -750,3 +750,8 @@ def test_an_expression_that_is_none_is_an_answer_too():
     probe = LogLineProbe("(")
     state = LogLineState([probe])
     assert not state.take(b"(") and asked(probe, state).kind == INVALID
+
+
+def test_a_table_with_a_command_is_meant_to_be_a_program(resolve):
+    _, errors, _ = resolve('[web]\ncommand = ["web"]\n[programs.db]\ncommand = ["db"]\n')
+    assert errors == ["cannot use web (g.toml, line 1): if it is one of several programs, write [programs.web]"]

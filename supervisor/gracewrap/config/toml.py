@@ -83,7 +83,7 @@ def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, 
         elif name == "defaults" and isinstance(value, dict):
             walk.table(("defaults",), value)
         elif name == "group" and isinstance(value, dict):  # [group.x]; a setting of this name says who runs it
-            walk.unknown((), (name,))
+            walk.unknown((), (name,), value)
         else:
             walk.add((), (name,), value)
     return walk.given, walk.problems
@@ -142,15 +142,17 @@ class _Walk:
             for inner, inner_value in value.items():
                 self.add(place, (key, inner), inner_value)
         else:
-            self.unknown(place, keys)
+            self.unknown(place, keys, value)
 
-    def unknown(self, place: tuple[str, ...], keys: tuple[str, ...]) -> None:
-        """Say that there is no such setting."""
+    def unknown(self, place: tuple[str, ...], keys: tuple[str, ...], value: object) -> None:
+        """Say that there is no such setting, or table."""
         self._unknown += 1
         if self._unknown <= MOST_PROBLEMS:
             from gracewrap.config.hints import unknown_key
 
             hint, written = unknown_key(keys, BY_KEY, ".".join(place)), (*place, *keys)
+            if len(written) == 1 and isinstance(value, dict) and "command" in value:
+                hint = f"if it is one of several programs, write [programs.{keys[0]}]"
             self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}"))
         elif self._unknown == MOST_PROBLEMS + 1:
             self.problems.append(Problem(f"cannot use {self._path!r}: and there are more; is it the right file?"))
