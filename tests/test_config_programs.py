@@ -755,3 +755,14 @@ def test_an_expression_that_is_none_is_an_answer_too():
 def test_a_table_with_a_command_is_meant_to_be_a_program(resolve):
     _, errors, _ = resolve('[web]\ncommand = ["web"]\n[programs.db]\ncommand = ["db"]\n')
     assert errors == ["cannot use web (g.toml, line 1): if it is one of several programs, write [programs.web]"]
+
+
+def test_waiting_for_a_oneshot_whose_failure_is_ignored_is_warned_about(resolve):
+    job = '[programs.job]\ncommand = ["job"]\noneshot = true\n'
+    text = f'[programs.web]\ncommand = ["web"]\ndepends_on = ["job"]\n{job}'
+    _, errors, warnings = resolve(f'{text}on_failure = "ignore"\n')
+    assert not errors and warnings == [
+        "programs.web.depends_on (g.toml, line 3): if job fails, which is ignored, web waits for ever; "
+        'write {job = "started"} where it need not have completed'
+    ]
+    assert resolve(text)[1:] == ([], [])

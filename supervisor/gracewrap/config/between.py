@@ -90,7 +90,7 @@ def check_runs(programs: Sequence[Program]) -> Iterator[Problem]:
             why = f"{one.name} is a oneshot, which ends once it has completed"
             yield one.cannot("restart", f'{why}; write restart = "on-failure" in [programs.{one.name}]')
         for needed, condition in one.values["depends_on"].items():
-            if condition == "completed" and not by_name[needed].values["oneshot"]:
+            if condition == "completed":
                 yield from _never_completed(one, by_name[needed])
         if not one.unusable.intersection(("shutdown_timeout", "reserve")):
             yield from _over_budget(one)
@@ -126,8 +126,12 @@ def _none_to_drain(programs: Sequence[Program]) -> Iterator[Problem]:
 
 
 def _never_completed(one: Program, needed: Program) -> Iterator[Problem]:
-    """Yield what is to be said of a program that waits until another one has completed, which is no oneshot."""
-    if needed.values["restart"] == "always" or needed.values["on_exit"] == "restart":
+    """Yield what is to be said of a program that waits until another one has completed, which may never be."""
+    if needed.values["oneshot"]:
+        if needed.values["on_failure"] == "ignore":
+            why = f"if {needed.name} fails, which is ignored, {one.name} waits for ever"
+            yield one.doubt("depends_on", f'{why}; write {{{needed.name} = "started"}} where it need not have completed')
+    elif needed.values["restart"] == "always" or needed.values["on_exit"] == "restart":
         why = f"{needed.name} is started again whenever it exits, and never completes"
         yield one.cannot("depends_on", f'{why}; write {{{needed.name} = "ready"}}, or oneshot = true in [programs.{needed.name}]')
     elif needed.values["on_exit"] == "shutdown":
