@@ -208,14 +208,13 @@ class Loop:
     def has_begun(self) -> None:
         """Let the policy know what has come of a start; see when the program is ready, and hear what it says."""
         event, self.started = self.started, None
-        if not isinstance(event, m.ProgramStarted):
-            if event is not None:
-                self.feed(event)
-            return
-        child = self.children[event.program]
-        self.narrator.started_one(child.index, child.started_at)  # before what follows from it
+        assert event is not None
+        child = self.children[event.program] if isinstance(event, m.ProgramStarted) else None
+        if child is not None:
+            self.narrator.started_one(child.index, child.started_at)  # before what follows from it
         self.feed(event)
-        self.aside.begin(child)
+        if child is not None:
+            self.aside.begin(child)
 
     def end(self, child: Child) -> None:
         """Nothing is left of it, for now."""

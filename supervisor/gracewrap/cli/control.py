@@ -350,7 +350,6 @@ def _wait(
 
     progress = Progress()
     last: dict[str, Any] = {}
-    seen = began
     try:
         while True:
             elapsed = time.monotonic() - began
@@ -358,13 +357,10 @@ def _wait(
             peer.timeout = max(0.05, min(client.WAIT, left if timeout is not None else client.WAIT))
             try:
                 last = peer.status(processes=False, request="" if part is None else part.request)
-                seen = time.monotonic()
                 verdict, limit = judge(last, elapsed), view.until_sigkill(last) if part is None else part.left(last)
                 doing = view.waiting_for(last) if part is None else part.doing(last)
             except client.Gone:
-                return progress.end(
-                    *(_gone(peer, last, elapsed) if part is None else part.gone(last, elapsed, time.monotonic() - seen))
-                )
+                return progress.end(*(_gone(peer, last, elapsed) if part is None else part.gone(last, elapsed)))
             except client.NoAnswer:
                 verdict, doing, limit = None, "no answer", ""
             if verdict is not None:

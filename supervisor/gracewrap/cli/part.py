@@ -28,6 +28,7 @@ class Waited:
         self.names = view.words(answer.get("programs")) or self.named
         self.request, self.done, self.ends = view.word(answer, "request"), view.word(answer, "until"), answer.get("ends") is True
         self.again = self.done != "stopped"
+        self._seen = 0.0  # how much time had gone when it was judged last
         self._who = listed(self.named)
         self._not = f"{self._who} {'is' if len(self.named) == 1 else 'are'} not {self.done}"
 
@@ -36,6 +37,7 @@ class Waited:
 
     def judge(self, status: Mapping[str, Any], elapsed: float) -> tuple[int, str] | None:
         """Return exit status and last word once it is clear how it went."""
+        self._seen = elapsed
         request = view.mapping(status.get("request")) or {}
         if view.word(request, "state") == "refused":
             why = view.word(request, "why") or "another part is being stopped"
@@ -87,12 +89,12 @@ class Waited:
         whose = f"{name}'s " if len(self.names) > 1 else ""
         return f"{view.span(left, whole=True)} until {whose}SIGKILL"
 
-    def gone(self, last: Mapping[str, Any], elapsed: float, since: float) -> tuple[int, str]:
-        """Return exit status and last word when gracewrap has ended; *last* is what it said *since* seconds ago."""
+    def gone(self, last: Mapping[str, Any], elapsed: float) -> tuple[int, str]:
+        """Return exit status and last word when gracewrap has ended; *last* is what it said when it was judged last."""
         if not self.again:
             with_it = f"; gracewrap has ended {'with it' if self.ends else 'too; its log says why'}"
             lefts = {view.word(one, "name"): view.figure(one, "left_seconds") for one in self._of(last) if not _has_ended(one)}
-            late = [name for name, left in lefts.items() if left is not None and left <= since]
+            late = [name for name, left in lefts.items() if left is not None and left <= elapsed - self._seen]
             if late:  # nobody has seen its end, but its time was up
                 return 1, f"{self._not} gracefully: {listed(late)} had to be killed, as it seems{with_it}"
             return self._stopped(last, elapsed, with_it)
