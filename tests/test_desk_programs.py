@@ -262,6 +262,7 @@ def test_it_says_what_it_will_be_without(stack):
     assert s.phases() == {"db": "stopped", "web": "stopped", "worker": "stopped", "other": "running"}
     status, body = s.post("restart", "web")
     assert status == 202 and body["message"] == "starting web; db, on which it depends, is not running"
+    wait_until(lambda: s.phases()["web"] == "running", "it runs, and what cleans up finds it")
 
 
 def test_with_the_last_one_gracewrap_ends(stack):
