@@ -479,7 +479,6 @@ def test_who_has_ended_before_is_not_stopped():
 
 def test_only_what_ended_by_itself_counts_as_started_again():
     run = Run({"web": ProgramPolicy(name="web", restart="always"), "db": ProgramPolicy(name="db")})
-    run.narrator.tales[0].is_restarted = True
     run.after(60).feed(m.PartRequested(programs=(0,), by="gracewrap restart", again=True, at=run.at))
     run.exits("web")
     run.after(60).exits("web", 1)

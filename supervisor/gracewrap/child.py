@@ -32,7 +32,6 @@ class Child:
     def __init__(self, index: int, settings: Settings, tale: Tale, equipment: Equipment, look: Look = tree.descendants) -> None:
         self.index, self.settings, self.tale, self.equipment, self.look = index, settings, tale, equipment, look
         tale.find, tale.oneshot = lambda: look(None), settings.oneshot
-        tale.is_restarted = settings.starts_again
         self.pid = 0  # 0: it has not been started
         self.started_at = 0.0
         self.status: int | None = None  # the leader's, once it is reaped

@@ -177,12 +177,11 @@ class Desk:
 
     def _keeps(self, program: int) -> str:
         """Return what keeps a program from being up, or gone, for people."""
-        child, tale, stands = self.children[program], self.narrator.tales[program], self._stands(program, 0.0)
+        child, tale, stands = self.children[program], self.narrator.tales[program], self._stands(program, time.monotonic())
         if stands.phase == "running" and not stands.ready:
             return self._kept_by(program) or "not ready yet"
         if stands.phase == "backing off":
-            soon = self._stands(program, time.monotonic()).again_in
-            return f"{tale.ended()}, and is started again in {words.seconds(round(soon or 0.0, 1))}"
+            return f"{tale.ended()}, and is started again in {words.seconds(round(stands.again_in or 0.0, 1))}"
         if stands.phase in standing.ENDED:
             return tale.ended()
         if stands.phase in ("stopping", "killing") and child.leader is None and tale.members:

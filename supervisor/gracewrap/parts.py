@@ -60,8 +60,8 @@ class Parts:
         self._requests: dict[int, Request] = {}
         self._last = 0  # its number
 
-    def _listed(self, programs: Iterable[int], most: int = words.MOST) -> str:
-        return words.listed([self._labels[i] for i in programs], most)
+    def _listed(self, programs: Iterable[int]) -> str:
+        return words.listed([self._labels[i] for i in programs])
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 

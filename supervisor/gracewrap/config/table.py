@@ -147,11 +147,6 @@ CORE: tuple[Setting, ...] = (
 CORE_BY_KEY = {setting.key: setting for setting in CORE}
 
 
-def starts_again(restart: str, on_exit: str, on_failure: str) -> bool:
-    """Return whether a program with these settings is started again after its end, whichever."""
-    return restart != "never" or "restart" in (on_exit, on_failure)
-
-
 class Settings(Record):
     """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins* says where each came from.
 
@@ -267,11 +262,6 @@ class Settings(Record):
         """Whether there is more to decide than for one command that is started once and whose end is the end of all."""
         again = self.restart != "never" or self.on_exit != "shutdown" or self.on_failure != "shutdown"
         return bool(self.programs) or again or self.reads_output or values.RESTART in self.signal_map.values()
-
-    @property
-    def starts_again(self) -> bool:
-        """Whether it is started again after its end, whichever."""
-        return starts_again(self.restart, self.on_exit, self.on_failure)
 
     @property
     def reads_output(self) -> bool:

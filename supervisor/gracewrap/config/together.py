@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config import probing, table
+from gracewrap.config import probing
 from gracewrap.config.further import FURTHER
 from gracewrap.config.probe import NotifyProbe, Probe, Probes, TcpProbe
 from gracewrap.config.sources import Problem, Where
@@ -226,7 +226,7 @@ def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) 
 
 def starts_again(values: Mapping[str, Any]) -> bool:
     """Return whether a program is started again after its end, whichever."""
-    return table.starts_again(values["restart"], values["on_exit"], values["on_failure"])
+    return values["restart"] != "never" or "restart" in (values["on_exit"], values["on_failure"])
 
 
 def _ends_for_good(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:

@@ -150,9 +150,11 @@ class _Walk:
         if self._unknown <= MOST_PROBLEMS:
             from gracewrap.config.hints import unknown_key
 
-            hint, written = unknown_key(keys, BY_KEY, ".".join(place)), (*place, *keys)
+            written = (*place, *keys)
             if len(written) == 1 and isinstance(value, dict) and "command" in value:
                 hint = f"if it is one of several programs, write [programs.{keys[0]}]"
+            else:
+                hint = unknown_key(keys, BY_KEY, ".".join(place))
             self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}"))
         elif self._unknown == MOST_PROBLEMS + 1:
             self.problems.append(Problem(f"cannot use {self._path!r}: and there are more; is it the right file?"))

@@ -30,7 +30,6 @@ class Tale:
         self.last_status: int | None = None  # of the life before this one
         self.numbers = Numbers(())
         self.oneshot = False
-        self.is_restarted = False  # when it ends by itself
         self.interrupted: float | None = None  # what was in flight when it was cut, of all its lives
         self.members = ""  # what is left of it, or was sent a signal just now
         self.find: Callable[[], Sequence[tree.Member]] = tree.descendants  # what is there of it
@@ -126,7 +125,7 @@ class Tale:
     def _exited(self, at: float, fields: dict[str, object]) -> None:
         self.leader = {key: fields[key] for key in ("status", "signal", "asked")} | {"at": at}
         fields["ours"] = self.ended_by_stop_signal()
-        if self.is_restarted and self.again and not fields["asked"] and fields.get("then") == "shutdown":
+        if self.again and not fields["asked"] and fields.get("then") == "shutdown":
             fields["restarts"] = self.again
         if self.gave_in and self.ended_by_stop_signal():
             self._cut()
@@ -166,7 +165,7 @@ class Tale:
         elif what == "restarts":
             self.again = int(str(fields["in_a_row"]))
             fields["restart"] = self.again
-        if what == "program_ended" and self.is_restarted and self.again and self.leader.get("status"):
+        if what == "program_ended" and self.again and self.leader.get("status"):
             fields["restarts"] = self.again
         ended = {"ended": self.ended(), "ours": self.ended_by_stop_signal(), "oneshot": self.oneshot}
         fields.update(signal=self.leader.get("signal", 0), **ended)
