@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from gracewrap.config.probe import TcpProbe
+from gracewrap.config.probe_specs import TcpProbe
+from gracewrap.linux.listening_ports import Ports
+from gracewrap.linux.reactor import Agenda
 from gracewrap.policy.model import Reading
-from gracewrap.posix.agenda import Agenda
-from gracewrap.posix.ports import Ports
 from gracewrap.probes.tcp import TcpAsker
 
 NUMBERS = (10, 1_000, 10_000)

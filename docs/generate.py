@@ -13,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gracewrap.cli.init import value_text
-from gracewrap.config.further import SECTIONS, TABLE, section
-from gracewrap.config.table import Setting
+from gracewrap.cli.cmd_init import value_text
+from gracewrap.config.schema import SECTIONS, TABLE, section
+from gracewrap.config.settings import Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"

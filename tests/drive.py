@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from support import BOUND
 
-from gracewrap.posix.agenda import Agenda
+from gracewrap.linux.reactor import Agenda
 
 
 class Driver:

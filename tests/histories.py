@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from simulation import DRAINED, FAILED, INVALID, UNREACHABLE, Hook, Probe, Simulation, busy, says
 
-from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
+from gracewrap.policy import system as coordinator
 from gracewrap.record import replace
 
 HUP, INT, QUIT, KILL, USR1, TERM = 1, 2, 3, 9, 10, 15

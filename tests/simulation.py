@@ -1,8 +1,8 @@
 """A world without processes: the policy is fed events, and time passes by its own deadlines.
 
-Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it takes for it; of a hook, how
-long it takes.  They keep what gracewrap.probes.asking and gracewrap.errands promise: an answer within the limit, and none after
-StopAsking and StopHelper.
+Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it takes
+for it; of a hook, how long it takes.  They keep what gracewrap.probes.sampler and gracewrap.runtime.prober
+promise: an answer within the limit, and none after StopAsking and StopHelper.
 
 Programs are scripts too, where they are given (Body): when they are up and ready, when they end, what a signal does to them.
 Without one, the test says when a leader exits.
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
 from gracewrap.policy import program as one
+from gracewrap.policy import system as coordinator
 from gracewrap.record import replace
 
 PROBE_TIMEOUT = 2.0

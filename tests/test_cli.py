@@ -15,12 +15,12 @@ import pytest
 from beside import BESIDE
 from support import GRACEWRAP, ROOT, environment
 
+from gracewrap.cli.cmd_init import template, value_text
 from gracewrap.cli.help import help_text
-from gracewrap.cli.init import template, value_text
-from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
-from gracewrap.config.probing import PARSERS
-from gracewrap.config.sources import read_command_line, resolve
-from gracewrap.config.together import OF_SEVERAL
+from gracewrap.config.checks import OF_SEVERAL
+from gracewrap.config.load import read_command_line, resolve
+from gracewrap.config.parsers.probes import PARSERS
+from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 
 BOUND = 60.0
 INSTALLED = [sys.executable, "-m", "gracewrap"]

@@ -162,7 +162,7 @@ def test_what_kubernetes_sets_for_a_service_stops_nothing_and_costs_nothing(plac
     words = [GRACEWRAP[0], "-X", "importtime", *GRACEWRAP[1:], *place.command]
     done = subprocess.run(words, check=False, env=environment(**env), capture_output=True, timeout=BOUND)
     assert done.returncode == 0 and place.marker.exists()
-    assert b"gracewrap.config.sources" in done.stderr
+    assert b"gracewrap.config.load" in done.stderr
     assert b"hints" not in done.stderr and b"difflib" not in done.stderr
 
 

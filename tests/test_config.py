@@ -13,15 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support import ROOT
 
-from gracewrap.config import sources, values
-from gracewrap.config.broken import explained
-from gracewrap.config.further import BY_KEY, TABLE, concealed
-from gracewrap.config.hints import unknown_command, unknown_key, unknown_option, unknown_variable
-from gracewrap.config.lines import Lines
-from gracewrap.config.sources import read_command_line, resolve
-from gracewrap.config.table import Settings
-from gracewrap.config.values import BadValue
-from gracewrap.posix import signals
+from gracewrap.config import load as sources
+from gracewrap.config.load import read_command_line, resolve
+from gracewrap.config.parsers import values
+from gracewrap.config.parsers.values import BadValue
+from gracewrap.config.schema import BY_KEY, TABLE, concealed
+from gracewrap.config.settings import Settings
+from gracewrap.config.suggestions import unknown_command, unknown_key, unknown_option, unknown_variable
+from gracewrap.config.toml_errors import explained
+from gracewrap.config.toml_lines import Lines
+from gracewrap.linux import signals
 
 RTMIN, RTMAX = signals.RTMIN, signals.RTMAX
 WITH_FLAGS = [setting for setting in TABLE if setting.flag]
@@ -799,15 +800,15 @@ def first_key(row: str) -> str:
 
 
 def test_layers_import_downward_only():
-    """config imports nothing of ours but values from below (posix.signals, policy.model); nobody but start imports cli."""
+    """config imports nothing of ours but values from below (linux.signals, policy.model); nobody but start imports cli."""
     package = ROOT / "supervisor" / "gracewrap"
     found = {}
     for file in package.rglob("*.py"):
         part = file.relative_to(package).parts[0]
         for name in re.findall(r"^\s*from gracewrap(?:\.([a-z_.]+))? import", file.read_text(), re.MULTILINE):
             found.setdefault(part, set()).add(name.partition(".")[0])
-    assert found["config"] <= {"config", "policy", "posix", "record"}
-    assert found["posix"] <= {"posix", "record"}
+    assert found["config"] <= {"config", "policy", "linux", "record"}
+    assert found["linux"] <= {"linux", "record"}
     assert found["policy"] <= {"policy", "record"}
     assert "cli" not in set().union(*(names for part, names in found.items() if part not in ("cli", "start.py")))
 

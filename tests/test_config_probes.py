@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.cli.doubts import doubts
-from gracewrap.cli.story import story
-from gracewrap.cli.written import as_written, shown
-from gracewrap.config import probing, selectors, sources
-from gracewrap.config.further import BY_KEY, FURTHER
-from gracewrap.config.probe import (
+from gracewrap.cli.check_warnings import doubts
+from gracewrap.cli.explain_stop import story
+from gracewrap.cli.format_settings import as_written, shown
+from gracewrap.config import load as sources
+from gracewrap.config.load import CommandLine, Given, read_command_line, resolve
+from gracewrap.config.parsers import probes as probing
+from gracewrap.config.parsers import selectors
+from gracewrap.config.parsers.values import BadValue
+from gracewrap.config.probe_specs import (
     Address,
     CommandAction,
     ExecProbe,
@@ -26,9 +29,8 @@ from gracewrap.config.probe import (
     TcpProbe,
     Url,
 )
-from gracewrap.config.sources import CommandLine, Given, read_command_line, resolve
-from gracewrap.config.table import Settings
-from gracewrap.config.values import BadValue
+from gracewrap.config.schema import BY_KEY, FURTHER
+from gracewrap.config.settings import Settings
 
 DRAIN = Url("http", "127.0.0.1", 3000, "/drain")
 

@@ -10,20 +10,21 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.cli.init import value_text
-from gracewrap.cli.written import as_written
-from gracewrap.config import running, sources
-from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
-from gracewrap.config.policies import policy_of
-from gracewrap.config.probe import HttpProbe, LogLineProbe, TcpProbe
+from gracewrap.cli.cmd_init import value_text
+from gracewrap.cli.format_settings import as_written
+from gracewrap.config import load as sources
+from gracewrap.config.load import CommandLine, Given
+from gracewrap.config.parsers import lifecycle as running
+from gracewrap.config.parsers.values import BadValue
+from gracewrap.config.probe_specs import HttpProbe, LogLineProbe, TcpProbe
 from gracewrap.config.programs import PROGRAMS
 from gracewrap.config.programs import resolve as put_together
-from gracewrap.config.sources import CommandLine, Given
-from gracewrap.config.table import Settings
-from gracewrap.config.values import BadValue
-from gracewrap.policy import order
+from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
+from gracewrap.config.settings import Settings
+from gracewrap.config.to_policy import policy_of
+from gracewrap.policy import dependencies as order
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, BackOff, Reading
-from gracewrap.probes.logline import SEARCHED, LogLineAsker, LogLineState
+from gracewrap.probes.log_line import SEARCHED, LogLineAsker, LogLineState
 
 WEB = '[programs.web]\ncommand = ["web"]\n'
 DB = '[programs.db]\ncommand = ["db"]\n'

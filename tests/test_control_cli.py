@@ -27,8 +27,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support import BOUND, GRACEWRAP, Lines, environment
 
-from gracewrap.cli import client, control, guide, part, status, watch
-from gracewrap.server.place import Found
+from gracewrap.cli import control_arguments as control
+from gracewrap.cli import control_client as client
+from gracewrap.cli import guide
+from gracewrap.cli import status_view as status
+from gracewrap.cli import status_watch as watch
+from gracewrap.cli import wait_for_programs as part
+from gracewrap.server.control_socket import Found
 
 INSTALLED = [sys.executable, "-m", "gracewrap"]
 ACTIONS = ["status", "drain", "undrain", "stop", "restart", "health"]
@@ -289,7 +294,7 @@ def test_health_loads_little(stub):
         capture_output=True, text=True, timeout=BOUND, env=environment(),
     )  # fmt: skip
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert done.stdout == "ready\n" and "gracewrap.cli.client" in loaded
+    assert done.stdout == "ready\n" and "gracewrap.cli.control_client" in loaded
     assert not loaded & {
         "typer",
         "rich",

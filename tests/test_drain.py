@@ -219,8 +219,8 @@ def test_the_last_resort_sends_the_stop_signal_that_was_held_back(broken, tmp_pa
     """What raises in the loop while the signal is held: a policy of our own does."""
     code = """
 import sys
-from gracewrap import supervise
-from gracewrap.policy import coordinator
+from gracewrap.runtime import loop as supervise
+from gracewrap.policy import system as coordinator
 def step(system, event, policy, real=coordinator.step):
     if type(event).__name__ == "Sampled":
         raise RuntimeError("a bug")

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import DRAINED, FAILED, INVALID, PROBE_TIMEOUT, UNREACHABLE, Hook, Simulation, busy, says, simulate
 
-from gracewrap.policy import coordinator, program
 from gracewrap.policy import model as m
+from gracewrap.policy import program
+from gracewrap.policy import system as coordinator
 from gracewrap.policy.model import (
     Ask,
     DrainRequested,

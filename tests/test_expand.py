@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gracewrap.config import process
-from gracewrap.config.sources import read_command_line, resolve
+from gracewrap.config.load import read_command_line, resolve
+from gracewrap.config.parsers import process
 
 
 def expanded(tmp_path: Path, text: str, **env: str) -> tuple[object, list[str]]:

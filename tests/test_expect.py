@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from gracewrap.config.probe import Expect
+from gracewrap.config.probe_specs import Expect
+from gracewrap.http_client.response import Answer
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.answer import Answer
-from gracewrap.probes.expect import judge
+from gracewrap.probes.http_expect import judge
 
 
 def answer(body: bytes | str = b"", status: int = 200, reason: str = "OK", **headers: str) -> Answer:

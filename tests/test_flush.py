@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import BOUND, Run, require, require_root, wait_until
 
-from gracewrap.posix import sockets
+from gracewrap.linux import unsent_bytes as sockets
 
 SIZE = 2_000_000
 

@@ -14,26 +14,14 @@ SOURCE = Path(gracewrap.__file__).parent
 LAYERS = [
     "__init__",
     "record",
-    "loading",
     "policy",
-    "posix",
+    "linux",
     "config",
-    "probes",
+    "http_client",
     "report",
+    "probes",
     "server",
-    "handover",
-    "equip",
-    "prepare",
-    "output",
-    "child",
-    "errands",
-    "hearing",
-    "aside",
-    "standing",
-    "parts",
-    "desk",
-    "bare",
-    "supervise",
+    "runtime",
     "cli",
     "start",
     "__main__",
@@ -42,7 +30,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 
 def layer(module: str) -> int:
-    """Return how high a module stands: gracewrap.posix.tree as posix."""
+    """Return how high a module stands: gracewrap.linux.process_tree as posix."""
     return LAYERS.index([*module.split("."), "__init__"][1])
 
 
@@ -105,22 +93,26 @@ def running(modules: set[str]) -> set[str]:
 
 
 def test_only_the_loops_wait():
-    loops = {"gracewrap.supervise", "gracewrap.bare", "gracewrap.start"}  # start: the loop for when not even bare can be loaded
+    loops = {
+        "gracewrap.runtime.loop",
+        "gracewrap.runtime.fallback",
+        "gracewrap.start",
+    }  # start: the loop for when not even bare can be loaded
     assert running(users_of("sigtimedwait", "sigwaitinfo", "sigwait", "pause", "sleep")) == loops
     # A pipe for --config, before anything runs; and a look at stderr that waits for nothing.
     # And the agenda, which polls without a timeout when SIGIO has come.
     assert running(users_of("select", "poll", "epoll")) <= {
-        "gracewrap.config.reading",
-        "gracewrap.posix.stderr",
-        "gracewrap.posix.agenda",
+        "gracewrap.config.safe_read",
+        "gracewrap.linux.nonblocking_writer",
+        "gracewrap.linux.reactor",
     }
 
 
 def test_there_is_one_reaper():
     """A second waiter loses exit statuses; start has its own for when nothing else can be loaded."""
     assert running(users_of("waitpid", "wait", "wait3", "wait4", "waitid", "Popen", "run_until_complete")) - {
-        "gracewrap.supervise"  # Loop.wait, for signals
-    } == {"gracewrap.posix.reap", "gracewrap.start"}
+        "gracewrap.runtime.loop"  # Loop.wait, for signals
+    } == {"gracewrap.linux.reaper", "gracewrap.start"}
 
 
 def test_people_s_libraries_stay_in_cli():

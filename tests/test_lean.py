@@ -20,18 +20,20 @@ from support import GRACEWRAP, MAIN, environment, require, running
 BEFORE_THE_SPAWN = {
     "_ctypes",  # prctl(2) to become a subreaper; not when we are PID 1
     "gracewrap",
-    "gracewrap.posix",
-    "gracewrap.posix.prctl",
-    "gracewrap.posix.spawn",
+    "gracewrap.linux",
+    "gracewrap.linux.procfs",
+    "gracewrap.linux.prctl",
+    "gracewrap.linux.spawn",
     "gracewrap.start",
 }
 # With options or variables these come before it, else after it.
 SETTINGS = {
     "gracewrap.config",
-    "gracewrap.config.sources",
-    "gracewrap.config.table",
-    "gracewrap.config.values",
-    "gracewrap.posix.signals",
+    "gracewrap.config.load",
+    "gracewrap.config.settings",
+    "gracewrap.config.parsers",
+    "gracewrap.config.parsers.values",
+    "gracewrap.linux.signals",
     "gracewrap.record",
 }
 # Loaded after it, to look after the child.
@@ -40,40 +42,41 @@ AFTER_THE_SPAWN = {
     # The control socket, by which `gracewrap status` finds us: it is there, and what answers is loaded when it is used.
     "_socket",
     "fcntl",
-    "gracewrap.config.policies",
-    "gracewrap.config.probe",
-    "gracewrap.desk",
-    "gracewrap.loading",
-    "gracewrap.posix.agenda",
+    "gracewrap.config.to_policy",
+    "gracewrap.config.probe_specs",
+    "gracewrap.runtime",
+    "gracewrap.runtime.snapshot",
+    "gracewrap.runtime.lazy_imports",
+    "gracewrap.linux.reactor",
     "gracewrap.server",
     "gracewrap.server.listen",
-    "gracewrap.server.place",
+    "gracewrap.server.control_socket",
     "select",
-    "gracewrap.aside",
-    "gracewrap.bare",
-    "gracewrap.child",
-    "gracewrap.handover",
+    "gracewrap.runtime.program",
+    "gracewrap.runtime.fallback",
+    "gracewrap.runtime.child",
+    "gracewrap.runtime.handover",
     "gracewrap.policy",
-    "gracewrap.policy.coordinator",
+    "gracewrap.policy.system",
     "gracewrap.policy.drain",
     "gracewrap.policy.model",
     "gracewrap.policy.program",
-    "gracewrap.posix.reap",
-    "gracewrap.posix.sockets",
-    "gracewrap.posix.stderr",
-    "gracewrap.posix.terminal",
-    "gracewrap.posix.told",
-    "gracewrap.posix.tree",
+    "gracewrap.linux.reaper",
+    "gracewrap.linux.unsent_bytes",
+    "gracewrap.linux.nonblocking_writer",
+    "gracewrap.linux.terminal",
+    "gracewrap.linux.stop_signal",
+    "gracewrap.linux.process_tree",
     "gracewrap.report",
-    "gracewrap.report.files",
-    "gracewrap.report.jsontext",
+    "gracewrap.report.report_files",
+    "gracewrap.report.json_text",
     "gracewrap.report.log",
-    "gracewrap.report.narrator",
-    "gracewrap.report.numbers",
-    "gracewrap.report.tale",
-    "gracewrap.report.words",
-    "gracewrap.standing",
-    "gracewrap.supervise",
+    "gracewrap.report.recorder",
+    "gracewrap.report.in_flight",
+    "gracewrap.report.program_history",
+    "gracewrap.report.messages",
+    "gracewrap.runtime.program_status",
+    "gracewrap.runtime.loop",
 }
 ALL = BEFORE_THE_SPAWN | SETTINGS | AFTER_THE_SPAWN
 # What the interpreter loads by itself (3.11 to 3.13), with -I -S.
@@ -107,7 +110,7 @@ def importtime(*words: str, **more: str) -> list[str]:
 
 def test_a_run_imports_what_is_on_the_list_and_nothing_else():
     found = set(importtime("--", "true"))
-    assert found >= {"gracewrap.start", "gracewrap.supervise"}  # the list is not just empty
+    assert found >= {"gracewrap.start", "gracewrap.runtime.loop"}  # the list is not just empty
     assert found - INTERPRETER <= ALL
     assert not found & HEAVY
 
@@ -185,7 +188,7 @@ def test_what_is_imported_before_the_spawn():
     before, fork, after = re.split(r"^((?:clone3?|v?fork)\(.*)$", done.stderr, maxsplit=1, flags=re.MULTILINE)
     assert fork
     first, second = (set(re.findall(r"\| +([A-Za-z_.0-9]+)\\n", part)) for part in (before, after))
-    assert "gracewrap.start" in first and "gracewrap.supervise" in second
+    assert "gracewrap.start" in first and "gracewrap.runtime.loop" in second
     assert first - INTERPRETER <= BEFORE_THE_SPAWN
     assert second <= SETTINGS | AFTER_THE_SPAWN
     assert not first & HEAVY
@@ -194,7 +197,7 @@ def test_what_is_imported_before_the_spawn():
 def test_as_pid_1_not_even_ctypes_is_loaded():
     require(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare(1), for namespaces")
     found = run("unshare", "--pid", "--fork", "--mount-proc", *PYTHON, "-I", "-S", str(MAIN), "--", "true")
-    assert "gracewrap.supervise" in found and "_ctypes" not in found
+    assert "gracewrap.runtime.loop" in found and "_ctypes" not in found
 
 
 def test_the_console_script_loads_nothing_more(tmp_path):
@@ -203,7 +206,7 @@ def test_the_console_script_loads_nothing_more(tmp_path):
     script.write_text("import sys\nfrom gracewrap.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
     bare = set(run(*PYTHON, "-I", "-c", "pass"))
     found = set(run(*PYTHON, "-I", str(script), "--", "true"))
-    assert "gracewrap.supervise" in found
+    assert "gracewrap.runtime.loop" in found
     assert found - bare <= ALL | {"gracewrap.__main__", "__future__", "time", "_signal"}
 
 

@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from drive import Driver, driving
 
-from gracewrap.child import Child
-from gracewrap.config import sources
-from gracewrap.errands import Errands, numbers_of
-from gracewrap.handover import Equipment
-from gracewrap.hearing import Hearing
+from gracewrap.config import load as sources
+from gracewrap.linux import process_tree as tree
+from gracewrap.linux import sd_notify as notify
 from gracewrap.policy.model import DRAINED, Reading
-from gracewrap.posix import notify, tree
-from gracewrap.report.tale import Tale
+from gracewrap.report.program_history import Tale
+from gracewrap.runtime.child import Child
+from gracewrap.runtime.handover import Equipment
+from gracewrap.runtime.notify import Hearing
+from gracewrap.runtime.prober import Errands, numbers_of
 
 # Listens on a port of the kernel's choice, says which, and goes when its stdin is closed.
 SERVER = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"

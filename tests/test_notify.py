@@ -23,10 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import BOUND, OTHER_USER, Lines, descendants, environment, require, require_other_user, require_root
 
-from gracewrap.config.probe import NotifyProbe
+from gracewrap.config.probe_specs import NotifyProbe
+from gracewrap.linux import process_tree as tree
+from gracewrap.linux import sd_notify as notify
+from gracewrap.linux.sd_notify import Message, parse
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.posix import notify, tree
-from gracewrap.posix.notify import Message, parse
 from gracewrap.probes.notify import NotifyAsker, NotifyState
 
 # Sends each argument as a datagram; then waits for a line, or ends at once if told so.

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import DRAINED, Body, Hook, Simulation, busy, says
 
-from gracewrap.policy import coordinator, order, program, starting
+from gracewrap.policy import dependencies as order
 from gracewrap.policy import model as m
+from gracewrap.policy import program
+from gracewrap.policy import restart as starting
+from gracewrap.policy import system as coordinator
 from gracewrap.policy.model import KillProgram, Policy, ProgramPolicy, SendLeader, SendRest, StartProgram
 
 INT, TERM, USR1, CONT = 2, 15, 10, 18

@@ -23,9 +23,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support import require
 
-from gracewrap import output
-from gracewrap.output import KEPT, LONGEST, Cutter, Outputs
-from gracewrap.posix import spawn
+from gracewrap.linux import spawn
+from gracewrap.runtime import output
+from gracewrap.runtime.output import KEPT, LONGEST, Cutter, Outputs
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 PIPE = 65536  # bytes that a pipe holds (pipe(7))

@@ -19,7 +19,7 @@ STRANGER = "setsid env -i PATH=$PATH sh -c 'echo $$ >&{fd}; exec sleep 1000' & "
 SCRIPT = """
 import json, os, posix, signal, sys
 sys.path.insert(0, sys.argv[1])
-from gracewrap.posix import owners, prctl, spawn, tree
+from gracewrap.linux import prctl, process_owners as owners, process_tree as tree, spawn
 
 prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1)
 told, tells = os.pipe()

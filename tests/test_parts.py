@@ -11,11 +11,11 @@ from pathlib import Path
 
 from support import alive, running, wait_until
 
-from gracewrap import parts
-from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
+from gracewrap.policy import system as coordinator
 from gracewrap.report.log import Log
-from gracewrap.report.narrator import Narrator
+from gracewrap.report.recorder import Narrator
+from gracewrap.runtime import partial_restart as parts
 
 # Says "up NAME PID", and "down NAME" on SIGTERM; then it exits with 0.
 WRITER = """

@@ -7,7 +7,8 @@ from histories import histories, ordered_policies, play, policies, worlds
 from hypothesis import given, settings
 from simulation import Simulation, simulate
 
-from gracewrap.policy import coordinator, program
+from gracewrap.policy import program
+from gracewrap.policy import system as coordinator
 from gracewrap.policy.model import (
     CountUnsent,
     Exit,

@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import BOUND, alive, descendants, require_root, wait_until
 
-from gracewrap.config.probe import ExecProbe, FileProbe
+from gracewrap.config.probe_specs import ExecProbe, FileProbe
+from gracewrap.linux import prctl
+from gracewrap.linux import reaper as reap
+from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.posix import prctl, reap
-from gracewrap.posix.helpers import Helpers
 from gracewrap.probes.exec import ExecAsker, read
 from gracewrap.probes.file import MOST, FileAsker
 

@@ -25,14 +25,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support import BOUND, require
 
-from gracewrap.config.probe import Expect, Header, HttpProbe, Request, Url
+from gracewrap.config.probe_specs import Expect, Header, HttpProbe, Request, Url
+from gracewrap.http_client import dns as resolve
+from gracewrap.http_client.exchange import Exchange
+from gracewrap.http_client.response import BODY, CHUNK_HEAD, Answer, Broken, Failure, Reader, Unusable
+from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
-from gracewrap.posix.helpers import Helpers
-from gracewrap.probes import resolve
-from gracewrap.probes.answer import BODY, CHUNK_HEAD, Answer, Broken, Failure, Reader, Unusable
-from gracewrap.probes.asking import Sampler
-from gracewrap.probes.exchange import Exchange
 from gracewrap.probes.http import HttpAsker, HttpDoer
+from gracewrap.probes.sampler import Sampler
 
 MIB = 1 << 20
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"

@@ -19,10 +19,12 @@ import pytest
 from drive import Driver, driving
 from support import BOUND, OTHER_USER, ROOT, Lines, require, require_other_user, require_root, wait_until
 
-from gracewrap.config.probe import TcpProbe
+from gracewrap.config.probe_specs import TcpProbe
+from gracewrap.linux import listening_ports as ports
+from gracewrap.linux import process_tree as tree
+from gracewrap.linux import sock_diag as sockdiag
+from gracewrap.linux.listening_ports import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.posix import ports, sockdiag, tree
-from gracewrap.posix.ports import Ports
 from gracewrap.probes import tcp
 from gracewrap.probes.tcp import TcpAsker
 
@@ -472,9 +474,9 @@ def test_thousands_of_descriptors_are_looked_through_in_slices(driver, program):
 # Asked by another user, who may not look into the program's processes: prints what it found, and one sample without ports.
 ASK = """
 import atexit, json, os, signal, socket, sys, time
-from gracewrap.config.probe import TcpProbe
-from gracewrap.posix import ports, tree
-from gracewrap.posix.agenda import Agenda
+from gracewrap.config.probe_specs import TcpProbe
+from gracewrap.linux import listening_ports as ports, process_tree as tree
+from gracewrap.linux.reactor import Agenda
 from gracewrap.probes.tcp import TcpAsker
 ours = socket.create_server(("127.0.0.1", 0))
 given = socket.create_server(("127.0.0.1", 0))
@@ -577,7 +579,7 @@ def test_a_cgroup_tells_whose_they_are(program, served):
 @pytest.mark.root
 def test_whose_network_it_is():
     require_root()
-    code = "from gracewrap.posix import ports; print(ports.on_host_network())"
+    code = "from gracewrap.linux import listening_ports as ports; print(ports.on_host_network())"
     command = ["unshare", "--net", sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "supervisor")}
     assert subprocess.run(command, env=env, capture_output=True, text=True, timeout=BOUND).stdout == "False\n"

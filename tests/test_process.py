@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import GRACEWRAP, OTHER_USER, environment, require, require_other_user, require_root
 
-from gracewrap import equip
-from gracewrap.config import envfile, process
-from gracewrap.config.sources import read_command_line, resolve
-from gracewrap.config.values import BadValue
-from gracewrap.posix.process import Process
+from gracewrap.config import env_file as envfile
+from gracewrap.config import exec_context as equip
+from gracewrap.config.load import read_command_line, resolve
+from gracewrap.config.parsers import process
+from gracewrap.config.parsers.values import BadValue
+from gracewrap.linux.exec_context import Process
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 # The interpreter may lie in somebody's home: whoever the command becomes, it may read everything.
@@ -186,7 +187,7 @@ def test_nothing_of_it_is_loaded_without_such_a_setting():
     command = [sys.executable, "-X", "importtime", *GRACEWRAP[1:]]
     for words, wanted in (["--stop-timeout", "1s"], False), (["--nice", "1"], True):
         done = subprocess.run([*command, *words, "--", "true"], env=environment(), capture_output=True, text=True, timeout=30)
-        for module in ("gracewrap.equip", "gracewrap.posix.process", "gracewrap.config.envfile"):
+        for module in ("gracewrap.config.exec_context", "gracewrap.linux.exec_context", "gracewrap.config.env_file"):
             assert (f" {module}\n" in done.stderr) == wanted, module
         assert " pwd\n" not in done.stderr and " resource\n" not in done.stderr
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from support import GRACEWRAP, environment
 
 from gracewrap.record import Record, replace
-from gracewrap.report import files, jsontext, log, words
-from gracewrap.report.jsontext import dumps
+from gracewrap.report import json_text as jsontext
+from gracewrap.report import log
+from gracewrap.report import messages as words
+from gracewrap.report import report_files as files
+from gracewrap.report.json_text import dumps
 
 json_values = st.recursive(
     st.none()
@@ -212,8 +215,8 @@ def test_seconds_for_people(value, text):
 
 def test_every_note_has_words_and_all_words_are_said():
     source = Path(words.__file__).parent.parent
-    tellers = [source / "report" / f"{name}.py" for name in ("narrator", "tale")]
-    places = [*(source / "policy").glob("*.py"), *source.glob("*.py"), *tellers]
+    tellers = [source / "report" / f"{name}.py" for name in ("recorder", "program_history")]
+    places = [*(source / "policy").glob("*.py"), *(source / "runtime").glob("*.py"), *tellers]
     text = "".join(path.read_text() for path in places)
     said = {part.split('"')[1] for part in text.replace(".tell(", "note(").split("note(") if part.startswith('"')} - {""}
     assert said <= set(words.WORDS)

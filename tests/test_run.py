@@ -32,9 +32,9 @@ import sys, time
 sys.path.insert(0, {source!r})
 import gracewrap.__main__  # blocks the signals
 import posix
-from gracewrap import handover, supervise
-from gracewrap.config import sources
-from gracewrap.posix import spawn
+from gracewrap.runtime import handover, loop as supervise
+from gracewrap.config import load as sources
+from gracewrap.linux import spawn
 command = {command!r}
 pid, exec_fd, errno = spawn.spawn(command, None)
 at = time.monotonic()

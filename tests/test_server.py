@@ -26,9 +26,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import BOUND, OTHER_USER, Lines, environment, require_other_user
 
-from gracewrap.config.probe import Address
+from gracewrap.config.probe_specs import Address
+from gracewrap.server import control_socket as place
 from gracewrap.server import http as server
-from gracewrap.server import listen, place
+from gracewrap.server import listen
 
 T = TypeVar("T")
 PAGES = ["/livez", "/health/live", "/readyz", "/health/ready", "/metrics", "/status"]

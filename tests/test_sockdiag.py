@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import wait_until
 
-from gracewrap.posix import sockdiag
+from gracewrap.linux import sock_diag as sockdiag
 
 INFO = bytes(44) + struct.pack("=I", 111) + bytes(4) + struct.pack("=I", 222) + bytes(72) + struct.pack("=Q", 7) + bytes(20)
 INFO += struct.pack("=I", 3) + bytes(120)

@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import GRACEWRAP, MAIN, OTHER_USER, environment, require_other_user, require_root, running, wait_until
 
-from gracewrap.posix import fork, spawn
+from gracewrap.linux import fork, spawn
 
 SHOW = [sys.executable, "-I", "-S", "-c"]
 
@@ -299,7 +299,7 @@ def test_a_child_gets_its_stdout_and_stderr_wherever_they_are(way, places):
     script = f"""if True:
         import posix, sys
         sys.path.append({str(MAIN.parent.parent)!r})
-        from gracewrap.posix import fork, spawn
+        from gracewrap.linux import fork, spawn
         out, err = posix.pipe2(posix.O_CLOEXEC), posix.pipe2(posix.O_CLOEXEC)
         said = posix.dup(1)
         stdio, argv = {places!r}, {[*SHOW, show]!r}
@@ -342,7 +342,7 @@ def test_without_dev_null_it_is_not_the_command_that_cannot_be_found():
     script = f"""if True:
         import posix, sys
         sys.path.append({str(MAIN.parent.parent)!r})
-        from gracewrap.posix import fork, spawn
+        from gracewrap.linux import fork, spawn
         for command in ("true", "no-such-command"):
             pid, fd, errno = spawn.spawn([command], None, no_stdin=True)
             posix.waitpid(pid, 0)
@@ -378,7 +378,7 @@ def test_subreaper_when_not_pid_1():
 
 NO_PROCESS = """
 import posix, resource
-from gracewrap.posix import fork
+from gracewrap.linux import fork
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 before = posix.listdir("/proc/self/fd")
 try:

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from gracewrap.policy import coordinator
 from gracewrap.policy import model as m
+from gracewrap.policy import system as coordinator
 from gracewrap.policy.model import LeaderExited, Policy, ProgramPolicy, Reading, Sampled, SignalReceived
 from gracewrap.policy.program import Gone
-from gracewrap.report import files, words
+from gracewrap.report import messages as words
+from gracewrap.report import report_files as files
+from gracewrap.report.in_flight import Numbers
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
-from gracewrap.report.narrator import Narrator
-from gracewrap.report.numbers import Numbers
-from gracewrap.report.tale import OUTCOMES
+from gracewrap.report.program_history import OUTCOMES
+from gracewrap.report.recorder import Narrator
 
 
 class Kept(Log):

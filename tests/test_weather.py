@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from support import BOUND, GRACEWRAP, MAIN, OTHER_USER, TALKER, Run, alive, environment, require_other_user, wait_until
 
-from gracewrap import bare, handover, supervise
-from gracewrap.config import sources
+from gracewrap.config import load as sources
 from gracewrap.report import log
+from gracewrap.runtime import fallback as bare
+from gracewrap.runtime import handover
+from gracewrap.runtime import loop as supervise
 
 FULL = "/dev/full"
 
@@ -165,7 +167,7 @@ BROKEN_POLICY = """
 import sys
 sys.path.insert(0, {source!r})
 import gracewrap.__main__
-from gracewrap.policy import coordinator
+from gracewrap.policy import system as coordinator
 real, calls = coordinator.step, []
 def step(system, event, policy):
     calls.append(event)
@@ -173,7 +175,7 @@ def step(system, event, policy):
         raise RuntimeError("a bug, planted here")
     return real(system, event, policy)
 coordinator.step = step
-import gracewrap.supervise as supervise
+import gracewrap.runtime.loop as supervise
 supervise.Loop.__init__.__defaults__ = (step,)
 gracewrap.__main__.main()
 """

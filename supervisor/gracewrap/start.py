@@ -10,15 +10,15 @@ import _signal
 import posix
 import time
 
-from gracewrap.posix import spawn
+from gracewrap.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.config.sources import CommandLine, Problem
-    from gracewrap.config.table import Settings
-    from gracewrap.prepare import Prepared
+    from gracewrap.config.load import CommandLine, Problem
+    from gracewrap.config.settings import Settings
+    from gracewrap.runtime.prepare import Prepared
 
     Begun = tuple[int, int, int, float, int | None]  # pid, exec_fd, exec_errno, at, tty: of Handover, before its import
 
@@ -31,7 +31,7 @@ def main(args: Sequence[str]) -> int:
     try:
         settings, prepared = None, None
         if not _is_plain(args):
-            from gracewrap.config import sources
+            from gracewrap.config import load as sources
 
             line = sources.read_command_line(args)
             if line.action != "run":
@@ -65,7 +65,7 @@ def _is_plain(args: Sequence[str]) -> bool:
 
 def _prepare(settings: Settings) -> Prepared | None:
     """Open what must be there before the command is; None, with a message said, if it cannot be had."""
-    from gracewrap import prepare
+    from gracewrap.runtime import prepare
 
     try:
         _fill_standard_fds()
@@ -81,8 +81,8 @@ def manage(settings: Settings) -> int:
     if prepared is None:
         return USAGE
     _settle(settings.parent_death_signal)
-    from gracewrap.handover import Handover
-    from gracewrap.supervise import supervise
+    from gracewrap.runtime.handover import Handover
+    from gracewrap.runtime.loop import supervise
 
     return supervise(Handover(0, time.monotonic(), listening=prepared.listening, equipment=prepared.equipment), settings)
 
@@ -133,23 +133,23 @@ def begin(
 def look_after(begun: Begun, args: Sequence[str], settings: Settings | None, prepared: Prepared | None = None) -> int:
     """Supervise what has begun; whatever cannot be loaded any more, the child is looked after all the same."""
     try:
-        from gracewrap import bare
+        from gracewrap.runtime import fallback as bare
     except BaseException as error:
         _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals and reaps")
         return _simplest(begun[0]) if begun[0] else 126
     try:
-        from gracewrap.handover import Handover
         from gracewrap.record import replace
+        from gracewrap.runtime.handover import Handover
 
         pid, exec_fd, errno, at, tty = begun
         handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
         if prepared is not None:
             handover = replace(handover, listening=prepared.listening, equipment=prepared.equipment)
         if settings is None:
-            from gracewrap.config import sources
+            from gracewrap.config import load as sources
 
             settings = sources.defaults(args[1:])
-        from gracewrap.supervise import supervise
+        from gracewrap.runtime.loop import supervise
     except BaseException as error:  # no descriptor, no memory, files gone
         _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals, reaps, and kills in time")
         rules = bare.rules_of(settings)
@@ -185,7 +185,7 @@ def _fill_standard_fds() -> None:
 
 def _ask_the_kernel(parent_death_signal: int | None) -> None:
     """Become a subreaper, so that orphans come to us, before there is a child that could leave one."""
-    from gracewrap.posix import prctl
+    from gracewrap.linux import prctl
 
     if posix.getpid() != 1 and not prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1):
         _say("cannot become a subreaper (no ctypes in this Python): orphans of the command go to PID 1 unseen")
@@ -199,7 +199,7 @@ def _terminal() -> tuple[int | None, bool]:
         tty = posix.open("/dev/tty", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY)
     except OSError:  # ENXIO: none; ENOENT: no /dev
         return None, False
-    from gracewrap.posix import terminal
+    from gracewrap.linux import terminal
 
     return tty, terminal.is_interactive(tty)
 
@@ -228,7 +228,7 @@ def _refuse(problems: Sequence[Problem]) -> int:
 def _say(text: str) -> None:
     """Write one plain line to stderr, for what there is no log for yet; never wait for its reader, for signals are blocked."""
     try:
-        from gracewrap.posix.stderr import Writer
+        from gracewrap.linux.nonblocking_writer import Writer
 
         Writer().write(f"gracewrap: {text}\n".encode(errors="backslashreplace"))
     except (OSError, ImportError):

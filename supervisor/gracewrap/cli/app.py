@@ -10,7 +10,7 @@ import posix
 import sys
 
 from gracewrap import __version__
-from gracewrap.config.sources import COMMAND_LINE, CommandLine, read_command_line
+from gracewrap.config.load import COMMAND_LINE, CommandLine, read_command_line
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _act(line: CommandLine, args: Sequence[str]) -> int:
     if line.action == "help":
         return helping.show()
     if line.action == "check":
-        from gracewrap.cli import check as checking
+        from gracewrap.cli import cmd_check as checking
 
         # `gracewrap --config F check` is `gracewrap check --config F`.
         words, strict = checking.without_strict([*args[: len(args) - len(line.command) - 1], *line.command])
@@ -67,7 +67,7 @@ def _talk(line: CommandLine) -> int:
         name = line.given[0].origin.partition(", ")[2] if line.given else "--config"
         _complain(f"cannot use {name} ({COMMAND_LINE}) with {line.action}: it is for a run; write gracewrap {line.action} --help")
         return 125
-    from gracewrap.cli import control
+    from gracewrap.cli import control_arguments as control
 
     return control.call(line.action, line.command)
 

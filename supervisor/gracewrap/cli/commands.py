@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gracewrap.cli import init as initialising
+from gracewrap.cli import cmd_init as initialising
 
 app = typer.Typer(add_completion=False, no_args_is_help=False)
 

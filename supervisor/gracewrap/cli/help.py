@@ -6,9 +6,9 @@ import shutil
 import sys
 import textwrap
 
-from gracewrap.config.further import SECTIONS, TABLE, section
-from gracewrap.config.sources import show as as_toml
-from gracewrap.config.table import Setting
+from gracewrap.config.load import show as as_toml
+from gracewrap.config.schema import SECTIONS, TABLE, section
+from gracewrap.config.settings import Setting
 
 _HEAD = """\
 gracewrap wraps any command and stops it gracefully.

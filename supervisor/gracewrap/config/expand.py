@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from gracewrap.config.values import BadValue
+from gracewrap.config.parsers.values import BadValue
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

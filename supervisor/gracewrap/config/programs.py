@@ -6,10 +6,13 @@ file that has programs.
 
 from __future__ import annotations
 
-from gracewrap.config import between, probing, sources, together
-from gracewrap.config.further import BY_KEY, GLOBAL, TABLE
-from gracewrap.config.sources import COMMAND_LINE, Given, Problem, Where
-from gracewrap.config.table import Settings
+from gracewrap.config import checks as together
+from gracewrap.config import load as sources
+from gracewrap.config import program_checks as between
+from gracewrap.config.load import COMMAND_LINE, Given, Problem, Where
+from gracewrap.config.parsers import probes as probing
+from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
+from gracewrap.config.settings import Settings
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from gracewrap.linux.exec_errors import explain
+from gracewrap.linux.signals import name
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.posix.explain import explain
-from gracewrap.posix.signals import name
-from gracewrap.probes.asking import Asker
+from gracewrap.probes.sampler import Asker
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.config.probe import ExecProbe
-    from gracewrap.posix.helpers import Helper, Helpers
-    from gracewrap.probes.asking import Answer
+    from gracewrap.config.probe_specs import ExecProbe
+    from gracewrap.linux.helper_processes import Helper, Helpers
+    from gracewrap.probes.sampler import Answer
 
 OUTPUT = 4096  # bytes of stdout that are kept
 _LINE = 120  # characters of its first line that are shown

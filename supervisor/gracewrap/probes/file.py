@@ -8,12 +8,12 @@ from __future__ import annotations
 import posix
 
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.asking import Asker
+from gracewrap.probes.sampler import Asker
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.config.probe import FileProbe
-    from gracewrap.probes.asking import Answer
+    from gracewrap.config.probe_specs import FileProbe
+    from gracewrap.probes.sampler import Answer
 
 MOST = 1 << 20  # bytes that are searched for the text; what is behind them is not looked at
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from gracewrap.http_client.exchange import Exchange
+from gracewrap.http_client.response import REFUSED, Answer, Failure, printable
 from gracewrap.policy.model import DRAINED, FAILED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.answer import REFUSED, Answer, Failure, printable
-from gracewrap.probes.asking import Asker
-from gracewrap.probes.exchange import Exchange
-from gracewrap.probes.expect import judge
+from gracewrap.probes.http_expect import judge
+from gracewrap.probes.sampler import Asker
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.config.probe import HttpProbe, Request
-    from gracewrap.posix.agenda import Agenda
-    from gracewrap.posix.helpers import Helpers
+    from gracewrap.config.probe_specs import HttpProbe, Request
+    from gracewrap.linux.helper_processes import Helpers
+    from gracewrap.linux.reactor import Agenda
 
 
 class HttpAsker(Asker):

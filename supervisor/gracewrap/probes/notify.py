@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.probes.asking import Asker
+from gracewrap.probes.sampler import Asker
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.config.probe import NotifyProbe
-    from gracewrap.posix.notify import Message
-    from gracewrap.probes.asking import Answer
+    from gracewrap.config.probe_specs import NotifyProbe
+    from gracewrap.linux.sd_notify import Message
+    from gracewrap.probes.sampler import Answer
 
 
 class NotifyState:

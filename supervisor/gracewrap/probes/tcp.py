@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import time
 
+from gracewrap.linux import sock_diag as sockdiag
+from gracewrap.linux.listening_ports import Ports
+from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.posix import sockdiag
-from gracewrap.posix.ports import Ports as Ports  # noqa: PLC0414 - exported from here
-from gracewrap.posix.sockdiag import CLOSE_WAIT, CONNECTED, SHUT, Refused
-from gracewrap.probes.asking import Asker
+from gracewrap.probes.sampler import Asker
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Set
 
-    from gracewrap.config.probe import TcpProbe
-    from gracewrap.posix.agenda import Agenda
-    from gracewrap.posix.sockdiag import Connect, Connection
-    from gracewrap.probes.asking import Answer
+    from gracewrap.config.probe_specs import TcpProbe
+    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.sock_diag import Connect, Connection
+    from gracewrap.probes.sampler import Answer
 
     Steps = Generator[None, None, Reading]
 

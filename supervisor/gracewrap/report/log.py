@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.posix.stderr import Writer
+from gracewrap.linux.nonblocking_writer import Writer
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.jsontext import dumps
+from gracewrap.report.json_text import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

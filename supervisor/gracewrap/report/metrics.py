@@ -10,7 +10,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gracewrap.report.tale import Tale
+    from gracewrap.report.program_history import Tale
 
 PHASES = ("running", "draining", "stopping", "killing", "ended")
 BUCKETS = (1, 5, 10, 15, 20, 25, 30)  # seconds

@@ -11,14 +11,15 @@ import time
 
 import h11
 
-from gracewrap.posix import EMFILE, ENFILE
+from gracewrap.linux.procfs import EMFILE, ENFILE
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.server import place, routes
+from gracewrap.server import control_socket as place
+from gracewrap.server import routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gracewrap.posix.agenda import Agenda, Timer
+    from gracewrap.linux.reactor import Agenda, Timer
     from gracewrap.server.routes import Answer, Source
 
 MOST = 64  # connections at once; one more pushes out the one that has been idle longest

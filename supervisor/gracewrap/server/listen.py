@@ -10,7 +10,7 @@ import posix
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.config.probe import Address
+    from gracewrap.config.probe_specs import Address
 
 BACKLOG = 512  # connections that the kernel keeps for us meanwhile; net.core.somaxconn may make it less
 

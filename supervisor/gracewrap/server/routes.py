@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.report.jsontext import dumps
+from gracewrap.report.json_text import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

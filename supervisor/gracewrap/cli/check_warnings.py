@@ -1,0 +1,252 @@
+"""What can be used but may not be what was meant: what `gracewrap check` warns of.  Nothing is started to find out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from gracewrap.config import load as sources
+from gracewrap.config.parsers.values import show_duration
+from gracewrap.config.probe_specs import CommandAction, ExecProbe, HttpProbe, Probe, TcpProbe
+from gracewrap.config.schema import BY_KEY
+from gracewrap.config.settings import Settings
+from gracewrap.linux import stop_signal as told
+from gracewrap.linux.signals import SIGKILL, SIGTERM
+from gracewrap.report.messages import listed
+
+# Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
+WANTED = {
+    "nginx": ("QUIT", "cuts requests"),
+    "unicorn": ("QUIT", "cuts requests"),
+    "php-fpm": ("QUIT", "cuts requests"),
+    "haproxy": ("USR1", "cuts requests"),
+    "httpd": ("WINCH", "cuts requests"),
+    "apache2": ("WINCH", "cuts requests"),
+    "postgres": ("INT", "waits until every client has gone"),
+}
+# Commands that fork and exit unless they are told not to: what tells them (searched in their words), and what to write.
+_APACHE = (re.compile(r"-D ?FOREGROUND\b|(^| )-X\b"), "-DFOREGROUND")
+STAYS = {
+    "nginx": (re.compile(r"\bdaemon\s+off\b"), '-g "daemon off;" (or daemon off; in its configuration)'),
+    "php-fpm": (re.compile(r"(^| )(-\w*F|--nodaemonize\b)"), "-F (or daemonize = no in its configuration)"),
+    "httpd": _APACHE,
+    "apache2": _APACHE,
+}
+CLOSES_ITS_PAGES = {"nginx", "haproxy"}  # their status pages are refused as soon as they stop, while they still serve
+KEEPS_CONNECTIONS = {"node", "nodejs", "bun", "npm", "npx", "pnpm", "yarn"}
+SHELLS = told.SHELLS - {"busybox"}  # which is many a program
+RUNNERS = {"npm", "npx", "pnpm", "yarn"}  # they start the server beside themselves, in a shell
+# A script that replaces itself, or that handles signals, does not die of the stop signal.
+_HANDLED = re.compile(r"(^|[;&|]|\bthen|\belse|\bdo)\s*(exec|trap)\s", re.MULTILINE)
+
+
+def doubts(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant, each in a line."""
+    yield from _about_the_run(settings)
+    if settings.programs:
+        yield from _named(settings.programs, _about_one)
+        yield from _between(settings)
+    else:
+        yield from _about_one(settings)
+
+
+def _named(programs: Iterable[Settings], find: Callable[[Settings], Iterator[str]]) -> Iterator[str]:
+    """Yield what is found about each program, behind its name; what is found about several is said once."""
+    found: dict[str, list[str]] = {}
+    for one in programs:
+        for text in find(one):
+            found.setdefault(text, []).append(one.name)
+    for text, names in found.items():
+        yield f"{listed(names)}: {text}"
+
+
+def _about_the_run(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of what is said for all."""
+    budget = settings.shutdown_timeout
+    if budget == 0:
+        yield 'shutdown_timeout = "0s" kills at once; nothing is stopped gracefully'
+    elif budget > 30:
+        yield (
+            f'shutdown_timeout = "{show_duration(budget)}" is longer than what Docker (10 s), Kubernetes and ECS (30 s) grant: '
+            "raise their limit too (docker stop -t, terminationGracePeriodSeconds, stopTimeout)"
+        )
+    if settings.report_termination_log and settings.report_termination_log == settings.report_file:
+        yield "report.file and report.termination_log are the same file; the second one written wins"
+    for key in ("log.file", "report.file", "report.termination_log", "report.prometheus_textfile"):
+        file = getattr(settings, key.replace(".", "_"))
+        if file and not os.path.isdir(os.path.dirname(file)):
+            yield f'{key} = "{file}" cannot be written here: its directory does not exist'
+    file = settings.report_prometheus_textfile
+    if file and not file.endswith(".prom"):
+        yield f'report.prometheus_textfile = "{file}" does not end in .prom, and node_exporter reads no other files'
+
+
+def _about_one(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of one program."""
+    if settings.stop_signal == SIGKILL:
+        yield 'stop_signal = "KILL" stops nothing gracefully: no program can handle it'
+    yield from _about_the_process(settings)
+    yield from _about_the_rest(settings)
+    for name, drain in (("ready", settings.ready), ("drain", settings.drain)):
+        for probe in drain.probes if drain else ():
+            yield from _about_probe(name, probe, settings)
+    if settings.command:
+        yield from _about_command(settings)
+
+
+def _between(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of several programs together."""
+    waited_for = {needed for one in settings.programs for needed, how in one.depends_on.items() if how == "ready"}
+    if silent := [one.name for one in settings.programs if one.name in waited_for and one.ready is None]:
+        first, is_ready = silent[0], "is ready" if len(silent) == 1 else "are ready"
+        yield (
+            f"nothing tells when {listed(silent)} {is_ready}, so what depends on it starts at once, and may find nobody there; "
+            f'write ready = "tcp" (it listens) in [programs.{first}], or depends_on = {{{first} = "started"}} where that will do'
+        )
+    chosen = next((one for one in settings.programs if one.name == settings.exit_code_from), None)
+    if chosen is not None and chosen.oneshot:
+        yield (
+            f"exit_code_from = {sources.show(chosen.name)}: it is a oneshot, and when it has completed the others go on; write "
+            f"oneshot = false in [programs.{chosen.name}] if its end is to be the end of all"
+        )
+
+
+def _about_the_process(settings: Settings) -> Iterator[str]:
+    """Yield what a start would refuse here, where it may be checked for another machine, and what looks like a slip."""
+    if settings.changes_process:
+        from gracewrap.config import exec_context as equip
+
+        yield from equip.faults(settings)
+    for name in settings.env:
+        if name in BY_KEY:
+            yield f"env has a variable {name}, which is a setting too: all below [env] belongs to it; move it up if it does not"
+
+
+def _about_the_rest(settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of hooks and endpoints."""
+    if settings.propagation_delay and not settings.health_listen:
+        yield "propagation_delay without health.listen: unless others do (a service mesh), nobody tells that the stop has begun"
+    if settings.ready and not settings.name and not settings.health_listen:
+        yield 'ready without health.listen: nobody can ask /readyz; only gracewrap status shows it (write health.listen, ":9000")'
+    for key in ("pre_stop", "post_stop", "drain.start"):
+        action = getattr(settings, key.replace(".", "_"))
+        if isinstance(action, CommandAction):
+            yield from _not_found(key, action.command)
+
+
+def _not_found(key: str, command: Sequence[str]) -> Iterator[str]:
+    if shutil.which(command[0]) is None:
+        yield f"{key} runs {sources.show(command[0])}, which is not found or not executable here"
+
+
+LOOPBACK = ("localhost", "127.", "::1")
+SECRET = {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
+
+
+def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of a probe; *name* says what for."""
+    program = _program(settings.command[0]) if settings.command else ""
+    if isinstance(probe, HttpProbe):
+        url = probe.request.url
+        local = url.scheme == "unix" or url.host.startswith(LOOPBACK)
+        ours = [address for address in settings.health_listen if (address.path or address.port) == (url.port or url.host)]
+        if local and ours:
+            yield f"{name} asks {url.shown}, and there (health.listen) gracewrap itself answers; write the command's own address"
+        elif not local and name == "drain":
+            yield f"drain asks {url.shown}: is it the drain of another machine? The command's own is at 127.0.0.1"
+        if name == "drain" and program in CLOSES_ITS_PAGES:
+            cut = ', and with on_refused = "drained" requests are cut' if probe.on_refused == "drained" else ""
+            yield f"{program} closes its pages when its drain starts, and still serves{cut}; write a probe by tcp instead"
+        for header in probe.request.headers:
+            if header.name.lower() in SECRET and not header.env and not header.file:
+                yield f'{name} has a {header.name} header in plain words; write {{env = "X"}} or {{file = "/run/secrets/x"}}'
+    elif isinstance(probe, TcpProbe) and name == "drain":
+        if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
+            yield f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: little would ever be drained'
+        held = settings.drain_when == "before-signal"  # then it is one that dies of the stop signal
+        if program in KEEPS_CONNECTIONS and not held and settings.drain_linger is None and "drain.linger" not in settings.origins:
+            yield (
+                f"{program} often stays when a connection is kept alive, and a probe by tcp alone does not end it early: write "
+                'drain.linger = "2s" if it does no work in the background'
+            )
+    elif isinstance(probe, ExecProbe):
+        yield from _not_found(name, probe.command)
+
+
+def _about_command(settings: Settings) -> Iterator[str]:
+    word, *words = settings.command
+    if shutil.which(os.path.join(settings.working_dir, word) if settings.working_dir and "/" in word else word) is None:
+        hint = "; it is one word with spaces: write the arguments as words of their own" if " " in word.strip() else ""
+        yield f"the command {sources.show(word)} is not found or not executable here{hint}"
+    program = _program(word)
+    signum, what = WANTED.get(program, ("", ""))
+    if signum and "stop_signal" not in settings.origins:
+        option = "" if settings.name else f" (--stop-signal {signum})"
+        yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}"{option}'
+    stays, advice = STAYS.get(program, (None, ""))
+    if stays and not stays.search(" ".join(words)):
+        yield f"{program} goes to the background, and a command that does so ends the run: write {program} {advice}"
+    if program == "celery" and settings.kill_mode == "group":
+        yield 'celery loses its tasks if all its processes get the stop signal; leave kill_mode at "mixed"'
+
+
+def _program(word: str) -> str:
+    """Return a program's name without directory and version: php-fpm of /usr/sbin/php-fpm8.2, apache2 as it is."""
+    name = os.path.basename(word)
+    return "php-fpm" if re.fullmatch(r"php-fpm[\d.]*", name) else name
+
+
+def exit_status(settings: Settings) -> Iterator[str]:
+    """Yield what is to be said of commands whose exit status after a good stop looks like a failure."""
+    if settings.programs:
+        yield from _named(settings.programs, _failing_status)
+    else:
+        yield from _failing_status(settings)
+
+
+def _failing_status(settings: Settings) -> Iterator[str]:
+    if (
+        not settings.command
+        or settings.oneshot
+        or settings.stop_signal != SIGTERM
+        or 128 + SIGTERM in settings.success_exit_codes
+    ):
+        return
+    program = _program(settings.command[0])
+    if program in RUNNERS:
+        why = f"{program} dies of SIGTERM itself, whatever its server does"
+    elif (script := _script(settings.command)) and not _HANDLED.search(script):
+        why = f"{program} runs a shell script without exec or trap, which dies of SIGTERM"
+    else:
+        return
+    write = 'success_exit_codes = ["TERM"]' if settings.name else "--success-exit-codes TERM"
+    yield f"{why}: the exit status after a good stop is 143. To have it count as 0: {write}"
+
+
+def _script(command: Sequence[str]) -> str:
+    """Return the text of the shell script that *command* runs; "" if it is none, or cannot be read."""
+    word, *words = command
+    if _program(word) not in SHELLS:
+        text = _first_bytes(shutil.which(word) or "")
+        first = text.partition("\n")[0].split()
+        return text if first and text.startswith("#!") and SHELLS.intersection(map(os.path.basename, first)) else ""
+    for position, option in enumerate(words):
+        if re.fullmatch(r"-\w*c", option):
+            text = "".join(words[position + 1 : position + 2])
+            return text if re.search(r"[;&|\n]", text.strip()) else ""  # a single command takes the shell's place
+        if option[:1] not in "-+":
+            return _first_bytes(option)
+    return ""
+
+
+def _first_bytes(file: str) -> str:
+    """Return the start of a regular file, as far as a script would go."""
+    try:
+        if not os.path.isfile(file):
+            return ""
+        with open(file, "rb") as script:
+            return script.read(1 << 16).decode(errors="replace")
+    except OSError:
+        return ""

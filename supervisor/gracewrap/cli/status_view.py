@@ -1,0 +1,442 @@
+"""What /status says, for people: plain lines, which `gracewrap status` prints and its live view colours.
+
+Nothing is taken for granted: an older or a newer gracewrap may leave out what this one tells.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap.cli import control_client as client
+from gracewrap.config.load import one_line
+from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.report.in_flight import number
+from gracewrap.report.messages import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+ENDED = ("completed", "stopped", "failed", "exited")  # phases of a program of which nothing is left
+UP = ("running", "starting", "degraded", "restarting")  # phases in which nobody has asked for a drain or stop of all
+MOST, NAMED_MOST = 3, 6  # so many programs are told of in a line that is written over, and in one that stays
+TIE = 0.1  # seconds; two times that differ by no more are told once
+NAME_MOST = 24  # columns of a program's name in a table
+MEASURE = 0.2  # seconds in which the use of the CPU is measured, and in which the probes that have been asked answer
+STATES = {  # of proc_pid_stat(5)
+    "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced", "Z": "zombie", "X": "dead", "I": "idle",
+}  # fmt: skip
+
+
+class Line(Record):
+    """One line, and what kind it is: "title", "stop", "program", "detail", "probe", "head", "process", "row" (of a table)."""
+
+    text: str
+    kind: str
+    tone: str = ""  # "good", "busy", "bad"
+
+
+class Use(Record):
+    """What a process uses."""
+
+    cpu: float | None  # percent of one core
+    memory: int  # bytes, resident
+
+
+class Meter:
+    """CPU and memory of processes, by psutil; of none if that is not there, or they are of another PID namespace."""
+
+    def __init__(self) -> None:
+        self._psutil: Any = None
+        try:
+            import psutil  # type: ignore[import-untyped]
+
+            self._psutil = psutil
+        except ImportError:
+            pass
+        self._known: dict[int, Any] = {}
+
+    def look(self, status: Mapping[str, Any], peer_pid: int) -> dict[int, Use]:
+        """Return what each process uses since the last look."""
+        if self._psutil is None or status.get("pid") != peer_pid:
+            return {}
+        found: dict[int, Use] = {}
+        before, self._known = self._known, {}
+        for pid in (one["pid"] for program in programs(status) for one in processes(program)):
+            try:
+                process: Any = before.get(pid)
+                fresh = process is None or not process.is_running()  # which sees a pid that has been given out again
+                process = self._psutil.Process(pid) if fresh else process
+                with process.oneshot():
+                    cpu, memory = process.cpu_percent(None), process.memory_info().rss
+            except (self._psutil.Error, OSError):
+                continue
+            self._known[pid], found[pid] = process, Use(None if fresh else cpu, memory)
+        return found
+
+
+def look_twice(peer: client.Peer, program: str = "") -> list[Line]:
+    """Return the lines of `gracewrap status`, of one *program* or ("") of all.  Raises NoAnswer, and Unusable: no such program.
+
+    The first look has gracewrap ask its probes, which it does not do while nothing is the matter, and begins the measuring.
+    """
+    meter = Meter()
+    first = peer.status(program)
+    meter.look(first, peer.pid)
+    time.sleep(MEASURE)
+    try:
+        second = peer.status(program)
+    except client.NoAnswer:  # it has just ended
+        second = first
+    return list(describe(second, meter.look(second, peer.pid)))
+
+
+def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line]:
+    """Yield everything that is known, the most important first."""
+    phase = word(status, "phase") or "?"
+    version = f"gracewrap {word(status, 'gracewrap')}".rstrip()
+    ready = "ready" if status.get("ready") else f"not ready{_in_brackets(_reason(status))}"
+    up = figure(status, "uptime_seconds")
+    since = "" if up is None else f"; up {span(up)}"
+    yield Line(f"{version}{_pid(status)}: {phase}, {ready}{since}", "title", _tone(status))
+    if stop := mapping(status.get("stop")):
+        by = word(stop, "requested_by")
+        yield Line(f"  stop requested{f' by {by}' if by else ''}: {_times(stop)}", "stop", "busy")
+    if part := mapping(status.get("part")):
+        names = words(part.get("programs"))
+        times = _times(part, "the last SIGKILL" if len(names) > 1 else "SIGKILL")
+        yield Line(f"  {'restarting' if part.get('again') else 'stopping'} {listed(names)}: {times}", "stop", "busy")
+    counts = [(figure(status, key), what) for key, what in (("zombies_reaped", "reaped"), ("signals_forwarded", "forwarded"))]
+    told = [_count(count, {"reaped": "zombie", "forwarded": "signal"}[what], what) for count, what in counts if count]
+    if told:
+        yield Line("  " + ", ".join(told), "detail")
+    found = programs(status)
+    if len(found) > 1:
+        yield from _table(found)
+        return
+    for program in found:
+        yield from _program(program, phase, word(status, "why"), use, figure(stop or part or {}, "left_seconds"))
+
+
+def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
+    """Yield a line for each of several programs; a column in which nothing would stand is left out."""
+    heads = ("NAME", "PHASE", "PID", "UP", "RESTARTS", "LEFT", "")
+    rows = [_row(one) for one in found]
+    wide = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    shown = [i for i in range(len(heads)) if wide[i]]
+    wide = [max(width, len(head)) for width, head in zip(wide, heads)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (cells[i].rjust(wide[i]) if i in (2, 4) else cells[i].ljust(wide[i]) for i in shown)
+        return f"  {'  '.join(aligned)}".rstrip()
+
+    yield Line("", "detail")
+    yield Line(line(heads), "head")
+    for one, row in zip(found, rows):
+        yield Line(line(row), "row", _tone_of(one))
+
+
+def _row(program: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return name, phase, pid, since when, how often restarted, time left, and what else there is to say."""
+    up, restarts, left = (figure(program, key) for key in ("uptime_seconds", "restarts", "left_seconds"))
+    return (
+        _shortened(word(program, "name") or "?", NAME_MOST),
+        _phase(program),
+        word(program, "pid"),
+        "" if up is None else span(up, whole=True),
+        number(restarts) if restarts else "",
+        "" if left is None else span(left, whole=True),
+        _why(program) or word(program, "status_text"),
+    )
+
+
+def _phase(program: Mapping[str, Any]) -> str:
+    phase = word(program, "phase")
+    waits = phase == "running" and program.get("ready") is False and not program.get("waits_for")
+    return "not ready" if waits else phase
+
+
+def _why(program: Mapping[str, Any]) -> str:
+    """Return what a program waits for or is kept by: why it is not as it is to be, and what is in flight."""
+    soon = figure(program, "next_start_seconds")
+    why, waits = word(program, "why"), word(program, "waiting_for")
+    return "; ".join(filter(None, (why, "" if soon is None else f"starts in {span(soon)}", waits)))
+
+
+def _tone_of(program: Mapping[str, Any]) -> str:
+    phase = word(program, "phase")
+    if phase in ("killing", "backing off", "failed"):
+        return "bad"
+    return "good" if program.get("ready") and not program.get("waits_for") else "" if phase in ENDED else "busy"
+
+
+def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use], left: float | None) -> Iterator[Line]:
+    """Yield all that is known of one program; what is said above is the phase of all, why it is so, and the time *left*."""
+    phase = _phase(program)
+    shown = f": {phase}" if phase and phase != overall else ""
+    command = " ".join(words(program.get("command")))
+    named = f"{word(program, 'name') or 'command'}{_pid(program)}{shown}"
+    yield Line("", "detail")
+    yield Line(f"{named}  {_shortened(command, 100)}".rstrip(), "program")
+    yield from _course(program, overall, told, left)
+    if said := word(program, "status_text"):
+        yield Line(f"  says: {said}", "detail")
+    if waits := word(program, "waiting_for"):
+        yield Line(f"  in flight: {waits}" if overall in ("running", "drained") else f"  waits for: {waits}", "stop", "busy")
+    drain = mapping(program.get("drain"))
+    if drain is None and phase not in ENDED:
+        yield Line("  drain: no probe is configured; only its own exit says that the work is done", "detail")
+    for probe in _probes(program):
+        yield _probe(probe)
+    yield from _processes(processes(program), use)
+
+
+def _course(program: Mapping[str, Any], overall: str, told: str, left_of_all: float | None) -> Iterator[Line]:
+    """Yield why a program is where it is, and what is next; of one that just runs, and of what is *told* above, nothing."""
+    why, restarts = word(program, "why"), figure(program, "restarts")
+    soon, left = figure(program, "next_start_seconds"), figure(program, "left_seconds")
+    if why and why != told:
+        yield Line(f"  {why}", "stop", "busy")
+    if soon is not None:
+        yield Line(f"  the next start is in {span(soon)}", "stop", "busy")
+    if restarts:
+        yield Line(f"  {_count(restarts, 'time', 'started again')}", "detail")
+    sooner = left is not None and left_of_all is not None and left_of_all - left > TIE
+    if left is not None and (sooner or word(program, "phase") != overall):
+        yield Line(f"  {span(left)} until SIGKILL", "stop", "busy")
+
+
+def _probe(probe: Mapping[str, Any]) -> Line:
+    reading = word(probe, "reading")
+    in_flight, age, failures = figure(probe, "in_flight"), figure(probe, "age_seconds"), figure(probe, "failures")
+    parts = [reading if reading not in ("", "none") else "not asked yet"]
+    if in_flight is not None and reading != "drained":
+        unit = word(probe, "unit") or "in flight"
+        parts.append(f"{number(in_flight)} {unit.removesuffix('s') if in_flight == 1 else unit}")
+    text = ", ".join(parts) + _in_brackets(word(probe, "why"))
+    if age is not None:
+        text += f"; {span(age)} ago"
+    if failures:
+        text += f"; failed {number(failures)} times" if failures != 1 else "; failed once"
+    tone = {"drained": "good", "busy": "busy", "none": "", "": ""}.get(reading, "bad")
+    return Line(f"  drain probe {word(probe, 'kind') or '?'}: {text}", "probe", tone)
+
+
+def _processes(members: list[dict[str, Any]], use: Mapping[int, Use]) -> Iterator[Line]:
+    if not members:
+        return
+    yield Line(
+        f"  {'PID':>7}  {'CPU':>5}  {'MEMORY':>8}  {'STATE':<8}  NAME" if use else f"  {'PID':>7}  {'STATE':<8}  NAME", "head"
+    )
+    for depth, one in _tree(members):
+        found = use.get(one["pid"])
+        measured = ""
+        if use:
+            cpu = "" if found is None or found.cpu is None else f"{found.cpu:.0f}%" if found.cpu >= 9.95 else f"{found.cpu:.1f}%"
+            measured = f"{cpu:>5}  {_bytes(found.memory) if found else '':>8}  "
+        state = STATES.get(word(one, "state"), word(one, "state"))
+        branch = "  " * (depth - 1) + "└ " if depth else ""
+        yield Line(f"  {one['pid']:>7}  {measured}{state:<8}  {branch}{word(one, 'name') or '?'}", "process")
+
+
+def _tree(members: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each process with its depth, parents before their children; each once, whatever the parents are said to be."""
+    pids = {one["pid"] for one in members}
+    below: dict[object, list[dict[str, Any]]] = {}
+    for one in members:
+        parent = one.get("parent")
+        known = isinstance(parent, int) and parent in pids and parent != one["pid"]
+        below.setdefault(parent if known else None, []).append(one)
+    todo = [(0, one) for one in reversed(below.get(None, []))]
+    seen = set()
+    while todo:
+        depth, one = todo.pop()
+        if one["pid"] not in seen:
+            seen.add(one["pid"])
+            yield depth, one
+            todo += [(min(depth + 1, 12), child) for child in reversed(below.get(one["pid"], []))]
+
+
+# --- what is asked of it ----------------------------------------------------------------------------------------------
+
+
+def programs(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the programs of a status."""
+    return mappings(status.get("programs"))
+
+
+def processes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the processes of a program that have a pid."""
+    return [one for one in mappings(program.get("processes")) if isinstance(one.get("pid"), int) and one["pid"] > 0]
+
+
+def probes(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the drain probes of all programs."""
+    return [probe for program in programs(status) for probe in _probes(program)]
+
+
+def commands(status: Mapping[str, Any]) -> str:
+    """Return what a gracewrap wraps, for people."""
+    found = programs(status)
+    if len(found) > 1:
+        return _shortened(", ".join(word(program, "name") for program in found), 100)
+    each = [" ".join(words(program.get("command"))) for program in found]
+    return _shortened(", ".join(filter(None, each)), 100)
+
+
+def is_drained(status: Mapping[str, Any]) -> bool:
+    """Return whether nothing is in flight any more, as the probes say; while it runs undisturbed that is no verdict."""
+    phase = word(status, "phase")
+    if phase in (*UP, "draining", "drained", ""):
+        return phase == "drained"
+    drains = [drain for program in programs(status) if (drain := mapping(program.get("drain")))]
+    return bool(drains) and all(drain.get("drained") is True for drain in drains)
+
+
+def waiting_for(status: Mapping[str, Any]) -> str:
+    """Return what is being waited for, in a line: "requests 7 → 3"; if nothing is said of it, what it is doing."""
+    return _waits(status, MOST) or word(status, "phase") or "?"
+
+
+def _waits(status: Mapping[str, Any], most: int) -> str:
+    found = programs(status)
+    if len(found) != 1:
+        return each([one for one in found if not _is_well(one)], most)
+    held = (
+        word(found[0], "why") if word(found[0], "phase") != "running" else ""
+    )  # what keeps it from being ready is told with that
+    return word(found[0], "waiting_for") or held
+
+
+def _is_well(program: Mapping[str, Any]) -> bool:
+    """Return whether nothing is waited for: it is up and ready, or has ended."""
+    return (bool(program.get("ready")) and not program.get("waits_for")) or word(program, "phase") in ENDED
+
+
+def each(found: Sequence[Mapping[str, Any]], most: int = MOST) -> str:
+    """Return what is waited for of several programs: "web: requests 7 → 3 · worker: jobs 2 · db waits for web and worker".
+
+    Those whose turn it is come before those that wait for them.
+    """
+    in_turn = sorted(found, key=lambda one: bool(one.get("waits_for")))
+    said = [_in_a_line(one) for one in in_turn[:most]]
+    return " · ".join(said) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def _in_a_line(program: Mapping[str, Any]) -> str:
+    name, others = word(program, "name"), words(program.get("waits_for"))
+    return f"{name} waits for {listed(others, MOST)}" if others else f"{name}: {_said(program)}"
+
+
+def _said(program: Mapping[str, Any]) -> str:
+    parts = word(program, "why"), word(program, "waiting_for")
+    return ", ".join(filter(None, parts)) or word(program, "phase")
+
+
+def left_of(status: Mapping[str, Any]) -> str:
+    """Return how long there is until the last SIGKILL: "12 s"; "" while no stop was requested."""
+    stop = mapping(status.get("stop")) or mapping(status.get("part"))
+    left = figure(stop, "left_seconds") if stop else None
+    return "" if left is None else span(left, whole=True)
+
+
+def until_sigkill(status: Mapping[str, Any]) -> str:
+    """Return that in words: "12 s until SIGKILL"."""
+    left = left_of(status)
+    return f"{left} until SIGKILL" if left else ""
+
+
+def headline(status: Mapping[str, Any]) -> str:
+    """Return the state in a line, without what changes with time alone."""
+    ready = "ready" if status.get("ready") else f"not ready{_in_brackets(_reason(status))}"
+    waits = _waits(status, NAMED_MOST)
+    stop = mapping(status.get("stop"))
+    by = word(stop, "requested_by") if stop else ""
+    return f"{word(status, 'phase') or '?'}, {ready}{f': {waits}' if waits else ''}{f'; stop requested by {by}' if by else ''}"
+
+
+def word(fields: Mapping[str, Any], key: str) -> str:
+    """Return a field as text that plays no tricks on a terminal; "" if there is none."""
+    value = fields.get(key)
+    return one_line(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def words(value: object) -> list[str]:
+    """Return the texts of a list, as word() does; those that are empty are left out."""
+    return [text for one in _list(value) if (text := word({"": one}, ""))]
+
+
+def figure(fields: Mapping[str, Any], key: str) -> float | None:
+    """Return a field that is a number."""
+    value = fields.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < 1e15 else None  # not for NaN and infinity, which json reads
+
+
+def span(seconds: float, whole: bool = False) -> str:
+    """Return seconds for people: "0.3 s", "12 s", "3 min 12 s", "2 h 3 min", "5 d 2 h"; *whole*: no tenths."""
+    if seconds < 9.95 and not whole:
+        return f"{max(0.0, seconds):.1f} s"
+    total = round(max(0.0, seconds))
+    for unit, of, next_unit, next_of in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if total >= of:
+            return f"{total // of} {unit} {total % of // next_of} {next_unit}"
+    return f"{total} s"
+
+
+def _probes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
+    drain = mapping(program.get("drain")) or {}
+    return mappings(drain.get("probes"))
+
+
+def _times(stop: Mapping[str, Any], until: str = "SIGKILL") -> str:
+    elapsed, left, budget = (figure(stop, f"{key}_seconds") for key in ("elapsed", "left", "budget"))
+    gone = "" if elapsed is None else f"{span(elapsed)}{'' if budget is None else f' of {span(budget)}'} gone"
+    return ", ".join(filter(None, [gone, "" if left is None else f"{span(left)} until {until}"]))
+
+
+def _reason(status: Mapping[str, Any]) -> str:
+    reason, why = word(status, "reason"), word(status, "why")
+    reason = "" if reason == word(status, "phase") else reason
+    return ": ".join(filter(None, [reason, why]))
+
+
+def _tone(status: Mapping[str, Any]) -> str:
+    if word(status, "phase") == "killing":
+        return "bad"
+    return "good" if status.get("ready") else "busy"
+
+
+def _count(count: float, what: str, done: str) -> str:
+    return f"{done} {number(count)} {what}{'s' * (count != 1)}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / (1 << 20):.0f} MiB" if count < 10 << 30 else f"{count / (1 << 30):.1f} GiB"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
+def mapping(value: object) -> dict[str, Any] | None:
+    """Return a JSON object that is one."""
+    return value if isinstance(value, dict) else None
+
+
+def mappings(value: object) -> list[dict[str, Any]]:
+    """Return the JSON objects of a list."""
+    return [one for one in _list(value) if isinstance(one, dict)]
+
+
+def _pid(fields: Mapping[str, Any]) -> str:
+    return _in_brackets(f"pid {pid}" if (pid := word(fields, "pid")) else "")
+
+
+def _list(value: object) -> Iterable[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,169 @@
+"""`gracewrap status --watch`: the status, live; on a terminal by rich, and elsewhere a line for each change."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from gracewrap.cli import control_client as client
+from gracewrap.cli import status_view as status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FrameType
+    from typing import Any
+
+    from rich.console import Console
+    from rich.text import Text
+
+CALM, BUSY = 1.0, 0.25  # seconds from one look to the next; busy: it drains or stops
+LOOK = 2.0  # seconds for an answer
+STYLES = {"title": "bold", "program": "bold", "detail": "dim", "head": "dim"}
+TONES = {"good": "green", "busy": "yellow", "bad": "bold red"}
+
+
+class Ended(Exception):
+    """A signal has asked us to end."""
+
+
+def watch(peer: client.Peer, program: str = "") -> int:
+    """Show it, or one *program* of it, until it has gone, or Ctrl-C; return the exit status.
+
+    Raises:
+        NoAnswer: If there is none at the beginning.
+        Unusable: If there is no such program.
+    """
+    peer.timeout = min(peer.timeout, LOOK)
+    first = peer.status(program)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _end)
+    try:
+        console = _console()
+        last = _live(peer, program, first, console) if console else _lines(peer, program, first)
+    except KeyboardInterrupt:
+        return 0
+    except Ended as ended:
+        return 128 + int(ended.args[0])
+    print(_farewell(peer, last), flush=True)
+    return 0
+
+
+def _end(signum: int, _: FrameType | None) -> None:
+    raise Ended(signum)  # so that the terminal is put back on the way out
+
+
+def _console() -> Console | None:
+    """Return the terminal, or None if there is none that can be written over."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    console = Console(highlight=False, markup=False, emoji=False)
+    return None if console.is_dumb_terminal else console
+
+
+def _lines(peer: client.Peer, program: str, now: dict[str, Any]) -> dict[str, Any]:
+    """Print a line for each change; return the last status there was."""
+    said = ""
+    while True:
+        headline = status.headline(now)
+        if headline != said:
+            said = headline
+            print(f"{time.strftime('%H:%M:%S')} {headline}", flush=True)
+        time.sleep(_pause(now))
+        try:
+            now = peer.status(program, processes=False)
+        except client.Gone:
+            return now
+        except client.NoAnswer as fault:
+            if str(fault) != said:
+                said = str(fault)
+                print(f"{time.strftime('%H:%M:%S')} {said}", flush=True)
+
+
+def _live(peer: client.Peer, program: str, now: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Show the status on a screen of its own; return the last one there was."""
+    from rich.live import Live
+
+    meter = status.Meter()
+    meter.look(now, peer.pid)
+    at, fault = time.monotonic(), ""
+    time.sleep(status.MEASURE)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            try:
+                now, at, fault = peer.status(program), time.monotonic(), ""
+            except client.Gone:
+                return now
+            except client.NoAnswer:
+                fault = f"no answer for {status.span(time.monotonic() - at, whole=True)}"
+            live.update(page(now, meter.look(now, peer.pid), console.width, console.height, fault), refresh=True)
+            time.sleep(_pause(now))
+
+
+def page(now: Mapping[str, Any], use: Mapping[int, status.Use], width: int, height: int, fault: str = "") -> Text:
+    """Return the screen: at most *height* lines of *width* columns.  What is too much is left out of the processes first."""
+    from rich.text import Text
+
+    lines = list(status.describe(now, use))
+    if fault:
+        lines.insert(1, status.Line(f"  {fault}; what follows is what it said last", "stop", "bad"))
+    stop = now.get("stop") or now.get("part")
+    room = height - len(lines) - (1 if stop else 0)
+    lines = _without_some(lines, -room) if room < 0 else lines
+    texts = []
+    for line in lines:
+        texts.append(Text(line.text, style=TONES.get(line.tone) or STYLES.get(line.kind, "")))
+        if line.kind == "title" and stop:
+            texts.append(_bar(stop, width))
+    for text in texts:
+        text.truncate(width, overflow="ellipsis")
+    return Text("\n", no_wrap=True, overflow="crop").join(texts[:height])
+
+
+def _without_some(lines: list[status.Line], many: int) -> list[status.Line]:
+    """Leave *many* lines of processes or programs out, and one more to say so: from the end, first those that are well."""
+    what = "process" if any(line.kind == "process" for line in lines) else "row"
+    where = [i for i, line in enumerate(lines) if line.kind == what]
+    calm = [i for i in where if lines[i].tone in ("good", "")]
+    out = sorted([*(i for i in where if i not in calm), *calm][-(many + 1) :])
+    if len(out) < 2:
+        return lines
+    more = f"{len(out)} more {'processes' if what == 'process' else 'programs'}"
+    note = status.Line(f"  ... and {more}: gracewrap status lists all", "detail")
+    kept = [line for i, line in enumerate(lines) if i not in out]
+    return [*kept[: out[0]], note, *kept[out[0] :]] if what == "process" else [*kept, note]
+
+
+def _bar(stop: object, width: int) -> Text:
+    """Return the budget as a bar: what is gone of it, and what is left."""
+    from rich.text import Text
+
+    fields = stop if isinstance(stop, dict) else {}
+    left, budget = status.figure(fields, "left_seconds"), status.figure(fields, "budget_seconds")
+    if left is None or not budget:
+        return Text("")
+    words = f" {status.span(left)} left of {status.span(budget)}"
+    columns = max(10, min(width, 80) - len(words) - 2)
+    full = round(columns * min(1.0, max(0.0, left / budget)))
+    style = "red" if left < budget / 5 else "yellow" if left < budget / 2 else "green"
+    return Text.assemble("  ", ("━" * full, style), ("─" * (columns - full), "dim"), (words, style))
+
+
+def _pause(now: Mapping[str, Any]) -> float:
+    return CALM if status.word(now, "phase") in ("running", "drained", "") and not now.get("part") else BUSY
+
+
+def _farewell(peer: client.Peer, last: Mapping[str, Any]) -> str:
+    """Return the last line: what was going on when it was last seen."""
+    stop = last.get("stop")
+    fields = stop if isinstance(stop, dict) else {}
+    by, elapsed = status.word(fields, "requested_by"), status.figure(fields, "elapsed_seconds")
+    took = f" {status.span(elapsed)} after" if elapsed is not None else ""
+    left = status.left_of(last)
+    asked = f"{took} a stop requested by {by}" if by else ""
+    return f"gracewrap (pid {peer.pid}) has gone{asked}; last seen: {status.waiting_for(last)}{left and f'; {left} were left'}"

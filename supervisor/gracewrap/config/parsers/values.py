@@ -1,0 +1,245 @@
+"""From what was written to what is meant: one parser a kind of value, the same for flag, variable and file.
+
+Every parser takes a string (flag, variable) or what TOML gives, and raises BadValue with the fault and what to write instead.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from gracewrap.linux import signals
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
+RESTART = -1  # in signal_map: what such a signal is sent on as
+DRAINED = 256  # among exit statuses: of what was killed because it was drained
+_NO_DURATION = 'not a duration; write "10s", "500ms" or "1m30s"'
+
+
+class BadValue(Exception):
+    """A value that cannot be used; the text says why and what to write instead."""
+
+
+def plain(raw: object) -> str:
+    """Return a number as it is written, so that TOML's 143 and a flag's "143" are one thing."""
+    # int() and str() refuse more than 4300 digits, to be quick (CVE-2020-10735); TOML can name such a number in hexadecimal.
+    return hex(raw) if isinstance(raw, int) and abs(raw) >= 1 << 64 else str(raw)
+
+
+def duration(raw: object) -> float:
+    """Return seconds from "10s", "500ms", "1m30s", "1.5h"."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise BadValue(_NO_DURATION)
+    text = plain(raw).strip()
+    seconds = _total(text)
+    if seconds is None:
+        raise BadValue(_not_a_duration(text))
+    if seconds > LONGEST:
+        raise BadValue(f'is longer than {LONGEST / 3600:.0f}h; write what the orchestrator grants, "25s" for its 30')
+    return seconds
+
+
+def show_duration(seconds: float) -> str:
+    """Return seconds as a duration that would be parsed back."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def _total(text: str) -> float | None:
+    """Return the sum of a duration's parts in seconds, or None if it is none."""
+    total, rest = 0.0, text
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        count, rest = rest[:digits], rest[digits:]
+        letters = len(rest) - len(rest.lstrip("hms"))
+        unit, rest = rest[:letters], rest[letters:]
+        if count.count(".") > 1 or not count.strip(".") or unit not in UNITS:
+            return None
+        total += float(count) * UNITS[unit]
+    return total if text else None
+
+
+_UNIT_WORDS = {"sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m"}
+_UNIT_WORDS |= {"hour": "h", "hours": "h", "hr": "h", "hrs": "h", "msec": "ms", "millisecond": "ms", "milliseconds": "ms"}
+
+
+def _not_a_duration(text: str) -> str:
+    """Say what to write instead of *text*, guessing from its number and unit."""
+    compact = text.lower().replace(" ", "").replace("_", "").replace(",", ".")
+    if not compact:
+        return 'is empty; write "10s", "500ms" or "1m30s"'
+    if compact.lstrip("+-") in ("infinity", "infinite", "inf", "never", "none") or compact == "-1":
+        return 'has no end, and a stop must have one; write a long one, "1h"'
+    if compact.startswith("-") and compact[1:2].isdigit():
+        return "is negative; a duration starts at 0s"
+    if _total(compact) is not None:
+        return f'not a duration; write "{compact}"'
+    count = compact.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = compact[len(count) :]
+    if not count.isascii() or not count.replace(".", "", 1).isdigit() or len(count) > 15 or (unit and unit not in _UNIT_WORDS):
+        return _NO_DURATION
+    if not unit:
+        return f'has no unit; write "{count}s"'
+    unit = _UNIT_WORDS[unit]
+    if unit == "m":
+        return f'not a duration; write "{count}m" or "{show_duration(float(count) * 60)}"'
+    return f'not a duration; write "{count}{unit}"'
+
+
+def signal(raw: object) -> int:
+    """Return a signal's number from TERM, SIGTERM, 15 or RTMIN+1."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        raise BadValue('not a signal; write "TERM", "SIGTERM" or 15')
+    text = plain(raw)
+    try:
+        return signals.number(text)
+    except ValueError:
+        raise BadValue(f"no such signal{close_to(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}") from None
+
+
+def stop_signal(raw: object) -> int:
+    """Return a signal that can end a program."""
+    signum = signal(raw)
+    if signum in (signals.SIGSTOP, signals.SIGCONT, signals.SIGCHLD):
+        raise BadValue('ends no program; write "TERM", "QUIT" or "INT"')
+    return signum
+
+
+def request_signals(raw: object) -> frozenset[int]:
+    """Return a set of signals that can reach us, from a list or "TERM,INT"."""
+    found = frozenset(signal(word) for word in words(raw, '["TERM", "INT"]'))
+    for signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
+        if signum in found:
+            why = "says that a child changed" if signum == signals.SIGCHLD else "cannot be caught"
+            raise BadValue(f"{signals.name(signum)} {why}; leave it out")
+    if not found:
+        raise BadValue('is empty, and then no signal could stop the command; write ["TERM", "INT"]')
+    return found
+
+
+def words(raw: object, example: str) -> list[object]:
+    """Return the elements of a list, or of a string with commas; a single number is a list of one, as it is in a flag."""
+    if isinstance(raw, str):
+        return [word.strip() for word in raw.split(",") if word.strip()]
+    if isinstance(raw, list):
+        return raw
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return [raw]
+    raise BadValue(f"not a list; write {example}")
+
+
+def signal_map(raw: object) -> dict[int, int]:
+    """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none".
+
+    none (or 0) drops a signal; restart (RESTART) makes it one that restarts the programs, one after the other.
+    """
+    table = raw if isinstance(raw, dict) else dict(_pair(word, "HUP=QUIT") for word in words(raw, '{HUP = "QUIT"}'))
+    found: dict[int, int] = {}
+    for received, sent in table.items():
+        signum = signal(received)
+        if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
+            raise BadValue(f"{signals.name(signum)} is never forwarded; leave it out")
+        dropped = sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
+        if isinstance(sent, str) and sent.strip().lower() == "restart":
+            found[signum] = RESTART
+        else:
+            found[signum] = 0 if dropped and not isinstance(sent, bool) else signal(sent)
+    return found
+
+
+def _pair(word: object, example: str) -> tuple[str, str]:
+    text = word if isinstance(word, str) else ""
+    left, equals, right = text.partition("=")
+    if not equals:
+        before, _, after = text.partition(":")  # as dumb-init writes it
+        raise BadValue(f"each of them is a pair; write {f'{before}={after}' if before and after else example}")
+    return left.strip(), right.strip()
+
+
+def escalation(raw: object) -> tuple[tuple[float, int], ...]:
+    """Return (seconds after the stop signal, signal) from [{after = "10s", signal = "INT"}] or "10s=INT,15s=QUIT"."""
+    rungs: list[tuple[float, int]] = []
+    for rung in words(raw, '[{after = "10s", signal = "INT"}]'):
+        if isinstance(rung, dict):
+            if set(rung) != {"after", "signal"}:
+                raise BadValue('each rung needs after and signal; write {after = "10s", signal = "INT"}')
+            after, signum = rung["after"], rung["signal"]
+        else:
+            after, signum = _pair(rung, "10s=INT")
+            if _total(signum) is not None and not after[:1].isdigit():
+                raise BadValue(f"turned round; write {signum}={after}")
+        rungs.append((duration(after), stop_signal(signum)))
+    for (before, _), (later, _) in zip(rungs, rungs[1:]):
+        if later <= before:
+            raise BadValue("its times do not grow; write the earliest rung first")
+    return tuple(rungs)
+
+
+def success_codes(raw: object) -> frozenset[int]:
+    """Return exit statuses (a signal N as 128 + N, drained as DRAINED) from [143, "INT", "drained"] or "143,INT,drained"."""
+    found = set()
+    for word in words(raw, "[143]"):
+        text = plain(word).strip() if isinstance(word, str | int) else ""
+        digits = text.removeprefix("-")
+        if text.lower() == "drained":
+            found.add(DRAINED)
+        elif isinstance(word, bool) or not (digits.isascii() and digits.isdigit()):
+            found.add(128 + signal(word))
+        elif digits != text or len(digits.lstrip("0")) > 3 or int(digits) > 255:
+            raise BadValue("an exit status goes from 0 to 255")
+        else:
+            found.add(int(digits))
+    return frozenset(found)
+
+
+def command(raw: object) -> tuple[str, ...]:
+    """Return an argv list."""
+    if isinstance(raw, str):
+        raise BadValue('is a string, and no shell would split it; write ["node", "server.js"], or ["sh", "-c", "..."]')
+    if not isinstance(raw, list) or not all(isinstance(word, str) for word in raw):
+        raise BadValue('not a list of strings; write ["node", "server.js"]')
+    if not raw:
+        raise BadValue('is empty; write ["node", "server.js"]')
+    if any("\0" in word for word in raw):
+        raise BadValue("holds a NUL character, which no argument can")
+    return tuple(raw)
+
+
+def path(raw: object) -> str | None:
+    """Return the absolute form of a path to write to; "" is none.
+
+    Absolute, for it is used after we have left the directory we were started in.
+    """
+    if not isinstance(raw, str):
+        raise BadValue('not a path; write "/run/gracewrap.json"')
+    if "\0" in raw:
+        raise BadValue("holds a NUL character, which no path can")
+    if not raw or raw.startswith("/"):
+        return raw or None
+    try:
+        return f"{posix.getcwd()}/{raw.removeprefix('./')}"
+    except OSError:
+        raise BadValue("is relative to a directory that was removed; write a path that starts with /") from None
+
+
+def choice(*choices: str) -> Callable[[object], str]:
+    """Return a parser that takes one of *choices*, in any case."""
+
+    def parse(raw: object) -> str:
+        if isinstance(raw, str) and raw.strip().lower() in choices:
+            return raw.strip().lower()
+        hint = close_to(raw.strip().lower(), choices) if isinstance(raw, str) else ""
+        raise BadValue(f"is none of {', '.join(choices)}{hint}")
+
+    return parse
+
+
+def close_to(word: str, known: Iterable[str]) -> str:
+    """Return a did-you-mean for an error message.  Imported late: it is only needed when something is wrong."""
+    from gracewrap.config.suggestions import closest
+
+    found = closest(word, known)
+    return f'; did you mean "{found}"?' if found else ""

@@ -1,0 +1,57 @@
+"""Reads small files of /proc, with a descriptor in reserve for when there is none left."""
+
+from __future__ import annotations
+
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+ENFILE, EMFILE = 23, 24
+_SPARE: list[int] = []
+
+
+def keep_spare() -> None:
+    """Hold back a descriptor for what must be read when there is none left: who is there to be stopped, or killed."""
+    if not _SPARE:
+        try:
+            _SPARE.append(posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC))
+        except OSError:
+            pass
+
+
+def spared(call: Callable[[], T]) -> T:
+    """Return what *call* returns, a second time with the descriptor that was held back if there was none left for it."""
+    try:
+        return call()
+    except OSError as error:
+        if error.errno not in (ENFILE, EMFILE) or not _SPARE:
+            raise
+    posix.close(_SPARE.pop())
+    try:
+        return call()
+    finally:
+        keep_spare()
+
+
+def read_file(path: str) -> bytes:
+    """Return what is in a small file of /proc; empty if it is gone."""
+    try:
+        return spared(lambda: _read(path))
+    except OSError:  # ENOENT; ESRCH: it exited while we read
+        return b""
+
+
+def _read(path: str) -> bytes:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        content = b""
+        while part := posix.read(fd, 1 << 16):
+            content += part
+        return content
+    finally:
+        posix.close(fd)

@@ -1,0 +1,56 @@
+"""Connections that nobody owns any more but for which the kernel still holds bytes: what a closing network would cut off.
+
+Asked by sock_diag over netlink (sock_diag(7)), which filters by state in the kernel; else from /proc/net/tcp.
+"""
+
+from __future__ import annotations
+
+from gracewrap.linux.procfs import read_file
+
+# Closed by the program, not yet acknowledged by the peer (tcp_states.h).
+FIN_WAIT1, LAST_ACK, CLOSING = 4, 9, 11
+STATES = (FIN_WAIT1, LAST_ACK, CLOSING)
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
+
+_AF_INET, _AF_INET6 = 2, 10
+
+
+def in_container() -> bool:
+    """Return whether we live in a PID namespace of our own, so that the network may go when we go."""
+    import posix
+
+    try:
+        return posix.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+def unsent_connections() -> int:
+    """Return how many orphaned TCP connections of this network namespace still have unsent or unacknowledged bytes."""
+    try:
+        return sum(_by_netlink(family) for family in (_AF_INET, _AF_INET6))
+    except (OSError, ImportError, ValueError):
+        return sum(_by_proc(f"/proc/net/{table}") for table in ("tcp", "tcp6"))
+
+
+def _by_netlink(family: int) -> int:
+    """Count by sock_diag.
+
+    Raises:
+        OSError: If the kernel refuses (gVisor, no INET_DIAG).
+    """
+    from gracewrap.linux import sock_diag as sockdiag  # only now: most runs end without
+
+    count = 0
+    for rows in sockdiag.dump(sockdiag.connection, frozenset(STATES)):
+        count += sum(bool(unsent and not inode) for of, _, _, _, unsent, inode, *_ in rows if of == family)
+    return count
+
+
+def _by_proc(path: str) -> int:
+    count = 0
+    for line in read_file(path).splitlines()[1:]:
+        fields = line.split()
+        unsent = int(fields[4].partition(b":")[0], 16)
+        count += bool(int(fields[3], 16) in STATES and unsent and fields[9] == b"0")
+    return count

@@ -1,0 +1,71 @@
+"""Has the program written a line that says that it is ready?"""
+
+from __future__ import annotations
+
+import re
+
+from gracewrap.config.parsers import selectors
+from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
+from gracewrap.probes.sampler import Asker
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gracewrap.config.probe_specs import LogLineProbe
+    from gracewrap.probes.sampler import Answer
+
+# Bytes of a line, from its beginning.  Even an innocent regular expression can take the square of that (\d+ jobs, in a line of
+# digits: 1 s for 16 KiB, 60 ms for this), and nothing but its own end ends a search.
+SEARCHED = 1 << 12
+# Colours and the like (ECMA-48, 5.4): "\x1b[32mready\x1b[0m in 3 s" is found by "ready in".
+_STYLE = re.compile(rb"\x1b\[[0-?]*+[ -/]*+[@-~]")
+
+
+class LogLineState:
+    """What the program has written so far, as far as somebody waits for it.  One is for one start of it."""
+
+    def __init__(self, probes: Iterable[LogLineProbe]) -> None:
+        self.matched: set[str] = set()
+        self.faults: dict[str, str] = {}
+        self._waits: dict[str, re.Pattern[str]] = {}
+        for probe in probes:
+            try:
+                self._waits[probe.log_line] = selectors.compiled(probe.log_line)
+            except ValueError as fault:  # settings are checked before; this is for whoever makes a probe otherwise
+                self.faults[probe.log_line] = str(fault)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a line that has not come yet: when not, take() need not be called any more."""
+        return bool(self._waits)
+
+    def take(self, line: bytes) -> bool:
+        """Take in a line, without its end; return whether it is one that was waited for."""
+        if not self._waits:
+            return False
+        line = line[:SEARCHED]
+        if b"\x1b" in line:
+            line = _STYLE.sub(b"", line)
+        text = line.decode(errors="replace")
+        found = [pattern for pattern, compiled in self._waits.items() if compiled.search(text)]
+        for pattern in found:
+            self.matched.add(pattern)
+            del self._waits[pattern]
+        return bool(found)
+
+
+class LogLineAsker(Asker):
+    """Answers at once, from what has been written."""
+
+    def __init__(self, probe: LogLineProbe, state: LogLineState) -> None:
+        self._pattern, self._state = probe.log_line, state
+
+    def ask(self, answer: Answer) -> None:
+        """Take one sample."""
+        if self._pattern in self._state.matched:
+            answer(Reading(DRAINED))
+        elif self._pattern in self._state.faults:
+            answer(Reading(INVALID, None, self._state.faults[self._pattern]))
+        else:
+            answer(Reading(BUSY, None, f'it has not written a line with "{self._pattern}"'))

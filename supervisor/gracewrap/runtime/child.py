@@ -1,0 +1,153 @@
+"""One program's processes: its leader, what it says is its main one, its group, and the rest.  Does; decides nothing."""
+
+from __future__ import annotations
+
+import posix
+
+from gracewrap.linux import process_tree as tree
+from gracewrap.linux import stop_signal as told
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gracewrap.config.settings import Settings
+    from gracewrap.linux.reaper import Reaped
+    from gracewrap.report.program_history import Tale
+    from gracewrap.runtime.handover import Equipment
+
+    Look = Callable[[float | None], list[tree.Member]]
+
+
+class Child:
+    """A program, over all of its starts.
+
+    Args:
+        index: The policy's number for it.
+        settings: Its own.
+        tale: Where what happens to it is kept.
+        equipment: What has been prepared for it.
+        look: Returns its living processes, and stops looking at the time that it is given.
+    """
+
+    def __init__(self, index: int, settings: Settings, tale: Tale, equipment: Equipment, look: Look = tree.descendants) -> None:
+        self.index, self.settings, self.tale, self.equipment, self.look = index, settings, tale, equipment, look
+        tale.find, tale.oneshot = lambda: look(None), settings.oneshot
+        self.pid = 0  # 0: it has not been started
+        self.started_at = 0.0
+        self.status: int | None = None  # the leader's, once it is reaped
+        self.exec_fd = -1  # tells of an exec that fails later (posix.fork.exec_failure), or -1
+        self.group = 0  # its process group
+        self.told = told.Told(look)
+        self.main: tuple[int, int] | None = None  # pid and pidfd of what it says is its main process
+
+    def started(self, pid: int, exec_fd: int, at: float) -> None:
+        """It has a leader, perhaps not its first one."""
+        self._close_exec_fd()
+        self.pid = self.group = pid
+        self.exec_fd, self.started_at, self.status = exec_fd, at, None
+        self.told = told.Told(self.look)
+        self.forget_main()
+
+    @property
+    def leader(self) -> int | None:
+        """The leader's pid as long as it is not reaped."""
+        return self.pid if self.pid and self.status is None else None
+
+    def ended(self, status: int) -> tuple[int, str] | None:
+        """Its leader has been reaped; return status and reason if it had never become the command, else None."""
+        self.status = status
+        if self.exec_fd < 0:
+            return None
+        from gracewrap.linux import fork  # loaded already: it is what gave us the descriptor
+
+        failure = fork.exec_failure(self.exec_fd)
+        self._close_exec_fd()
+        return failure
+
+    def _close_exec_fd(self) -> None:
+        if self.exec_fd >= 0:
+            posix.close(self.exec_fd)
+            self.exec_fd = -1
+
+    # --- signals ------------------------------------------------------------------------------------------------------
+
+    def _target(self) -> tuple[int | None, int | None]:
+        """Return pid and pidfd of the process that signals go to; no pid: there is none."""
+        return self.main if self._main_is_there() and self.main is not None else (self.leader, None)
+
+    def signal(self, signum: int) -> None:
+        """Signal the leader, or its main process, if it is there."""
+        pid, fd = self._target()
+        if pid is not None:
+            tree.signal_leader(pid, signum, fd)
+
+    def signal_group(self, signum: int) -> None:
+        """Signal the leader's group, as long as its number is the leader's."""
+        if self.leader is not None:
+            tree.signal_group(self.group, signum)
+
+    def send_stop(self, signum: int) -> int | None:
+        """Send the stop signal to the leader, or its main process; return which process that was."""
+        pid, fd = self._target()
+        if pid is not None:
+            self.told.send_leader(pid, signum, fd)
+        return pid
+
+    def send_stop_group(self, signum: int) -> None:
+        """Send the stop signal to the leader's group."""
+        if self.leader is not None:
+            self.told.send_group(self.group, signum)
+
+    def send_rest(self, signum: int) -> list[tree.Member]:
+        """Send the stop signal to what has not had it; return who that was."""
+        return self.told.send_rest(self.leader, signum)
+
+    def kill(self, everyone: bool) -> list[tree.Member]:
+        """SIGKILL all that is left of it; see tree.kill_all()."""
+        return tree.kill_all(self.leader, everyone, self.look)
+
+    # --- the main process ---------------------------------------------------------------------------------------------
+
+    def names_main(self, pid: int, fd: int) -> bool:
+        """It says which of its processes is the main one; return whether that is news."""
+        known = self.main is not None and self.main[0] == pid
+        self.forget_main()
+        if pid == self.pid:
+            posix.close(fd)
+            return False
+        self.main = (pid, fd)
+        self.tale.pid = pid
+        return not known
+
+    def forget_main(self) -> None:
+        """There is no other main process than the leader."""
+        if self.main is not None:
+            posix.close(self.main[1])
+        self.main = None
+        self.tale.pid = self.pid
+
+    def _main_is_there(self) -> bool:
+        """Return whether the main process that was named is still there; else the leader is it again."""
+        if self.main is not None:
+            known = tree.member(self.main[0]) if tree.signal_leader(self.main[0], 0, self.main[1]) else None
+            # If it is a zombie of ours, its starter has gone, and its exit is the one that counts: it is reaped in a moment.
+            if known is None or (known.zombie and tree.parent_of(self.main[0]) != posix.getpid()):
+                self.forget_main()
+        return self.main is not None
+
+    def follow_main(self, found: list[Reaped]) -> Reaped | None:
+        """Let its main process take the place of a leader that has gone; return that exit, of *found*: it does not count."""
+        if self.main is None:
+            return None
+        main, fd = self.main
+        gone = next((one for one in found if one.pid == self.pid and not one.stopped_by), None)
+        ended = any(one.pid == main and not one.stopped_by for one in found)
+        if gone is None and ended:
+            self.forget_main()
+        if gone is None or not (ended or tree.parent_of(main) == posix.getpid()):
+            return None
+        posix.close(fd)
+        self.main, self.pid = None, main
+        self.group = tree.group_of(main, self.group)
+        return gone

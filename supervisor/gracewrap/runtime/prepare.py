@@ -1,0 +1,104 @@
+"""What must be there before the command is: the sockets of health.listen, NOTIFY_SOCKET, and what the command is to be.
+
+Only where they are asked for.
+"""
+
+from __future__ import annotations
+
+from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.runtime.handover import Equipment
+
+if TYPE_CHECKING:
+    from gracewrap.config.settings import Settings
+    from gracewrap.linux.exec_context import Process
+    from gracewrap.runtime.handover import Handover
+
+
+class Prepared(Record):
+    """What has been opened and looked up."""
+
+    listening: tuple[int, ...] = ()
+    equipment: tuple[Equipment, ...] = (Equipment(),)  # of each program
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All descriptors of it, which are ours to keep."""
+        return (*self.listening, *(one.notify[0] for one in self.equipment if one.notify is not None))
+
+
+class Unprepared(Exception):
+    """Something cannot be had; the text says what, and what to do."""
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Open and look up what *settings* ask for.
+
+    Raises:
+        Unprepared: With a message for people.
+    """
+    if any(one.needs_http for one in settings.each) and not _is_there("h11"):
+        raise Unprepared("cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no h11; pip install h11")
+    equipment = tuple(_equipment(one) for one in settings.each)
+    return Prepared(tuple(_listen(settings, i) for i in range(len(settings.health_listen))), equipment)
+
+
+def _equipment(settings: Settings) -> Equipment:
+    process = _process(settings) if settings.changes_process else None
+    environment = {b"GRACEWRAP_PROGRAM": settings.name.encode()} if settings.name else {}
+    if not settings.notify:
+        return Equipment(environment, process)
+    from gracewrap.linux import sd_notify as notify
+
+    try:
+        fd, value = notify.make()
+    except OSError as error:
+        raise Unprepared(
+            f"cannot make a socket for NOTIFY_SOCKET: {error.strerror}; write notify = false to go without"
+        ) from None
+    environment[b"NOTIFY_SOCKET"] = value.encode()
+    if settings.watchdog:
+        environment[b"WATCHDOG_USEC"] = str(int(settings.watchdog * 1_000_000)).encode()
+    return Equipment(environment, process, (fd, value))
+
+
+def _process(settings: Settings) -> Process:
+    from gracewrap.config import exec_context as equip
+
+    try:
+        return equip.process(settings)
+    except equip.Unusable as fault:
+        raise Unprepared(str(fault)) from None
+
+
+def _is_there(module: str) -> bool:
+    """Return whether a module can be imported, without importing it: that can wait until the command runs."""
+    import sys
+
+    return sys.modules["_frozen_importlib_external"].PathFinder.find_spec(module) is not None
+
+
+def _listen(settings: Settings, index: int) -> int:
+    from gracewrap.server import listen
+
+    address = settings.health_listen[index]
+    try:
+        return listen.bind(address)
+    except OSError as error:
+        origin = settings.origins.get("health.listen", "default")
+        raise Unprepared(
+            f"cannot listen on {address.shown} (health.listen, {origin}): {error.strerror}; write another address"
+        ) from None
+
+
+def clean(handover: Handover, settings: Settings) -> None:
+    """Remove the socket files that were made."""
+    from gracewrap.server import listen
+
+    for address in settings.health_listen:
+        if address.path:
+            listen.remove(address.path)
+    for one in handover.equipment:
+        if one.notify is not None:
+            from gracewrap.linux import sd_notify as notify
+
+            notify.remove(one.notify[1])
