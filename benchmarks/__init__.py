@@ -1,1 +1,2 @@
-"""Measurements of gracewrap beside its peers.  `python -m benchmarks` runs them, `--table` shows the last results."""
+"""Measurements of gracewrap beside its peers.  `python -m benchmarks` runs them, `--table` shows
+the last results."""

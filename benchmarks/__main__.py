@@ -45,14 +45,34 @@ def read_options() -> argparse.Namespace:
     """Return the options, completed."""
     names = dict.fromkeys(metric.name.removesuffix("-slow") for metric in METRICS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--table", action="store_true", help="measure nothing, print the table of the last results")
-    parser.add_argument("--only", choices=names, help="measure one thing, and keep the results file as it is")
-    parser.add_argument("--rounds", type=int, help="how many rounds, instead of each metric's own number")
-    parser.add_argument("--quick", action="store_true", help=f"1/{QUICK} of the rounds; keeps the results file as it is")
-    parser.add_argument("--python", default=os.path.realpath(sys.executable), help="the interpreter that runs gracewrap")
-    parser.add_argument("--output", type=Path, help=f"the results file (default: {RESULTS.name} beside this program)")
+    parser.add_argument(
+        "--table", action="store_true", help="measure nothing, print the table of the last results"
+    )
+    parser.add_argument(
+        "--only", choices=names, help="measure one thing, and keep the results file as it is"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="how many rounds, instead of each metric's own number"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"1/{QUICK} of the rounds; keeps the results file as it is",
+    )
+    parser.add_argument(
+        "--python",
+        default=os.path.realpath(sys.executable),
+        help="the interpreter that runs gracewrap",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"the results file (default: {RESULTS.name} beside this program)",
+    )
     options = parser.parse_args()
-    options.python = shutil.which(options.python) or parser.error(f"no such interpreter: {options.python}")
+    options.python = shutil.which(options.python) or parser.error(
+        f"no such interpreter: {options.python}"
+    )
     # A part of the results, or poor ones, replace the good ones only when asked.
     options.save = options.output is not None or not (options.only or options.quick)
     options.output = options.output or RESULTS
@@ -88,9 +108,13 @@ def measure(bench: peers.Bench, metric: Metric, options: argparse.Namespace) -> 
 def add(results: dict, samples: Samples) -> None:
     """Put the summaries of the samples, and the ratios of their medians, into the results."""
     for name, by_peer in samples.series.items():
-        series = results["series"].setdefault(name, {"unit": samples.unit, "peers": {}, "notes": {}})
+        series = results["series"].setdefault(
+            name, {"unit": samples.unit, "peers": {}, "notes": {}}
+        )
         series["peers"] |= {peer: table.summary(values) for peer, values in by_peer.items()}
-        series["notes"] |= {peer: why for peer, why in samples.notes.items() if peer not in results["missing"]}
+        series["notes"] |= {
+            peer: why for peer, why in samples.notes.items() if peer not in results["missing"]
+        }
         medians = {peer: found["p50"] for peer, found in series["peers"].items()}
         series["ratios"] = {
             base: {peer: round(median / medians[base], 3) for peer, median in medians.items()}

@@ -1,7 +1,9 @@
-"""python -m benchmarks.drain: what probes cost at ten samples a second, and how late their verdict is acted on; prints JSON.
+"""python -m benchmarks.drain: what probes cost at ten samples a second, and how late their verdict
+is acted on; prints JSON.
 
-The command is this program itself (`serve`): an HTTP endpoint on a unix socket, a TCP port with an open connection, a file, and
-NOTIFY_SOCKET, all of which say "busy" until a line on stdin has them say "drained".
+The command is this program itself (`serve`): an HTTP endpoint on a unix socket, a TCP port with an
+open connection, a file, and NOTIFY_SOCKET, all of which say "busy" until a line on stdin has them
+say "drained".
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         result: dict[str, object] = {"seconds": SECONDS, "samples_a_second": 10}
         result["percent_of_a_core"] = {
-            name: cost(Path(folder), kinds) for name, kinds in [*((kind, (kind,)) for kind in KINDS), ("all", KINDS)]
+            name: cost(Path(folder), kinds)
+            for name, kinds in [*((kind, (kind,)) for kind in KINDS), ("all", KINDS)]
         }
         result["late_ms"] = {kind: lateness(Path(folder), kind) for kind in ("http", "file")}
         print(json.dumps(result, indent=1))
@@ -38,7 +41,8 @@ def main() -> int:
 
 
 def start(folder: Path, kinds: tuple[str, ...], *more: str) -> subprocess.Popen[str]:
-    """Start gracewrap with these probes, ten samples a second, around this program; it is stopping when this returns."""
+    """Start gracewrap with these probes, ten samples a second, around this program; it is stopping
+    when this returns."""
     parts = {
         "http": f'{{http = "unix://{folder}/app.sock:/drain", json = "/jobs", equals = 0}}',
         "tcp": '{tcp = true, quiet = "1s"}',
@@ -47,13 +51,15 @@ def start(folder: Path, kinds: tuple[str, ...], *more: str) -> subprocess.Popen[
         "notify": "{notify = true}",
     }
     (folder / "g.toml").write_text(
-        f'[drain]\nwhen = "before-signal"\ninterval = "100ms"\nall = [{", ".join(parts[kind] for kind in kinds)}]\n'
+        '[drain]\nwhen = "before-signal"\ninterval = "100ms"\nall = '
+        f"[{', '.join(parts[kind] for kind in kinds)}]\n"
     )
     (folder / "busy").touch()
     (folder / "app.sock").unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "gracewrap", "--config", str(folder / "g.toml"), "--shutdown-timeout", "10m", *more, "--",
-         sys.executable, "-m", "benchmarks.drain", "serve", str(folder)],
+        [sys.executable, "-m", "gracewrap", "--config", str(folder / "g.toml"),
+         "--shutdown-timeout", "10m", *more, "--", sys.executable, "-m", "benchmarks.drain",
+         "serve", str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -80,7 +86,8 @@ def runtime(pid: int) -> float:
 
 
 def lateness(folder: Path, kind: str) -> dict[str, float]:
-    """Return how late the stop signal comes, beyond the two intervals that two samples take, in milliseconds."""
+    """Return how late the stop signal comes, beyond the two intervals that two samples take, in
+    milliseconds."""
     late = []
     for _ in range(ROUNDS):
         process = start(folder, (kind,))
@@ -119,7 +126,9 @@ def serve(folder: Path) -> int:
                 connection, _ = listener.accept()
                 connection.recv(65536)
                 body = json.dumps({"jobs": jobs}).encode()
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                )
                 connection.close()
             elif not os.read(0, 4096):
                 return 0

@@ -1,4 +1,5 @@
-"""What is measured: one function a metric, each going round robin over the peers so that a busy machine hits all alike."""
+"""What is measured: one function a metric, each going round robin over the peers so that a busy
+machine hits all alike."""
 
 from __future__ import annotations
 
@@ -9,7 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks.peers import BARE, CATATONIT, CONSOLE_SCRIPT, DIRECT, DUMB_INIT, GRACEWRAP, SUPERVISORD, TINI, Bench, Peer
+from benchmarks.peers import (
+    BARE,
+    CATATONIT,
+    CONSOLE_SCRIPT,
+    DIRECT,
+    DUMB_INIT,
+    GRACEWRAP,
+    SUPERVISORD,
+    TINI,
+    Bench,
+    Peer,
+)
 from benchmarks.process import NANO, Failed, Wrapped, deaths
 
 MILLI, MICRO = 1e6, 1e3  # nanoseconds in one
@@ -26,7 +38,8 @@ WRAPPERS = (GRACEWRAP, TINI, DUMB_INIT, CATATONIT, SUPERVISORD)
 
 @dataclass
 class Samples:
-    """The samples of some series (each is a row of the table) by peer, and why a peer has none or odd ones."""
+    """The samples of some series (each is a row of the table) by peer, and why a peer has none or
+    odd ones."""
 
     unit: str
     notes: dict[str, str] = field(default_factory=dict)
@@ -39,7 +52,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measurement: how many rounds it wants, the peers that it makes sense for, and what takes the samples."""
+    """One measurement: how many rounds it wants, the peers that it makes sense for, and what takes
+    the samples."""
 
     name: str
     rounds: int
@@ -48,7 +62,8 @@ class Metric:
 
 
 class Progress:
-    """Says on stderr what is going on: in one line that is written over, or in a line now and then."""
+    """Says on stderr what is going on: in one line that is written over, or in a line now and
+    then."""
 
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total, self.said = what, total, 0.0
@@ -59,7 +74,12 @@ class Progress:
         if now - self.said > (0.1 if sys.stderr.isatty() else PROGRESS_SECONDS):
             self.said = now
             begin, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
-            print(f"{begin}{self.what}: {max(n, 0) + 1} of {self.total}", end=end, file=sys.stderr, flush=True)
+            print(
+                f"{begin}{self.what}: {max(n, 0) + 1} of {self.total}",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
 
     def done(self) -> None:
         """The last round is over."""
@@ -84,7 +104,9 @@ def rotated(peers: Sequence[Peer], n: int) -> list[Peer]:
 
 def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
     """From the spawn of the wrapper to the first instruction of the child."""
-    samples = Samples("ms", {SUPERVISORD: "starts its programs at the first tick of its loop, after one second"})
+    samples = Samples(
+        "ms", {SUPERVISORD: "starts its programs at the first tick of its loop, after one second"}
+    )
     for n in count(rounds, "start"):
         for peer in rotated(peers, n):
             with Wrapped(bench, peer, "start") as wrapped:
@@ -97,7 +119,8 @@ def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def start_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From the exec of the wrapper to the first instruction of the child, as PID 1: in a container."""
+    """From the exec of the wrapper to the first instruction of the child, as PID 1: in a
+    container."""
     samples = Samples("ms")
     for n in count(rounds, "start as PID 1"):
         for peer in rotated(peers, n):
@@ -110,7 +133,8 @@ def start_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def memory(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """PSS and RSS at rest.  One at a time: PSS divides by all who map a page, and no other Python wrapper should."""
+    """PSS and RSS at rest.  One at a time: PSS divides by all who map a page, and no other Python
+    wrapper should."""
     samples = Samples("MiB")
     for n in count(rounds, "memory"):
         for peer in rotated(peers, n):
@@ -123,17 +147,23 @@ def memory(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def forward(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From kill() on the wrapper to the child's return from sigwaitinfo(): the first signal apart from all later ones."""
+    """From kill() on the wrapper to the child's return from sigwaitinfo(): the first signal apart
+    from all later ones."""
     samples = Samples("µs", {SUPERVISORD: "does not forward SIGUSR1"})
     for n in count(rounds, "forward", warm_up=1):
         with ExitStack() as stack:
-            running = [stack.enter_context(Wrapped(bench, peer, "wait")).ready() for peer in rotated(peers, n)]
+            running = [
+                stack.enter_context(Wrapped(bench, peer, "wait")).ready()
+                for peer in rotated(peers, n)
+            ]
             for i in range(SIGNALS):
                 for wrapped in running:
                     sent = wrapped.signal(signal.SIGUSR1)
                     took = int(wrapped.read(1)[0]) - sent
                     if n >= 0:
-                        samples.add("forward" if i else "forward_first", wrapped.peer.name, took / MICRO)
+                        samples.add(
+                            "forward" if i else "forward_first", wrapped.peer.name, took / MICRO
+                        )
     return samples
 
 
@@ -151,7 +181,8 @@ def plain_exit(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def stop(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From SIGTERM on the wrapper to its exit, with a child that exits at once; and the part of it after the child's exit."""
+    """From SIGTERM on the wrapper to its exit, with a child that exits at once; and the part of it
+    after the child's exit."""
     samples = Samples("µs", {SUPERVISORD: "notices both at the ticks of its loop"})
     for n in count(rounds, "stop"):
         for peer in rotated(peers, n):
@@ -170,7 +201,10 @@ def reaping(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
     Raises:
         Failed: If an orphan was not reaped, or there is no namespace to be had.
     """
-    samples = Samples("µs", {SUPERVISORD: "reaps at most 100 orphans a tick of its loop, too slow to be measured here"})
+    samples = Samples(
+        "µs",
+        {SUPERVISORD: "reaps at most 100 orphans a tick of its loop, too slow to be measured here"},
+    )
     for n in count(rounds, "reap", warm_up=0):
         for peer in rotated(peers, n):
             with Wrapped(bench, peer, "orphans", str(ORPHANS), as_pid_1=True) as wrapped:
@@ -182,23 +216,34 @@ def reaping(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def sigkill(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """How late a child that stays after SIGTERM dies, counted from the wrapper's SIGTERM plus the time it was given."""
+    """How late a child that stays after SIGTERM dies, counted from the wrapper's SIGTERM plus the
+    time it was given."""
     samples = Samples("ms", dict.fromkeys((TINI, DUMB_INIT, CATATONIT), "never send SIGKILL"))
     for n in count(rounds, "sigkill", warm_up=0):
         with ExitStack() as stack:
-            running = [stack.enter_context(Wrapped(bench, peer, "stubborn")) for peer in rotated(peers, n) for _ in range(COPIES)]
+            running = [
+                stack.enter_context(Wrapped(bench, peer, "stubborn"))
+                for peer in rotated(peers, n)
+                for _ in range(COPIES)
+            ]
             due = {}
             for wrapped in running:
                 wrapped.ready()
             for wrapped in running:
                 assert wrapped.child_pid is not None and wrapped.peer.kills_after is not None
-                due[wrapped.child_pid] = wrapped.signal(signal.SIGTERM) + int(wrapped.peer.kills_after * NANO)
+                due[wrapped.child_pid] = wrapped.signal(signal.SIGTERM) + int(
+                    wrapped.peer.kills_after * NANO
+                )
                 time.sleep(SPREAD)
             died = deaths(list(due), max(due.values()) + 5 * NANO)
             for wrapped in running:
                 if wrapped.child_pid not in died:
                     raise Failed(f"{wrapped.peer.name}: the child was alive 5 s after its deadline")
-                samples.add("sigkill", wrapped.peer.name, (died[wrapped.child_pid] - due[wrapped.child_pid]) / MILLI)
+                samples.add(
+                    "sigkill",
+                    wrapped.peer.name,
+                    (died[wrapped.child_pid] - due[wrapped.child_pid]) / MILLI,
+                )
     return samples
 
 
@@ -211,13 +256,22 @@ def wakeups(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
             before = [wrapped.context_switches() for wrapped in running]
             time.sleep(IDLE_SECONDS)
             for wrapped, was in zip(running, before, strict=True):
-                samples.add("wakeups", wrapped.peer.name, (wrapped.context_switches() - was) / IDLE_SECONDS)
+                samples.add(
+                    "wakeups", wrapped.peer.name, (wrapped.context_switches() - was) / IDLE_SECONDS
+                )
     return samples
 
 
 METRICS = (
-    Metric("start", 100, (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start),
-    Metric("pid1", 50, (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start_as_pid_1),
+    Metric(
+        "start", 100, (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start
+    ),
+    Metric(
+        "pid1",
+        50,
+        (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT),
+        start_as_pid_1,
+    ),
     Metric("start-slow", 5, (SUPERVISORD,), start),
     Metric("memory", 5, (*WRAPPERS, CONSOLE_SCRIPT), memory),
     Metric("forward", 10, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), forward),

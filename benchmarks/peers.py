@@ -1,4 +1,5 @@
-"""Who is measured, and how each is told to wrap a command.  Prepares everything that must exist before, in a temporary folder."""
+"""Who is measured, and how each is told to wrap a command.  Prepares everything that must exist
+before, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -11,9 +12,19 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "supervisor" / "gracewrap"
 CHILD_SOURCE = Path(__file__).with_name("child.c")
 
-GRACEWRAP, CONSOLE_SCRIPT, BARE, DIRECT = "gracewrap", "gracewrap (console script)", "python3 -I -S", "no wrapper"
+GRACEWRAP, CONSOLE_SCRIPT, BARE, DIRECT = (
+    "gracewrap",
+    "gracewrap (console script)",
+    "python3 -I -S",
+    "no wrapper",
+)
 TINI, DUMB_INIT, CATATONIT, SUPERVISORD = "tini", "dumb-init", "catatonit", "supervisord"
-PACKAGES = {TINI: "tini", DUMB_INIT: "dumb-init", CATATONIT: "catatonit", SUPERVISORD: "supervisor"}  # of Debian
+PACKAGES = {
+    TINI: "tini",
+    DUMB_INIT: "dumb-init",
+    CATATONIT: "catatonit",
+    SUPERVISORD: "supervisor",
+}  # of Debian
 
 # What pip (25.1 and later) writes for an entry point.
 SCRIPT = """#!{python}
@@ -43,9 +54,11 @@ stopwaitsecs={stop_timeout}
 
 @dataclass(frozen=True)
 class Peer:
-    """One wrapper.  *wrap* makes its argv from the command's, *rests_in* is a word of the kernel function it sleeps in.
+    """One wrapper.  *wrap* makes its argv from the command's, *rests_in* is a word of the kernel
+    function it sleeps in.
 
-    *kills_after* is the stop timeout, in seconds, that it is given where SIGKILL is measured; None: it never kills.
+    *kills_after* is the stop timeout, in seconds, that it is given where SIGKILL is measured; None:
+    it never kills.
     """
 
     name: str
@@ -57,7 +70,8 @@ class Peer:
 
 @dataclass(frozen=True)
 class Bench:
-    """All that the measurements need: the folder to work in, the child, the peers, and who is missing."""
+    """All that the measurements need: the folder to work in, the child, the peers, and who is
+    missing."""
 
     folder: Path
     child: str
@@ -71,8 +85,20 @@ def prepare(folder: Path, python: str) -> Bench:
     console_script = install(folder, python)
     main = str(copy_package(folder / "lean", python) / "__main__.py")
     peers = [
-        Peer(GRACEWRAP, lambda cmd: [python, "-I", "-S", main, *_brief(cmd), "--", *cmd], "sigtimedwait", True, 0.5),
-        Peer(CONSOLE_SCRIPT, lambda cmd: [console_script, *_brief(cmd), "--", *cmd], "sigtimedwait", True, 0.5),
+        Peer(
+            GRACEWRAP,
+            lambda cmd: [python, "-I", "-S", main, *_brief(cmd), "--", *cmd],
+            "sigtimedwait",
+            True,
+            0.5,
+        ),
+        Peer(
+            CONSOLE_SCRIPT,
+            lambda cmd: [console_script, *_brief(cmd), "--", *cmd],
+            "sigtimedwait",
+            True,
+            0.5,
+        ),
         Peer(BARE, lambda cmd: [python, "-I", "-S", "-c", EXEC, *cmd], is_python=True),
         Peer(DIRECT, lambda cmd: cmd),
     ]
@@ -90,7 +116,8 @@ def prepare(folder: Path, python: str) -> Bench:
 
 
 def _brief(command: list[str]) -> list[str]:
-    """Return the options for a child that must be killed: the shortest budget that is a fair one."""
+    """Return the options for a child that must be killed: the shortest budget that is a fair
+    one."""
     return ["--shutdown-timeout", "500ms"] if "stubborn" in command else []
 
 
@@ -99,19 +126,28 @@ def _supervisord(path: str) -> Peer:
 
     def wrap(command: list[str]) -> list[str]:
         conf = Path(f"{command[2]}.conf")
-        conf.write_text(SUPERVISORD_CONF.format(conf=conf, command=" ".join(command), stop_timeout=1))
+        conf.write_text(
+            SUPERVISORD_CONF.format(conf=conf, command=" ".join(command), stop_timeout=1)
+        )
         return [path, "-n", "-c", str(conf)]
 
     return Peer(SUPERVISORD, wrap, "poll", True, 1.0)
 
 
 def build_child(folder: Path, static: bool = True) -> str:
-    """Compile the child and return its path; *static* if that can be had: it starts sooner than what is linked as most are."""
+    """Compile the child and return its path; *static* if that can be had: it starts sooner than
+    what is linked as most are."""
     target = str(folder / "child")
     for options in (["-static"], []) if static else ([],):
-        if shutil.which("cc") and _run("cc", "-O2", *options, "-o", target, str(CHILD_SOURCE)).returncode == 0:
+        if (
+            shutil.which("cc")
+            and _run("cc", "-O2", *options, "-o", target, str(CHILD_SOURCE)).returncode == 0
+        ):
             return target
-    raise SystemExit("benchmarks: cannot compile the child: a C compiler (cc) and the C library's headers are needed")
+    raise SystemExit(
+        "benchmarks: cannot compile the child: a C compiler (cc) and the C library's headers are "
+        "needed"
+    )
 
 
 def copy_package(parent: Path, python: str) -> Path:
@@ -123,7 +159,8 @@ def copy_package(parent: Path, python: str) -> Path:
 
 
 def install(folder: Path, python: str) -> str:
-    """Make a virtual environment with gracewrap and its console script as pip would, without pip; return the script."""
+    """Make a virtual environment with gracewrap and its console script as pip would, without pip;
+    return the script."""
     venv = folder / "venv"
     _run(python, "-I", "-m", "venv", "--without-pip", str(venv)).check_returncode()
     copy_package(next(venv.glob("lib/python3*/site-packages")), python)
@@ -134,7 +171,8 @@ def install(folder: Path, python: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the Debian versions of the peers' packages, and the C library's, where dpkg knows them."""
+    """Return the Debian versions of the peers' packages, and the C library's, where dpkg knows
+    them."""
     versions = {}
     for package in (*PACKAGES.values(), "libc6"):
         if shutil.which("dpkg-query"):
@@ -146,8 +184,12 @@ def package_versions() -> dict[str, str]:
 
 def python_version(python: str) -> str:
     """Return the version of an interpreter, as in "3.11.2"."""
-    return _run(python, "-I", "-S", "-c", "import sys; print(sys.version.split()[0])").stdout.strip()
+    return _run(
+        python, "-I", "-S", "-c", "import sys; print(sys.version.split()[0])"
+    ).stdout.strip()
 
 
 def _run(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )

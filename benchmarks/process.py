@@ -14,7 +14,9 @@ from benchmarks.peers import Bench, Peer
 
 PATIENCE = 30.0  # seconds that only a broken program reaches
 NANO = 1_000_000_000
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}  # as in a Debian container; PYTHON* variables would change the start
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin"
+}  # as in a Debian container; PYTHON* variables would change the start
 
 _serial = 0
 
@@ -24,9 +26,11 @@ class Failed(Exception):
 
 
 class Wrapped:
-    """A peer wrapping the child; ends both when the `with` block ends.  Times are nanoseconds of CLOCK_MONOTONIC.
+    """A peer wrapping the child; ends both when the `with` block ends.  Times are nanoseconds of
+    CLOCK_MONOTONIC.
 
-    With *as_pid_1* it is the init of a PID namespace; the first that is written then is the time right before its exec.
+    With *as_pid_1* it is the init of a PID namespace; the first that is written then is the time
+    right before its exec.
     """
 
     def __init__(self, bench: Bench, peer: Peer, *mode: str, as_pid_1: bool = False) -> None:
@@ -37,19 +41,28 @@ class Wrapped:
         self.child_pid: int | None = None
         self.status: int | None = None
         os.mkfifo(self.out)
-        self._fifo = os.open(self.out, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: never at end of file
+        self._fifo = os.open(
+            self.out, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # O_RDWR: never at end of file
         argv = peer.wrap([bench.child, mode[0], str(self.out), *mode[1:]])
         if as_pid_1:
             argv = [*unshare(), bench.child, "launch", str(self.out), *argv]
         null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
         self.started = time.monotonic_ns()
-        self.pid = os.posix_spawnp(argv[0], argv, ENVIRONMENT, file_actions=null, setsid=True, setsigmask=[])
+        self.pid = os.posix_spawnp(
+            argv[0], argv, ENVIRONMENT, file_actions=null, setsid=True, setsigmask=[]
+        )
         self._pidfd = os.pidfd_open(self.pid)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.status is None:
             _kill(self.pid)  # the child dies with it
             self.wait_exit()
@@ -72,7 +85,10 @@ class Wrapped:
         while len(words) < count:
             ready = _readable(self._fifo, self._pidfd)
             if self._fifo not in ready:
-                raise Failed(f"{self.peer.name}: {'exited' if ready else f'for {PATIENCE:g} s'} without a word from the child")
+                raise Failed(
+                    f"{self.peer.name}: {'exited' if ready else f'for {PATIENCE:g} s'} without a "
+                    "word from the child"
+                )
             words += os.read(self._fifo, 4096).decode().split()
         return words
 
@@ -92,7 +108,9 @@ class Wrapped:
             except OSError:
                 break
             time.sleep(0.002)
-        raise Failed(f"{self.peer.name}: not at rest in {self.peer.rests_in} (is /proc/PID/wchan readable?)")
+        raise Failed(
+            f"{self.peer.name}: not at rest in {self.peer.rests_in} (is /proc/PID/wchan readable?)"
+        )
 
     def signal(self, signum: int) -> int:
         """Signal the wrapper and return the time right before."""
@@ -151,7 +169,8 @@ def _readable(*fds: int) -> list[int]:
 
 
 def unshare() -> list[str]:
-    """Return the command that runs another as PID 1 of a PID namespace, and takes it along when it is killed."""
+    """Return the command that runs another as PID 1 of a PID namespace, and takes it along when it
+    is killed."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     return ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
 

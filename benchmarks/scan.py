@@ -1,6 +1,8 @@
-"""python -m benchmarks.scan: what a sample of the tcp probe costs, by the number of connections; prints JSON.
+"""python -m benchmarks.scan: what a sample of the tcp probe costs, by the number of connections;
+prints JSON.
 
-The connections are real ones over loopback, to this process, from another one.  They are idle, and their last answer followed its
+The connections are real ones over loopback, to this process, from another one.  They are idle, and
+their last answer followed its
 request at once, which is the dear case: a tie, for which the first sample reads /proc/net/tcp too.
 """
 
@@ -60,7 +62,9 @@ def measure(number: int) -> dict[str, object]:
         result["first_sample"] = min(with_ties, key=lambda one: one["cpu_ms"])
         result["next_sample"] = min(remembered, key=lambda one: one["cpu_ms"])
         for one in served:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no thousands in TIME_WAIT
+            one.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # no thousands in TIME_WAIT
             one.close()
         return result
     finally:
@@ -70,7 +74,8 @@ def measure(number: int) -> dict[str, object]:
 
 
 def listen() -> socket.socket:
-    """Listen on a port that no client is given as its own, for these bind to an address of theirs."""
+    """Listen on a port that no client is given as its own, for these bind to an address of
+    theirs."""
     for port in range(20_000, 30_000):
         try:
             return socket.create_server(("127.0.0.1", port), backlog=4096)
@@ -110,7 +115,8 @@ def sample(asker: TcpAsker) -> None:
 
 
 def look(agenda: Agenda, number: int) -> None:
-    """Find this process's own ports, as if it were the program: it has *number* descriptors beside the listener's."""
+    """Find this process's own ports, as if it were the program: it has *number* descriptors beside
+    the listener's."""
     Ports(agenda, lambda: [os.getpid()]).look()
 
 
@@ -123,7 +129,8 @@ def best(start: Callable[[Agenda], None]) -> dict[str, float]:
 
 
 def cost(agenda: Agenda, start: Callable[[], None]) -> dict[str, float]:
-    """Return what it costs until the agenda has nothing more to do, and the longest time that a signal would have waited.
+    """Return what it costs until the agenda has nothing more to do, and the longest time that a
+    signal would have waited.
 
     Both are CPU time, which a busy machine does not change much.
     """

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.peers import BARE, CATATONIT, CONSOLE_SCRIPT, DIRECT, DUMB_INIT, GRACEWRAP, SUPERVISORD, TINI
+from benchmarks.peers import (
+    BARE,
+    CATATONIT,
+    CONSOLE_SCRIPT,
+    DIRECT,
+    DUMB_INIT,
+    GRACEWRAP,
+    SUPERVISORD,
+    TINI,
+)
 
 # Series, statistic, what it is called.
 ROWS = (
@@ -28,7 +37,8 @@ COLUMNS = (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, SUPERVISORD, B
 
 @dataclass(frozen=True)
 class Target:
-    """What gracewrap is to reach: at most *limit*, in the series' unit, or times what *base* needs."""
+    """What gracewrap is to reach: at most *limit*, in the series' unit, or times what *base*
+    needs."""
 
     series: str
     statistic: str
@@ -50,7 +60,8 @@ TARGETS = (
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Return the number of samples and their quantiles (the nearest rank: each is a value that was measured)."""
+    """Return the number of samples and their quantiles (the nearest rank: each is a value that was
+    measured)."""
     ordered = sorted(values)
 
     def rank(share: float) -> float:
@@ -61,13 +72,15 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def render(results: dict) -> str:
-    """Return the Markdown of a results file: the table, the targets, the notes, what it was measured with."""
+    """Return the Markdown of a results file: the table, the targets, the notes, what it was
+    measured with."""
     parts = [peers_table(results), targets_table(results), *notes(results), setting(results)]
     return "\n\n".join(part for part in parts if part)
 
 
 def peers_table(results: dict) -> str:
-    """Return a table with a row for each thing measured and a column for each peer; in brackets the ratio to tini."""
+    """Return a table with a row for each thing measured and a column for each peer; in brackets the
+    ratio to tini."""
     series = results["series"]
     columns = [name for name in COLUMNS if any(name in one["peers"] for one in series.values())]
     head = ["", *columns]
@@ -113,9 +126,22 @@ def targets_table(results: dict) -> str:
         value = reached(series, target) if series else None
         if series is None or value is None:
             continue
-        of = f"× {target.base}" if target.base else series["unit"] if series["unit"].startswith("/") else f" {series['unit']}"
+        of = (
+            f"× {target.base}"
+            if target.base
+            else series["unit"]
+            if series["unit"].startswith("/")
+            else f" {series['unit']}"
+        )
         verdict = "met" if value <= target.limit else "**missed**"
-        rows.append([titles[target.series, target.statistic], f"≤ {target.limit:g}{of}", f"{number(value)}{of}", verdict])
+        rows.append(
+            [
+                titles[target.series, target.statistic],
+                f"≤ {target.limit:g}{of}",
+                f"{number(value)}{of}",
+                verdict,
+            ]
+        )
     return markdown(["Target", "at most", "measured", ""], rows) if rows else ""
 
 
@@ -135,7 +161,10 @@ def notes(results: dict) -> list[str]:
         for peer, why in series["notes"].items():
             said.setdefault(why, {})[peer] = None
     lines = [f"- {', '.join(peers)}: {why}." for why, peers in said.items()]
-    lines += [f"- {name} is missing (Debian package {package})." for name, package in results["missing"].items()]
+    lines += [
+        f"- {name} is missing (Debian package {package})."
+        for name, package in results["missing"].items()
+    ]
     lines += [f"- Not measured: {why}." for why in results.get("failed", ())]
     return ["\n".join(lines)] if lines else []
 
@@ -146,7 +175,8 @@ def setting(results: dict) -> str:
     python = results["python"]
     load = " to ".join(str(load) for load in results["load_average"].values())
     return (
-        f"{results['date'][:10]}, Python {python['version']} ({python['path']}), Linux {results['kernel']} {results['machine']}, "
+        f"{results['date'][:10]}, Python {python['version']} ({python['path']}), Linux "
+        f"{results['kernel']} {results['machine']}, "
         f"{results['cpus']} CPUs, load {load}; {packages}. In brackets: times tini."
     )
 

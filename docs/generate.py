@@ -1,9 +1,11 @@
-"""Write what is made from code into README.md and docs/*.md: the table of settings, and the last benchmarks.
+"""Write what is made from code into README.md and docs/*.md: the table of settings, and the last
+benchmarks.
 
 python docs/generate.py           rewrite the files
 python docs/generate.py --check   write nothing; exit with 1 if a file is not what it would be
 
-A part is what stands between <!-- settings --> and <!-- /settings -->, or <!-- benchmarks --> and <!-- /benchmarks -->.
+A part is what stands between <!-- settings --> and <!-- /settings -->, or <!-- benchmarks --> and
+<!-- /benchmarks -->.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from gracewrap.cli.cmd_init import value_text
 from gracewrap.config.schema import SECTIONS, TABLE, section
-from gracewrap.config.settings import Setting
+from gracewrap.config.schema_core import Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -26,7 +28,10 @@ def settings() -> str:
     parts = []
     for part, (heading, sentence) in SECTIONS.items():
         rows = [_row(setting) for setting in TABLE if section(setting) == part]
-        parts += [f"**{heading}.** {sentence}", "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *rows])]
+        parts += [
+            f"**{heading}.** {sentence}",
+            "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *rows]),
+        ]
     return "\n\n".join(parts)
 
 
@@ -43,7 +48,9 @@ def benchmarks() -> str | None:
     if not RESULTS.exists():
         return None
     command = [sys.executable, "-m", "benchmarks", "--table"]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
 
 
 PARTS = {"settings": settings, "benchmarks": benchmarks}
@@ -72,7 +79,10 @@ def main() -> int:
         after = rewritten(before)
         if after != before:
             changed = True
-            print(f"{file.relative_to(ROOT)}: {'is not what docs/generate.py makes of it' if check else 'rewritten'}")
+            print(
+                f"{file.relative_to(ROOT)}: "
+                f"{'is not what docs/generate.py makes of it' if check else 'rewritten'}"
+            )
             if not check:
                 file.write_text(after, encoding="utf-8")
     return int(check and changed)

@@ -1,4 +1,5 @@
-"""The main job, for `make demo`: wrap a real HTTP server, stop it while a slow request is in flight, show what happens."""
+"""The main job, for `make demo`: wrap a real HTTP server, stop it while a slow request is in
+flight, show what happens."""
 
 import signal
 import subprocess
@@ -12,7 +13,14 @@ SERVER = Path(__file__).with_name("slow_server.py")
 
 def main() -> int:
     """Return 0 if the request in flight was answered and the server ended well."""
-    command = [str(Path(sys.executable).with_name("gracewrap")), "--log-format", "text", "--shutdown-timeout", "8s", "--"]
+    command = [
+        str(Path(sys.executable).with_name("gracewrap")),
+        "--log-format",
+        "text",
+        "--shutdown-timeout",
+        "8s",
+        "--",
+    ]
     command += [sys.executable, "-u", str(SERVER)]
     print("$", " ".join(["gracewrap", *command[1:5], "--", "python3", "slow_server.py"]))
     wrapped = subprocess.Popen(command, env={"PORT": "0"}, stdout=subprocess.PIPE, text=True)
@@ -21,10 +29,14 @@ def main() -> int:
     print(first, end="", flush=True)
     answers: list[str] = []
     url = f"http://127.0.0.1:{first.rsplit(maxsplit=1)[-1]}/slow?s=1.5"
-    client = threading.Thread(target=lambda: answers.append(urllib.request.urlopen(url, timeout=10).read().decode()))
+    client = threading.Thread(
+        target=lambda: answers.append(urllib.request.urlopen(url, timeout=10).read().decode())
+    )
     client.start()
     print(f"client: GET {url}", flush=True)
-    print(wrapped.stdout.readline(), end="", flush=True)  # "working on ...": the request is in flight
+    print(
+        wrapped.stdout.readline(), end="", flush=True
+    )  # "working on ...": the request is in flight
     print(f"you:    kill -TERM {wrapped.pid}", flush=True)
     wrapped.send_signal(signal.SIGTERM)
     for line in wrapped.stdout:

@@ -1,4 +1,5 @@
-"""A small HTTP server with a slow answer, and an orderly end on SIGTERM: no new connections, running requests finish.
+"""A small HTTP server with a slow answer, and an orderly end on SIGTERM: no new connections,
+running requests finish.
 
 GET /            answers at once
 GET /slow?s=2    answers after 2 seconds
@@ -41,7 +42,10 @@ def main() -> None:
     server = Server(("", int(os.environ.get("PORT", "8080"))), Handler)
 
     def stop(signum: int, _frame: object) -> None:
-        print(f"server: {signal.Signals(signum).name}: no new requests, finishing what is in flight", flush=True)
+        print(
+            f"server: {signal.Signals(signum).name}: no new requests, finishing what is in flight",
+            flush=True,
+        )
         threading.Thread(target=server.shutdown).start()
 
     signal.signal(signal.SIGTERM, stop)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 HTTP = ("--drain-http", "https://127.0.0.1:3000/drain")
 _DRAIN = {
-    **dict.fromkeys(("method", "headers", "ca", "insecure", "status", "json", "metric", "text", "on_refused"), HTTP),
+    **dict.fromkeys(
+        ("method", "headers", "ca", "insecure", "status", "json", "metric", "text", "on_refused"),
+        HTTP,
+    ),
     **dict.fromkeys(("equals", "at_most"), (*HTTP, "--drain-json", "/jobs")),
     "absent": (*HTTP, "--drain-metric", "jobs"),
     **dict.fromkeys(("file_is", "contains"), ("--drain-file", "/run/drained")),
-    **dict.fromkeys(("mode", "quiet", "unit", "when", "interval", "probe_timeout"), ("--drain-tcp", "auto")),
+    **dict.fromkeys(
+        ("mode", "quiet", "unit", "when", "interval", "probe_timeout"), ("--drain-tcp", "auto")
+    ),
     **dict.fromkeys(("timeout", "min_drain", "confirm", "linger"), ("--drain-tcp", "auto")),
 }
 BESIDE: dict[str, tuple[str, ...]] = {f"drain.{key}": words for key, words in _DRAIN.items()} | {

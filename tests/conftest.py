@@ -10,7 +10,8 @@ from support import TALKER, Run
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Run]]:
-    """Start gracewraps that are ended with the test: start("--stop-timeout", "1s", "--", "sleep", "9")."""
+    """Start gracewraps that are ended with the test: start("--stop-timeout", "1s", "--", "sleep",
+    "9")."""
     runs: list[Run] = []
 
     def begin(*args: object, **options: object) -> Run:
@@ -26,7 +27,9 @@ def start() -> Iterator[Callable[..., Run]]:
 def talk(start: Callable[..., Run]) -> Callable[..., Run]:
     """Start a talker under gracewrap: talk("exit=3", options=["--stop-timeout", "1s"])."""
 
-    def begin(*words: object, options: tuple[object, ...] | list[object] = (), **more: object) -> Run:
+    def begin(
+        *words: object, options: tuple[object, ...] | list[object] = (), **more: object
+    ) -> Run:
         return start(*options, "--", *TALKER, *words, **more)
 
     return begin

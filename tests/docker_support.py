@@ -1,6 +1,8 @@
-"""Containers on a real engine, watched by what they print; every wait has a bound that only a broken program reaches.
+"""Containers on a real engine, watched by what they print; every wait has a bound that only a
+broken program reaches.
 
-DOCKER_HOST names the engine, GRACEWRAP_BASE_IMAGE a base image with Python for the Dockerfile (without it: the Dockerfile's own).
+DOCKER_HOST names the engine, GRACEWRAP_BASE_IMAGE a base image with Python for the Dockerfile
+(without it: the Dockerfile's own).
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from pathlib import Path
 
 from support import BOUND, ROOT, Lines
 
-ENTRYPOINT = ("python3", "-I", "-S", "/opt/gracewrap/gracewrap/__main__.py")  # of the Dockerfile, without its `--`
+ENTRYPOINT = (
+    "python3",
+    "-I",
+    "-S",
+    "/opt/gracewrap/gracewrap/__main__.py",
+)  # of the Dockerfile, without its `--`
 TALKER = ("python3", "-I", "-S", "-c", Path(__file__).with_name("talker.py").read_text())
 REPORT_FILE = "/tmp/report.json"
 REPORT = ("-e", f"GRACEWRAP_REPORT_FILE={REPORT_FILE}")
@@ -30,17 +37,27 @@ def docker(*args: object, check: bool = True, bound: float = ENGINE_BOUND) -> st
     """Run the docker command line to its end and return what it printed, errors too."""
     command = ["docker", *map(str, args)]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=bound, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=bound,
+        check=False,
     )
     if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)[:300]}: exit status {done.returncode}: {done.stdout}")
+        raise RuntimeError(
+            f"{' '.join(command)[:300]}: exit status {done.returncode}: {done.stdout}"
+        )
     return done.stdout.strip()
 
 
 def engine() -> str:
     """Return the version of the engine, or "" if there is none."""
     try:
-        return docker("version", "--format", "{{.Server.Version}}") if shutil.which("docker") else ""
+        return (
+            docker("version", "--format", "{{.Server.Version}}") if shutil.which("docker") else ""
+        )
     except RuntimeError:
         return ""
 
@@ -50,7 +67,18 @@ def build(target: str) -> str:
     name = f"gracewrap-test-{target}:{uuid.uuid4().hex[:12]}"
     base = os.environ.get("GRACEWRAP_BASE_IMAGE")
     arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
-    docker("build", "--network=host", "--force-rm", "--target", target, "-t", name, *arguments, ROOT, bound=600)
+    docker(
+        "build",
+        "--network=host",
+        "--force-rm",
+        "--target",
+        target,
+        "-t",
+        name,
+        *arguments,
+        ROOT,
+        bound=600,
+    )
     return name
 
 
@@ -61,19 +89,44 @@ def unique_name() -> str:
 class Container:
     """A running container, with `docker logs -f` on its stdout and stderr.
 
-    No network and no health checks, which would be further processes inside, unless *options* say otherwise.
+    No network and no health checks, which would be further processes inside, unless *options* say
+    otherwise.
     """
 
-    def __init__(self, image: str, *command: object, options: tuple[object, ...] = (), entrypoint: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        image: str,
+        *command: object,
+        options: tuple[object, ...] = (),
+        entrypoint: tuple[str, ...] = (),
+    ) -> None:
         self.name = unique_name()
         self.reader: subprocess.Popen[bytes] | None = None
         defaults = {"--network": "--network=none", "--health": "--no-healthcheck"}
-        missing = [default for name, default in defaults.items() if not any(str(o).startswith(name) for o in options)]
+        missing = [
+            default
+            for name, default in defaults.items()
+            if not any(str(o).startswith(name) for o in options)
+        ]
         first = ("--entrypoint", entrypoint[0]) if entrypoint else ()
         try:
-            docker("run", "-d", "--name", self.name, *missing, *first, *options, image, *entrypoint[1:], *command)
+            docker(
+                "run",
+                "-d",
+                "--name",
+                self.name,
+                *missing,
+                *first,
+                *options,
+                image,
+                *entrypoint[1:],
+                *command,
+            )
             self.reader = subprocess.Popen(
-                ["docker", "logs", "-f", self.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                ["docker", "logs", "-f", self.name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         except BaseException:
             self.close()
@@ -91,7 +144,8 @@ class Container:
         return docker("exec", self.name, *command)
 
     def stop(self) -> int:
-        """Stop it as users do, with the usual 10 s until Docker's own SIGKILL; return the exit status."""
+        """Stop it as users do, with the usual 10 s until Docker's own SIGKILL; return the exit
+        status."""
         docker("stop", "-t", 10, self.name)
         return self.status()
 
@@ -110,7 +164,8 @@ class Container:
         return [json.loads(line) for line in self.err.rest() if '"source": "gracewrap"' in line]
 
     def report(self) -> dict[str, object]:
-        """Return gracewrap's report, from where REPORT has it written, of a container that has ended."""
+        """Return gracewrap's report, from where REPORT has it written, of a container that has
+        ended."""
         with tempfile.TemporaryDirectory() as folder:
             docker("cp", f"{self.name}:{REPORT_FILE}", f"{folder}/report.json")
             found: dict[str, object] = json.loads(Path(folder, "report.json").read_text())
@@ -120,14 +175,25 @@ class Container:
         """Return name and state letter of every process inside."""
         # Some are gone before cat gets to them.
         stats = self.execute("sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true")
-        return [[line.partition("(")[2].rpartition(")")[0], line.rpartition(")")[2].split()[0]] for line in stats.splitlines()]
+        return [
+            [line.partition("(")[2].rpartition(")")[0], line.rpartition(")")[2].split()[0]]
+            for line in stats.splitlines()
+        ]
 
     def killed_with(self) -> list[str]:
         """Return which signals Docker has sent so far, by number."""
-        # By the engine's clock.  Not until .State.FinishedAt: the end can be noted before the signal that brought it.
-        period = ("--since", self.inspect(".Created"), "--until", docker("info", "--format", "{{.SystemTime}}"))
+        # By the engine's clock.  Not until .State.FinishedAt: the end can be noted before the
+        # signal that brought it.
+        period = (
+            "--since",
+            self.inspect(".Created"),
+            "--until",
+            docker("info", "--format", "{{.SystemTime}}"),
+        )
         wanted = ("--filter", f"container={self.name}", "--filter", "event=kill")
-        return docker("events", *period, *wanted, "--format", "{{.Actor.Attributes.signal}}").split()
+        return docker(
+            "events", *period, *wanted, "--format", "{{.Actor.Attributes.signal}}"
+        ).split()
 
     def close(self) -> None:
         """Remove it, whatever state it is in."""
@@ -141,14 +207,25 @@ class Container:
 
 
 class Terminal:
-    """`docker run -it` on a terminal of our own: what it shows is waited for, what a user would type is written."""
+    """`docker run -it` on a terminal of our own: what it shows is waited for, what a user would
+    type is written."""
 
     def __init__(self, image: str, *command: object, options: tuple[object, ...] = ()) -> None:
         self.name = unique_name()
         self.fd, theirs = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
-            ["docker", "run", "-it", "--name", self.name, "--network=none", *map(str, options), image, *map(str, command)],
+            [
+                "docker",
+                "run",
+                "-it",
+                "--name",
+                self.name,
+                "--network=none",
+                *map(str, options),
+                image,
+                *map(str, command),
+            ],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -157,7 +234,8 @@ class Terminal:
         os.close(theirs)
 
     def until(self, pattern: str, bound: float = ENGINE_BOUND) -> str:
-        """Wait until what is shown matches *pattern*; return that, and forget everything up to its end."""
+        """Wait until what is shown matches *pattern*; return that, and forget everything up to its
+        end."""
         until = time.monotonic() + bound
         while not (found := re.search(pattern, self.shown)):
             if not select.select([self.fd], [], [], max(0.0, until - time.monotonic()))[0]:

@@ -14,14 +14,20 @@ from gracewrap.linux.reactor import Agenda
 
 
 class Driver:
-    """Runs an agenda until something is so.  SIGIO is blocked meanwhile, and fetched as the loop does."""
+    """Runs an agenda until something is so.  SIGIO is blocked meanwhile, and fetched as the loop
+    does."""
 
     def __init__(self) -> None:
         self.faults: list[BaseException] = []
         self.agenda = Agenda(self.faults.append)
         self.rounds = 0
 
-    def until(self, true: Callable[[], object], bound: float = BOUND, meanwhile: Callable[[], object] | None = None) -> None:
+    def until(
+        self,
+        true: Callable[[], object],
+        bound: float = BOUND,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
         """Run until *true*; *meanwhile* is called once a round."""
         end = time.monotonic() + bound
         while not true():
@@ -29,7 +35,9 @@ class Driver:
             if now > end:
                 raise TimeoutError(f"not in {bound} s; faults: {self.faults}")
             due = self.agenda.due(now)
-            wait = 0.01 if due is None else max(0.0, min(due - now, 0.01))  # short: what is waited for may be elsewhere
+            wait = (
+                0.01 if due is None else max(0.0, min(due - now, 0.01))
+            )  # short: what is waited for may be elsewhere
             if signal.sigtimedwait({signal.SIGIO}, wait):
                 self.agenda.stir()
             if meanwhile:

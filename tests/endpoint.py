@@ -1,7 +1,10 @@
-"""A command with an HTTP endpoint that says what the test wants.  Run as: python -I -S endpoint.py SOCKET [WORD...]
+"""A command with an HTTP endpoint that says what the test wants.  Run as: python -I -S endpoint.py
+SOCKET [WORD...]
 
-Prints `ready PID`, then `15` when it gets SIGTERM, and what it is asked (`GET /drain`).  A line on stdin sets the answer:
-`200 {"active": {"jobs": 3}}`; `silent`: accept and say nothing; `closed`: listen no more; `exit N`: exit.
+Prints `ready PID`, then `15` when it gets SIGTERM, and what it is asked (`GET /drain`).  A line on
+stdin sets the answer:
+`200 {"active": {"jobs": 3}}`; `silent`: accept and say nothing; `closed`: listen no more; `exit N`:
+exit.
 
 term=N    exit with status N on SIGTERM; else go on
 """
@@ -37,9 +40,8 @@ def answer() -> None:
         kept.append(connection)
         return
     body = str(state["body"]).encode()
-    connection.sendall(
-        f"HTTP/1.1 {state['status']} x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-    )
+    head = f"HTTP/1.1 {state['status']} x\r\nContent-Length: {len(body)}\r\n"
+    connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
     connection.close()
 
 

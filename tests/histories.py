@@ -1,4 +1,5 @@
-"""Any policy, any world and any history of it, for properties that must hold in all of them; and an oracle for the drain."""
+"""Any policy, any world and any history of it, for properties that must hold in all of them; and an
+oracle for the drain."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 from simulation import DRAINED, FAILED, INVALID, UNREACHABLE, Hook, Probe, Simulation, busy, says
 
 from gracewrap.policy import model as m
-from gracewrap.policy import system as coordinator
+from gracewrap.policy import system
 from gracewrap.record import replace
 
 HUP, INT, QUIT, KILL, USR1, TERM = 1, 2, 3, 9, 10, 15
@@ -26,7 +27,12 @@ events = st.one_of(
     st.tuples(st.just("unsent"), st.integers(0, 2)),
 )
 _stop = ("signal", TERM)
-_turns: list[list[tuple[str, object]]] = [[_stop], [_stop, ("time", 20.0)], [("drain", None), ("time", 5.0), _stop], []]
+_turns: list[list[tuple[str, object]]] = [
+    [_stop],
+    [_stop, ("time", 20.0)],
+    [("drain", None), ("time", 5.0), _stop],
+    [],
+]
 histories = st.builds(
     lambda before, turn, after: before + turn + after,
     st.lists(events, max_size=4),
@@ -80,13 +86,18 @@ def _in_order(policy: m.Policy, until: str) -> m.Policy:
 
 ordered_policies = st.builds(_in_order, policies, st.sampled_from(["gone", "drained"]))
 
-# A probe is honest or lies, changes its mind, falls silent, is slow; and it may well say in the end that it is drained.
-_readings = st.sampled_from([DRAINED] * 5 + [busy(), busy(7), busy(None), UNREACHABLE, UNREACHABLE, INVALID, FAILED, None])
+# A probe is honest or lies, changes its mind, falls silent, is slow; and it may well say in the end
+# that it is drained.
+_readings = st.sampled_from(
+    [DRAINED] * 5 + [busy(), busy(7), busy(None), UNREACHABLE, UNREACHABLE, INVALID, FAILED, None]
+)
 _changes = st.lists(st.tuples(st.floats(0, 10) | st.floats(0, 60), _readings), max_size=6)
 _latencies = st.sampled_from([0.0, 0.001, 0.001, 0.3, 1.9, 5.0])
 
 
-def _scripted(first: m.Reading | None, changes: list[tuple[float, m.Reading | None]], latency: float) -> Probe:
+def _scripted(
+    first: m.Reading | None, changes: list[tuple[float, m.Reading | None]], latency: float
+) -> Probe:
     return says((-1, first), *sorted(changes, key=lambda change: change[0]), latency=latency)
 
 
@@ -111,7 +122,7 @@ class Played:
 
     @property
     def stopping(self) -> bool:
-        return isinstance(self.s.system, coordinator.ShuttingDown)
+        return isinstance(self.s.system, system.ShuttingDown)
 
     def happen(self, kind: str, value: object, shell: bool) -> None:
         """Let one thing happen, if it can."""
@@ -162,7 +173,11 @@ class Played:
     def signalled(self, i: int) -> float | None:
         """When the leader of program *i* was sent its stop signal."""
         sends = (m.SendLeader, m.SendGroup)
-        times = [at for at, c in self.s.log if isinstance(c, sends) and c.program == i and c.signum == TERM]
+        times = [
+            at
+            for at, c in self.s.log
+            if isinstance(c, sends) and c.program == i and c.signum == TERM
+        ]
         assert len(times) <= 1, f"the stop signal was sent at {times}"
         return times[0] if times else None
 
@@ -170,15 +185,20 @@ class Played:
         """When the last signal that is a decision of ours had gone to program *i* by *at*."""
         sends = (m.SendLeader, m.SendGroup, m.SendRest)
         return max(
-            t for t, c in self.s.log if t <= at and isinstance(c, sends) and c.program == i and c.signum in (TERM, INT, QUIT)
+            t
+            for t, c in self.s.log
+            if t <= at and isinstance(c, sends) and c.program == i and c.signum in (TERM, INT, QUIT)
         )
 
     def killed(self, i: int) -> float | None:
         """When program *i* was first sent SIGKILL."""
-        return next((at for at, c in self.s.log if isinstance(c, m.KillProgram) and c.program == i), None)
+        return next(
+            (at for at, c in self.s.log if isinstance(c, m.KillProgram) and c.program == i), None
+        )
 
     def noted(self, i: int, what: str) -> list[tuple[int, float, m.Note]]:
-        """The notes about program *i* of that name, with their places in the story and their times."""
+        """The notes about program *i* of that name, with their places in the story and their
+        times."""
         return [
             (place, at, thing)
             for place, (at, thing) in enumerate(self.s.story)
@@ -186,9 +206,11 @@ class Played:
         ]
 
     def is_drained(self, i: int, place: int) -> bool:
-        """Say whether program *i* is drained by what its probes had said up to a place in the story.
+        """Say whether program *i* is drained by what its probes had said up to a place in the
+        story.
 
-        That is: *confirm* DRAINED in a row, none of them before min_drain, since the drain began and since the last BUSY.
+        That is: *confirm* DRAINED in a row, none of them before min_drain, since the drain began
+        and since the last BUSY.
         """
         rules = self.policy.programs[i].drain
         said: list[tuple[float, int, str]] = []
@@ -203,19 +225,27 @@ class Played:
         combine = all if rules.combine == "all" else any
         counts = since + rules.min_drain
         return combine(
-            _confirmed([(at >= counts, kind) for at, which, kind in said if which == probe], rules.confirm)
+            _confirmed(
+                [(at >= counts, kind) for at, which, kind in said if which == probe], rules.confirm
+            )
             for probe in range(rules.probes)
         )
 
 
 def _confirmed(said: list[tuple[bool, str]], confirm: int) -> bool:
     last_busy = max((n for n, (_, kind) in enumerate(said) if kind == m.BUSY), default=-1)
-    since_then = [(counts, kind) for counts, kind in said[last_busy + 1 :] if counts or kind != m.DRAINED]
+    since_then = [
+        (counts, kind) for counts, kind in said[last_busy + 1 :] if counts or kind != m.DRAINED
+    ]
     word = "".join("d" if kind == m.DRAINED else "-" for _, kind in since_then)
     return "d" * confirm in word
 
 
-def play(policy: m.Policy, world: tuple[dict[int, Probe], dict[str, Hook]], history: list[tuple[str, object]]) -> Played:
+def play(
+    policy: m.Policy,
+    world: tuple[dict[int, Probe], dict[str, Hook]],
+    history: list[tuple[str, object]],
+) -> Played:
     """Play a history that could happen: a leader exits once, its rest goes after it."""
     played = Played(policy, world)
     shell = any(kind == "shell" for kind, _ in history)
@@ -226,7 +256,11 @@ def play(policy: m.Policy, world: tuple[dict[int, Probe], dict[str, Hook]], hist
     return played
 
 
-def play_out(policy: m.Policy, world: tuple[dict[int, Probe], dict[str, Hook]], history: list[tuple[str, object]]) -> Played:
+def play_out(
+    policy: m.Policy,
+    world: tuple[dict[int, Probe], dict[str, Hook]],
+    history: list[tuple[str, object]],
+) -> Played:
     """Play a history, and then let pass so much time that a stop which has begun is over."""
     played = play(policy, world, history)
     if played.began is not None and played.s.status is None:

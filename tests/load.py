@@ -1,11 +1,15 @@
-"""A load balancer and its clients, as a tool for tests: real sockets, keep-alive on both sides, every answer checked to the byte.
+"""A load balancer and its clients, as a tool for tests: real sockets, keep-alive on both sides,
+every answer checked to the byte.
 
 The balancer does what HAProxy and nginx do by default, and no more for the backends' sake:
 
-- A backend whose /readyz does not answer 200 is out of rotation: no new request goes there, connections to it stay open.
-- A connection that cannot be made is made to another backend ("redispatched"; HAProxy: `retries`, `option redispatch`).
-- A request that was sent on a reused connection, and of whose answer no byte came, is sent again if it is a GET, once
-  ("retried": the server may have closed the idle connection at that moment; RFC 9112, 9.3.1).
+- A backend whose /readyz does not answer 200 is out of rotation: no new request goes there,
+  connections to it stay open.
+- A connection that cannot be made is made to another backend ("redispatched"; HAProxy: `retries`,
+  `option redispatch`).
+- A request that was sent on a reused connection, and of whose answer no byte came, is sent again if
+  it is a GET, once ("retried": the server may have closed the idle connection at that moment; RFC
+  9112, 9.3.1).
 - Everything else that breaks is a failure, told to the client with 502 and its reason.
 """
 
@@ -38,7 +42,10 @@ class Request(NamedTuple):
     @property
     def wire(self) -> bytes:
         length = f"Content-Length: {len(self.body)}\r\n" if self.method == "POST" else ""
-        return f"{self.method} {self.target} HTTP/1.1\r\nHost: test\r\n{length}\r\n".encode() + self.body
+        return (
+            f"{self.method} {self.target} HTTP/1.1\r\nHost: test\r\n{length}\r\n".encode()
+            + self.body
+        )
 
 
 class Answer(NamedTuple):
@@ -51,24 +58,31 @@ class Answer(NamedTuple):
 
 
 def slow(n: int, ms: int, size: int = 100, body: bytes = b"") -> Request:
-    """A request to the servers in tests/servers: they answer after *ms* milliseconds, with *size* bytes more."""
+    """A request to the servers in tests/servers: they answer after *ms* milliseconds, with *size*
+    bytes more."""
     target = f"/slow?n={n}&ms={ms}&size={size}"
-    return Request("POST" if body else "GET", target, body, b"%d:%d:" % (n, len(body)) + FILLER[:size])
+    return Request(
+        "POST" if body else "GET", target, body, b"%d:%d:" % (n, len(body)) + FILLER[:size]
+    )
 
 
 def mixed(shortest: int = 50, longest: int = 2000) -> Callable[[int], Request]:
-    """Return requests by their number: any length between the two, a fifth with a body, small answers and larger ones."""
+    """Return requests by their number: any length between the two, a fifth with a body, small
+    answers and larger ones."""
 
     def request(n: int) -> Request:
         dice = random.Random(n)
         body = FILLER[: dice.randint(1, 5000)] if dice.random() < 0.2 else b""
-        return slow(n, dice.randint(shortest, longest), dice.choice((0, 100, 20_000, 200_000)), body)
+        return slow(
+            n, dice.randint(shortest, longest), dice.choice((0, 100, 20_000, 200_000)), body
+        )
 
     return request
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses, below those that the kernel gives to clients: a backend keeps its port while it is down."""
+    """Return ports that nobody uses, below those that the kernel gives to clients: a backend keeps
+    its port while it is down."""
     found: list[int] = []
     while len(found) < count:
         port = random.SystemRandom().randint(20000, 32000)
@@ -117,7 +131,9 @@ class Connection:
             await self.writer.drain()
             return await self._answer(seen)
         except asyncio.IncompleteReadError as error:
-            raise Broken(f"cut after {len(seen) + len(error.partial)} bytes", bool(seen or error.partial)) from None
+            raise Broken(
+                f"cut after {len(seen) + len(error.partial)} bytes", bool(seen or error.partial)
+            ) from None
         except OSError as error:
             raise Broken(f"{error.strerror or error} after {len(seen)} bytes", bool(seen)) from None
 
@@ -128,9 +144,16 @@ class Connection:
             seen += head
             first, *lines = head.decode("latin-1").split("\r\n")
             status = int(first.split()[1])
-            fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+            fields = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in lines if line)
+            }
         body = await self._body(fields, seen)
-        stays = fields.get("connection", "").lower() != "close" and first.startswith("HTTP/1.1") and not self.reader.at_eof()
+        stays = (
+            fields.get("connection", "").lower() != "close"
+            and first.startswith("HTTP/1.1")
+            and not self.reader.at_eof()
+        )
         return Answer(status, body, bytes(seen), stays)
 
     async def _body(self, fields: dict[str, str], seen: bytearray) -> bytes:
@@ -143,7 +166,11 @@ class Connection:
                 if len(chunk) == 2:
                     return b"".join(parts)
                 parts.append(chunk[:-2])
-        body = await self.reader.readexactly(int(fields["content-length"])) if "content-length" in fields else b""
+        body = (
+            await self.reader.readexactly(int(fields["content-length"]))
+            if "content-length" in fields
+            else b""
+        )
         seen += body
         return body
 
@@ -166,7 +193,9 @@ class Backend:
             async with asyncio.timeout(timeout):
                 connection = await Connection.open(self.health)
                 try:
-                    return (await connection.exchange(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")).status == 200
+                    return (
+                        await connection.exchange(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
+                    ).status == 200
                 finally:
                     connection.close()
         except (OSError, Broken, TimeoutError):
@@ -196,7 +225,11 @@ class Load:
     """
 
     def __init__(
-        self, backends: list[tuple[int, int]], requests: Callable[[int], Request], rate: float = 100, poll: float = 0.1
+        self,
+        backends: list[tuple[int, int]],
+        requests: Callable[[int], Request],
+        rate: float = 100,
+        poll: float = 0.1,
     ) -> None:
         self.backends = [Backend(*ports) for ports in backends]
         self.requests, self.rate, self.poll = requests, rate, poll
@@ -218,7 +251,8 @@ class Load:
         self.stop()
 
     def until(self, true: Callable[[], object], what: str, bound: float = BOUND) -> None:
-        """Wait until something is so; looked at when a backend comes or goes, and a request begins or ends."""
+        """Wait until something is so; looked at when a backend comes or goes, and a request begins
+        or ends."""
         with self._changed:
             if not self._changed.wait_for(true, bound):
                 raise TimeoutError(f"not in {bound} s: {what}; {self.tally()}")
@@ -237,7 +271,13 @@ class Load:
 
     def tally(self) -> Tally:
         return Tally(
-            self.sent, self.good, self.turned_away, dict(self.failures), self.retried, self.redispatched, round(self.longest, 3)
+            self.sent,
+            self.good,
+            self.turned_away,
+            dict(self.failures),
+            self.retried,
+            self.redispatched,
+            round(self.longest, 3),
         )
 
     def _tell(self) -> None:
@@ -246,7 +286,9 @@ class Load:
 
     async def _run(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20, backlog=1000)
+        server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=1 << 20, backlog=1000
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._tell()
         async with asyncio.TaskGroup() as checks:
@@ -255,7 +297,10 @@ class Load:
             for task in looking:
                 task.cancel()
         server.close()
-        for connection in (*self._clients, *(one for backend in self.backends for one in backend.idle)):
+        for connection in (
+            *self._clients,
+            *(one for backend in self.backends for one in backend.idle),
+        ):
             connection.close()
         for writer in self._open:
             writer.close()
@@ -305,7 +350,9 @@ class Load:
         elif answer.status == 503 and answer.body == b"no backend":
             self.turned_away += 1
         elif answer.status == 200:
-            self.failures[f"another body, of {len(answer.body)} bytes and not {len(request.expected)}"] += 1
+            self.failures[
+                f"another body, of {len(answer.body)} bytes and not {len(request.expected)}"
+            ] += 1
         else:
             self.failures[f"{answer.status}: {answer.body[:80].decode(errors='replace')}"] += 1
         self._tell()
@@ -318,7 +365,11 @@ class Load:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 at = head.find(b"Content-Length: ")
-                body = await reader.readexactly(int(head[at + 16 :].split(b"\r", 1)[0])) if at >= 0 else b""
+                body = (
+                    await reader.readexactly(int(head[at + 16 :].split(b"\r", 1)[0]))
+                    if at >= 0
+                    else b""
+                )
                 writer.write(await self._forward(head + body, head.startswith(b"GET ")))
                 await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
@@ -374,10 +425,13 @@ def _own(status: int, body: bytes) -> bytes:
     return b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
 
-def answered(requests: dict[int, Request], meanwhile: Callable[[], object], until: Callable[[], object]) -> list[Answer]:
+def answered(
+    requests: dict[int, Request], meanwhile: Callable[[], object], until: Callable[[], object]
+) -> list[Answer]:
     """Send a request to each port, and return the answers.
 
-    *meanwhile* is called when all have been sent; when all are answered the connections stay open until *until* returns.
+    *meanwhile* is called when all have been sent; when all are answered the connections stay open
+    until *until* returns.
 
     Raises:
         Broken: If one was not answered in full.
@@ -387,7 +441,10 @@ def answered(requests: dict[int, Request], meanwhile: Callable[[], object], unti
         connections = [await Connection.open(port) for port in requests]
         try:
             async with asyncio.TaskGroup() as group:
-                work = [group.create_task(one.exchange(request.wire)) for one, request in zip(connections, requests.values())]
+                work = [
+                    group.create_task(one.exchange(request.wire))
+                    for one, request in zip(connections, requests.values())
+                ]
                 await asyncio.to_thread(meanwhile)
             await asyncio.to_thread(until)
             return [task.result() for task in work]

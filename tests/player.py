@@ -5,13 +5,15 @@ Run as: python -I -S player.py NAME [WORD...]
 On SIGTERM (`NAME TERM`) it ends (`NAME ends`), with
 
 wait            only on SIGUSR1, which ends it at any time         stuck     not at all
-exit=N          status N (default 0)                               fail=N    as soon as it is up, without SIGTERM, with status N
-needs=PATH      `NAME early` and not `NAME up` if there is no such file when it is started
+exit=N          status N (default 0)                               fail=N    as soon as it is up,
+without SIGTERM, with status N needs=PATH      `NAME early` and not `NAME up` if there is no such
+file when it is started
 
 and has, from before it is up, another process, NAME+ in what it prints, that ends on SIGUSR1 alone:
 
-member          in its group        session   in a session of its own, below it        orphan    the same, re-parented
-stranger        as `session`, with an empty environment     daemon    as `orphan`, with an empty environment
+member          in its group        session   in a session of its own, below it        orphan    the
+same, re-parented stranger        as `session`, with an empty environment     daemon    as `orphan`,
+with an empty environment
 """
 
 import _signal
@@ -57,7 +59,11 @@ def another(name: str, kind: str) -> None:
         if kind not in ("orphan", "daemon") or posix.fork() == 0:
             posix.set_inheritable(writing, True)
             command = [sys.executable, "-I", "-S", sys.argv[0], name + "+", "wait", f"fd={writing}"]
-            kept = {} if kind in ("stranger", "daemon") else {k: v for k, v in posix.environ.items() if k != b"NOTIFY_SOCKET"}
+            kept = (
+                {}
+                if kind in ("stranger", "daemon")
+                else {k: v for k, v in posix.environ.items() if k != b"NOTIFY_SOCKET"}
+            )
             posix.execve(command[0], command, kept)
         posix._exit(0)
     posix.close(writing)

@@ -1,10 +1,12 @@
 """A world without processes: the policy is fed events, and time passes by its own deadlines.
 
-Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it takes
-for it; of a hook, how long it takes.  They keep what gracewrap.probes.sampler and gracewrap.runtime.prober
+Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it
+takes for it; of a hook, how long it takes.  They keep what gracewrap.probes.sampler and
+gracewrap.runtime.prober
 promise: an answer within the limit, and none after StopAsking and StopHelper.
 
-Programs are scripts too, where they are given (Body): when they are up and ready, when they end, what a signal does to them.
+Programs are scripts too, where they are given (Body): when they are up and ready, when they end,
+what a signal does to them.
 Without one, the test says when a leader exits.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gracewrap.policy import model as m
 from gracewrap.policy import program as one
-from gracewrap.policy import system as coordinator
+from gracewrap.policy import step, system
 from gracewrap.record import replace
 
 PROBE_TIMEOUT = 2.0
@@ -35,7 +37,8 @@ def busy(in_flight: float | None = 1) -> m.Reading:
 
 
 def says(*script: tuple[float, m.Reading | None], latency: float = 0.001) -> Probe:
-    """Return a probe that says each reading from its time on; times count from 100, when simulations begin."""
+    """Return a probe that says each reading from its time on; times count from 100, when
+    simulations begin."""
 
     def probe(at: float) -> tuple[m.Reading | None, float]:
         return [reading for since, reading in script if at >= 100 + since][-1], latency
@@ -61,7 +64,9 @@ class Body:
         dies: float | None = 0.001,  # from SIGKILL to its end
         spawns: float | None = 0.0,
         ready: float | None = 0.0,
-        runs: tuple[tuple[float, int], ...] = (),  # of each start in turn: it ends by itself after seconds, with a status
+        runs: tuple[
+            tuple[float, int], ...
+        ] = (),  # of each start in turn: it ends by itself after seconds, with a status
         fails: int = 0,  # so often it cannot be spawned
     ) -> None:
         self.stops, self.status, self.rest, self.dies = stops, status, rest, dies
@@ -87,12 +92,14 @@ class Simulation:
         self.bodies = bodies
         self.probes, self.hooks = probes or {}, hooks or {}
         self.now = at
-        self.system: coordinator.System = coordinator.begin(policy, started, at)
+        self.system: system.System = system.begin(policy, started, at)
         self.log: list[tuple[float, m.Command]] = []
         self.story: list[tuple[float, m.Command | m.Sampled]] = []
         self.unsent = 0
         self.ticks = 0
-        self._answers: dict[tuple[int, int | str], tuple[float, m.Event]] = {}  # what is under way, and how it will end
+        self._answers: dict[
+            tuple[int, int | str], tuple[float, m.Event]
+        ] = {}  # what is under way, and how it will end
         self._steps: list[float] = []
         self._over = False
         self._coming: dict[tuple[int, str], tuple[float, m.Event]] = {}  # what the bodies will do
@@ -112,7 +119,7 @@ class Simulation:
         assert len(self._steps) < AT_ONCE, f"it spins at {self.now}: {self.system}"
         if isinstance(event, m.Sampled):
             self.story.append((self.now, event))
-        self.system, commands = coordinator.step(self.system, event, self.policy)
+        self.system, commands = step.step(self.system, event, self.policy)
         for command in commands:
             assert not self._over, f"{command} after Exit"
             self._over = isinstance(command, m.Exit)
@@ -130,21 +137,28 @@ class Simulation:
                 case m.RunHelper():
                     self._run(command)
                 case m.StopHelper(program, what):
-                    assert self._answers.pop((program, what), None), f"{what} of {program} is not running"
+                    assert self._answers.pop((program, what), None), (
+                        f"{what} of {program} is not running"
+                    )
                 case m.CountUnsent():
                     self.feed(m.UnsentCounted(self.unsent, self.now))
         self._check_what_is_under_way()
 
     def _check_what_is_under_way(self) -> None:
-        """Nothing is asked or run for a program that is not being drained or stopped, and nothing at all after the exit."""
+        """Nothing is asked or run for a program that is not being drained or stopped, and nothing
+        at all after the exit."""
         assert not (self._over and self._answers), f"{self.under_way} after Exit"
         phases = getattr(self.system, "programs", ())
         for i, phase in enumerate(phases):
             if not isinstance(phase, one.Held | one.Stopping):
-                assert not [key for key in self._answers if key[0] == i], f"{self.under_way} for {phase}"
+                assert not [key for key in self._answers if key[0] == i], (
+                    f"{self.under_way} for {phase}"
+                )
 
     def _ask(self, program: int, probe: int) -> None:
-        assert (program, probe) not in self._answers, f"probe {probe} of {program} is being asked already"
+        assert (program, probe) not in self._answers, (
+            f"probe {probe} of {program} is being asked already"
+        )
         script = self.probes.get(probe)
         reading, latency = script(self.now) if script else (None, 0.0)
         if reading is None or latency > PROBE_TIMEOUT:
@@ -163,11 +177,21 @@ class Simulation:
                 if body.spawns is not None:
                     at = self.now + body.spawns
                     failed = m.StartFailed(i, 127, "not found", at)
-                    self._coming[i, "spawn"] = at, failed if n < body.fails else m.ProgramStarted(i, at)
-            case m.SendLeader(i, signum) | m.SendGroup(i, signum) if signum == self.policy.programs[i].stop_signal:
+                    self._coming[i, "spawn"] = (
+                        at,
+                        failed if n < body.fails else m.ProgramStarted(i, at),
+                    )
+            case m.SendLeader(i, signum) | m.SendGroup(i, signum) if (
+                signum == self.policy.programs[i].stop_signal
+            ):
                 assert i in self.leaders, f"{i} is signalled, and not there"
                 if bodies[i].stops is not None:
-                    self._will(i, "leader", bodies[i].stops, m.LeaderExited(i, bodies[i].status, 0, bodies[i].rest != 0, 0.0))
+                    self._will(
+                        i,
+                        "leader",
+                        bodies[i].stops,
+                        m.LeaderExited(i, bodies[i].status, 0, bodies[i].rest != 0, 0.0),
+                    )
             case m.KillProgram(i) if bodies[i].dies is not None:
                 if i in self.leaders:
                     self._will(i, "leader", bodies[i].dies, m.LeaderExited(i, 137, 9, False, 0.0))
@@ -176,7 +200,13 @@ class Simulation:
             case _:
                 pass
 
-    def _will(self, i: int, what: str, seconds: float, event: m.LeaderExited | m.ProgramGone | m.ProgramReady) -> None:
+    def _will(
+        self,
+        i: int,
+        what: str,
+        seconds: float,
+        event: m.LeaderExited | m.ProgramGone | m.ProgramReady,
+    ) -> None:
         """Let something happen in so many seconds, if it does not sooner."""
         at = self.now + seconds
         if (i, what) not in self._coming or self._coming[i, what][0] > at:
@@ -235,14 +265,17 @@ class Simulation:
     def signal(self, signum: int) -> None:
         self.feed(m.SignalReceived(signum, self.now))
 
-    def leader_exits(self, status: int = 0, signum: int = 0, left: bool = False, program: int = 0) -> None:
+    def leader_exits(
+        self, status: int = 0, signum: int = 0, left: bool = False, program: int = 0
+    ) -> None:
         self.feed(m.LeaderExited(program, status, signum, left, self.now))
 
     def rest_goes(self, program: int = 0) -> None:
         self.feed(m.ProgramGone(program, self.now))
 
     def pass_time(self, seconds: float) -> None:
-        """Let *seconds* pass: answers come, then a tick at each deadline; a tick at the deadline must move the deadline."""
+        """Let *seconds* pass: answers come, then a tick at each deadline; a tick at the deadline
+        must move the deadline."""
         until = self.now + seconds
         while (due := self._due(until)) is not None:
             self.now = max(self.now, due)
@@ -254,13 +287,15 @@ class Simulation:
                 continue
             self.feed(m.Tick(self.now))
             self.ticks += 1
-            after = coordinator.deadline(self.system, self.policy)
-            assert after is None or after > due, f"a tick at {due} did not move the deadline: {self.system}"
+            after = step.deadline(self.system, self.policy)
+            assert after is None or after > due, (
+                f"a tick at {due} did not move the deadline: {self.system}"
+            )
         self.now = until
 
     def _due(self, until: float) -> float | None:
         times = [at for at, _ in (*self._answers.values(), *self._coming.values())]
-        if (deadline := coordinator.deadline(self.system, self.policy)) is not None:
+        if (deadline := step.deadline(self.system, self.policy)) is not None:
             times.append(deadline)
         return min((at for at in times if at <= until), default=None)
 
@@ -276,11 +311,19 @@ class Simulation:
     def deeds(self) -> list[tuple[float, m.Command]]:
         """The log without what only asks, and without SIGCONT."""
         asks = (m.Ask, m.StopAsking)
-        return [(at, c) for at, c in self.log if not isinstance(c, asks) and getattr(c, "signum", 0) != m.SIGCONT]
+        return [
+            (at, c)
+            for at, c in self.log
+            if not isinstance(c, asks) and getattr(c, "signum", 0) != m.SIGCONT
+        ]
 
     def times(self, *wanted: type[m.Command]) -> list[float]:
         """When commands of these kinds were given."""
-        return [at for at, command in self.log if isinstance(command, wanted) and getattr(command, "signum", 0) != m.SIGCONT]
+        return [
+            at
+            for at, command in self.log
+            if isinstance(command, wanted) and getattr(command, "signum", 0) != m.SIGCONT
+        ]
 
     def told(self, what: str) -> list[Mapping[str, object]]:
         """The particulars of all notes of that name."""
@@ -301,7 +344,8 @@ def simulate(
     hooks: Mapping[str, Hook] | None = None,
     **settings: object,
 ) -> Simulation:
-    """Return a simulation of one program; settings of the program, of its drain or of the whole, by name."""
+    """Return a simulation of one program; settings of the program, of its drain or of the whole, by
+    name."""
     world = {0: probe} if probe else dict(probes or {})
     whole = {k: v for k, v in settings.items() if k in m.Policy.__match_args__}
     drain = {k: v for k, v in settings.items() if k in m.DrainPolicy.__match_args__}

@@ -1,4 +1,5 @@
-"""Real processes under a real gracewrap, talked to by lines; every wait has a bound that only a broken program reaches."""
+"""Real processes under a real gracewrap, talked to by lines; every wait has a bound that only a
+broken program reaches."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def require_root() -> None:
     require(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare(1), for namespaces")
 
 
-# Another user, who may read everything (the interpreter and this checkout may lie in somebody's home) but write nothing.
+# Another user, who may read everything (the interpreter and this checkout may lie in somebody's
+# home) but write nothing.
 OTHER_USER = (
     *("setpriv", "--reuid=34567", "--regid=34567", "--clear-groups"),
     *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
@@ -55,14 +57,23 @@ def require_other_user() -> None:
 
 
 def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
-    """Return where Node.js finds what *wanted*, a package.json, names; installed once, and kept in pytest's cache."""
+    """Return where Node.js finds what *wanted*, a package.json, names; installed once, and kept in
+    pytest's cache."""
     require(shutil.which("node") and shutil.which("npm"), "node and npm")
     content = wanted.read_bytes()
     folder = Path(cache.mkdir(f"npm-{hashlib.sha256(content).hexdigest()[:12]}"))
     if not (folder / "installed").exists():
         (folder / "package.json").write_bytes(content)
-        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
-        done = subprocess.run(["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=100)
+        quiet = [
+            "--no-audit",
+            "--no-fund",
+            "--no-package-lock",
+            "--ignore-scripts",
+            "--loglevel=error",
+        ]
+        done = subprocess.run(
+            ["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=100
+        )
         require(done.returncode == 0, f"the packages of {wanted}: {done.stderr[-500:]}")
         (folder / "installed").touch()
     return folder / "node_modules"
@@ -82,7 +93,9 @@ class Lines:
         until = time.monotonic() + bound
         while b"\n" not in self.buffer:
             if not select.select([self.fd], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError(f"no line in {bound} s; so far: {self.seen}, then {self.buffer!r}")
+                raise TimeoutError(
+                    f"no line in {bound} s; so far: {self.seen}, then {self.buffer!r}"
+                )
             try:
                 part = os.read(self.fd, 65536)
             except OSError:  # EIO: the other side of a terminal is gone
@@ -126,7 +139,11 @@ class Run:
         env: dict[str, str] | None = None,
         **options: object,
     ) -> None:
-        settings: dict[str, object] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        settings: dict[str, object] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
         settings |= {"env": environment() if env is None else env, **options}
         self.process = subprocess.Popen([*prefix, *command, *map(str, args)], **settings)  # type: ignore[call-overload]
         self.out = Lines(self.process.stdout.fileno()) if self.process.stdout else None
@@ -207,7 +224,8 @@ def state(pid: int) -> str:
 
 
 def wait_until(true: object, what: str, bound: float = BOUND) -> None:
-    """Wait for a state of the kernel that no descriptor tells of (a process's state), by looking often."""
+    """Wait for a state of the kernel that no descriptor tells of (a process's state), by looking
+    often."""
     until = time.monotonic() + bound
     while not true():  # type: ignore[operator]
         if time.monotonic() > until:

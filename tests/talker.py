@@ -1,10 +1,12 @@
-"""A child that talks: prints `ready PID`, then a line for each signal it gets.  Run as: python -I -S talker.py [WORD...]
+"""A child that talks: prints `ready PID`, then a line for each signal it gets.  Run as: python -I
+-S talker.py [WORD...]
 
-ignore=N        ignore signal N         exit=N    exit with status N on SIGTERM (default 0; -1: go on)
-fork            first start a straggler: a child that talks too, in our group (`straggler PID`), that ignores what we ignore
-session         the same, in a session of its own (`straggler PID`)
-leave           after that, exit at once with status 7
-orphans=N       first make N orphans that exit
+ignore=N        ignore signal N         exit=N    exit with status N on SIGTERM (default 0; -1: go
+on)
+fork            first start a straggler: a child that talks too, in our group (`straggler PID`),
+that ignores what we ignore session         the same, in a session of its own (`straggler PID`)
+leave           after that, exit at once with status 7 orphans=N       first make N orphans that
+exit
 """
 
 import _signal

@@ -1,4 +1,5 @@
-"""Mistakes, end to end: a real gracewrap says in one line what is wrong, where, and what to write instead, and starts nothing."""
+"""Mistakes, end to end: a real gracewrap says in one line what is wrong, where, and what to write
+instead, and starts nothing."""
 
 from __future__ import annotations
 
@@ -24,11 +25,24 @@ class Place:
         self.marker = path / "started"
         self.command = ["--", shutil.which("touch") or "touch", str(self.marker)]
 
-    def run(self, *words: object, env: dict[str, str] | None = None, command: list[str] | None = None, **options: object):
+    def run(
+        self,
+        *words: object,
+        env: dict[str, str] | None = None,
+        command: list[str] | None = None,
+        **options: object,
+    ):
         """Run gracewrap here and return (status, lines of stderr)."""
         words = (*map(str, words), *(self.command if command is None else command))
-        settings = {"env": {**environment(), **(env or {})}, "stdin": subprocess.DEVNULL, "cwd": self.path, **options}
-        done = subprocess.run([*GRACEWRAP, *words], check=False, capture_output=True, timeout=BOUND, **settings)
+        settings = {
+            "env": {**environment(), **(env or {})},
+            "stdin": subprocess.DEVNULL,
+            "cwd": self.path,
+            **options,
+        }
+        done = subprocess.run(
+            [*GRACEWRAP, *words], check=False, capture_output=True, timeout=BOUND, **settings
+        )
         assert done.stdout == b""
         return done.returncode, done.stderr.decode(errors="replace").splitlines()
 
@@ -63,7 +77,8 @@ def test_without_a_mistake_the_command_runs(place):
     [
         (
             ["--shutdown-timeout", "10 min"],
-            'shutdown_timeout = "10 min" (command line, --shutdown-timeout): not a duration; write "10m"',
+            'shutdown_timeout = "10 min" (command line, --shutdown-timeout): not a duration; write '
+            '"10m"',
         ),
         (["--shutdown-timeout", "10"], 'has no unit; write "10s"'),
         (["--shutdown-timeout", "-10s"], "is negative"),
@@ -95,13 +110,20 @@ def test_without_a_mistake_the_command_runs(place):
         (["--stop-timeout", "1s\x1b[31m\n2s"], "\\x1b[31m\\n"),
         (["--stop-\nx"], "--stop-\\nx"),
         (["--drain-http", "localhost:3000/x"], 'has no scheme; write "http://localhost:3000/x"'),
-        (["--drain-http", "http://h/", "--drain-tcp", "auto"], "there is http too; write all = [{http = ...}, {tcp = ...}]"),
+        (
+            ["--drain-http", "http://h/", "--drain-tcp", "auto"],
+            "there is http too; write all = [{http = ...}, {tcp = ...}]",
+        ),
         (
             ["--drain-json", "/x"],
-            'there is no probe that it could belong to; write http = "http://127.0.0.1:3000/drain" beside it',
+            'there is no probe that it could belong to; write http = "http://127.0.0.1:3000/drain" '
+            "beside it",
         ),
         (["--drain-tcp", "auto", "--drain-json", "/x"], "a probe by tcp does not look at json"),
-        (["--drain-interval", "1s"], 'there is no probe in [drain]; add one, as tcp = "auto" (--drain-tcp auto)'),
+        (
+            ["--drain-interval", "1s"],
+            'there is no probe in [drain]; add one, as tcp = "auto" (--drain-tcp auto)',
+        ),
         (["--drain-url", "http://h/"], "did you mean --drain-http?"),
         (["--drain-exec", "a && b"], "no shell would read its &&; write sh -c '...'"),
         (["--drain", "tcp"], "write what tells that it is drained, --drain-tcp auto"),
@@ -115,14 +137,20 @@ def test_without_a_mistake_the_command_runs(place):
     ],
 )
 def test_wrong_options(place, words, said):
-    command = [word.decode(errors="surrogateescape") if isinstance(word, bytes) else word for word in words]
+    command = [
+        word.decode(errors="surrogateescape") if isinstance(word, bytes) else word for word in words
+    ]
     assert said in place.refuse(command=[*command, *place.command])
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("GRACEWRAP_SHUTDOWN_TIMEOUT", "10", '(environment, GRACEWRAP_SHUTDOWN_TIMEOUT): has no unit; write "10s"'),
+        (
+            "GRACEWRAP_SHUTDOWN_TIMEOUT",
+            "10",
+            '(environment, GRACEWRAP_SHUTDOWN_TIMEOUT): has no unit; write "10s"',
+        ),
         ("GRACEWRAP_SHUTDOWN_TIMEOUT", "", "is empty"),
         ("GRACEWRAP_STOP_ON", "STOP", "cannot be caught"),
         ("GRACEWRAP_STOP_TIMEOUT", "30s", "longer than the whole budget"),
@@ -130,10 +158,18 @@ def test_wrong_options(place, words, said):
         ("GRACEWRAP_STOPWAITSECS", "3", "gracewrap calls this GRACEWRAP_STOP_TIMEOUT"),
         ("GRACEWRAP_KILL_DELAY", "3s", "gracewrap calls this GRACEWRAP_STOP_TIMEOUT"),
         ("GRACEWRAP_STOP_GRACE_PERIOD", "3s", "gracewrap calls this GRACEWRAP_SHUTDOWN_TIMEOUT"),
-        ("GRACEWRAP_TERMINATION_GRACE_PERIOD_SECONDS", "30", "gracewrap calls this GRACEWRAP_SHUTDOWN_TIMEOUT"),
+        (
+            "GRACEWRAP_TERMINATION_GRACE_PERIOD_SECONDS",
+            "30",
+            "gracewrap calls this GRACEWRAP_SHUTDOWN_TIMEOUT",
+        ),
         ("GRACEWRAP_COMMAND", "x", "the command cannot come from a variable; write it after --"),
         ("GRACEWRAP_CMD", "x", "write it after --"),
-        ("GRACEWRAP_CONFIG", "/nowhere/g.toml", "(environment, GRACEWRAP_CONFIG): No such file or directory"),
+        (
+            "GRACEWRAP_CONFIG",
+            "/nowhere/g.toml",
+            "(environment, GRACEWRAP_CONFIG): No such file or directory",
+        ),
         (
             "GRACEWRAP_DRAIN_HTTP",
             "http://u:p@h/",
@@ -143,7 +179,11 @@ def test_wrong_options(place, words, said):
         ("GRACEWRAP_DRAIN_ANY", "x", "it can stand in a file only: any in [drain]"),
         ("GRACEWRAP_DRAIN_URL", "http://h/", "did you mean GRACEWRAP_DRAIN_HTTP?"),
         ("GRACEWRAP_SHUTDOWN_DELAY", "5", "gracewrap calls this GRACEWRAP_PROPAGATION_DELAY"),
-        ("GRACEWRAP_HEALTH_LISTEN", "localhost:9000", 'write its address, "127.0.0.1:9000" for localhost'),
+        (
+            "GRACEWRAP_HEALTH_LISTEN",
+            "localhost:9000",
+            'write its address, "127.0.0.1:9000" for localhost',
+        ),
         ("GRACEWRAP_STOP_SIGNAL", b"\xff\n", "\\udcff\\n"),
         (b"GRACEWRAP_STOP_TIMEOU\xff", "1s", "did you mean GRACEWRAP_STOP_TIMEOUT?"),
     ],
@@ -160,24 +200,31 @@ def test_what_kubernetes_sets_for_a_service_stops_nothing_and_costs_nothing(plac
         "GRACEWRAP_PORT_80_TCP_ADDR": "10.0.0.1",
     }
     words = [GRACEWRAP[0], "-X", "importtime", *GRACEWRAP[1:], *place.command]
-    done = subprocess.run(words, check=False, env=environment(**env), capture_output=True, timeout=BOUND)
+    done = subprocess.run(
+        words, check=False, env=environment(**env), capture_output=True, timeout=BOUND
+    )
     assert done.returncode == 0 and place.marker.exists()
     assert b"gracewrap.config.load" in done.stderr
-    assert b"hints" not in done.stderr and b"difflib" not in done.stderr
+    assert b"suggestions" not in done.stderr and b"difflib" not in done.stderr
 
 
 def test_an_unknown_variable_that_is_no_slip_stops_nothing(place):
     assert place.run(env={"GRACEWRAP_XYZZY": "1"}) == (0, [])
 
 
-@pytest.mark.parametrize("words", [[], ["--"], ["--stop-timeout", "2s"], ["--stop-timeout", "2s", "--"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--"], ["--stop-timeout", "2s"], ["--stop-timeout", "2s", "--"]]
+)
 def test_nothing_to_run(place, words):
     assert "nothing to run: write gracewrap -- COMMAND" in place.refuse(command=words)
 
 
 def test_nothing_to_run_where_there_is_a_file_that_is_not_named(place):
     place.file('command = ["true"]\n', "gracewrap.toml")
-    assert "there is a gracewrap.toml here: write gracewrap --config gracewrap.toml" in place.refuse(command=[])
+    assert (
+        "there is a gracewrap.toml here: write gracewrap --config gracewrap.toml"
+        in place.refuse(command=[])
+    )
     assert "there is a gracewrap.toml" not in place.refuse("--config", place.file(""), command=[])
 
 
@@ -208,7 +255,7 @@ def test_a_subcommand_that_there_is_not(place, words, said):
     assert status == 127 and said in json.loads(lines[0])["message"]
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------------
 
 DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
 
@@ -217,7 +264,7 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
     ("content", "said"),
     [
         ('stop_timeout = "10 s"\n', "g.toml, line 1): not a duration"),
-        ('\n\nstop_timeout = 10\n', 'g.toml, line 3): has no unit; write "10s"'),
+        ("\n\nstop_timeout = 10\n", 'g.toml, line 3): has no unit; write "10s"'),
         ('[log]\nlevel = "loud"\n', "log.level = "),
         ('stop_singal = "INT"\n', "did you mean stop_signal?"),
         ("stopwaitsecs = 10\n", "gracewrap calls this stop_timeout (it is a word of supervisord)"),
@@ -227,37 +274,91 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ("TimeoutStopSec = 30\n", "gracewrap calls this shutdown_timeout"),
         ("graceful_timeout = 30\n", "gracewrap calls this stop_timeout"),
         ('[report]\nstop_timeout = "10s"\n', "move the line up, above the first [table]"),
-        ('[programs.web]\ncommand = ["true"]\n', "cannot use a command (command line): there are [programs] ("),
+        (
+            '[programs.web]\ncommand = ["true"]\n',
+            "cannot use a command (command line): there are [programs] (",
+        ),
         ('command = ["true"]\n', "cannot use two commands: one on the command line, one in "),
-        ('[drain]\nall = [{tcp = "auto"}, {json = "/x"}]\n', "g.toml, line 2): its probe 2: json: there is no probe"),
-        ('[[drain.any]]\ntcp = "auto"\nqiet = "1s"\n', 'line 1): its probe 1: qiet: no such key; did you mean "quiet"?'),
-        ('[drain]\ntcp = "auto"\n[drain.headers]\nX = "secret"\n', "g.toml, line 3): a probe by tcp does not look at headers"),
+        (
+            '[drain]\nall = [{tcp = "auto"}, {json = "/x"}]\n',
+            "g.toml, line 2): its probe 2: json: there is no probe",
+        ),
+        (
+            '[[drain.any]]\ntcp = "auto"\nqiet = "1s"\n',
+            'line 1): its probe 1: qiet: no such key; did you mean "quiet"?',
+        ),
+        (
+            '[drain]\ntcp = "auto"\n[drain.headers]\nX = "secret"\n',
+            "g.toml, line 3): a probe by tcp does not look at headers",
+        ),
         ('drain = "tcp"\n', "it is a table; write [drain]"),
         ('[drain]\ncommand = ["x"]\n', "did you mean exec in [drain]?"),
-        ('ready = {all = [{tcp = "auto"}, {http = "x"}]}\n', 'its probe 2: http: has no scheme; write "http://x"'),
+        (
+            'ready = {all = [{tcp = "auto"}, {http = "x"}]}\n',
+            'its probe 2: http: has no scheme; write "http://x"',
+        ),
         ('preStop = ["x"]\n', "gracewrap calls this pre_stop (it is a word of Kubernetes)"),
-        ("stop_timeout = 10s\n", "line 1, column 18: not TOML: expected newline or end of document after a statement"),
+        (
+            "stop_timeout = 10s\n",
+            "line 1, column 18: not TOML: expected newline or end of document after a statement",
+        ),
         ("stop_timeout = 10s\n", '; text needs quotes: stop_timeout = "10s"'),
         ("stop_signal = QUIT\n", 'text needs quotes: stop_signal = "QUIT"'),
         ("shutdown_timeout: 10s\n", 'TOML is written like this: shutdown_timeout = "25s"'),
         ("---\nshutdown_timeout: 10s\n", "TOML is written like this"),
         ('{"shutdown_timeout": "10s"}\n', "TOML is written like this"),
         ("[program:web]\ncommand=true\n", "line 1, [program:web]: it is a file of supervisord"),
-        ("[supervisord]\nnodaemon=true\n[program:x]\ncommand=node\n", 'table "Coming from" in the README'),
+        (
+            "[supervisord]\nnodaemon=true\n[program:x]\ncommand=node\n",
+            'table "Coming from" in the README',
+        ),
         ('command = ["node", server.js]\n', 'text needs quotes: "server.js"'),
-        ('command = [\n  "a, b", # c, d,\n  server.js,\n]\n', 'invalid value; text needs quotes: "server.js"'),
+        (
+            'command = [\n  "a, b", # c, d,\n  server.js,\n]\n',
+            'invalid value; text needs quotes: "server.js"',
+        ),
         ('escalation = [{after = "10s", signal = INT}]\n', 'text needs quotes: "INT"'),
-        ('stop_on = ["TERM", 2 3]\n', "line 1, column 22: not TOML: unclosed array; a comma is missing before 3"),
-        ('command = [\n  "node"\n  "server.js"\n]\n', 'line 3, column 3: not TOML: unclosed array; a comma is missing before "s'),
-        ('command = ["sh", "-c", "echo "x""]\n', "a comma is missing, or a quote ends a text too early"),
-        ('command = ["a", "b"\nstop_signal = "INT"\n', "unclosed array; the [ in line 1 is never closed: write ] where it ends"),
-        ('command = ["a", "b",\nstop_signal = "INT"\n', "invalid value; the [ in line 1 is never closed: write ] where it ends"),
-        ('command = ["a",\n  "b",\n\n[log]\nlevel = "debug"\n', "line 4, column 2: not TOML: invalid value; the [ in line 1 is"),
-        ('ready = {all = [{tcp = 80}, {tcp = 81}\n', "(at its end); the [ in line 1 is never closed"),
-        ('\nready = {tcp = 80\nstop_signal = "INT"\n', "the { in line 2 is never closed: write } where it ends"),
+        (
+            'stop_on = ["TERM", 2 3]\n',
+            "line 1, column 22: not TOML: unclosed array; a comma is missing before 3",
+        ),
+        (
+            'command = [\n  "node"\n  "server.js"\n]\n',
+            'line 3, column 3: not TOML: unclosed array; a comma is missing before "s',
+        ),
+        (
+            'command = ["sh", "-c", "echo "x""]\n',
+            "a comma is missing, or a quote ends a text too early",
+        ),
+        (
+            'command = ["a", "b"\nstop_signal = "INT"\n',
+            "unclosed array; the [ in line 1 is never closed: write ] where it ends",
+        ),
+        (
+            'command = ["a", "b",\nstop_signal = "INT"\n',
+            "invalid value; the [ in line 1 is never closed: write ] where it ends",
+        ),
+        (
+            'command = ["a",\n  "b",\n\n[log]\nlevel = "debug"\n',
+            "line 4, column 2: not TOML: invalid value; the [ in line 1 is",
+        ),
+        (
+            "ready = {all = [{tcp = 80}, {tcp = 81}\n",
+            "(at its end); the [ in line 1 is never closed",
+        ),
+        (
+            '\nready = {tcp = 80\nstop_signal = "INT"\n',
+            "the { in line 2 is never closed: write } where it ends",
+        ),
         ("ready = {tcp = 80]\n", "the { in line 1 is never closed: write } where it ends"),
-        ('[programs.web]\nenv = {\n  A = "x",\n}\n', "stands in one line; write [programs.web.env], and below it one setting"),
-        ('env = {A = "x",\n  B = "y"}\n', "a table in braces stands in one line; write [env], and below it"),
+        (
+            '[programs.web]\nenv = {\n  A = "x",\n}\n',
+            "stands in one line; write [programs.web.env], and below it one setting",
+        ),
+        (
+            'env = {A = "x",\n  B = "y"}\n',
+            "a table in braces stands in one line; write [env], and below it",
+        ),
         ('env = {A = "x", B = "y",}\n', "no comma stands before the }"),
         ('env = {A = "x" B = "y"}\n', "a comma is missing before B"),
         ('env = {A = "x", A = "y"}\n', "line 1: 'A' is written twice in one table; leave one out"),
@@ -269,16 +370,33 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ("stop_signal = \u201cINT\u201d\n", '\u201c is no quote of TOML: write "'),
         ('command = ["grep", "\\d"]\n', "write \\\\, or put the text in '...'"),
         (
-            '[programs.web]\ncommand = ["a"]\n[programs.db]\ncommand = ["b"]\n[programs.web]\nready = "tcp"\n',
-            "line 5: the table [programs.web] is there already, in line 1; put all of its settings below one header",
+            '[programs.web]\ncommand = ["a"]\n[programs.db]\ncommand = '
+            '["b"]\n[programs.web]\nready = "tcp"\n',
+            "line 5: the table [programs.web] is there already, in line 1; put all of its settings "
+            "below one header",
         ),
-        ('log.level = "info"\n[log]\nformat = "text"\n', "line 2: the table [log] is there already, in line 1"),
-        ('[programs."my web"]\n[programs."my web"]\n', 'line 2: the table [programs."my web"] is there already, in line 1'),
-        ('env = {A = "x"}\nenv.B = "y"\n', "line 2: env is a table in braces, in line 1; put all of its settings into"),
-        ('[programs.web]\ncommand = ["a"]\ncommand = ["b"]\n', "line 3: programs.web.command is written twice, "),
+        (
+            'log.level = "info"\n[log]\nformat = "text"\n',
+            "line 2: the table [log] is there already, in line 1",
+        ),
+        (
+            '[programs."my web"]\n[programs."my web"]\n',
+            'line 2: the table [programs."my web"] is there already, in line 1',
+        ),
+        (
+            'env = {A = "x"}\nenv.B = "y"\n',
+            "line 2: env is a table in braces, in line 1; put all of its settings into",
+        ),
+        (
+            '[programs.web]\ncommand = ["a"]\ncommand = ["b"]\n',
+            "line 3: programs.web.command is written twice, ",
+        ),
         ('log_level = "debug"\n', 'write level = "..." in [log]'),
         ('stop_on = ["TERM"\n', "not TOML: unclosed array"),
-        ('stop_timeout = "1s"\nstop_timeout = "2s"\n', "line 2: stop_timeout is written twice, the first time in line 1; "),
+        (
+            'stop_timeout = "1s"\nstop_timeout = "2s"\n',
+            "line 2: stop_timeout is written twice, the first time in line 1; ",
+        ),
         (b"# caf\xe9\n", "line 1 is not UTF-8 (byte 0xe9); save it as UTF-8"),
         ("stop_timeout = '1s'\n".encode("utf-16"), "line 1 is not UTF-8"),
         (b"stop_on = \0", "not TOML"),
@@ -286,14 +404,17 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ('[log]\nfile = "a\\u0000b"\n', "NUL character"),
         (DEEP, "nested too deeply"),
         (f"stop_on{'.a' * 150} = 1\n", "not a list"),
-        (f"\nstop_on{'.a' * 120000} = 1\n", "line 2: a key of more than 200 parts is nested too deeply"),
+        (
+            f"\nstop_on{'.a' * 120000} = 1\n",
+            "line 2: a key of more than 200 parts is nested too deeply",
+        ),
         (f"[{' a .' * 60000}a]\n", "line 1: a key of more than 200 parts"),
         (f"shutdown_timeout = {'9' * 5000}\n", "not TOML: exceeds the limit"),
         (f"shutdown_timeout = 0x{'f' * 5000}\n", "not a duration"),
         ("stop_on = 1\n" * 30000, "is it the right file?"),
     ],
     ids=lambda content: repr(content[:25]) if isinstance(content, str | bytes) else None,
-)  # fmt: skip
+)
 def test_wrong_files(place, content, said):
     assert said in place.refuse("--config", place.file(content))
 
@@ -315,7 +436,9 @@ def test_a_byte_order_mark_and_dos_line_ends_are_fine(place):
 
 
 def test_files_that_are_none(place):
-    assert "No such file or directory; gracewrap init writes one" in place.refuse("--config", "missing.toml")
+    assert "No such file or directory; gracewrap init writes one" in place.refuse(
+        "--config", "missing.toml"
+    )
     assert "its directory does not exist" in place.refuse("--config", "no/where.toml")
     assert "its name is empty" in place.refuse("--config", "")
     assert "it is a directory; name the file in it" in place.refuse("--config", place.path)
@@ -326,18 +449,27 @@ def test_files_that_are_none(place):
     assert "too long" in place.refuse("--config", "x" * 5000)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place.path / "socket"))
-        assert "cannot read 'socket' (command line, --config): No such device" in place.refuse("--config", "socket")
+        assert "cannot read 'socket' (command line, --config): No such device" in place.refuse(
+            "--config", "socket"
+        )
 
 
 def test_a_file_that_may_not_be_read(place):
     file = place.file("")
     file.chmod(0)
     if os.geteuid():
-        assert f"Permission denied for user {os.geteuid()}; chmod or chown it" in place.refuse("--config", file)
+        assert f"Permission denied for user {os.geteuid()}; chmod or chown it" in place.refuse(
+            "--config", file
+        )
         return
     require(shutil.which("setpriv"), "setpriv(1)")
-    # The interpreter and the package may lie where another user cannot look, so root's rights are kept for all but the read.
-    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    # The interpreter and the package may lie where another user cannot look, so root's rights are
+    # kept for all but the read.
+    drop = [
+        "setpriv",
+        "--bounding-set=-dac_override,-dac_read_search",
+        "--inh-caps=-dac_override,-dac_read_search",
+    ]
     os.chown(file, 12345, 12345)
     done = subprocess.run(
         [*drop, *GRACEWRAP, "--config", str(file), *place.command],
@@ -355,8 +487,19 @@ def test_a_gigabyte_is_refused_at_once(place):
     with open(file, "wb") as out:
         out.truncate(1 << 30)
     before = time.monotonic()
-    limited = ["sh", "-c", 'ulimit -v 400000; exec "$@"', "sh", *GRACEWRAP, "--config", str(file), *place.command]
-    done = subprocess.run(limited, check=False, capture_output=True, timeout=BOUND, env=environment())
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -v 400000; exec "$@"',
+        "sh",
+        *GRACEWRAP,
+        "--config",
+        str(file),
+        *place.command,
+    ]
+    done = subprocess.run(
+        limited, check=False, capture_output=True, timeout=BOUND, env=environment()
+    )
     assert done.returncode == 125 and b"it has 1073741824 bytes" in done.stderr
     assert time.monotonic() - before < 10  # a hundredth of that, but the machine may be loaded
 
@@ -365,11 +508,17 @@ def test_pipes(place):
     reading, writing = os.pipe()
     os.write(writing, b'stop_timeout = "x"\n')
     os.close(writing)
-    assert f"/dev/fd/{reading}, line 1" in place.refuse("--config", f"/dev/fd/{reading}", pass_fds=(reading,))
+    assert f"/dev/fd/{reading}, line 1" in place.refuse(
+        "--config", f"/dev/fd/{reading}", pass_fds=(reading,)
+    )
     os.close(reading)
     script = f'exec "$@" --config <(echo \'command = ["touch", "{place.marker}"]\')'
     done = subprocess.run(
-        ["bash", "-c", script, "bash", *GRACEWRAP], check=False, capture_output=True, timeout=BOUND, env=environment()
+        ["bash", "-c", script, "bash", *GRACEWRAP],
+        check=False,
+        capture_output=True,
+        timeout=BOUND,
+        env=environment(),
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert place.marker.exists()
@@ -378,7 +527,9 @@ def test_pipes(place):
 @pytest.mark.slow
 def test_pipes_that_do_not_end_are_left_in_time(place):
     os.mkfifo(place.path / "fifo")
-    assert "the pipe did not end within 5 s; is anybody writing to it?" in place.refuse("--config", "fifo")
+    assert "the pipe did not end within 5 s; is anybody writing to it?" in place.refuse(
+        "--config", "fifo"
+    )
     reading, writing = os.pipe()
     os.write(writing, b"#")  # and never closed
     assert "did not end" in place.refuse("--config", f"/dev/fd/{reading}", pass_fds=(reading,))
@@ -390,19 +541,34 @@ def test_an_endless_pipe_is_left(place):
     reading, writing = os.pipe()
     with subprocess.Popen(["yes"], stdout=writing) as yes:
         os.close(writing)
-        assert "more than 262144 bytes" in place.refuse("--config", f"/dev/fd/{reading}", pass_fds=(reading,))
+        assert "more than 262144 bytes" in place.refuse(
+            "--config", f"/dev/fd/{reading}", pass_fds=(reading,)
+        )
         yes.kill()
     os.close(reading)
 
 
 def test_all_problems_are_said_at_once(place):
     file = place.file('flush_timeout = 1\ncolour = "red"\n')
-    status, lines = place.run("--config", file, "--stop-signal", "FOO", env={"GRACEWRAP_STOP_TIMOUT": "1s"})
+    status, lines = place.run(
+        "--config", file, "--stop-signal", "FOO", env={"GRACEWRAP_STOP_TIMOUT": "1s"}
+    )
     assert status == 125 and len(lines) == 4 and not place.marker.exists()
 
 
 def test_an_unreadable_stderr_does_not_change_the_status(place):
     for end in (">&-", "> /dev/full"):
-        shell = ["sh", "-c", f'exec "$@" 2{end}', "sh", *GRACEWRAP, "--stop-timeout", "x", *place.command]
-        assert subprocess.run(shell, check=False, env=environment(), timeout=BOUND).returncode == 125
+        shell = [
+            "sh",
+            "-c",
+            f'exec "$@" 2{end}',
+            "sh",
+            *GRACEWRAP,
+            "--stop-timeout",
+            "x",
+            *place.command,
+        ]
+        assert (
+            subprocess.run(shell, check=False, env=environment(), timeout=BOUND).returncode == 125
+        )
     assert not place.marker.exists()

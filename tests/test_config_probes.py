@@ -1,4 +1,5 @@
-"""Probes, actions, URLs and addresses: what is accepted, what is refused and in which words, and what goes together."""
+"""Probes, actions, URLs and addresses: what is accepted, what is refused and in which words, and
+what goes together."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from gracewrap.cli.check_warnings import doubts
 from gracewrap.cli.explain_stop import story
 from gracewrap.cli.format_settings import as_written, shown
-from gracewrap.config import load as sources
-from gracewrap.config.load import CommandLine, Given, read_command_line, resolve
-from gracewrap.config.parsers import probes as probing
-from gracewrap.config.parsers import selectors
-from gracewrap.config.parsers.values import BadValue
+from gracewrap.config import problems as problems_
+from gracewrap.config import values
+from gracewrap.config.command_line import CommandLine, read_command_line
+from gracewrap.config.load import resolve
+from gracewrap.config.origins import Given
+from gracewrap.config.parsers import commands, hooks, http_request, probes, selectors, urls
 from gracewrap.config.probe_specs import (
     Address,
     CommandAction,
@@ -31,17 +33,23 @@ from gracewrap.config.probe_specs import (
 )
 from gracewrap.config.schema import BY_KEY, FURTHER
 from gracewrap.config.settings import Settings
+from gracewrap.config.values import BadValue
 
 DRAIN = Url("http", "127.0.0.1", 3000, "/drain")
 
 
 def short(raw: object) -> str:
     """Return a name for a test."""
-    return sources.show(raw)[:40] if isinstance(raw, str | int | list | dict) else getattr(raw, "__name__", type(raw).__name__)
+    return (
+        problems_.show(raw)[:40]
+        if isinstance(raw, str | int | list | dict)
+        else getattr(raw, "__name__", type(raw).__name__)
+    )
 
 
 def given_settings(*words: str, **more: object) -> tuple[Settings | None, list[str]]:
-    """Return the settings, and the problems, of flags and of keys of a file (drain_all for drain.all)."""
+    """Return the settings, and the problems, of flags and of keys of a file (drain_all for
+    drain.all)."""
     keys = {key.field: key.key for key in BY_KEY.values()}
     line = read_command_line([*words, "--", "true"])
     from_file = tuple(Given(keys[field], raw, "g.toml, line 1") for field, raw in more.items())
@@ -63,218 +71,328 @@ def problem_of(*words: str, **more: object) -> str:
     return problems[0]
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values --------------------------------------------------------------------------------------
 
 EXAMPLES = [
-    (probing.url, "http://127.0.0.1:3000/drain", DRAIN),
-    (probing.url, " HTTP://LocalHost ", Url("http", "localhost", 80, "/")),
-    (probing.url, "https://host.example.:8443?a=b", Url("https", "host.example.", 8443, "/?a=b")),
-    (probing.url, "https://host_1/a?b=http://c", Url("https", "host_1", 443, "/a?b=http://c")),
-    (probing.url, "http://[::1]:3000/x:y@z", Url("http", "::1", 3000, "/x:y@z")),
-    (probing.url, "http://[2001:DB8::1]", Url("http", "2001:db8::1", 80, "/")),
-    (probing.url, "unix:///run/app.sock:/drain?x=1", Url("unix", "/run/app.sock", 0, "/drain?x=1")),
-    (probing.url, "unix:///run/app.sock", Url("unix", "/run/app.sock", 0, "/")),
-    (probing.url, "unix://run/app.sock:/drain", "the path of a socket starts with /"),
-    (probing.url, "unix:///run/app.sock:drain", "after the socket comes the path of the request"),
-    (probing.url, "unix:///" + "x" * 108, "no path of a socket"),
-    (probing.url, "unix:/run/app.sock:/x", 'write "unix:///run/app.sock:/x"'),
-    (probing.url, "localhost:3000/x", 'has no scheme; write "http://localhost:3000/x"'),
-    (probing.url, ":3000/x", 'has no scheme; write "http://127.0.0.1:3000/x"'),
-    (probing.url, "/drain", 'has no host; write "http://127.0.0.1:3000/drain"'),
-    (probing.url, "http:/x/y", 'write "http://x/y"'),
-    (probing.url, "ftp://h/", "is neither http:// nor https:// nor unix://"),
-    (probing.url, "http://u:p@h/", "names a user"),
-    (probing.url, "http://h/#x", "has a fragment"),
-    (probing.url, "http://h/a b", "holds a space"),
-    (probing.url, "http://h/\n", DRAIN and Url("http", "h", 80, "/")),
-    (probing.url, "http://h/\x00", "holds a space or another character"),
-    (probing.url, "http://bücher/", "or another character"),
-    (probing.url, "http:///x", 'has no host; write "http://127.0.0.1/x"'),
-    (probing.url, "http://:80/x", 'has no host; write "http://127.0.0.1:80/x"'),
-    (probing.url, "http://h:/x", "a port goes from 1 to 65535"),
-    (probing.url, "http://h:0/x", "a port goes from 1 to 65535"),
-    (probing.url, "http://h:65536/x", "a port goes from 1 to 65535"),
-    (probing.url, "http://h:8٣/x", "another character"),
-    (probing.url, "http://::1/x", "IPv6 address without brackets"),
-    (probing.url, "http://[::1/x", "has no IPv6 address in its brackets"),
-    (probing.url, "http://[::1]x/", "has no IPv6 address in its brackets"),
-    (probing.url, "http://[1.2.3.4]/", "has no IPv6 address in its brackets"),
-    (probing.url, "http://1.2.3/", "is no IPv4 address"),
-    (probing.url, "http://1.2.3.400/", "is no IPv4 address"),
-    (probing.url, "http://-a/", "neither a name nor an address"),
-    (probing.url, "http://a%20b/", "neither a name nor an address"),
-    (probing.url, "http://h/" + "x" * 5000, "more than 4096"),
-    (probing.url, "", "is empty"),
-    (probing.url, 3000, "not a URL"),
-    (probing.addresses, "127.0.0.1:9000, [::1]:9001", (Address("127.0.0.1", 9000), Address("::1", 9001))),
-    (probing.addresses, [":9000", 9001, "unix:/run/x.sock"], (Address("", 9000), Address("", 9001), Address(path="/run/x.sock"))),
-    (probing.addresses, "unix:///run/x.sock", (Address(path="/run/x.sock"),)),
-    (probing.addresses, 9000, (Address("", 9000),)),
-    (probing.addresses, "9000,:9000", "names an address twice"),
-    (probing.addresses, "localhost:9000", 'write its address, "127.0.0.1:9000" for localhost'),
-    (probing.addresses, "*:9000", "its host is neither a name nor an address"),
-    (probing.addresses, "127.0.0.1", 'has no port; write "127.0.0.1:9000"'),
-    (probing.addresses, "[::1]", 'has no port; write "[::1]:9000"'),
-    (probing.addresses, "::1:9000", "without brackets"),
-    (probing.addresses, "0", "a port goes from"),
-    (probing.addresses, "unix:run/x", "starts with /"),
-    (probing.addresses, "http://127.0.0.1:9000", "not an address"),
-    (probing.addresses, [True], "not an address"),
-    (probing.addresses, list(range(1, 12)), "more than 8"),
-    (probing.headers, {"Accept": "text/plain"}, (Header("Accept", "text/plain"),)),
-    (probing.headers, "Accept: text/plain, a/b\nX-A:b", (Header("Accept", "text/plain, a/b"), Header("X-A", "b"))),
-    (probing.headers, {"A": {"env": "X", "prefix": "Bearer "}}, (Header("A", "Bearer ", env="X"),)),
-    (probing.headers, {"A": {"file": "/run/x"}}, (Header("A", file="/run/x"),)),
-    (probing.headers, {"A": {"file": "/x", "env": "X"}}, "A is neither text nor a place to find it"),
-    (probing.headers, {"A": {"prefix": "x"}}, "A is neither text nor a place"),
-    (probing.headers, {"A": 1}, "A is neither text nor a place"),
-    (probing.headers, {"A": "x\r\nB: y"}, "holds what no header can"),
-    (probing.headers, {"A": {"env": "X", "prefix": "ü"}}, "holds what no header can"),
-    (probing.headers, {"A": {"env": "X=Y"}}, "no name of a variable"),
-    (probing.headers, {"A": {"file": ""}}, "has an empty file"),
-    (probing.headers, {"A B": "x"}, "has a name that no header can have"),
-    (probing.headers, {"host": "x"}, "host is written by gracewrap"),
-    (probing.headers, "Accept", 'write "Accept: text/plain"'),
-    (probing.headers, {"X": "1", **{f"X{n}": "1" for n in range(60)}}, "more than 50"),
-    (probing.ports, True, ()),
-    (probing.ports, "auto", ()),
-    (probing.ports, "3000, 3001,3000", (3000, 3001)),
-    (probing.ports, [3000, "3001"], (3000, 3001)),
-    (probing.ports, 3000, (3000,)),
-    (probing.ports, False, 'write "auto" or [3000]'),
-    (probing.ports, [], "names no port"),
-    (probing.ports, "auto,3000", 'write "auto" or [3000]'),
-    (probing.equals, 0, 0.0),
-    (probing.equals, "0", 0.0),
-    (probing.equals, '"0"', "0"),
-    (probing.equals, "true", True),
-    (probing.equals, False, False),
-    (probing.equals, "idle", "idle"),
-    (probing.equals, "inf", "inf"),
-    (probing.equals, float("nan"), "not a number"),
-    (probing.equals, [0], "is neither a number nor a text"),
-    (probing.number, "1e999", "not a number"),
-    (probing.number, "1_0", "not a number"),
-    (probing.number, 1 << 20000, "not a number"),
-    (probing.number, "-1.5", -1.5),
-    (probing.argv, "sh -c 'a && b'", ("sh", "-c", "a && b")),
-    (probing.argv, r"a \& \$X", ("a", "&", "$X")),
-    (probing.argv, "a '$X' x=$ 5$", ("a", "$X", "x=$", "5$")),
-    (probing.argv, "a && b", "no shell would read its &&"),
-    (probing.argv, "a; b", "no shell would read its ;"),
-    (probing.argv, "a > b", "no shell would read its >"),
-    (probing.argv, "a | b", "no shell would read its |"),
-    (probing.argv, 'a "$(b)"', "no shell would read its $("),
-    (probing.argv, "a $HOME", "no shell would read its $H"),
-    (probing.argv, "a `b`", "no shell would read its `"),
-    (probing.argv, "a\nb", "no shell would read its line end"),
-    (probing.argv, "a 'b", "no closing quotation"),
-    (probing.argv, "  ", "is empty"),
-    (probing.argv, ["a b", ""], ("a b", "")),
-    (probing.control_socket, " AUTO ", "auto"),
-    (probing.control_socket, "/run/g.sock", "/run/g.sock"),
-    (probing.control_socket, "", "is empty"),
-    (probing.control_socket, "/" + "x" * 107, "no path of a socket"),
-    (probing.gateway, "http://push:9091", Url("http", "push", 9091, "/")),
-    (probing.gateway, "https://push/prefix", Url("https", "push", 443, "/prefix")),
-    (probing.gateway, "http://push:9091/metrics/job/x", "the path is added by gracewrap"),
-    (probing.job, "a/b", "not a name of a job"),
-    (probing.span_or_off, "OFF", None),
-    (probing.span, "5ms", 'is too short; write at least "10ms"'),
-    (probing.confirm, "100", 100),
-    (probing.confirm, 0, "from 1 to 100"),
-    (probing.confirm, True, "from 1 to 100"),
-    (probing.method, "post", "POST"),
-    (probing.method, "CONNECT", "not a method"),
-    (probing.action, ["./x", "y"], CommandAction(("./x", "y"))),
-    (probing.action, "./x 'a b'", CommandAction(("./x", "a b"))),
-    (probing.action, "http://127.0.0.1:3000/drain", HttpAction(Request(DRAIN, "POST"))),
-    (probing.action, "unix:///a:/b", HttpAction(Request(Url("unix", "/a", 0, "/b"), "POST"))),
-    (probing.action, "curl http://127.0.0.1/", CommandAction(("curl", "http://127.0.0.1/"))),
-    (probing.action, "HTTPS://h/", HttpAction(Request(Url("https", "h", 443, "/"), "POST"))),
-    (probing.action, "ftp://h/", "is neither http:// nor"),
-    (probing.action, "a && b", "no shell would read its &&"),
-    (probing.action, {"command": "./x y", "timeout": "5s"}, CommandAction(("./x", "y"), 5.0)),
+    (urls.url, "http://127.0.0.1:3000/drain", DRAIN),
+    (urls.url, " HTTP://LocalHost ", Url("http", "localhost", 80, "/")),
+    (urls.url, "https://host.example.:8443?a=b", Url("https", "host.example.", 8443, "/?a=b")),
+    (urls.url, "https://host_1/a?b=http://c", Url("https", "host_1", 443, "/a?b=http://c")),
+    (urls.url, "http://[::1]:3000/x:y@z", Url("http", "::1", 3000, "/x:y@z")),
+    (urls.url, "http://[2001:DB8::1]", Url("http", "2001:db8::1", 80, "/")),
+    (urls.url, "unix:///run/app.sock:/drain?x=1", Url("unix", "/run/app.sock", 0, "/drain?x=1")),
+    (urls.url, "unix:///run/app.sock", Url("unix", "/run/app.sock", 0, "/")),
+    (urls.url, "unix://run/app.sock:/drain", "the path of a socket starts with /"),
+    (urls.url, "unix:///run/app.sock:drain", "after the socket comes the path of the request"),
+    (urls.url, "unix:///" + "x" * 108, "no path of a socket"),
+    (urls.url, "unix:/run/app.sock:/x", 'write "unix:///run/app.sock:/x"'),
+    (urls.url, "localhost:3000/x", 'has no scheme; write "http://localhost:3000/x"'),
+    (urls.url, ":3000/x", 'has no scheme; write "http://127.0.0.1:3000/x"'),
+    (urls.url, "/drain", 'has no host; write "http://127.0.0.1:3000/drain"'),
+    (urls.url, "http:/x/y", 'write "http://x/y"'),
+    (urls.url, "ftp://h/", "is neither http:// nor https:// nor unix://"),
+    (urls.url, "http://u:p@h/", "names a user"),
+    (urls.url, "http://h/#x", "has a fragment"),
+    (urls.url, "http://h/a b", "holds a space"),
+    (urls.url, "http://h/\n", DRAIN and Url("http", "h", 80, "/")),
+    (urls.url, "http://h/\x00", "holds a space or another character"),
+    (urls.url, "http://bücher/", "or another character"),
+    (urls.url, "http:///x", 'has no host; write "http://127.0.0.1/x"'),
+    (urls.url, "http://:80/x", 'has no host; write "http://127.0.0.1:80/x"'),
+    (urls.url, "http://h:/x", "a port goes from 1 to 65535"),
+    (urls.url, "http://h:0/x", "a port goes from 1 to 65535"),
+    (urls.url, "http://h:65536/x", "a port goes from 1 to 65535"),
+    (urls.url, "http://h:8٣/x", "another character"),
+    (urls.url, "http://::1/x", "IPv6 address without brackets"),
+    (urls.url, "http://[::1/x", "has no IPv6 address in its brackets"),
+    (urls.url, "http://[::1]x/", "has no IPv6 address in its brackets"),
+    (urls.url, "http://[1.2.3.4]/", "has no IPv6 address in its brackets"),
+    (urls.url, "http://1.2.3/", "is no IPv4 address"),
+    (urls.url, "http://1.2.3.400/", "is no IPv4 address"),
+    (urls.url, "http://-a/", "neither a name nor an address"),
+    (urls.url, "http://a%20b/", "neither a name nor an address"),
+    (urls.url, "http://h/" + "x" * 5000, "more than 4096"),
+    (urls.url, "", "is empty"),
+    (urls.url, 3000, "not a URL"),
     (
-        probing.action,
-        {"http": "http://127.0.0.1:3000/drain", "method": "put", "headers": {"A": "b"}, "body": "ü", "timeout": "1s"},
+        urls.addresses,
+        "127.0.0.1:9000, [::1]:9001",
+        (Address("127.0.0.1", 9000), Address("::1", 9001)),
+    ),
+    (
+        urls.addresses,
+        [":9000", 9001, "unix:/run/x.sock"],
+        (Address("", 9000), Address("", 9001), Address(path="/run/x.sock")),
+    ),
+    (urls.addresses, "unix:///run/x.sock", (Address(path="/run/x.sock"),)),
+    (urls.addresses, 9000, (Address("", 9000),)),
+    (urls.addresses, "9000,:9000", "names an address twice"),
+    (urls.addresses, "localhost:9000", 'write its address, "127.0.0.1:9000" for localhost'),
+    (urls.addresses, "*:9000", "its host is neither a name nor an address"),
+    (urls.addresses, "127.0.0.1", 'has no port; write "127.0.0.1:9000"'),
+    (urls.addresses, "[::1]", 'has no port; write "[::1]:9000"'),
+    (urls.addresses, "::1:9000", "without brackets"),
+    (urls.addresses, "0", "a port goes from"),
+    (urls.addresses, "unix:run/x", "starts with /"),
+    (urls.addresses, "http://127.0.0.1:9000", "not an address"),
+    (urls.addresses, [True], "not an address"),
+    (urls.addresses, list(range(1, 12)), "more than 8"),
+    (http_request.headers, {"Accept": "text/plain"}, (Header("Accept", "text/plain"),)),
+    (
+        http_request.headers,
+        "Accept: text/plain, a/b\nX-A:b",
+        (Header("Accept", "text/plain, a/b"), Header("X-A", "b")),
+    ),
+    (
+        http_request.headers,
+        {"A": {"env": "X", "prefix": "Bearer "}},
+        (Header("A", "Bearer ", env="X"),),
+    ),
+    (http_request.headers, {"A": {"file": "/run/x"}}, (Header("A", file="/run/x"),)),
+    (
+        http_request.headers,
+        {"A": {"file": "/x", "env": "X"}},
+        "A is neither text nor a place to find it",
+    ),
+    (http_request.headers, {"A": {"prefix": "x"}}, "A is neither text nor a place"),
+    (http_request.headers, {"A": 1}, "A is neither text nor a place"),
+    (http_request.headers, {"A": "x\r\nB: y"}, "holds what no header can"),
+    (http_request.headers, {"A": {"env": "X", "prefix": "ü"}}, "holds what no header can"),
+    (http_request.headers, {"A": {"env": "X=Y"}}, "no name of a variable"),
+    (http_request.headers, {"A": {"file": ""}}, "has an empty file"),
+    (http_request.headers, {"A B": "x"}, "has a name that no header can have"),
+    (http_request.headers, {"host": "x"}, "host is written by gracewrap"),
+    (http_request.headers, "Accept", 'write "Accept: text/plain"'),
+    (http_request.headers, {"X": "1", **{f"X{n}": "1" for n in range(60)}}, "more than 50"),
+    (urls.ports, True, ()),
+    (urls.ports, "auto", ()),
+    (urls.ports, "3000, 3001,3000", (3000, 3001)),
+    (urls.ports, [3000, "3001"], (3000, 3001)),
+    (urls.ports, 3000, (3000,)),
+    (urls.ports, False, 'write "auto" or [3000]'),
+    (urls.ports, [], "names no port"),
+    (urls.ports, "auto,3000", 'write "auto" or [3000]'),
+    (probes.equals, 0, 0.0),
+    (probes.equals, "0", 0.0),
+    (probes.equals, '"0"', "0"),
+    (probes.equals, "true", True),
+    (probes.equals, False, False),
+    (probes.equals, "idle", "idle"),
+    (probes.equals, "inf", "inf"),
+    (probes.equals, float("nan"), "not a number"),
+    (probes.equals, [0], "is neither a number nor a text"),
+    (values.number, "1e999", "not a number"),
+    (values.number, "1_0", "not a number"),
+    (values.number, 1 << 20000, "not a number"),
+    (values.number, "-1.5", -1.5),
+    (commands.argv, "sh -c 'a && b'", ("sh", "-c", "a && b")),
+    (commands.argv, r"a \& \$X", ("a", "&", "$X")),
+    (commands.argv, "a '$X' x=$ 5$", ("a", "$X", "x=$", "5$")),
+    (commands.argv, "a && b", "no shell would read its &&"),
+    (commands.argv, "a; b", "no shell would read its ;"),
+    (commands.argv, "a > b", "no shell would read its >"),
+    (commands.argv, "a | b", "no shell would read its |"),
+    (commands.argv, 'a "$(b)"', "no shell would read its $("),
+    (commands.argv, "a $HOME", "no shell would read its $H"),
+    (commands.argv, "a `b`", "no shell would read its `"),
+    (commands.argv, "a\nb", "no shell would read its line end"),
+    (commands.argv, "a 'b", "no closing quotation"),
+    (commands.argv, "  ", "is empty"),
+    (commands.argv, ["a b", ""], ("a b", "")),
+    (urls.control_socket, " AUTO ", "auto"),
+    (urls.control_socket, "/run/g.sock", "/run/g.sock"),
+    (urls.control_socket, "", "is empty"),
+    (urls.control_socket, "/" + "x" * 107, "no path of a socket"),
+    (urls.gateway, "http://push:9091", Url("http", "push", 9091, "/")),
+    (urls.gateway, "https://push/prefix", Url("https", "push", 443, "/prefix")),
+    (urls.gateway, "http://push:9091/metrics/job/x", "the path is added by gracewrap"),
+    (urls.job, "a/b", "not a name of a job"),
+    (values.span_or_off, "OFF", None),
+    (values.span, "5ms", 'is too short; write at least "10ms"'),
+    (probes.confirm, "100", 100),
+    (probes.confirm, 0, "from 1 to 100"),
+    (probes.confirm, True, "from 1 to 100"),
+    (http_request.method, "post", "POST"),
+    (http_request.method, "CONNECT", "not a method"),
+    (hooks.action, ["./x", "y"], CommandAction(("./x", "y"))),
+    (hooks.action, "./x 'a b'", CommandAction(("./x", "a b"))),
+    (hooks.action, "http://127.0.0.1:3000/drain", HttpAction(Request(DRAIN, "POST"))),
+    (hooks.action, "unix:///a:/b", HttpAction(Request(Url("unix", "/a", 0, "/b"), "POST"))),
+    (hooks.action, "curl http://127.0.0.1/", CommandAction(("curl", "http://127.0.0.1/"))),
+    (hooks.action, "HTTPS://h/", HttpAction(Request(Url("https", "h", 443, "/"), "POST"))),
+    (hooks.action, "ftp://h/", "is neither http:// nor"),
+    (hooks.action, "a && b", "no shell would read its &&"),
+    (hooks.action, {"command": "./x y", "timeout": "5s"}, CommandAction(("./x", "y"), 5.0)),
+    (
+        hooks.action,
+        {
+            "http": "http://127.0.0.1:3000/drain",
+            "method": "put",
+            "headers": {"A": "b"},
+            "body": "ü",
+            "timeout": "1s",
+        },
         HttpAction(Request(DRAIN, "PUT", (Header("A", "b"),), "ü".encode()), 1.0),
     ),
-    (probing.action, {"timeout": "5s"}, "needs command or http, one of them"),
-    (probing.action, {"command": ["a"], "http": "http://h/"}, "needs command or http, one of them"),
-    (probing.action, {"command": ["a"], "body": "x"}, "body: it is for http"),
-    (probing.action, {"command": ["a"], "timeout": "0s"}, "timeout: is too short"),
-    (probing.action, {"url": "http://h/"}, 'url: gracewrap calls this http; write {http = "http://h/"}'),
-    (probing.action, {"http": "http://h/", "insecure": True}, "insecure: it is for https"),
-    (probing.action, 3, "is neither a command nor a URL"),
-    (probing.ready, "tcp", Probes((TcpProbe(mode="listening"),))),
-    (probing.ready, "notify", Probes((NotifyProbe("READY=1"),))),
-    (probing.ready, "http://127.0.0.1:3000/drain", Probes((HttpProbe(Request(DRAIN)),))),
-    (probing.ready, {"tcp": 3000}, Probes((TcpProbe((3000,), "listening"),))),
-    (probing.ready, {"exec": ["pg_isready"]}, Probes((ExecProbe(("pg_isready",)),))),
-    (probing.ready, {"any": ["tcp", {"file": "/run/x"}]}, Probes((TcpProbe(mode="listening"), FileProbe("/run/x")), "any")),
-    (probing.ready, {"all": ["tcp"], "tcp": True}, "has all or any, and something beside it"),
-    (probing.ready, {"all": []}, "not a list of 1 to 16 probes"),
-    (probing.ready, {"tcp": True, "mode": "idle"}, "mode: a program that listens is ready"),
-    (probing.ready, {"http": "http://h/", "json": "/a"}, "json: nobody can tell which value means ready"),
-    (probing.ready, {"http": "http://h/", "on_refused": "drained"}, "on_refused: it is for a drain"),
-    (probing.ready, {"all": [{"all": []}]}, "its probe 1: all: no such key"),
-    (probing.ready, {}, "is empty"),
-    (probing.ready, "soon", "not a probe"),
-    (probing.ready, "localhost:3000", 'write {tcp = 3000} (it listens), or "http://localhost:3000/" (it answers 200)'),
-    (probing.ready, ":80", 'not a probe; write {tcp = 80} (it listens), or "http://127.0.0.1:80/" (it answers 200)'),
-    (probing.ready, "tcp:80", "not a probe; write {tcp = 80}"),
-    (probing.ready, "tcp://localhost:80", "not a probe; write {tcp = 80}"),
-    (probing.ready, "tcp 80", "not a probe; write {tcp = 80}"),
-    (probing.ready, "tcp:auto", 'not a probe; write "tcp"'),
-    (probing.ready, "TCP", 'not a probe; write "tcp"'),
-    (probing.ready, "80", "not a probe; write {tcp = 80}, "),
-    (probing.ready, 80, "not a probe; write {tcp = 80}, "),
-    (probing.ready, "http", 'not a probe; write "http://127.0.0.1:3000/"'),
-    (probing.ready, "http:80", 'has no host; write "http://127.0.0.1:80/"'),
-    (probing.ready, "http:/healthz", 'has no host; write "http://127.0.0.1:3000/healthz"'),
-    (probing.ready, "/healthz", 'write "http://127.0.0.1:3000/healthz" (it answers 200), {exec = ["/healthz"]}'),
-    (probing.ready, "127.0.0.1:80/x", 'has no scheme; write "http://127.0.0.1:80/x"'),
-    (probing.ready, "redis://u:p@x:80", 'write {tcp = 80} (it listens), or {exec = ["./script"]} that asks it'),
-    (probing.ready, "redis://x", "is neither http:// nor https:// nor unix://"),
-    (probing.ready, "file:/run/x", 'write {file = "/run/x"}'),
-    (probing.ready, "exec:./x -y", 'write {exec = "./x -y"}'),
-    (probing.ready, "log_line: up", 'write {log_line = "up"}'),
-    (probing.ready, "pg_isready -q", 'write {exec = "pg_isready -q"}'),
-    (probing.ready, "a && b", 'write {exec = ["sh", "-c", "a && b"]}'),
-    (probing.ready, ["pg_isready", "-q"], 'write {exec = ["pg_isready", "-q"]}'),
-    (probing.ready, [{"tcp": 80}], "write {all = [...]}"),
-    (probing.ready, [], 'write "tcp", "notify"'),
-    (probing.ready, "READY=1", 'write "notify"'),
-    (probing.ready, {"port": 80}, "port: gracewrap calls this tcp; write {tcp = 80}"),
-    (probing.ready, {"ports": ["80", 81]}, "ports: gracewrap calls this tcp; write {tcp = [80, 81]}"),
-    (probing.ready, {"port": "x"}, 'port: gracewrap calls this tcp; write {tcp = "auto"}'),
-    (probing.ready, {"host": "localhost", "port": 80}, "host: gracewrap calls this tcp; write {tcp = 80}"),
-    (probing.ready, {"url": "http://u:p@h/"}, 'url: gracewrap calls this http; write {http = "http://127.0.0.1:3000/"}'),
-    (probing.ready, {"httpGet": {"path": "/x", "port": 80}}, 'write {http = "http://127.0.0.1:80/x"}'),
-    (probing.ready, {"http": {"url": "http://h/x"}}, 'http: its value is no table; write {http = "http://h/x"}'),
-    (probing.ready, {"http": 80}, 'http: not a URL; write "http://127.0.0.1:80/"'),
-    (probing.ready, {"tcpSocket": {"port": 80}}, "write {tcp = 80}"),
-    (probing.ready, {"tcp": {"port": 80}}, "tcp: its value is no table; write {tcp = 80}"),
-    (probing.ready, {"tcp": "localhost:80"}, "tcp: names a host, and it is the ports of the program that are l"),
-    (probing.ready, {"exec": {"command": "x y"}}, 'exec: its value is no table; write {exec = "x y"}'),
-    (probing.ready, {"test": ["CMD", "x", "-y"]}, 'test: gracewrap calls this exec; write {exec = ["x", "-y"]}'),
-    (probing.ready, {"test": ["CMD-SHELL", "x || y"]}, 'write {exec = ["sh", "-c", "x || y"]}'),
-    (probing.ready, {"log": "up"}, 'log: gracewrap calls this log_line; write {log_line = "up"}'),
-    (probing.ready, {"path": "/x"}, 'path: gracewrap calls this file; write {file = "/x"}'),
-    (probing.ready, {"http": "http://h/", "expect": 1}, "expect: gracewrap calls this equals"),
-    (probing.ready, {"tcp": 80, "interval": "1s"}, "interval: it is asked again and again, until it says yes; leave it out"),
-    (probing.ready, {"grpc": 80}, "grpc: no such key; there are http, "),
-    (probing.elements, [{"tcp": 80, "interval": "1s"}], "interval: it is said once for all probes; write it in [drain]"),
-    (probing.elements, [{"port": 80}], "its probe 1: port: gracewrap calls this tcp; write {tcp = 80}"),
-    (probing.action, {"exec": ["./x"]}, 'exec: gracewrap calls this command; write {command = ["./x"]}'),
-    (probing.action, {"command": ["./x"], "timeout": 3}, 'timeout: has no unit; write "3s"'),
-    (probing.elements, [{"tcp": True}, {"notify": True}], (TcpProbe(), NotifyProbe())),
-    (probing.elements, [{"tcp": True}, {"tcp": 80, "http": "http://h/"}], "its probe 2: tcp: there is http too"),
-    (probing.elements, [{"tcp": True, "qiet": "1s"}], 'its probe 1: qiet: no such key; did you mean "quiet"?'),
-    (probing.elements, {"tcp": True}, "not a list"),
-    (probing.elements, [{"tcp": True}] * 17, "not a list of 1 to 16"),
-]  # fmt: skip
+    (hooks.action, {"timeout": "5s"}, "needs command or http, one of them"),
+    (hooks.action, {"command": ["a"], "http": "http://h/"}, "needs command or http, one of them"),
+    (hooks.action, {"command": ["a"], "body": "x"}, "body: it is for http"),
+    (hooks.action, {"command": ["a"], "timeout": "0s"}, "timeout: is too short"),
+    (
+        hooks.action,
+        {"url": "http://h/"},
+        'url: gracewrap calls this http; write {http = "http://h/"}',
+    ),
+    (hooks.action, {"http": "http://h/", "insecure": True}, "insecure: it is for https"),
+    (hooks.action, 3, "is neither a command nor a URL"),
+    (probes.ready, "tcp", Probes((TcpProbe(mode="listening"),))),
+    (probes.ready, "notify", Probes((NotifyProbe("READY=1"),))),
+    (probes.ready, "http://127.0.0.1:3000/drain", Probes((HttpProbe(Request(DRAIN)),))),
+    (probes.ready, {"tcp": 3000}, Probes((TcpProbe((3000,), "listening"),))),
+    (probes.ready, {"exec": ["pg_isready"]}, Probes((ExecProbe(("pg_isready",)),))),
+    (
+        probes.ready,
+        {"any": ["tcp", {"file": "/run/x"}]},
+        Probes((TcpProbe(mode="listening"), FileProbe("/run/x")), "any"),
+    ),
+    (probes.ready, {"all": ["tcp"], "tcp": True}, "has all or any, and something beside it"),
+    (probes.ready, {"all": []}, "not a list of 1 to 16 probes"),
+    (probes.ready, {"tcp": True, "mode": "idle"}, "mode: a program that listens is ready"),
+    (
+        probes.ready,
+        {"http": "http://h/", "json": "/a"},
+        "json: nobody can tell which value means ready",
+    ),
+    (probes.ready, {"http": "http://h/", "on_refused": "drained"}, "on_refused: it is for a drain"),
+    (probes.ready, {"all": [{"all": []}]}, "its probe 1: all: no such key"),
+    (probes.ready, {}, "is empty"),
+    (probes.ready, "soon", "not a probe"),
+    (
+        probes.ready,
+        "localhost:3000",
+        'write {tcp = 3000} (it listens), or "http://localhost:3000/" (it answers 200)',
+    ),
+    (
+        probes.ready,
+        ":80",
+        'not a probe; write {tcp = 80} (it listens), or "http://127.0.0.1:80/" (it answers 200)',
+    ),
+    (probes.ready, "tcp:80", "not a probe; write {tcp = 80}"),
+    (probes.ready, "tcp://localhost:80", "not a probe; write {tcp = 80}"),
+    (probes.ready, "tcp 80", "not a probe; write {tcp = 80}"),
+    (probes.ready, "tcp:auto", 'not a probe; write "tcp"'),
+    (probes.ready, "TCP", 'not a probe; write "tcp"'),
+    (probes.ready, "80", "not a probe; write {tcp = 80}, "),
+    (probes.ready, 80, "not a probe; write {tcp = 80}, "),
+    (probes.ready, "http", 'not a probe; write "http://127.0.0.1:3000/"'),
+    (probes.ready, "http:80", 'has no host; write "http://127.0.0.1:80/"'),
+    (probes.ready, "http:/healthz", 'has no host; write "http://127.0.0.1:3000/healthz"'),
+    (
+        probes.ready,
+        "/healthz",
+        'write "http://127.0.0.1:3000/healthz" (it answers 200), {exec = ["/healthz"]}',
+    ),
+    (probes.ready, "127.0.0.1:80/x", 'has no scheme; write "http://127.0.0.1:80/x"'),
+    (
+        probes.ready,
+        "redis://u:p@x:80",
+        'write {tcp = 80} (it listens), or {exec = ["./script"]} that asks it',
+    ),
+    (probes.ready, "redis://x", "is neither http:// nor https:// nor unix://"),
+    (probes.ready, "file:/run/x", 'write {file = "/run/x"}'),
+    (probes.ready, "exec:./x -y", 'write {exec = "./x -y"}'),
+    (probes.ready, "log_line: up", 'write {log_line = "up"}'),
+    (probes.ready, "pg_isready -q", 'write {exec = "pg_isready -q"}'),
+    (probes.ready, "a && b", 'write {exec = ["sh", "-c", "a && b"]}'),
+    (probes.ready, ["pg_isready", "-q"], 'write {exec = ["pg_isready", "-q"]}'),
+    (probes.ready, [{"tcp": 80}], "write {all = [...]}"),
+    (probes.ready, [], 'write "tcp", "notify"'),
+    (probes.ready, "READY=1", 'write "notify"'),
+    (probes.ready, {"port": 80}, "port: gracewrap calls this tcp; write {tcp = 80}"),
+    (
+        probes.ready,
+        {"ports": ["80", 81]},
+        "ports: gracewrap calls this tcp; write {tcp = [80, 81]}",
+    ),
+    (probes.ready, {"port": "x"}, 'port: gracewrap calls this tcp; write {tcp = "auto"}'),
+    (
+        probes.ready,
+        {"host": "localhost", "port": 80},
+        "host: gracewrap calls this tcp; write {tcp = 80}",
+    ),
+    (
+        probes.ready,
+        {"url": "http://u:p@h/"},
+        'url: gracewrap calls this http; write {http = "http://127.0.0.1:3000/"}',
+    ),
+    (
+        probes.ready,
+        {"httpGet": {"path": "/x", "port": 80}},
+        'write {http = "http://127.0.0.1:80/x"}',
+    ),
+    (
+        probes.ready,
+        {"http": {"url": "http://h/x"}},
+        'http: its value is no table; write {http = "http://h/x"}',
+    ),
+    (probes.ready, {"http": 80}, 'http: not a URL; write "http://127.0.0.1:80/"'),
+    (probes.ready, {"tcpSocket": {"port": 80}}, "write {tcp = 80}"),
+    (probes.ready, {"tcp": {"port": 80}}, "tcp: its value is no table; write {tcp = 80}"),
+    (
+        probes.ready,
+        {"tcp": "localhost:80"},
+        "tcp: names a host, and it is the ports of the program that are l",
+    ),
+    (
+        probes.ready,
+        {"exec": {"command": "x y"}},
+        'exec: its value is no table; write {exec = "x y"}',
+    ),
+    (
+        probes.ready,
+        {"test": ["CMD", "x", "-y"]},
+        'test: gracewrap calls this exec; write {exec = ["x", "-y"]}',
+    ),
+    (probes.ready, {"test": ["CMD-SHELL", "x || y"]}, 'write {exec = ["sh", "-c", "x || y"]}'),
+    (probes.ready, {"log": "up"}, 'log: gracewrap calls this log_line; write {log_line = "up"}'),
+    (probes.ready, {"path": "/x"}, 'path: gracewrap calls this file; write {file = "/x"}'),
+    (probes.ready, {"http": "http://h/", "expect": 1}, "expect: gracewrap calls this equals"),
+    (
+        probes.ready,
+        {"tcp": 80, "interval": "1s"},
+        "interval: it is asked again and again, until it says yes; leave it out",
+    ),
+    (probes.ready, {"grpc": 80}, "grpc: no such key; there are http, "),
+    (
+        probes.elements,
+        [{"tcp": 80, "interval": "1s"}],
+        "interval: it is said once for all probes; write it in [drain]",
+    ),
+    (
+        probes.elements,
+        [{"port": 80}],
+        "its probe 1: port: gracewrap calls this tcp; write {tcp = 80}",
+    ),
+    (
+        hooks.action,
+        {"exec": ["./x"]},
+        'exec: gracewrap calls this command; write {command = ["./x"]}',
+    ),
+    (hooks.action, {"command": ["./x"], "timeout": 3}, 'timeout: has no unit; write "3s"'),
+    (probes.elements, [{"tcp": True}, {"notify": True}], (TcpProbe(), NotifyProbe())),
+    (
+        probes.elements,
+        [{"tcp": True}, {"tcp": 80, "http": "http://h/"}],
+        "its probe 2: tcp: there is http too",
+    ),
+    (
+        probes.elements,
+        [{"tcp": True, "qiet": "1s"}],
+        'its probe 1: qiet: no such key; did you mean "quiet"?',
+    ),
+    (probes.elements, {"tcp": True}, "not a list"),
+    (probes.elements, [{"tcp": True}] * 17, "not a list of 1 to 16"),
+]
 
 
 @pytest.mark.parametrize(("parse", "raw", "wanted"), EXAMPLES, ids=short)
@@ -287,29 +405,39 @@ def test_examples(parse, raw, wanted):
         assert found == wanted and type(found) is type(wanted)
 
 
-@given(st.sampled_from(["http://", "https://", "unix:///", "", "http://[", "http://h:"]), st.text(max_size=30))
+@given(
+    st.sampled_from(["http://", "https://", "unix:///", "", "http://[", "http://h:"]),
+    st.text(max_size=30),
+)
 def test_any_text_is_a_url_or_refused_and_what_is_shown_parses_back(start, rest):
     try:
-        url = probing.url(start + rest)
+        url = urls.url(start + rest)
     except BadValue as wrong:
         assert str(wrong)
     else:
-        assert probing.url(url.shown) == url
+        assert urls.url(url.shown) == url
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_words_or_refused(text):
     try:
-        assert probing.split_words(text)
+        assert commands.split_words(text)
     except BadValue as wrong:
         assert str(wrong)
 
 
-# --- selectors --------------------------------------------------------------------------------------------------------
+# --- selectors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "keys"), [("", ()), ("/", ("",)), ("/a/b~1c~0d/0", ("a", "b/c~d", "0")), ("/a b/ü", ("a b", "ü")), ("/~01", ("~1",))]
+    ("text", "keys"),
+    [
+        ("", ()),
+        ("/", ("",)),
+        ("/a/b~1c~0d/0", ("a", "b/c~d", "0")),
+        ("/a b/ü", ("a b", "ü")),
+        ("/~01", ("~1",)),
+    ],
 )
 def test_pointers(text, keys):
     assert selectors.parse_pointer(text) == keys
@@ -317,9 +445,15 @@ def test_pointers(text, keys):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("active.jobs", 'write "/active/jobs"'), ("$.a[0].b", 'write "/a/0/b"'), ("#/a", 'write "/a"'), ("/a~2", '"~2" is neither'),
-     ("/a~", '"~" is neither'), ("/" * 2000, "more than 1000")],
-)  # fmt: skip
+    [
+        ("active.jobs", 'write "/active/jobs"'),
+        ("$.a[0].b", 'write "/a/0/b"'),
+        ("#/a", 'write "/a"'),
+        ("/a~2", '"~2" is neither'),
+        ("/a~", '"~" is neither'),
+        ("/" * 2000, "more than 1000"),
+    ],
+)
 def test_no_pointers(text, said):
     with pytest.raises(ValueError) as caught:
         selectors.parse_pointer(text)
@@ -342,7 +476,8 @@ def test_selectors(text, name, matchers):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "not a metric"), ("a b", "not a metric"), ("1a", "not a metric"), ("a{", "its } is missing"),
+    [("", "not a metric"), ("a b", "not a metric"), ("1a", "not a metric"), ("a{", "its } is "
+                                                                                   "missing"),
      ('a{x="1"} 3', "its } is"),
      ("a{x}", "cannot read x"), ("a{x=1}", "cannot read x=1"), ('a{x="1" y="2"}', "cannot read"),
      ('a{x=~"("}', "not a regular expression"), ("a" * 2000, "more than 1000")],
@@ -355,9 +490,14 @@ def test_no_selectors(text, said):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("(", "not a regular expression"), ("", "is empty"), ("(a+)+b", "can take for ever"), ("(?:x*y*)*", "can take for ever"),
-     ("a{99999999999999}", "not a regular expression")],
-)  # fmt: skip
+    [
+        ("(", "not a regular expression"),
+        ("", "is empty"),
+        ("(a+)+b", "can take for ever"),
+        ("(?:x*y*)*", "can take for ever"),
+        ("a{99999999999999}", "not a regular expression"),
+    ],
+)
 def test_no_regular_expressions(text, said):
     with pytest.raises(ValueError) as caught:
         selectors.check_regex(text)
@@ -378,14 +518,22 @@ def test_any_text_is_a_selector_or_refused(text):
             assert str(wrong)
 
 
-# --- together ---------------------------------------------------------------------------------------------------------
+# --- together ------------------------------------------------------------------------------------
 
 URL = "http://127.0.0.1:3000/drain"
 PROBES = [
     ({"drain_http": URL}, HttpProbe(Request(DRAIN))),
-    ({"drain_http": URL, "drain_status": 204, "drain_method": "HEAD"}, HttpProbe(Request(DRAIN, "HEAD"), Expect(status=204))),
     (
-        {"drain_http": URL, "drain_json": "/a", "drain_unit": "jobs", "drain_on_refused": "drained"},
+        {"drain_http": URL, "drain_status": 204, "drain_method": "HEAD"},
+        HttpProbe(Request(DRAIN, "HEAD"), Expect(status=204)),
+    ),
+    (
+        {
+            "drain_http": URL,
+            "drain_json": "/a",
+            "drain_unit": "jobs",
+            "drain_on_refused": "drained",
+        },
         HttpProbe(Request(DRAIN), Expect("json", "/a"), "drained", "jobs"),
     ),
     (
@@ -396,12 +544,18 @@ PROBES = [
         {"drain_http": URL, "drain_metric": "a", "drain_at_most": 2, "drain_absent": "zero"},
         HttpProbe(Request(DRAIN), Expect("metric", "a", at_most=2.0, absent="zero")),
     ),
-    ({"drain_http": URL, "drain_text": r"n: (\d+)"}, HttpProbe(Request(DRAIN), Expect("text", r"n: (\d+)"))),
+    (
+        {"drain_http": URL, "drain_text": r"n: (\d+)"},
+        HttpProbe(Request(DRAIN), Expect("text", r"n: (\d+)")),
+    ),
     (
         {"drain_http": "https://h/", "drain_insecure": True, "drain_headers": {"A": "b"}},
         HttpProbe(Request(Url("https", "h", 443, "/"), headers=(Header("A", "b"),), insecure=True)),
     ),
-    ({"drain_http": "https://h/", "drain_ca": "/c"}, HttpProbe(Request(Url("https", "h", 443, "/"), ca="/c"))),
+    (
+        {"drain_http": "https://h/", "drain_ca": "/c"},
+        HttpProbe(Request(Url("https", "h", 443, "/"), ca="/c")),
+    ),
     ({"drain_tcp": True}, TcpProbe()),
     (
         {"drain_tcp": [80], "drain_mode": "no-connections", "drain_unit": "clients"},
@@ -447,18 +601,34 @@ def test_linger_is_off_where_the_verdict_may_rest_on_tcp_alone(more, linger):
 
 @pytest.mark.parametrize(
     ("more", "notify"),
-    [({"drain_notify": True}, True), ({"drain_any": [{"notify": True}]}, True), ({"ready": "notify"}, True),
-     ({"watchdog": "1s"}, True), ({"notify": True}, True), ({"drain_tcp": True}, False), ({"notify": False}, False)],
-)  # fmt: skip
+    [
+        ({"drain_notify": True}, True),
+        ({"drain_any": [{"notify": True}]}, True),
+        ({"ready": "notify"}, True),
+        ({"watchdog": "1s"}, True),
+        ({"notify": True}, True),
+        ({"drain_tcp": True}, False),
+        ({"notify": False}, False),
+    ],
+)
 def test_notify_is_on_where_something_needs_it(more, notify):
     assert settings_of(**more).notify is notify
 
 
 def test_the_job_of_a_push_is_the_command():
     assert settings_of(report_pushgateway="http://h:9091").report_pushgateway_job == "true"
-    assert settings_of(report_pushgateway="http://h:9091", report_pushgateway_job="web").report_pushgateway_job == "web"
+    assert (
+        settings_of(
+            report_pushgateway="http://h:9091", report_pushgateway_job="web"
+        ).report_pushgateway_job
+        == "web"
+    )
     line = CommandLine(
-        (Given("report.pushgateway", "http://h", ""), Given("command", ["/usr/bin/node", "x"], "")), (), None, "run", ()
+        (Given("report.pushgateway", "http://h", ""), Given("command", ["/usr/bin/node", "x"], "")),
+        (),
+        None,
+        "run",
+        (),
     )
     settings, problems = resolve(line, {}, needs_command=False)
     assert settings is not None and settings.report_pushgateway_job == "node" and problems == []
@@ -466,10 +636,19 @@ def test_the_job_of_a_push_is_the_command():
 
 @pytest.mark.parametrize(
     ("more", "needed"),
-    [({}, False), ({"health_listen": [":90"]}, False), ({"control_socket": "off"}, False), ({"drain_tcp": True}, True),
-     ({"drain_start": ["x"]}, True), ({"pre_stop": ["x"]}, True), ({"post_stop": ["x"]}, True), ({"ready": "tcp"}, True),
-     ({"watchdog": "9s"}, True), ({"report_pushgateway": "http://h"}, True)],
-)  # fmt: skip
+    [
+        ({}, False),
+        ({"health_listen": [":90"]}, False),
+        ({"control_socket": "off"}, False),
+        ({"drain_tcp": True}, True),
+        ({"drain_start": ["x"]}, True),
+        ({"pre_stop": ["x"]}, True),
+        ({"post_stop": ["x"]}, True),
+        ({"ready": "tcp"}, True),
+        ({"watchdog": "9s"}, True),
+        ({"report_pushgateway": "http://h"}, True),
+    ],
+)
 def test_whether_anything_is_done_on_the_side(more, needed):
     assert settings_of(**more).needs_errands is needed
 
@@ -479,10 +658,14 @@ WRONG = [
         {"drain_http": URL, "drain_tcp": True},
         "drain.tcp (g.toml, line 1): there is http too; write all = [{http = ...}, {tcp = ...}]",
     ),
-    ({"drain_json": "/a"}, "drain.json (g.toml, line 1): there is no probe that it could belong to; write http = "),
+    (
+        {"drain_json": "/a"},
+        "drain.json (g.toml, line 1): there is no probe that it could belong to; write http = ",
+    ),
     (
         {"drain_quiet": "1s"},
-        'drain.quiet (g.toml, line 1): there is no probe that it could belong to; write tcp = "auto" beside it',
+        "drain.quiet (g.toml, line 1): there is no probe that it could belong to; write tcp = "
+        '"auto" beside it',
     ),
     ({"drain_tcp": True, "drain_json": "/a"}, "a probe by tcp does not look at json"),
     (
@@ -503,17 +686,38 @@ WRONG = [
         {"drain_http": URL, "drain_equals": 0},
         "drain.equals (g.toml, line 1): it is compared with what json, metric or text finds",
     ),
-    ({"drain_http": URL, "drain_at_most": 0}, "drain.at_most (g.toml, line 1): it is compared with what"),
-    ({"drain_http": URL, "drain_status": 200, "drain_json": "/a"}, "drain.json (g.toml, line 1): there is status too"),
+    (
+        {"drain_http": URL, "drain_at_most": 0},
+        "drain.at_most (g.toml, line 1): it is compared with what",
+    ),
+    (
+        {"drain_http": URL, "drain_status": 200, "drain_json": "/a"},
+        "drain.json (g.toml, line 1): there is status too",
+    ),
     ({"drain_http": URL, "drain_metric": "a", "drain_json": "/a"}, "there is json too"),
-    ({"drain_http": URL, "drain_json": "/a", "drain_absent": "zero"}, "only a metric can be absent"),
-    ({"drain_http": URL, "drain_json": "/a", "drain_method": "HEAD"}, "an answer to HEAD has no body to look for json in"),
+    (
+        {"drain_http": URL, "drain_json": "/a", "drain_absent": "zero"},
+        "only a metric can be absent",
+    ),
+    (
+        {"drain_http": URL, "drain_json": "/a", "drain_method": "HEAD"},
+        "an answer to HEAD has no body to look for json in",
+    ),
     ({"drain_http": URL, "drain_metric": "a", "drain_equals": "idle"}, "a metric is a number"),
     ({"drain_http": URL, "drain_ca": "/x"}, "it is for https"),
-    ({"drain_http": "https://h/", "drain_ca": "/x", "drain_insecure": True}, "nobody looks at the certificate"),
+    (
+        {"drain_http": "https://h/", "drain_ca": "/x", "drain_insecure": True},
+        "nobody looks at the certificate",
+    ),
     ({"drain_tcp": True, "drain_mode": "listening"}, "that is for ready"),
-    ({"drain_tcp": True, "drain_mode": "listener-closed", "drain_quiet": "1s"}, 'it is looked at with mode = "idle" only'),
-    ({"drain_file": "/x", "drain_file_is": "absent", "drain_contains": "y"}, "a file that is absent holds nothing"),
+    (
+        {"drain_tcp": True, "drain_mode": "listener-closed", "drain_quiet": "1s"},
+        'it is looked at with mode = "idle" only',
+    ),
+    (
+        {"drain_file": "/x", "drain_file_is": "absent", "drain_contains": "y"},
+        "a file that is absent holds nothing",
+    ),
     ({"drain_all": [{"tcp": True}], "drain_any": [{"tcp": True}]}, "there is drain.all too"),
     (
         {"drain_all": [{"tcp": True}], "drain_http": URL},
@@ -529,7 +733,8 @@ WRONG = [
     ({"notify": False, "ready": "notify"}, "a probe by notify needs it"),
     (
         {"propagation_delay": "24s"},
-        'with the "2s" that the stop signal needs that is 1s more than the whole budget, shutdown_timeout',
+        'with the "2s" that the stop signal needs that is 1s more than the whole budget, '
+        "shutdown_timeout",
     ),
     (
         {"propagation_delay": "3s", "stop_timeout": "23s"},
@@ -543,12 +748,22 @@ WRONG = [
             "propagation_delay": "5s",
             "stop_timeout": "15s",
         },
-        'propagation_delay = "5s" (g.toml, line 1) and drain.min_drain = "10s" (g.toml, line 1): with stop_timeout = "15s" (g'
+        'propagation_delay = "5s" (g.toml, line 1) and drain.min_drain = "10s" (g.toml, line 1): '
+        'with stop_timeout = "15s" (g'
         '.toml, line 1) that is 5s more than the whole budget, shutdown_timeout = "25s" (default)',
     ),
-    ({"drain_tcp": True, "drain_min_drain": "25s"}, 'no answer would ever count, the drain is over after "25s" (what is left of'),
-    ({"drain_tcp": True, "drain_min_drain": "5s", "stop_timeout": "5s"}, 'the drain is over after "5s" (stop_timeout)'),
-    ({"drain_tcp": True, "drain_min_drain": "5s", "drain_timeout": "4s"}, 'the drain is over after "4s" (drain.timeout)'),
+    (
+        {"drain_tcp": True, "drain_min_drain": "25s"},
+        'no answer would ever count, the drain is over after "25s" (what is left of',
+    ),
+    (
+        {"drain_tcp": True, "drain_min_drain": "5s", "stop_timeout": "5s"},
+        'the drain is over after "5s" (stop_timeout)',
+    ),
+    (
+        {"drain_tcp": True, "drain_min_drain": "5s", "drain_timeout": "4s"},
+        'the drain is over after "4s" (drain.timeout)',
+    ),
     (
         {"drain_tcp": True, "drain_interval": "3s", "drain_confirm": 11},
         '11 answers in a row, one every "3s", take longer than "25s"',
@@ -565,7 +780,10 @@ WRONG = [
         {"drain_tcp": True, "drain_when": "before-signal", "drain_confirm": 93},
         '93 answers in a row, one every "0.25s", take longer',
     ),
-    ({"drain_tcp": True, "drain_timeout": "26s"}, 'it is longer than the whole budget, shutdown_timeout = "25s" (default)'),
+    (
+        {"drain_tcp": True, "drain_timeout": "26s"},
+        'it is longer than the whole budget, shutdown_timeout = "25s" (default)',
+    ),
     ({"drain_tcp": True, "drain_linger": "26s"}, "it is longer than the whole budget"),
     ({"drain_tcp": True, "drain_quiet": "26s"}, "it is longer than the whole budget"),
     (
@@ -604,28 +822,88 @@ def test_what_does(more):
 def test_an_unusable_value_does_not_cause_a_second_problem():
     assert "drain.http" in problem_of(drain_http="x", drain_json="/a", drain_linger="2s")
     assert "health.listen" in problem_of(health_listen=["x"], health_on_stop="keep")
-    assert "shutdown_timeout" in problem_of(shutdown_timeout=9, propagation_delay="50s", drain_timeout="60s", drain_tcp=True)
+    assert "shutdown_timeout" in problem_of(
+        shutdown_timeout=9, propagation_delay="50s", drain_timeout="60s", drain_tcp=True
+    )
 
 
 def test_flags_over_the_file():
     settings = settings_of(
-        "--drain-linger=1s", "--drain-headers", "A: b, c", "--drain-headers=D: e", drain_http=URL, drain_linger="3s"
+        "--drain-linger=1s",
+        "--drain-headers",
+        "A: b, c",
+        "--drain-headers=D: e",
+        drain_http=URL,
+        drain_linger="3s",
     )
-    assert settings.drain_linger == 1.0 and settings.origins["drain.linger"] == "command line, --drain-linger"
+    assert (
+        settings.drain_linger == 1.0
+        and settings.origins["drain.linger"] == "command line, --drain-linger"
+    )
     assert settings.drain_headers == (Header("A", "b, c"), Header("D", "e"))
     assert settings_of("--drain-tcp=80", "--drain-tcp=81").drain == Probes((TcpProbe((80, 81)),))
 
 
-# --- anything ---------------------------------------------------------------------------------------------------------
+# --- anything ------------------------------------------------------------------------------------
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.just(1 << 80)
-RAW = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3))
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.dates()
+    | st.just(1 << 80)
+)
+RAW = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+)
 NEARLY = st.sampled_from(
-    [URL, "https://h", "unix:///x:/y", "auto", "80,81", "/a", "a", "0", "1s", "0s", "25s", "1h", "off", "true", "tcp", "notify",
-     ":90",
-     "before-signal", "GET", "HEAD", "A: b", "idle", "absent", "keep", True, False, 0, 1, 200, 2.5, [80], ["a", "b"], {}, []]
-)  # fmt: skip
-TABLES = st.dictionaries(st.sampled_from([*probing.PARSERS, "command", "timeout", "body", "all", "any"]), NEARLY, max_size=4)
+    [
+        URL,
+        "https://h",
+        "unix:///x:/y",
+        "auto",
+        "80,81",
+        "/a",
+        "a",
+        "0",
+        "1s",
+        "0s",
+        "25s",
+        "1h",
+        "off",
+        "true",
+        "tcp",
+        "notify",
+        ":90",
+        "before-signal",
+        "GET",
+        "HEAD",
+        "A: b",
+        "idle",
+        "absent",
+        "keep",
+        True,
+        False,
+        0,
+        1,
+        200,
+        2.5,
+        [80],
+        ["a", "b"],
+        {},
+        [],
+    ]
+)
+TABLES = st.dictionaries(
+    st.sampled_from([*probes.PARSERS, "command", "timeout", "body", "all", "any"]),
+    NEARLY,
+    max_size=4,
+)
 SEVERAL = st.lists(TABLES, max_size=3) | st.dictionaries(
     st.sampled_from(["all", "any"]), st.lists(TABLES, max_size=2), max_size=2
 )
@@ -634,7 +912,9 @@ KEYS = st.sampled_from([setting.key for setting in FURTHER] + ["shutdown_timeout
 
 @given(st.dictionaries(KEYS, NEARLY | RAW | TABLES | SEVERAL, max_size=7))
 def test_anything_is_settings_or_problems_in_one_line(tree):
-    line = CommandLine(tuple(Given(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ())
+    line = CommandLine(
+        tuple(Given(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
+    )
     settings, problems = resolve(line, {})
     assert settings is not None or problems
     assert all(problem.text.isprintable() and problem.text for problem in problems)
@@ -646,9 +926,13 @@ def test_anything_is_settings_or_problems_in_one_line(tree):
         assert hash(settings.drain) and settings.drain_confirm >= 1 and settings.drain_interval > 0
 
 
-@given(st.dictionaries(st.sampled_from([f"drain.{key}" for key in probing.PARSERS]), NEARLY, max_size=5))
+@given(
+    st.dictionaries(st.sampled_from([f"drain.{key}" for key in probes.PARSERS]), NEARLY, max_size=5)
+)
 def test_any_keys_of_a_probe_are_one_or_a_problem_that_says_what_to_write(tree):
-    line = CommandLine(tuple(Given(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ())
+    line = CommandLine(
+        tuple(Given(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
+    )
     settings, problems = resolve(line, {})
     for problem in problems:
         assert problem.text.startswith("cannot use drain.") and "(g.toml): " in problem.text
@@ -656,4 +940,4 @@ def test_any_keys_of_a_probe_are_one_or_a_problem_that_says_what_to_write(tree):
         (probe,) = settings.drain.probes
         # What check shows of it means the same, but for the values of headers.
         if not (isinstance(probe, HttpProbe) and probe.request.headers):
-            assert probing.elements(as_written((probe,), "drain.all")) == (probe,)
+            assert probes.elements(as_written((probe,), "drain.all")) == (probe,)

@@ -1,4 +1,5 @@
-"""[programs] and [defaults]: who says what of whom, what is refused in which words, and what is left of the budget."""
+"""[programs] and [defaults]: who says what of whom, what is refused in which words, and what is
+left of the budget."""
 
 from __future__ import annotations
 
@@ -12,17 +13,18 @@ from hypothesis import strategies as st
 
 from gracewrap.cli.cmd_init import value_text
 from gracewrap.cli.format_settings import as_written
-from gracewrap.config import load as sources
-from gracewrap.config.load import CommandLine, Given
-from gracewrap.config.parsers import lifecycle as running
-from gracewrap.config.parsers.values import BadValue
+from gracewrap.config import command_line, load
+from gracewrap.config.command_line import CommandLine
+from gracewrap.config.origins import Given
+from gracewrap.config.parsers import lifecycle
 from gracewrap.config.probe_specs import HttpProbe, LogLineProbe, TcpProbe
 from gracewrap.config.programs import PROGRAMS
 from gracewrap.config.programs import resolve as put_together
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.settings import Settings
 from gracewrap.config.to_policy import policy_of
-from gracewrap.policy import dependencies as order
+from gracewrap.config.values import BadValue
+from gracewrap.policy import dependencies
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, BackOff, Reading
 from gracewrap.probes.log_line import SEARCHED, LogLineAsker, LogLineState
 
@@ -35,10 +37,14 @@ def resolve(tmp_path, monkeypatch):
     """Return a function: what comes of the text of a file, and of flags and variables."""
     monkeypatch.chdir(tmp_path)
 
-    def resolved(text: str, *words: str, **env: str) -> tuple[Settings | None, list[str], list[str]]:
+    def resolved(
+        text: str, *words: str, **env: str
+    ) -> tuple[Settings | None, list[str], list[str]]:
         (tmp_path / "g.toml").write_text(text)
-        line = sources.read_command_line(["--config", "g.toml", *words])
-        settings, problems = sources.resolve(line, {name.encode(): value.encode() for name, value in env.items()})
+        line = command_line.read_command_line(["--config", "g.toml", *words])
+        settings, problems = load.resolve(
+            line, {name.encode(): value.encode() for name, value in env.items()}
+        )
         errors = [problem.text for problem in problems if not problem.warning]
         assert (settings is None) == bool(errors)
         assert all(problem.text.isprintable() for problem in problems)
@@ -57,7 +63,7 @@ def settings_of(resolve):
     return found
 
 
-# --- who says what ----------------------------------------------------------------------------------------------------
+# --- who says what -------------------------------------------------------------------------------
 
 STACK = """\
 shutdown_timeout = "20s"
@@ -97,22 +103,34 @@ def test_a_stack(settings_of):
     db, migrate, web, worker = top.programs
     for one in top.programs:
         assert (one.shutdown_timeout, one.log_level, one.restart) == (20, "debug", "on-failure")
-        assert one.origins["shutdown_timeout"] == top.origins["shutdown_timeout"] == "g.toml, line 1"
+        assert (
+            one.origins["shutdown_timeout"] == top.origins["shutdown_timeout"] == "g.toml, line 1"
+        )
         assert one.origins["restart"] == "g.toml, line 7"
         assert one.each == (one,)
     assert [one.stop_timeout for one in top.programs] == [3, 3, 5, 3]
     assert (db.stop_signal, web.stop_signal) == (2, 15)
-    assert web.origins["stop_timeout"] == "g.toml, line 21" and db.origins["stop_timeout"] == "g.toml, line 6"
+    assert (
+        web.origins["stop_timeout"] == "g.toml, line 21"
+        and db.origins["stop_timeout"] == "g.toml, line 6"
+    )
     assert "restart" not in top.origins and "stop_timeout" not in top.origins
-    assert web.depends_on == {"db": "ready", "migrate": "completed"}  # a oneshot is waited for until it has completed
-    assert worker.depends_on == {"db": "started", "migrate": "completed"} and worker.stop_after == ("web",)
+    assert web.depends_on == {
+        "db": "ready",
+        "migrate": "completed",
+    }  # a oneshot is waited for until it has completed
+    assert worker.depends_on == {"db": "started", "migrate": "completed"} and worker.stop_after == (
+        "web",
+    )
     assert migrate.oneshot and not db.oneshot
     assert web.ready is not None and web.ready.probes == (LogLineProbe("listening on"),)
     assert web.drain is not None and web.drain.probes == (TcpProbe(),) and web.drain_interval == 1
     assert db.drain is None and db.drain_interval == 0.25 and "drain.interval" not in db.origins
     policy = policy_of(top)
     assert [rules.name for rules in policy.programs] == ["db", "migrate", "web", "worker"]
-    assert policy.programs[3].depends_on == ((0, "started"), (1, "completed")) and policy.programs[3].stop_after == (2,)
+    assert policy.programs[3].depends_on == ((0, "started"), (1, "completed")) and policy.programs[
+        3
+    ].stop_after == (2,)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +144,9 @@ def test_a_stack(settings_of):
         ("4s", None, None, "1s", 4),
     ],
 )
-def test_a_flag_over_a_variable_over_the_program_over_the_defaults(settings_of, flag, env, own, default, wanted):
+def test_a_flag_over_a_variable_over_the_program_over_the_defaults(
+    settings_of, flag, env, own, default, wanted
+):
     text = f'[defaults]\nstop_timeout = "{default}"\n' if default else ""
     text += WEB + (f'stop_timeout = "{own}"\n' if own else "") + DB
     words = ["--stop-timeout", flag] if flag else []
@@ -135,18 +155,37 @@ def test_a_flag_over_a_variable_over_the_program_over_the_defaults(settings_of, 
     assert web.stop_timeout == wanted
     assert db.stop_timeout == (wanted if flag or env else 1 if default else None)
     where = web.origins.get("stop_timeout")
-    assert where == ("command line, --stop-timeout" if flag else "environment, GRACEWRAP_STOP_TIMEOUT" if env else where)
+    assert where == (
+        "command line, --stop-timeout"
+        if flag
+        else "environment, GRACEWRAP_STOP_TIMEOUT"
+        if env
+        else where
+    )
 
 
 def test_what_is_for_all_comes_from_flags_and_variables_too(settings_of):
-    top = settings_of(f'exit_code_from = "web"\n{WEB}{DB}', "--shutdown-timeout", "9s", GRACEWRAP_EXIT_CODE_FROM="db")
-    assert top.exit_code_from == "db" and {one.shutdown_timeout for one in (top, *top.programs)} == {9.0}
+    top = settings_of(
+        f'exit_code_from = "web"\n{WEB}{DB}',
+        "--shutdown-timeout",
+        "9s",
+        GRACEWRAP_EXIT_CODE_FROM="db",
+    )
+    assert top.exit_code_from == "db" and {
+        one.shutdown_timeout for one in (top, *top.programs)
+    } == {9.0}
     assert policy_of(top).exit_code_from == 1
 
 
 def test_inline_tables_and_dotted_keys_are_the_same(settings_of):
-    inline = 'programs = {web = {command = ["web"], drain = {tcp = "auto", timeout = "1s"}}, db = {command = ["db"]}}\n'
-    dotted = '[programs]\nweb.command = ["web"]\nweb.drain.tcp = "auto"\nweb.drain.timeout = "1s"\ndb.command = ["db"]\n'
+    inline = (
+        'programs = {web = {command = ["web"], drain = {tcp = "auto", timeout = "1s"}}, db = '
+        '{command = ["db"]}}\n'
+    )
+    dotted = (
+        '[programs]\nweb.command = ["web"]\nweb.drain.tcp = "auto"\nweb.drain.timeout = '
+        '"1s"\ndb.command = ["db"]\n'
+    )
     tables = f'{WEB}[programs.web.drain]\ntcp = "auto"\ntimeout = "1s"\n{DB}'
     found = [settings_of(text) for text in (inline, dotted, tables)]
     for one in found:
@@ -161,9 +200,16 @@ def test_inline_tables_and_dotted_keys_are_the_same(settings_of):
 
 def test_a_probe_of_its_own_takes_the_place_of_that_of_the_defaults(settings_of):
     text = '[defaults.drain]\ntcp = "auto"\nquiet = "1s"\nconfirm = 3\n'
-    text += f'{WEB}[programs.web.drain]\nhttp = "http://127.0.0.1:3000/"\n{DB}[programs.x]\ncommand = ["x"]\ndrain.tcp = 80\n'
+    text += (
+        f"{WEB}[programs.web.drain]\nhttp = "
+        f'"http://127.0.0.1:3000/"\n{DB}[programs.x]\ncommand = ["x"]\ndrain.tcp = 80\n'
+    )
     web, db, x = settings_of(text).programs
-    assert web.drain is not None and isinstance(web.drain.probes[0], HttpProbe) and "drain.quiet" not in web.origins
+    assert (
+        web.drain is not None
+        and isinstance(web.drain.probes[0], HttpProbe)
+        and "drain.quiet" not in web.origins
+    )
     assert db.drain is not None and db.drain.probes == (TcpProbe(quiet=1.0),)
     assert x.drain is not None and x.drain.probes == (TcpProbe((80,), quiet=1.0),)
     assert (web.drain_confirm, db.drain_confirm) == (3, 3)
@@ -173,7 +219,9 @@ def test_a_probe_of_its_own_takes_the_place_of_that_of_the_defaults(settings_of)
 
 def test_defaults_that_mean_nothing_to_one_program_may_mean_something_to_another(resolve):
     text = '[defaults]\nmax_restarts = 3\non_watchdog = "ignore"\ndrain.interval = "1s"\n'
-    settings, errors, _ = resolve(f'{text}{WEB}restart = "always"\nwatchdog = "5s"\ndrain.tcp = "auto"\n{DB}')
+    settings, errors, _ = resolve(
+        f'{text}{WEB}restart = "always"\nwatchdog = "5s"\ndrain.tcp = "auto"\n{DB}'
+    )
     assert errors == []
     web, db = settings.programs
     assert (web.max_restarts, web.on_watchdog, web.drain_interval) == (3, "ignore", 1.0)
@@ -185,11 +233,17 @@ def test_defaults_that_mean_nothing_to_one_program_may_mean_something_to_another
         "cannot use defaults.drain.interval (g.toml, line 4)",
     ]
     _, (error,), _ = resolve(WEB + DB, "--drain-interval", "1s")
-    assert error.startswith("cannot use drain.interval (command line, --drain-interval): it means nothing to any program")
+    assert error.startswith(
+        "cannot use drain.interval (command line, --drain-interval): it means nothing to any "
+        "program"
+    )
 
 
 def test_variables_are_filled_in_and_a_missing_one_has_its_line(resolve):
-    text = f'{WEB}env = {{PORT = "${{PORT}}"}}\n[programs.web.drain]\nhttp = "http://127.0.0.1:${{PORT}}/"\n'
+    text = (
+        f'{WEB}env = {{PORT = "${{PORT}}"}}\n[programs.web.drain]\nhttp = '
+        f'"http://127.0.0.1:${{PORT}}/"\n'
+    )
     settings, errors, _ = resolve(text, PORT="3000")
     assert errors == [] and settings.programs[0].env == {"PORT": "3000"}
     _, errors, _ = resolve(text)
@@ -201,13 +255,16 @@ def test_variables_are_filled_in_and_a_missing_one_has_its_line(resolve):
 
 def test_what_is_secret_stays_so(resolve):
     _, errors, _ = resolve(
-        f'{WEB}drain.http = "http://user:hunter2@h/"\nenv = {{"A B" = "hunter2"}}\npre_stop = "http://u:hunter2@h/"\n'
+        f'{WEB}drain.http = "http://user:hunter2@h/"\nenv = {{"A B" = "hunter2"}}\npre_stop = '
+        '"http://u:hunter2@h/"\n'
     )
     assert len(errors) == 3 and not any("hunter2" in error for error in errors)
 
 
 def test_a_file_without_programs_is_what_it_was(settings_of):
-    top = settings_of('command = ["x"]\nrestart = "on-failure"\nbackoff = "1s"\n[drain]\ntcp = "auto"\n')
+    top = settings_of(
+        'command = ["x"]\nrestart = "on-failure"\nbackoff = "1s"\n[drain]\ntcp = "auto"\n'
+    )
     assert top.programs == () and top.each == (top,) and top.name == "" and top.is_managed
     assert top.backoff == BackOff(first=1.0)
     assert not settings_of('command = ["x"]\n').is_managed
@@ -215,7 +272,8 @@ def test_a_file_without_programs_is_what_it_was(settings_of):
 
 @pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.key)
 def test_every_setting_has_its_place(setting, resolve):
-    """What is for all stands at the top; everything else in a program, and but for what makes it this one in [defaults]."""
+    """What is for all stands at the top; everything else in a program, and but for what makes it
+    this one in [defaults]."""
     table, _, last = setting.key.rpartition(".")
     raw = setting.example if setting.example is not None else setting.default
     for place in ("", "defaults", "programs.web"):
@@ -228,76 +286,136 @@ def test_every_setting_has_its_place(setting, resolve):
             text = f"[{header}]\n{row}{text}" if header else row + text
         _, errors, _ = resolve(text)
         misplaced = [
-            error for error in errors if "it is one for all" in error or "there are [programs]" in error or "another one" in error
+            error
+            for error in errors
+            if "it is one for all" in error
+            or "there are [programs]" in error
+            or "another one" in error
         ]
         right = setting.key in GLOBAL if not place else setting.key not in GLOBAL
-        right = right and not (place == "defaults" and setting.key in ("command", "depends_on", "stop_after"))
+        right = right and not (
+            place == "defaults" and setting.key in ("command", "depends_on", "stop_after")
+        )
         assert bool(misplaced) != right, (place, errors)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused -----------------------------------------------------------------------------
 
 PROBLEMS = [
     # where things stand
-    ("[programs]\n", "cannot use [programs] (g.toml, line 1): there is no program in it; write [programs.web]"),
+    (
+        "[programs]\n",
+        "cannot use [programs] (g.toml, line 1): there is no program in it; write [programs.web]",
+    ),
     ("programs = {}\n", "there is no program in it"),
-    ("programs = 1\n", "cannot use programs (g.toml, line 1): it is a table of programs; write [programs.web]"),
-    ('[[programs]]\ncommand = ["x"]\n', "cannot use programs (g.toml, line 1): it is a table of programs"),
+    (
+        "programs = 1\n",
+        "cannot use programs (g.toml, line 1): it is a table of programs; write [programs.web]",
+    ),
+    (
+        '[[programs]]\ncommand = ["x"]\n',
+        "cannot use programs (g.toml, line 1): it is a table of programs",
+    ),
     (
         '[programs]\ncommand = ["x"]\n',
-        "cannot use programs.command (g.toml, line 2): in [programs] there are tables of programs only",
+        "cannot use programs.command (g.toml, line 2): in [programs] there are tables of programs "
+        "only",
     ),
-    ("[programs.web]\n", 'cannot use programs.web (g.toml, line 1): it has no command; write command = ["node", "server.js"]'),
-    ('[defaults]\nstop_timeout = "1s"\n', "cannot use [defaults] (g.toml, line 1): it is for several programs"),
+    (
+        "[programs.web]\n",
+        'cannot use programs.web (g.toml, line 1): it has no command; write command = ["node", '
+        '"server.js"]',
+    ),
+    (
+        '[defaults]\nstop_timeout = "1s"\n',
+        "cannot use [defaults] (g.toml, line 1): it is for several programs",
+    ),
     (f"defaults = 1\n{WEB}", "write [defaults], and below it"),
     (
         f'command = ["x"]\n{WEB}',
-        "cannot use command (g.toml, line 1): there are [programs] (g.toml, line 2); write it as one of them",
+        "cannot use command (g.toml, line 1): there are [programs] (g.toml, line 2); write it as "
+        "one of them",
     ),
     (
         f'stop_timeout = "1s"\n{WEB}',
         "cannot use stop_timeout (g.toml, line 1): there are [programs] (g.toml, line 2); "
         "write stop_timeout in [defaults], for all, or [programs.NAME]",
     ),
-    (f'{WEB}[drain]\ntcp = "auto"\n', "write tcp in [defaults.drain], for all, or [programs.NAME.drain]"),
+    (
+        f'{WEB}[drain]\ntcp = "auto"\n',
+        "write tcp in [defaults.drain], for all, or [programs.NAME.drain]",
+    ),
     (f'depends_on = ["web"]\n{WEB}', "write depends_on in [programs.NAME]"),
     (
         f'{WEB}shutdown_timeout = "1s"\n',
         "cannot use programs.web.shutdown_timeout (g.toml, line 3): it is one for all programs; "
         "write shutdown_timeout at the top of the file",
     ),
-    (f'[defaults]\nstop_on = ["TERM"]\n{WEB}', "cannot use defaults.stop_on (g.toml, line 2): it is one for all programs"),
+    (
+        f'[defaults]\nstop_on = ["TERM"]\n{WEB}',
+        "cannot use defaults.stop_on (g.toml, line 2): it is one for all programs",
+    ),
     (
         f'{WEB}[programs.web.log]\nlevel = "debug"\n',
-        "programs.web.log.level (g.toml, line 4): it is one for all programs; write level in [log], beside [programs]",
+        "programs.web.log.level (g.toml, line 4): it is one for all programs; write level in "
+        "[log], beside [programs]",
     ),
-    (f'[defaults]\ncommand = ["x"]\n{WEB}', "defaults.command (g.toml, line 2): it is another one for each program"),
-    (f'[defaults]\ndepends_on = ["x"]\n{WEB}', "defaults.depends_on (g.toml, line 2): it is another one for each program"),
+    (
+        f'[defaults]\ncommand = ["x"]\n{WEB}',
+        "defaults.command (g.toml, line 2): it is another one for each program",
+    ),
+    (
+        f'[defaults]\ndepends_on = ["x"]\n{WEB}',
+        "defaults.depends_on (g.toml, line 2): it is another one for each program",
+    ),
     (
         'command = ["x"]\nreserve = "1s"\n',
-        "cannot use reserve (g.toml, line 2): it is for several programs, and stands in [programs.NAME]",
+        "cannot use reserve (g.toml, line 2): it is for several programs, and stands in "
+        "[programs.NAME]",
     ),
-    ('command = ["x"]\ndepends_on = ["y"]\n', "cannot use depends_on (g.toml, line 2): it is for several programs"),
-    ('command = ["x"]\nexit_code_from = "y"\n', "cannot use exit_code_from (g.toml, line 2): it is for several programs"),
+    (
+        'command = ["x"]\ndepends_on = ["y"]\n',
+        "cannot use depends_on (g.toml, line 2): it is for several programs",
+    ),
+    (
+        'command = ["x"]\nexit_code_from = "y"\n',
+        "cannot use exit_code_from (g.toml, line 2): it is for several programs",
+    ),
     (
         '[programs.web]\ncommand = ["${NO_SUCH}"]\n',
         "cannot use programs.web.command (g.toml, line 2): there is no variable NO_SUCH",
     ),
     ('programs = 1\n[defaults]\nstop_timeout = "1s"\n', "cannot use programs (g.toml, line 1)"),
     # names
-    ('[programs."a b"]\ncommand = ["x"]\n', "cannot use programs.a b (g.toml, line 1): a program's name has up to 63 letters"),
+    (
+        '[programs."a b"]\ncommand = ["x"]\n',
+        "cannot use programs.a b (g.toml, line 1): a program's name has up to 63 letters",
+    ),
     ('[programs.-a]\ncommand = ["x"]\n', "starts with neither - nor ."),
     ('[programs.".a"]\ncommand = ["x"]\n', "starts with neither - nor ."),
     (f'[programs.{"a" * 64}]\ncommand = ["x"]\n', "up to 63 letters"),
     ('[programs."é"]\ncommand = ["x"]\n', "up to 63 letters"),
     (
         f'{WEB}depends_on = ["dbb"]\n{DB}',
-        'cannot use programs.web.depends_on (g.toml, line 3): there is no program dbb; did you mean "db"?',
+        "cannot use programs.web.depends_on (g.toml, line 3): there is no program dbb; did you "
+        'mean "db"?',
     ),
-    (f'{WEB}depends_on = {{redis = "ready"}}\n{DB}', "there is no program redis; there are web, db"),
-    (f'{WEB}stop_after = ["wrker"]\n[programs.worker]\ncommand = ["x"]\n', 'there is no program wrker; did you mean "worker"?'),
-    (f'{WEB}depends_on = ["web"]\n', "programs.web.depends_on (g.toml, line 3): web cannot depend on itself; leave it out"),
-    (f'{WEB}stop_after = ["web"]\n', "programs.web.stop_after (g.toml, line 3): web cannot stop after itself; leave it out"),
+    (
+        f'{WEB}depends_on = {{redis = "ready"}}\n{DB}',
+        "there is no program redis; there are web, db",
+    ),
+    (
+        f'{WEB}stop_after = ["wrker"]\n[programs.worker]\ncommand = ["x"]\n',
+        'there is no program wrker; did you mean "worker"?',
+    ),
+    (
+        f'{WEB}depends_on = ["web"]\n',
+        "programs.web.depends_on (g.toml, line 3): web cannot depend on itself; leave it out",
+    ),
+    (
+        f'{WEB}stop_after = ["web"]\n',
+        "programs.web.stop_after (g.toml, line 3): web cannot stop after itself; leave it out",
+    ),
     (
         f'exit_code_from = "webb"\n{WEB}',
         'cannot use exit_code_from (g.toml, line 1): there is no program webb; did you mean "web"?',
@@ -308,11 +426,23 @@ PROBLEMS = [
         "programs.web.depends_on (g.toml, line 3): it goes in a circle: web "
         "depends on db, db depends on web; leave one of these out",
     ),
-    (f'{WEB}depends_on = ["db"]\nstop_after = ["db"]\n{DB}', "it goes in a circle: web depends on db, web stops after db"),
-    (f'{WEB}stop_after = ["db"]\n{DB}stop_after = ["web"]\n', "it goes in a circle: db stops after web, web stops after db"),
+    (
+        f'{WEB}depends_on = ["db"]\nstop_after = ["db"]\n{DB}',
+        "it goes in a circle: web depends on db, web stops after db",
+    ),
+    (
+        f'{WEB}stop_after = ["db"]\n{DB}stop_after = ["web"]\n',
+        "it goes in a circle: db stops after web, web stops after db",
+    ),
     # conditions
-    (f'{WEB}depends_on = {{db = "service_healthy"}}\n{DB}', 'gracewrap calls service_healthy "ready"; write {db = "ready"}'),
-    (f'{WEB}depends_on.db.condition = "process_completed_successfully"\n{DB}', 'write {db = "completed"}'),
+    (
+        f'{WEB}depends_on = {{db = "service_healthy"}}\n{DB}',
+        'gracewrap calls service_healthy "ready"; write {db = "ready"}',
+    ),
+    (
+        f'{WEB}depends_on.db.condition = "process_completed_successfully"\n{DB}',
+        'write {db = "completed"}',
+    ),
     (
         f'{WEB}depends_on = {{db = "raedy"}}\n{DB}',
         'the condition of db is none of started, ready, completed; did you mean "ready"?',
@@ -320,29 +450,49 @@ PROBLEMS = [
     (f"{WEB}depends_on = {{db = true}}\n{DB}", 'write {db = "ready"}'),
     (
         f'{WEB}depends_on = {{db = "completed"}}\n{DB}restart = "always"\n',
-        "programs.web.depends_on (g.toml, line 3): db is started again whenever it exits, and never completes",
+        "programs.web.depends_on (g.toml, line 3): db is started again whenever it exits, and "
+        "never completes",
     ),
     (
         f'{WEB}oneshot = true\nrestart = "always"\n',
         "programs.web.restart (g.toml, line 4): web is a oneshot, which ends once it has "
         'completed; write restart = "on-failure" in [programs.web]',
     ),
-    (f'[defaults]\nrestart = "always"\n{WEB}oneshot = true\n', "defaults.restart (g.toml, line 2): web is a oneshot"),
+    (
+        f'[defaults]\nrestart = "always"\n{WEB}oneshot = true\n',
+        "defaults.restart (g.toml, line 2): web is a oneshot",
+    ),
     # values, and what is wrong between them
-    (f'{WEB}stop_timeout = "1"\n', 'cannot use programs.web.stop_timeout = "1" (g.toml, line 3): has no unit; write "1s"'),
+    (
+        f'{WEB}stop_timeout = "1"\n',
+        'cannot use programs.web.stop_timeout = "1" (g.toml, line 3): has no unit; write "1s"',
+    ),
     (
         f'[defaults]\nstop_timeout = "30s"\n{WEB}{DB}',
         'cannot use defaults.stop_timeout = "30s" (g.toml, line 2): it is longer than '
         'the whole budget, shutdown_timeout = "25s" (default)',
     ),
-    (f'{WEB}reserve = "30s"\n', 'cannot use programs.web.reserve = "30s" (g.toml, line 3): it is longer than the whole budget'),
-    (f'[defaults]\nkill_mode = "x"\n{WEB}{DB}', 'cannot use defaults.kill_mode = "x" (g.toml, line 2)'),
-    (f'[defaults]\ndrain.tcp = "auto"\ndrain.timeout = "30s"\n{WEB}{DB}', 'cannot use defaults.drain.timeout = "30s"'),
+    (
+        f'{WEB}reserve = "30s"\n',
+        'cannot use programs.web.reserve = "30s" (g.toml, line 3): it is longer than the whole '
+        "budget",
+    ),
+    (
+        f'[defaults]\nkill_mode = "x"\n{WEB}{DB}',
+        'cannot use defaults.kill_mode = "x" (g.toml, line 2)',
+    ),
+    (
+        f'[defaults]\ndrain.tcp = "auto"\ndrain.timeout = "30s"\n{WEB}{DB}',
+        'cannot use defaults.drain.timeout = "30s"',
+    ),
     (
         f'[defaults]\ndrain.tcp = "auto"\ndrain.timeout = "100ms"\n{WEB}{DB}',
         "programs.web.drain.confirm (default): 2 answers in a row",
     ),
-    (f'{WEB}[programs.web.drain]\ntimeout = "1s"\n', "cannot use programs.web.drain.timeout (g.toml, line 4): there is no probe"),
+    (
+        f'{WEB}[programs.web.drain]\ntimeout = "1s"\n',
+        "cannot use programs.web.drain.timeout (g.toml, line 4): there is no probe",
+    ),
     (
         f'{WEB}drain = {{tcp = "auto", json = "/x"}}\n',
         "cannot use programs.web.drain.json (g.toml, line 3): a probe by tcp does not",
@@ -357,19 +507,41 @@ PROBLEMS = [
     ),
     (
         f"{WEB}max_restarts = 3\n",
-        'programs.web.max_restarts (g.toml, line 3): it means nothing without restart; add restart, "on-failure"',
+        "programs.web.max_restarts (g.toml, line 3): it means nothing without restart; add "
+        'restart, "on-failure"',
     ),
-    (f'{WEB}[group.x]\nprograms = ["web"]\n', "cannot use group (g.toml, line 3): there are no groups of programs"),
-    (f'{WEB}[groups.x]\nprograms = ["web"]\n', "cannot use groups (g.toml, line 3): there are no groups of programs"),
+    (
+        f'{WEB}[group.x]\nprograms = ["web"]\n',
+        "cannot use group (g.toml, line 3): there are no groups of programs",
+    ),
+    (
+        f'{WEB}[groups.x]\nprograms = ["web"]\n',
+        "cannot use groups (g.toml, line 3): there are no groups of programs",
+    ),
     (f'{WEB}restart = "unless-stopped"\n', 'is none of never, on-failure, always; write "always"'),
-    (f'{WEB}on_exit = "success-shutdown"\n', 'is none of shutdown, restart, ignore; write "shutdown"'),
+    (
+        f'{WEB}on_exit = "success-shutdown"\n',
+        'is none of shutdown, restart, ignore; write "shutdown"',
+    ),
     (f'{WEB}restart = "always"\nmax_restarts = 0\n', 'would be never; write restart = "never"'),
-    (f'{WEB}restart = "always"\nbackoff = {{first = "1m", cap = "1s"}}\n', "its cap is shorter than first"),
-    (f'{WEB}restart = "always"\nbackoff = {{frist = "1m"}}\n', 'there is no frist in it; did you mean "first"?'),
-    (f'{WEB}restart = "always"\nbackoff = {{factor = 0.5}}\n', "factor: not a number from 1 to 100"),
+    (
+        f'{WEB}restart = "always"\nbackoff = {{first = "1m", cap = "1s"}}\n',
+        "its cap is shorter than first",
+    ),
+    (
+        f'{WEB}restart = "always"\nbackoff = {{frist = "1m"}}\n',
+        'there is no frist in it; did you mean "first"?',
+    ),
+    (
+        f'{WEB}restart = "always"\nbackoff = {{factor = 0.5}}\n',
+        "factor: not a number from 1 to 100",
+    ),
     (f'{WEB}ready = {{log_line = "(a+)+"}}\n', "repeats what is repeated already"),
     (f'{WEB}ready = {{log_line = ""}}\n', "not a regular expression"),
-    (f'{WEB}ready = {{log_line = "x", equals = 3}}\n', "a probe by log_line does not look at equals"),
+    (
+        f'{WEB}ready = {{log_line = "x", equals = 3}}\n',
+        "a probe by log_line does not look at equals",
+    ),
     (
         f'{WEB}drain.all = [{{log_line = "x"}}]\n',
         "log_line: it tells that a program is ready, not that it is drained; write it in ready",
@@ -379,11 +551,14 @@ PROBLEMS = [
         f'{WEB}stop_timeout = "10s"\ndepends_on = ["worker"]\n[programs.worker]\ncommand = '
         f'["x"]\nreserve = "10s"\ndepends_on = ["db"]\n'
         f'{DB}stop_timeout = "8s"\n',
-        'cannot use shutdown_timeout = "25s" (default): web 10s, then worker 10s, then db 8s need 28s, '
-        "3s more than it; they are stopped one after the other: shorten one, or write a larger budget",
+        'cannot use shutdown_timeout = "25s" (default): web 10s, then worker 10s, then db 8s need '
+        "28s, "
+        "3s more than it; they are stopped one after the other: shorten one, or write a larger "
+        "budget",
     ),
     (
-        f'{WEB}stop_timeout = "13s"\ndepends_on = ["db"]\npost_stop = ["x"]\n{DB}stop_timeout = "12s"\n',
+        f'{WEB}stop_timeout = "13s"\ndepends_on = ["db"]\npost_stop = ["x"]\n{DB}stop_timeout = '
+        '"12s"\n',
         "web 13s, then db 12s need 25s, ",
     ),
 ]
@@ -405,10 +580,17 @@ WARNINGS = [
     ),
     (
         f'{WEB}depends_on = ["db"]\n{DB}until = "drained"\n',
-        "programs.db.until (g.toml, line 6): none of what is stopped before db (web) has a probe in its drain",
+        "programs.db.until (g.toml, line 6): none of what is stopped before db (web) has a probe "
+        "in its drain",
     ),
-    (f'{WEB}until = "drained"\n', "programs.web.until (g.toml, line 3): nothing is stopped before web"),
-    (f'[defaults]\nuntil = "drained"\n{WEB}{DB}', "defaults.until (g.toml, line 2): no program that is stopped before another"),
+    (
+        f'{WEB}until = "drained"\n',
+        "programs.web.until (g.toml, line 3): nothing is stopped before web",
+    ),
+    (
+        f'[defaults]\nuntil = "drained"\n{WEB}{DB}',
+        "defaults.until (g.toml, line 2): no program that is stopped before another",
+    ),
     (
         f'{WEB}stop_timeout = "15s"\ndepends_on = ["cache"]\n[programs.cache]\ncommand = '
         f'["x"]\ndepends_on = ["db"]\n{DB}stop_timeout = "9s"\n',
@@ -428,7 +610,8 @@ def test_what_may_not_be_meant_is_a_warning(text, said, resolve):
 @pytest.mark.parametrize(
     "text",
     [
-        f'{WEB}depends_on = {{db = "ready"}}\n{DB}',  # without a probe it is ready when it is started
+        # without a probe it is ready when it is started
+        f'{WEB}depends_on = {{db = "ready"}}\n{DB}',
         f'{WEB}depends_on = {{db = "completed"}}\n{DB}on_exit = "ignore"\n',
         f'{WEB}depends_on = ["db"]\ndrain.tcp = "auto"\n{DB}until = "drained"\n',
         f'[defaults]\nuntil = "drained"\ndrain.tcp = "auto"\n{WEB}stop_after = ["db"]\n{DB}',
@@ -446,7 +629,8 @@ def test_what_is_fine(text, settings_of):
 
 def test_all_problems_at_once(resolve):
     _, errors, _ = resolve(
-        f'stop_timeout = "1s"\n{WEB}depends_on = ["x"]\nstop_signal = "FOO"\ncolour = 1\n{DB}stop_timeout = "1m"\n[programs.y]\n'
+        f'stop_timeout = "1s"\n{WEB}depends_on = ["x"]\nstop_signal = "FOO"\ncolour = '
+        f'1\n{DB}stop_timeout = "1m"\n[programs.y]\n'
     )
     assert len(errors) == 6
 
@@ -454,7 +638,8 @@ def test_all_problems_at_once(resolve):
 def test_a_command_beside_programs(resolve):
     _, errors, _ = resolve(WEB, "--", "true")
     assert errors == [
-        "cannot use a command (command line): there are [programs] (g.toml, line 1); leave one of the "
+        "cannot use a command (command line): there are [programs] (g.toml, line 1); leave one of "
+        "the "
         "two out, or make the command one of them"
     ]
 
@@ -468,7 +653,7 @@ def test_what_can_stand_in_a_program_only(key, resolve):
     assert f"it can stand in a file only: {key} in [programs.NAME]" in error
 
 
-# --- words of others --------------------------------------------------------------------------------------------------
+# --- words of others -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -486,7 +671,10 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ('stdout_logfile = "x"', 'leave it out, or write output = "prefix"'),
         ("stderr_logfile_maxbytes = 0", "leave it out, or write output"),
         ('process_name = "x"', "its name is that of its table"),
-        ('healthcheck.test = ["CMD", "x"]', 'write ready = "http://127.0.0.1:3000/health", "tcp" or {exec = ["./healthy"]}'),
+        (
+            'healthcheck.test = ["CMD", "x"]',
+            'write ready = "http://127.0.0.1:3000/health", "tcp" or {exec = ["./healthy"]}',
+        ),
         ("readiness_probe.http_get.port = 80", "gracewrap calls this ready; write ready = "),
         ("livenessProbe.x = 1", "nothing is checked while it runs, but its watchdog"),
         ("exit_on_end = true", "when it ends, all are stopped"),
@@ -532,7 +720,10 @@ def test_what_can_stand_in_a_program_only(key, resolve):
 def test_words_of_others_in_a_program(key, said, resolve):
     _, errors, _ = resolve(f"{WEB}{key}\n")
     assert len(errors) == 1 and said in errors[0], errors
-    assert f"cannot use programs.web.{key.partition(' = ')[0].partition('.')[0]}" in errors[0] and "line 3" in errors[0]
+    assert (
+        f"cannot use programs.web.{key.partition(' = ')[0].partition('.')[0]}" in errors[0]
+        and "line 3" in errors[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -541,7 +732,11 @@ def test_words_of_others_in_a_program(key, said, resolve):
         ('[services.web]\ncommand = ["x"]\n', "write [programs.NAME]"),
         ('[program.web]\ncommand = ["x"]\n', "write [programs.NAME]"),
         ("[program:web]\ncommand=x\n", "it is a file of supervisord"),
-        ("web: node server.js\n", 'if it is a Procfile: write [programs.web], and below it command = ["node", "server.js"]'),
+        (
+            "web: node server.js\n",
+            'if it is a Procfile: write [programs.web], and below it command = ["node", '
+            '"server.js"]',
+        ),
         ('priority = 1\ncommand = ["x"]\n', "in [programs.NAME]"),
         ('after = ["x"]\ncommand = ["x"]\n', "depends_on in [programs.NAME]"),
         ("processes:\n", "TOML is written like this"),
@@ -552,22 +747,36 @@ def test_files_of_others(text, said, resolve):
     assert said in errors[0], errors
 
 
-# --- many -------------------------------------------------------------------------------------------------------------
+# --- many ----------------------------------------------------------------------------------------
 
 
 def many(count: int, folder: Path) -> CommandLine:
     """Return the command line for a file of so many programs."""
-    rows = ['shutdown_timeout = "60s"', "[defaults]", 'stop_timeout = "2s"', "[defaults.drain]", 'tcp = "auto"']
+    rows = [
+        'shutdown_timeout = "60s"',
+        "[defaults]",
+        'stop_timeout = "2s"',
+        "[defaults.drain]",
+        'tcp = "auto"',
+    ]
     for n in range(count):
-        rows += [f"[programs.p{n}]", f'command = ["server", "{n}"]', f'ready = "http://127.0.0.1:{n + 1}/"']
-        rows += [f'env = {{PORT = "{n}"}}', f'depends_on = ["p{n - 1}"]' if n % 10 else 'working_dir = "/"']
+        rows += [
+            f"[programs.p{n}]",
+            f'command = ["server", "{n}"]',
+            f'ready = "http://127.0.0.1:{n + 1}/"',
+        ]
+        rows += [
+            f'env = {{PORT = "{n}"}}',
+            f'depends_on = ["p{n - 1}"]' if n % 10 else 'working_dir = "/"',
+        ]
     path = folder / f"{count}.toml"
     path.write_text("\n".join(rows))
-    return sources.read_command_line(["--config", str(path)])
+    return command_line.read_command_line(["--config", str(path)])
 
 
 def calls(line: CommandLine) -> int:
-    """Return how many functions are called to read that file: not how long it takes, which the machine decides."""
+    """Return how many functions are called to read that file: not how long it takes, which the
+    machine decides."""
     found = 0
 
     def count(_frame: object, event: str, _arg: object) -> None:
@@ -576,7 +785,7 @@ def calls(line: CommandLine) -> int:
 
     sys.setprofile(count)
     try:
-        sources.resolve(line, {})
+        load.resolve(line, {})
     finally:
         sys.setprofile(None)
     return found
@@ -589,13 +798,16 @@ def test_reading_many_programs_does_not_grow_with_their_square(tmp_path):
 
 
 def test_what_is_the_same_for_200_programs_is_not_kept_200_times(tmp_path):
-    settings, problems = sources.resolve(many(200, tmp_path), {})
+    settings, problems = load.resolve(many(200, tmp_path), {})
     assert problems == [] and settings is not None and len(settings.programs) == 200
-    assert max(sys.getsizeof(one.__dict__) + sys.getsizeof(one.origins) for one in settings.programs) < 4096
+    assert (
+        max(sys.getsizeof(one.__dict__) + sys.getsizeof(one.origins) for one in settings.programs)
+        < 4096
+    )
     assert len(settings.programs[199].__dict__) < 30
 
 
-# --- any order --------------------------------------------------------------------------------------------------------
+# --- any order -----------------------------------------------------------------------------------
 
 EDGES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans()), max_size=9)
 
@@ -607,8 +819,19 @@ def test_any_order_that_is_none_is_refused_and_no_other(edges):
     for n in range(7):
         place = f"programs.p{n}"
         found += [Given("", None, "f", place), Given("command", ["x"], "f", place)]
-        found.append(Given("depends_on", [f"p{b}" for a, b, depends in edges if a == n and depends], "f", place))
-        found.append(Given("stop_after", [f"p{b}" for a, b, depends in edges if a == n and not depends], "f", place))
+        found.append(
+            Given(
+                "depends_on", [f"p{b}" for a, b, depends in edges if a == n and depends], "f", place
+            )
+        )
+        found.append(
+            Given(
+                "stop_after",
+                [f"p{b}" for a, b, depends in edges if a == n and not depends],
+                "f",
+                place,
+            )
+        )
     settings, problems = put_together(found, (), (), True)
     after: dict[int, set[int]] = {n: set() for n in range(7)}  # stopped after it
     for a, b, depends in edges:
@@ -621,69 +844,97 @@ def test_any_order_that_is_none_is_refused_and_no_other(edges):
     if settings is None:
         assert len(errors) == 1 and "it goes in a circle" in errors[0]
     else:
-        assert order.cycle(policy_of(settings).programs) is None
+        assert dependencies.cycle(policy_of(settings).programs) is None
 
 
-SCALARS = st.booleans() | st.integers(-3, 3) | st.text(max_size=5) | st.sampled_from(["1s", "web", "ready", "http://h/", "auto"])
+SCALARS = (
+    st.booleans()
+    | st.integers(-3, 3)
+    | st.text(max_size=5)
+    | st.sampled_from(["1s", "web", "ready", "http://h/", "auto"])
+)
 ANYTHING = st.recursive(
     SCALARS,
-    lambda one: st.lists(one, max_size=3) | st.dictionaries(st.sampled_from(["web", "http", "x"]), one, max_size=3),
+    lambda one: (
+        st.lists(one, max_size=3)
+        | st.dictionaries(st.sampled_from(["web", "http", "x"]), one, max_size=3)
+    ),
     max_leaves=4,
 )
-KEYS = st.sampled_from([*(setting.key for setting in TABLE if "." not in setting.key), "drain", "log", "programs", "colour"])
+KEYS = st.sampled_from(
+    [
+        *(setting.key for setting in TABLE if "." not in setting.key),
+        "drain",
+        "log",
+        "programs",
+        "colour",
+    ]
+)
 TREES = st.dictionaries(
-    KEYS, ANYTHING | st.dictionaries(st.sampled_from(["tcp", "http", "interval", "all"]), ANYTHING), max_size=4
+    KEYS,
+    ANYTHING | st.dictionaries(st.sampled_from(["tcp", "http", "interval", "all"]), ANYTHING),
+    max_size=4,
 )
 
 
-@given(st.dictionaries(st.sampled_from(["web", "db", "-", "a.b"]), TREES | ANYTHING, max_size=3), TREES | ANYTHING, TREES)
+@given(
+    st.dictionaries(st.sampled_from(["web", "db", "-", "a.b"]), TREES | ANYTHING, max_size=3),
+    TREES | ANYTHING,
+    TREES,
+)
 def test_any_file_is_settings_or_problems(tmp_path_factory, programs, defaults, rest):
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(tomli_w.dumps({**rest, "programs": programs, "defaults": defaults}))
-    settings, problems = sources.resolve(sources.read_command_line(["--config", str(file)]), {})
+    settings, problems = load.resolve(command_line.read_command_line(["--config", str(file)]), {})
     assert (settings is None) == any(not problem.warning for problem in problems)
-    assert all(problem.text.isprintable() and "line" in problem.text for problem in problems), problems
+    assert all(problem.text.isprintable() and "line" in problem.text for problem in problems), (
+        problems
+    )
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values --------------------------------------------------------------------------------------
 
 VALUES = [
-    (running.depends_on, ["a", "b", "a"], {"a": "", "b": ""}),
-    (running.depends_on, "a", {"a": ""}),
-    (running.depends_on, {"a": " Ready "}, {"a": "ready"}),
-    (running.depends_on, {"a": {"condition": "started"}}, {"a": "started"}),
-    (running.depends_on, {"a": {"condition": "ready", "x": 1}}, "the condition of a is none of"),
-    (running.depends_on, {"a": "process_healthy"}, 'gracewrap calls process_healthy "ready"'),
-    (running.depends_on, {"a": "SUCCESS"}, 'gracewrap calls SUCCESS "completed"'),
-    (running.depends_on, [1], "not the name of a program"),
-    (running.depends_on, ["a b"], "not the name of a program"),
-    (running.depends_on, 1.5, "not a list"),
-    (running.restart, "On-Failure", "on-failure"),
-    (running.restart, True, 'write "always"'),
-    (running.restart, False, 'write "never"'),
-    (running.restart, "unexpected", 'write "on-failure"'),
-    (running.restart, "alwys", 'did you mean "always"?'),
-    (running.restart, "on-failure:5", 'write restart = "on-failure" and max_restarts = 5'),
-    (running.restart, " On_Failure: 3 ", 'write restart = "on-failure" and max_restarts = 3'),
-    (running.restart, "on-failure:x", 'write restart = "on-failure" and max_restarts = 5'),
-    (running.restart, "on-failure:" + "9" * 5000, "and max_restarts = 5"),
-    (running.restart, "no", 'write "never"'),
-    (running.restart, "exit_on_failure", 'write "never": on_failure = "shutdown" is the default'),
-    (running.restart, {"condition": "on-failure"}, 'is a word; write restart = "on-failure"'),
-    (running.ending, "ignore", "ignore"),
-    (running.ending, "exit", 'write "shutdown"'),
-    (running.max_restarts, "5", 5),
-    (running.max_restarts, -1, "not a number from 1"),
-    (running.max_restarts, True, "not a number from 1"),
-    (running.max_restarts, "9" * 5000, "not a number from 1"),
-    (running.backoff, "2s", BackOff(first=2.0)),
-    (running.backoff, "1m", BackOff(first=60.0, cap=60.0)),
-    (running.backoff, {"factor": 1, "stable": "0s", "jitter": 0}, BackOff(factor=1.0, stable=0.0, jitter=0.0)),
-    (running.backoff, {}, BackOff()),
-    (running.backoff, 3, 'has no unit; write "3s"'),
-    (running.backoff, "1ms", "is too short"),
-    (running.backoff, {"jitter": 2}, "jitter: not a part"),
-    (running.backoff, {"cap": "x"}, "cap: not a duration"),
+    (lifecycle.depends_on, ["a", "b", "a"], {"a": "", "b": ""}),
+    (lifecycle.depends_on, "a", {"a": ""}),
+    (lifecycle.depends_on, {"a": " Ready "}, {"a": "ready"}),
+    (lifecycle.depends_on, {"a": {"condition": "started"}}, {"a": "started"}),
+    (lifecycle.depends_on, {"a": {"condition": "ready", "x": 1}}, "the condition of a is none of"),
+    (lifecycle.depends_on, {"a": "process_healthy"}, 'gracewrap calls process_healthy "ready"'),
+    (lifecycle.depends_on, {"a": "SUCCESS"}, 'gracewrap calls SUCCESS "completed"'),
+    (lifecycle.depends_on, [1], "not the name of a program"),
+    (lifecycle.depends_on, ["a b"], "not the name of a program"),
+    (lifecycle.depends_on, 1.5, "not a list"),
+    (lifecycle.restart, "On-Failure", "on-failure"),
+    (lifecycle.restart, True, 'write "always"'),
+    (lifecycle.restart, False, 'write "never"'),
+    (lifecycle.restart, "unexpected", 'write "on-failure"'),
+    (lifecycle.restart, "alwys", 'did you mean "always"?'),
+    (lifecycle.restart, "on-failure:5", 'write restart = "on-failure" and max_restarts = 5'),
+    (lifecycle.restart, " On_Failure: 3 ", 'write restart = "on-failure" and max_restarts = 3'),
+    (lifecycle.restart, "on-failure:x", 'write restart = "on-failure" and max_restarts = 5'),
+    (lifecycle.restart, "on-failure:" + "9" * 5000, "and max_restarts = 5"),
+    (lifecycle.restart, "no", 'write "never"'),
+    (lifecycle.restart, "exit_on_failure", 'write "never": on_failure = "shutdown" is the default'),
+    (lifecycle.restart, {"condition": "on-failure"}, 'is a word; write restart = "on-failure"'),
+    (lifecycle.ending, "ignore", "ignore"),
+    (lifecycle.ending, "exit", 'write "shutdown"'),
+    (lifecycle.max_restarts, "5", 5),
+    (lifecycle.max_restarts, -1, "not a number from 1"),
+    (lifecycle.max_restarts, True, "not a number from 1"),
+    (lifecycle.max_restarts, "9" * 5000, "not a number from 1"),
+    (lifecycle.backoff, "2s", BackOff(first=2.0)),
+    (lifecycle.backoff, "1m", BackOff(first=60.0, cap=60.0)),
+    (
+        lifecycle.backoff,
+        {"factor": 1, "stable": "0s", "jitter": 0},
+        BackOff(factor=1.0, stable=0.0, jitter=0.0),
+    ),
+    (lifecycle.backoff, {}, BackOff()),
+    (lifecycle.backoff, 3, 'has no unit; write "3s"'),
+    (lifecycle.backoff, "1ms", "is too short"),
+    (lifecycle.backoff, {"jitter": 2}, "jitter: not a part"),
+    (lifecycle.backoff, {"cap": "x"}, "cap: not a duration"),
 ]
 
 
@@ -718,7 +969,7 @@ def test_what_is_shown_means_the_same(key, raw):
     assert parse(as_written(parse(raw), key)) == parse(raw)
 
 
-# --- a line that says that it is ready --------------------------------------------------------------------------------
+# --- a line that says that it is ready -----------------------------------------------------------
 
 
 def asked(probe: LogLineProbe, state: LogLineState) -> Reading:
@@ -731,7 +982,9 @@ def asked(probe: LogLineProbe, state: LogLineState) -> Reading:
 def test_a_line_makes_it_ready_once_and_for_all():
     first, second = LogLineProbe(r"listening on \S+:\d+"), LogLineProbe("^ready$")
     state = LogLineState((first, second))
-    assert asked(first, state) == Reading(BUSY, None, r'it has not written a line with "listening on \S+:\d+"')
+    assert asked(first, state) == Reading(
+        BUSY, None, r'it has not written a line with "listening on \S+:\d+"'
+    )
     assert not state.take(b"starting") and not state.take(b"\xff\xfe listening")
     assert state.take(b"INFO: listening on 0.0.0.0:80 \xff") and state.waits
     assert asked(first, state).kind == DRAINED and asked(second, state).kind == BUSY
@@ -755,7 +1008,9 @@ def test_an_expression_that_is_none_is_an_answer_too():
 
 def test_a_table_with_a_command_is_meant_to_be_a_program(resolve):
     _, errors, _ = resolve('[web]\ncommand = ["web"]\n[programs.db]\ncommand = ["db"]\n')
-    assert errors == ["cannot use web (g.toml, line 1): if it is one of several programs, write [programs.web]"]
+    assert errors == [
+        "cannot use web (g.toml, line 1): if it is one of several programs, write [programs.web]"
+    ]
 
 
 def test_waiting_for_a_oneshot_whose_failure_is_ignored_is_warned_about(resolve):
@@ -763,7 +1018,8 @@ def test_waiting_for_a_oneshot_whose_failure_is_ignored_is_warned_about(resolve)
     text = f'[programs.web]\ncommand = ["web"]\ndepends_on = ["job"]\n{job}'
     _, errors, warnings = resolve(f'{text}on_failure = "ignore"\n')
     assert not errors and warnings == [
-        "programs.web.depends_on (g.toml, line 3): if job fails, which is ignored, web waits for ever; "
+        "programs.web.depends_on (g.toml, line 3): if job fails, which is ignored, web waits for "
+        "ever; "
         'write {job = "started"} where it need not have completed'
     ]
     assert resolve(text)[1:] == ([], [])

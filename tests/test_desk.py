@@ -1,4 +1,5 @@
-"""Health, status, metrics and control of a real gracewrap: what is answered in each phase, and what asking does to the stop."""
+"""Health, status, metrics and control of a real gracewrap: what is answered in each phase, and what
+asking does to the stop."""
 
 from __future__ import annotations
 
@@ -16,7 +17,17 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import BOUND, OTHER_USER, TALKER, Run, environment, require, require_other_user, state, wait_until
+from support import (
+    BOUND,
+    OTHER_USER,
+    TALKER,
+    Run,
+    environment,
+    require,
+    require_other_user,
+    state,
+    wait_until,
+)
 
 FULL = [sys.executable, "-m", "gracewrap"]  # with h11, which our files alone do not have
 
@@ -30,7 +41,9 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)  # without a time limit, for with one a full backlog is an error (connect(2): EAGAIN)
+        self.sock.connect(
+            self.path
+        )  # without a time limit, for with one a full backlog is an error (connect(2): EAGAIN)
         self.sock.settimeout(BOUND)
 
 
@@ -49,7 +62,9 @@ def serve(talk: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
     """Start a talker whose gracewrap answers at tmp_path/health."""
 
     def begin(*words: str, options: tuple[str, ...] = ()) -> Run:
-        run = talk(*words, options=["--health-listen", f"unix:{tmp_path}/health", *options], command=FULL)
+        run = talk(
+            *words, options=["--health-listen", f"unix:{tmp_path}/health", *options], command=FULL
+        )
         run.ready()
         return run
 
@@ -63,7 +78,11 @@ def test_readiness_goes_with_the_stop_request_and_liveness_stays(serve, tmp_path
     run.send(signal.SIGTERM)
     assert run.line() == "15"
     status, body = get(health, "/readyz")
-    assert status == 503 and json.loads(body)["reason"] == "stopping" and json.loads(body)["seconds_left"] > 500
+    assert (
+        status == 503
+        and json.loads(body)["reason"] == "stopping"
+        and json.loads(body)["seconds_left"] > 500
+    )
     assert get(health, "/health/ready")[0] == 503
     assert get(health, "/livez")[0] == get(health, "/health/live")[0] == 200
 
@@ -100,7 +119,12 @@ def test_a_command_is_ready_when_its_probe_says_so(serve, tmp_path):
 def test_status_says_what_is_going_on(serve, tmp_path):
     run = serve("exit=-1", options=("--shutdown-timeout", "10m"))
     status = json.loads(get(tmp_path / "health", "/status")[1])
-    assert (status["phase"], status["ready"], status["stop"], status["pid"]) == ("running", True, None, run.pid)
+    assert (status["phase"], status["ready"], status["stop"], status["pid"]) == (
+        "running",
+        True,
+        None,
+        run.pid,
+    )
     (program,) = status["programs"]
     assert [process["pid"] for process in program["processes"]] == [program["pid"]]
     run.send(signal.SIGTERM)
@@ -120,7 +144,10 @@ def families(text: str) -> dict[str, float]:
 
 def test_metrics_in_each_phase_and_the_last_ones_in_a_file(serve, tmp_path):
     textfile = tmp_path / "gracewrap.prom"
-    run = serve("exit=-1", options=("--shutdown-timeout", "1s", "--report-prometheus-textfile", str(textfile)))
+    run = serve(
+        "exit=-1",
+        options=("--shutdown-timeout", "1s", "--report-prometheus-textfile", str(textfile)),
+    )
     found = families(get(tmp_path / "health", "/metrics")[1])
     assert found["gracewrap_phase running"] == 1 and "gracewrap_seconds_left" not in found
     run.send(signal.SIGTERM)
@@ -138,7 +165,14 @@ def test_metrics_in_each_phase_and_the_last_ones_in_a_file(serve, tmp_path):
 def test_a_port_that_is_taken_is_an_error_before_anything_starts(start, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        run = start("--health-listen", f"127.0.0.1:{port}", "--", "touch", tmp_path / "started", command=FULL)
+        run = start(
+            "--health-listen",
+            f"127.0.0.1:{port}",
+            "--",
+            "touch",
+            tmp_path / "started",
+            command=FULL,
+        )
         assert run.wait() == 125
     assert run.err is not None
     (line,) = run.err.rest()
@@ -159,7 +193,9 @@ def controlled(talk: Callable[..., Run]) -> Callable[..., Run]:
     def begin(*words: str, options: tuple[str, ...] = ()) -> Run:
         run = talk(*words, options=options, command=FULL)
         run.ready()
-        wait_until(lambda: Path(f"/run/gracewrap-{run.pid}.sock").exists(), "the control socket is there")
+        wait_until(
+            lambda: Path(f"/run/gracewrap-{run.pid}.sock").exists(), "the control socket is there"
+        )
         return run
 
     return begin
@@ -188,7 +224,9 @@ def test_drain_and_undrain_do_not_stop(controlled):
 
 
 def test_a_drain_without_a_stop_runs_its_start_once(controlled, tmp_path):
-    run = controlled("exit=0", options=("--drain-start", f"sh -c 'echo started >>{tmp_path}/started; cat'"))
+    run = controlled(
+        "exit=0", options=("--drain-start", f"sh -c 'echo started >>{tmp_path}/started; cat'")
+    )
     path = control(run)
     assert get(path, "/drain", "POST")[0] == 202
     assert run.log_line("helper_ended")["ok"]
@@ -214,10 +252,15 @@ def test_another_user_is_refused(controlled):
     os.chmod(path, 0o666)
     code = (
         f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); "
-        "s.sendall(b'POST /stop HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n'); print(s.recv(100))"
+        "s.sendall(b'POST /stop HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n'); "
+        "print(s.recv(100))"
     )
     done = subprocess.run(
-        [*OTHER_USER, sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=BOUND, env=environment()
+        [*OTHER_USER, sys.executable, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        env=environment(),
     )
     assert " 403 " in done.stdout, done.stderr
     run.send(signal.SIGUSR1)
@@ -268,7 +311,11 @@ def test_nothing_wakes_while_nobody_asks(serve, tmp_path):
     assert get(tmp_path / "health", "/metrics")[0] == 200
 
     def switches() -> str:
-        return next(line for line in Path(f"/proc/{run.pid}/status").read_text().splitlines() if line.startswith("voluntary"))
+        return next(
+            line
+            for line in Path(f"/proc/{run.pid}/status").read_text().splitlines()
+            if line.startswith("voluntary")
+        )
 
     seen = [switches()]
 
@@ -285,12 +332,22 @@ def test_the_last_metrics_are_pushed_to_a_real_gateway(talk, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with subprocess.Popen(
-        [str(gateway), f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [str(gateway), f"--web.listen-address=127.0.0.1:{port}"],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     ) as server:
         try:
             wait_until(lambda: answers(port), "the gateway is up")
-            run = talk("exit=-1", options=["--shutdown-timeout", "1s", "--report-pushgateway", f"http://localhost:{port}"],
-                       command=FULL)  # fmt: skip
+            run = talk(
+                "exit=-1",
+                options=[
+                    "--shutdown-timeout",
+                    "1s",
+                    "--report-pushgateway",
+                    f"http://localhost:{port}",
+                ],
+                command=FULL,
+            )
             run.ready()
             run.send(signal.SIGTERM)
             assert run.wait() == 137
@@ -314,8 +371,16 @@ def answers(port: int) -> bool:
 def test_a_gateway_that_says_nothing_costs_its_share_of_the_budget_and_no_more(talk):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        run = talk("exit=-1", options=["--shutdown-timeout", "1s", "--report-pushgateway", f"http://127.0.0.1:{port}"],
-                   command=FULL)  # fmt: skip
+        run = talk(
+            "exit=-1",
+            options=[
+                "--shutdown-timeout",
+                "1s",
+                "--report-pushgateway",
+                f"http://127.0.0.1:{port}",
+            ],
+            command=FULL,
+        )
         run.ready()
         before = time.monotonic()
         run.send(signal.SIGTERM)
@@ -337,7 +402,9 @@ def test_without_h11_the_control_socket_turns_visitors_away(talk):
     require(os.geteuid() == 0, "root, who may write to /run")
     run = talk()
     run.ready()
-    wait_until(lambda: Path(f"/run/gracewrap-{run.pid}.sock").exists(), "the control socket is there")
+    wait_until(
+        lambda: Path(f"/run/gracewrap-{run.pid}.sock").exists(), "the control socket is there"
+    )
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.settimeout(BOUND)
         visitor.connect(f"/run/gracewrap-{run.pid}.sock")
@@ -353,16 +420,30 @@ def test_who_asks_how_the_drain_stands_does_not_disturb_it(start, tmp_path):
     mark = tmp_path / "busy"
     mark.touch()
     run = start(
-        "--drain-file", mark, "--drain-file-is", "absent", "--drain-interval", "30ms", "--health-listen",
-        f"unix:{tmp_path}/health", "--", *TALKER, command=FULL,
-    )  # fmt: skip
+        "--drain-file",
+        mark,
+        "--drain-file-is",
+        "absent",
+        "--drain-interval",
+        "30ms",
+        "--health-listen",
+        f"unix:{tmp_path}/health",
+        "--",
+        *TALKER,
+        command=FULL,
+    )
     run.ready()
-    wait_until(lambda: Path(f"/run/gracewrap-{run.pid}.sock").exists(), "the control socket is there")
+    wait_until(
+        lambda: Path(f"/run/gracewrap-{run.pid}.sock").exists(), "the control socket is there"
+    )
     assert get(control(run), "/drain", "POST")[0] == 202
     phases = [json.loads(get(tmp_path / "health", "/status")[1])["phase"] for _ in range(50)]
     assert set(phases) <= {"running", "draining"}
     mark.unlink()
-    wait_until(lambda: json.loads(get(tmp_path / "health", "/status")[1])["phase"] == "drained", "it is drained")
+    wait_until(
+        lambda: json.loads(get(tmp_path / "health", "/status")[1])["phase"] == "drained",
+        "it is drained",
+    )
 
 
 def test_stopping_twice_over_the_socket_is_stopping_once(controlled):

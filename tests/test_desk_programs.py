@@ -1,4 +1,5 @@
-"""Several programs, asked from outside: how each stands, and stopping and restarting one while the others go on."""
+"""Several programs, asked from outside: how each stands, and stopping and restarting one while the
+others go on."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import BOUND, TALKER, Run, environment, wait_until
 from test_desk import FULL, get
 
-# Writes what happens to it into a journal, and makes a file while it is up; with a file beside it: fails at once, or ends late.
+# Writes what happens to it into a journal, and makes a file while it is up; with a file beside it:
+# fails at once, or ends late.
 PROGRAM = """
 cd "$(dirname "$0")"
-trap 'rm -f $1.up; echo "$1 stops" >>journal; while [ -e $1.late ]; do sleep 0.02; done; exit 0' TERM
+trap 'rm -f $1.up; echo "$1 stops" >>journal
+      while [ -e $1.late ]; do sleep 0.02; done; exit 0' TERM
 echo "$1 starts" >>journal
 [ -e $1.fails ] && exit 3
 touch $1.up
@@ -45,7 +48,8 @@ class Stack:
     def file(self, programs: dict[str, str], top: str = "") -> Path:
         command = ["sh", str(self.place / "program.sh")]
         tables = [
-            f"[programs.{name}]\n{f'command = {[*command, name]}' if 'command =' not in more else ''}\n{more}\n"
+            f"[programs.{name}]\n"
+            f"{'' if 'command =' in more else f'command = {[*command, name]}'}\n{more}\n"
             for name, more in programs.items()
         ]
         path = self.place / "g.toml"
@@ -74,22 +78,35 @@ class Stack:
 
     def until_ready(self) -> None:
         wait_until(lambda: get(self.socket, "/readyz")[0] == 200, "all are ready")
-        wait_until(lambda: len([one for one in self.journal() if "starts" in one]) >= len(self.pids()), "all have begun")
+        wait_until(
+            lambda: len([one for one in self.journal() if "starts" in one]) >= len(self.pids()),
+            "all have begun",
+        )
 
     def cli(self, *words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*FULL, *map(str, words), "--socket", self.socket], capture_output=True, text=True, timeout=BOUND, env=environment(),
+            [*FULL, *map(str, words), "--socket", self.socket],
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            env=environment(),
             stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture
 def stack(start: Callable[..., Run], tmp_path: Path) -> Callable[..., Stack]:
     """Start programs: stack({"web": 'depends_on = ["db"]', ...})."""
 
-    def begin(programs: dict[str, str] | None = None, top: str = 'shutdown_timeout = "10m"', ready: bool = True) -> Stack:
+    def begin(
+        programs: dict[str, str] | None = None,
+        top: str = 'shutdown_timeout = "10m"',
+        ready: bool = True,
+    ) -> Stack:
         made = Stack(tmp_path)
-        made.run = start("--config", made.file(STACK if programs is None else programs, top), command=FULL)
+        made.run = start(
+            "--config", made.file(STACK if programs is None else programs, top), command=FULL
+        )
         wait_until(made.socket.exists, "the control socket is there")
         if ready:
             made.until_ready()
@@ -98,7 +115,7 @@ def stack(start: Callable[..., Run], tmp_path: Path) -> Callable[..., Stack]:
     return begin
 
 
-# --- how each stands --------------------------------------------------------------------------------------------------
+# --- how each stands -----------------------------------------------------------------------------
 
 
 def test_readiness_is_everybody_s_and_says_who_is_missing(stack, tmp_path):
@@ -111,7 +128,9 @@ def test_readiness_is_everybody_s_and_says_who_is_missing(stack, tmp_path):
     assert said["why"] == f"waiting for web: {mark} is not there; worker waits for web"
     now = s.status()
     assert now["phase"] == "starting" and not now["ready"]
-    web, worker = (next(one for one in now["programs"] if one["name"] == name) for name in ("web", "worker"))
+    web, worker = (
+        next(one for one in now["programs"] if one["name"] == name) for name in ("web", "worker")
+    )
     assert (web["phase"], web["ready"], web["why"]) == ("running", False, f"{mark} is not there")
     assert (worker["phase"], worker["pid"], worker["waits_for"]) == ("pending", None, ["web"])
     assert worker["why"] == f"waiting for web: {mark} is not there"
@@ -127,14 +146,25 @@ def test_each_program_has_its_own_processes_and_numbers(stack):
         "once": 'command = ["true"]\noneshot = true',
         "quiet": f"command = {json.dumps(TALKER)}",
     }, ready=False)  # fmt: skip
-    wait_until(lambda: s.phases() == {"web": "running", "once": "completed", "quiet": "running"}, "once has completed")
+    wait_until(
+        lambda: s.phases() == {"web": "running", "once": "completed", "quiet": "running"},
+        "once has completed",
+    )
     wait_until(lambda: len(s.program("web")["processes"]) == 2, "the straggler is web's")
-    wait_until(lambda: all(one["all_processes"] for one in s.status()["programs"]), "there was time to look at all")
+    wait_until(
+        lambda: all(one["all_processes"] for one in s.status()["programs"]),
+        "there was time to look at all",
+    )
     web, once, quiet = s.status()["programs"]
     assert [one["pid"] for one in quiet["processes"]] == [quiet["pid"]]
     leader, straggler = web["processes"]
     assert (leader["pid"], straggler["parent"], leader["state"]) == (web["pid"], web["pid"], "S")
-    assert (once["exit_status"], once["oneshot"], once["why"], once["pid"]) == (0, True, "exited with 0", None)
+    assert (once["exit_status"], once["oneshot"], once["why"], once["pid"]) == (
+        0,
+        True,
+        "exited with 0",
+        None,
+    )
     assert web["uptime_seconds"] > 0 and once["uptime_seconds"] is None
     assert get(s.socket, "/readyz")[0] == 200  # what has completed keeps nobody waiting
 
@@ -142,7 +172,9 @@ def test_each_program_has_its_own_processes_and_numbers(stack):
 def test_status_of_one_and_without_processes(stack):
     s = stack()
     assert [one["name"] for one in s.status("?program=web")["programs"]] == ["web"]
-    assert not any(one["processes"] or one["all_processes"] for one in s.status("?processes=no")["programs"])
+    assert not any(
+        one["processes"] or one["all_processes"] for one in s.status("?processes=no")["programs"]
+    )
     assert get(s.socket, "/status?program=wbe")[0] == 404
 
 
@@ -161,10 +193,18 @@ def test_while_it_stops_each_says_what_it_waits_for(stack, tmp_path):
     assert 0 < now["web"]["left_seconds"] < now["db"]["left_seconds"] <= 600
     assert s.status()["phase"] == "stopping"
     table = s.cli("status").stdout
-    assert "waiting for worker: " in table and "running" in table and "stop requested by gracewrap stop" in table
+    assert (
+        "waiting for worker: " in table
+        and "running" in table
+        and "stop requested by gracewrap stop" in table
+    )
     (tmp_path / "worker.late").unlink()
     assert s.run.wait() == 0
-    assert [one for one in s.journal() if "stops" in one and "other" not in one] == ["worker stops", "web stops", "db stops"]
+    assert [one for one in s.journal() if "stops" in one and "other" not in one] == [
+        "worker stops",
+        "web stops",
+        "db stops",
+    ]
 
 
 def test_one_that_is_to_be_started_again_says_when(stack, tmp_path):
@@ -174,7 +214,9 @@ def test_one_that_is_to_be_started_again_says_when(stack, tmp_path):
     web, now = s.program("web"), s.status()
     assert (web["exit_status"], web["why"], web["pid"]) == (3, "exited with 3", None)
     assert 400 < web["next_start_seconds"] <= 600
-    assert now["phase"] == "degraded" and now["why"].startswith("waiting for web: exited with 3, and is started again in ")
+    assert now["phase"] == "degraded" and now["why"].startswith(
+        "waiting for web: exited with 3, and is started again in "
+    )
     assert "exited with 3; starts in " in s.cli("status").stdout
     (tmp_path / "web.fails").unlink()
     done = s.cli("restart", "web")  # now, and not in ten minutes
@@ -199,7 +241,7 @@ def test_metrics_tell_of_each(stack):
     assert found["gracewrap_phase", "running"] == 1
 
 
-# --- stopping and restarting one --------------------------------------------------------------------------------------
+# --- stopping and restarting one -----------------------------------------------------------------
 
 
 def test_restart_takes_what_depends_on_it_and_nothing_else(stack):
@@ -207,14 +249,27 @@ def test_restart_takes_what_depends_on_it_and_nothing_else(stack):
     before, told = s.pids(), len(s.journal())
     done = s.cli("restart", "web")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "restarting web; worker, which depends on it, stops first and is started again" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("restarted web in ") and done.stdout.endswith(", and with it worker\n")
+    assert (
+        "restarting web; worker, which depends on it, stops first and is started again"
+        in done.stdout
+    )
+    assert done.stdout.splitlines()[-1].startswith("restarted web in ") and done.stdout.endswith(
+        ", and with it worker\n"
+    )
     wait_until(lambda: len(s.journal()) == told + 4, "both have begun again")
     assert s.journal()[told : told + 2] == ["worker stops", "web stops"]
-    assert sorted(s.journal()[told + 2 :]) == ["web starts", "worker starts"]  # ready when it is started: both write at once
+    assert sorted(s.journal()[told + 2 :]) == [
+        "web starts",
+        "worker starts",
+    ]  # ready when it is started: both write at once
     after = s.pids()
     assert [name for name in STACK if before[name] != after[name]] == ["web", "worker"]
-    assert {one["name"]: one["restarts"] for one in s.status()["programs"]} == {"db": 0, "web": 1, "worker": 1, "other": 0}
+    assert {one["name"]: one["restarts"] for one in s.status()["programs"]} == {
+        "db": 0,
+        "web": 1,
+        "worker": 1,
+        "other": 0,
+    }
     assert "  started again 1 time\n" in s.cli("status", "web").stdout
 
 
@@ -224,7 +279,10 @@ def test_restart_waits_until_it_is_ready(stack, tmp_path):
     s = stack({"web": f'ready = {{file = "{mark}"}}', "worker": 'depends_on = ["web"]'})
     mark.unlink()
     with subprocess.Popen(
-        [*FULL, "restart", "web", "--socket", s.socket], stdout=subprocess.PIPE, text=True, env=environment()
+        [*FULL, "restart", "web", "--socket", s.socket],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     ) as waiting:
         wait_until(lambda: s.program("web")["restarts"] == 1, "it is started again")
         wait_until(lambda: s.program("worker")["phase"] == "pending", "worker waits for it")
@@ -252,23 +310,38 @@ def test_what_was_stopped_by_name_stays_so_until_it_is_started_by_name(stack):
     assert again.returncode == 0 and "web is not running" in again.stdout
     assert s.journal().count("web starts") == 1
     done = s.cli("restart", "web")
-    assert done.returncode == 0 and "starting web\n" in done.stdout and "started web in " in done.stdout
+    assert (
+        done.returncode == 0
+        and "starting web\n" in done.stdout
+        and "started web in " in done.stdout
+    )
     wait_until(lambda: s.journal().count("web starts") == 2, "it has begun again")
 
 
 def test_it_says_what_it_will_be_without(stack):
     s = stack()
     assert s.cli("stop", "db").returncode == 0
-    assert s.phases() == {"db": "stopped", "web": "stopped", "worker": "stopped", "other": "running"}
+    assert s.phases() == {
+        "db": "stopped",
+        "web": "stopped",
+        "worker": "stopped",
+        "other": "running",
+    }
     status, body = s.post("restart", "web")
-    assert status == 202 and body["message"] == "starting web; db, on which it depends, is not running"
+    assert (
+        status == 202 and body["message"] == "starting web; db, on which it depends, is not running"
+    )
     wait_until(lambda: s.phases()["web"] == "running", "it runs, and what cleans up finds it")
 
 
 def test_with_the_last_one_gracewrap_ends(stack):
     s = stack({"db": "", "web": 'depends_on = ["db"]'})
     done = s.cli("stop", "db")
-    assert done.returncode == 0 and "web, which depends on it, stops first; nothing else runs, and gracewrap ends" in done.stdout
+    assert (
+        done.returncode == 0
+        and "web, which depends on it, stops first; nothing else runs, and gracewrap ends"
+        in done.stdout
+    )
     assert done.stdout.splitlines()[-1].startswith("stopped db in ")
     assert s.run.wait() == 0
 
@@ -293,7 +366,10 @@ def test_a_restart_that_does_not_come_up_is_a_failure(stack, tmp_path):
     })  # fmt: skip
     for name in ("lazy", "web", "vital"):
         (tmp_path / f"{name}.fails").touch()
-    for name, said in (("lazy", "exited with 3\n"), ("web", "exited with 3; the next start is in ")):
+    for name, said in (
+        ("lazy", "exited with 3\n"),
+        ("web", "exited with 3; the next start is in "),
+    ):
         done = s.cli("restart", name)
         assert done.returncode == 1 and f"{name} did not come up: it {said}" in done.stderr
     done = s.cli("restart", "vital")
@@ -305,13 +381,18 @@ def test_a_stop_of_all_ends_a_restart(stack, tmp_path):
     (tmp_path / "web.late").touch()
     s = stack()
     with subprocess.Popen(
-        [*FULL, "restart", "web", "--socket", s.socket], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        [*FULL, "restart", "web", "--socket", s.socket],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
         env=environment(),
-    ) as waiting:  # fmt: skip
+    ) as waiting:
         wait_until(lambda: s.phases()["web"] == "stopping", "web is told")
         assert s.post("stop")[0] == 202
         assert waiting.wait(BOUND) == 1
-        assert "web is not restarted: all is being stopped (gracewrap stop (" in waiting.stderr.read()
+        assert (
+            "web is not restarted: all is being stopped (gracewrap stop (" in waiting.stderr.read()
+        )
     assert s.post("restart", "web")[0] == 409
     (tmp_path / "web.late").unlink()
     assert s.run.wait() == 0
@@ -325,10 +406,15 @@ def test_no_wait_and_a_limit(stack, tmp_path):
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     wait_until(lambda: s.phases()["web"] == "stopping", "web is told")
     part = s.status()["part"]
-    assert (part["programs"], part["again"]) == (["web", "worker"], True) and 0 < part["left_seconds"] <= 600
+    assert (part["programs"], part["again"]) == (["web", "worker"], True) and 0 < part[
+        "left_seconds"
+    ] <= 600
     assert s.status()["phase"] == "restarting"
     status, body = s.post("stop", "other")
-    assert status == 409 and body["error"] == "web and worker are being restarted; ask again after that"
+    assert (
+        status == 409
+        and body["error"] == "web and worker are being restarted; ask again after that"
+    )
     shown = s.cli("status").stdout
     assert "restarting web and worker: " in shown
     assert json.loads(get(s.socket, "/readyz")[1])["why"] == "waiting for web: stopping"
@@ -343,7 +429,11 @@ def test_no_wait_and_a_limit(stack, tmp_path):
 def test_a_name_that_is_none(stack):
     s = stack()
     status, body = s.post("restart", "wroker")
-    assert status == 404 and body["error"] == "there is no program 'wroker'; did you mean worker, of db, web, worker and other?"
+    assert (
+        status == 404
+        and body["error"]
+        == "there is no program 'wroker'; did you mean worker, of db, web, worker and other?"
+    )
     assert s.post("stop", "%00x")[0] == 404
     status, body = s.post("restart")
     assert status == 400 and "db, web, worker or other" in body["error"]
@@ -380,7 +470,8 @@ def test_one_command_cannot_be_named_but_one_that_is_restarted_is_the_only_one(s
 
 
 def test_two_hundred_programs_are_told_of_in_time(stack):
-    """It is deaf while it looks for processes, so of many programs not all are looked for; all are told of."""
+    """It is deaf while it looks for processes, so of many programs not all are looked for; all are
+    told of."""
     s = stack({f"p{i}": 'command = ["sleep", "1000"]' for i in range(200)}, ready=False)
     wait_until(lambda: get(s.socket, "/readyz")[0] == 200, "all are ready")
     s.status()
@@ -396,7 +487,7 @@ def test_two_hundred_programs_are_told_of_in_time(stack):
     assert s.cli("status").stdout.count("running") == 201
 
 
-# --- how a program has ended ------------------------------------------------------------------------------------------
+# --- how a program has ended ---------------------------------------------------------------------
 
 
 ENDS = {
@@ -412,7 +503,10 @@ ENDS = {
 
 def test_what_is_not_up_says_how_it_ended(stack):
     s = stack(ENDS, ready=False)
-    wait_until(lambda: s.phases()["loop"] == "backing off" and s.phases()["job"] == "failed", "they have ended")
+    wait_until(
+        lambda: s.phases()["loop"] == "backing off" and s.phases()["job"] == "failed",
+        "they have ended",
+    )
     s.cli("stop", "web", "loop")
     said = {one["name"]: (one["phase"], one["why"]) for one in s.status()["programs"]}
     assert said == {
@@ -424,7 +518,9 @@ def test_what_is_not_up_says_how_it_ended(stack):
         "nothing": ("failed", "could not be started"),
         "loop": ("stopped", "exited with 3"),
     }
-    rows = {row.split()[0]: " ".join(row.split()[1:]) for row in s.cli("status").stdout.splitlines()[3:]}
+    rows = {
+        row.split()[0]: " ".join(row.split()[1:]) for row in s.cli("status").stdout.splitlines()[3:]
+    }
     assert (rows["once"], rows["job"]) == ("completed exited with 0", "failed exited with 1")
     shown = s.cli("status", "job").stdout
     assert "job: failed  sh -c exit 1\n  exited with 1\n" in shown and "drain" not in shown
@@ -452,13 +548,18 @@ def test_in_a_stop_of_all_those_that_are_gone_are_stopped_or_ended_before(stack,
 
 
 def test_a_restart_of_a_oneshot_waits_until_it_has_completed(stack, tmp_path):
-    job = f'command = ["sh", "-c", "sleep 0.3; exit $(cat {tmp_path}/job)"]\non_failure = "ignore"\noneshot = true'
+    job = (
+        f'command = ["sh", "-c", "sleep 0.3; exit $(cat {tmp_path}/job)"]\non_failure = '
+        '"ignore"\noneshot = true'
+    )
     s = stack({"db": "", "job": job}, ready=False)
     for status, said in ((0, "started job in "), (3, "job did not come up: it exited with 3")):
         wait_until(lambda: s.phases()["job"] in ("completed", "failed"), "it has ended")
         (tmp_path / "job").write_text(str(status))
         done = s.cli("restart", "job")
-        assert (done.returncode, said in done.stdout + done.stderr) == (int(bool(status)), True), done
+        assert (done.returncode, said in done.stdout + done.stderr) == (int(bool(status)), True), (
+            done
+        )
         assert s.phases()["job"] == ("failed" if status else "completed")
 
 
@@ -477,7 +578,7 @@ def test_who_is_killed_with_gracewrap_is_not_taken_to_have_stopped_well(stack, t
     s.run.wait()
 
 
-# --- several at once, and two at a time -------------------------------------------------------------------------------
+# --- several at once, and two at a time ----------------------------------------------------------
 
 
 def test_several_are_restarted_in_their_order_as_one_part(stack):
@@ -486,8 +587,13 @@ def test_several_are_restarted_in_their_order_as_one_part(stack):
     done = s.cli("restart", "db", "other", "db")
     assert (done.returncode, done.stderr) == (0, "")
     first, *_, last = done.stdout.splitlines()
-    assert first.endswith("restarting db and other; worker and web, which depend on them, stop first and are started again")
-    assert last.startswith("restarted db and other in ") and last.endswith(", and with them worker and web")
+    assert first.endswith(
+        "restarting db and other; worker and web, which depend on them, stop first and are started "
+        "again"
+    )
+    assert last.startswith("restarted db and other in ") and last.endswith(
+        ", and with them worker and web"
+    )
     wait_until(lambda: len(s.journal()) == told + 8, "all have begun again")
     stops = [one.split()[0] for one in s.journal()[told:] if "stops" in one]
     assert [name for name in stops if name != "other"] == ["worker", "web", "db"]
@@ -501,14 +607,26 @@ def test_several_are_stopped_and_those_that_run_no_more_are_named(stack):
     done = s.cli("stop", "worker", "web", "other")
     assert done.returncode == 0 and "stopping web and other; worker is not running\n" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("stopped web and other in ")
-    assert s.phases() == {"db": "running", "web": "stopped", "worker": "stopped", "other": "stopped"}
+    assert s.phases() == {
+        "db": "running",
+        "web": "stopped",
+        "worker": "stopped",
+        "other": "stopped",
+    }
     again = s.cli("stop", "web", "worker")
     assert again.returncode == 0 and again.stdout.endswith(": web and worker are not running\n")
     done = s.cli("restart", "db", "web")
     assert (
-        done.returncode == 0 and "restarting db and starting web\n" in done.stdout and "restarted db and web in " in done.stdout
+        done.returncode == 0
+        and "restarting db and starting web\n" in done.stdout
+        and "restarted db and web in " in done.stdout
     )
-    assert s.phases() == {"db": "running", "web": "running", "worker": "stopped", "other": "stopped"}
+    assert s.phases() == {
+        "db": "running",
+        "web": "running",
+        "worker": "stopped",
+        "other": "stopped",
+    }
 
 
 def test_with_one_name_that_is_none_nothing_is_stopped(stack):
@@ -517,10 +635,14 @@ def test_with_one_name_that_is_none_nothing_is_stopped(stack):
     done = s.cli("stop", "web", "wroker")
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
-        "gracewrap: cannot stop web wroker: there is no program 'wroker'; did you mean worker, of db, web, worker and other?\n"
+        "gracewrap: cannot stop web wroker: there is no program 'wroker'; did you mean worker, of "
+        "db, web, worker and other?\n"
     )
     status, body = s.post("restart", "x,db,y")
-    assert status == 404 and body["error"] == "there are no programs 'x' and 'y'; write db, web, worker or other"
+    assert (
+        status == 404
+        and body["error"] == "there are no programs 'x' and 'y'; write db, web, worker or other"
+    )
     assert s.post("stop", ",")[0] == 400  # and not a stop of all
     assert s.phases() == dict.fromkeys(STACK, "running") and len(s.journal()) == told
 
@@ -539,7 +661,8 @@ def test_of_two_that_ask_at_once_the_second_is_told_to_ask_again(stack):
         assert [(said_in(answer)) for answer in answers] == [(200, {"live": True})] * 2
         s.run.send(signal.SIGSTOP)
         for asked, name in zip(asking, ("web", "other")):
-            asked.sendall(f"POST /restart?program={name} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            head = f"POST /restart?program={name} HTTP/1.1\r\nHost: x\r\nContent-Length: 0"
+            asked.sendall(f"{head}\r\n\r\n".encode())
         s.run.send(signal.SIGCONT)
         said = [said_in(answer) for answer in answers]
     taken, refused = (0, 1) if said[0][0] == 202 else (1, 0)
@@ -562,7 +685,7 @@ def said_in(answer: BinaryIO) -> tuple[int, dict]:
     return status, json.loads(answer.read(length))
 
 
-# --- what had to be killed --------------------------------------------------------------------------------------------
+# --- what had to be killed -----------------------------------------------------------------------
 
 
 def test_a_restart_says_what_had_to_be_killed(stack, tmp_path):
@@ -572,7 +695,9 @@ def test_a_restart_says_what_had_to_be_killed(stack, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     last, pid = done.stdout.splitlines()[-1], s.program("web")["pid"]
     assert last.startswith("restarted db in ")
-    assert last.endswith(f", and with it web; web was killed after 0.3 s, and started again (pid {pid})")
+    assert last.endswith(
+        f", and with it web; web was killed after 0.3 s, and started again (pid {pid})"
+    )
     (tmp_path / "web.late").unlink()
     assert "killed" not in s.cli("restart", "web").stdout
 
@@ -587,7 +712,13 @@ def test_a_start_says_nothing_of_how_it_was_killed_before(stack, tmp_path):
 
 def test_each_counts_down_to_its_own_sigkill(stack, tmp_path):
     (tmp_path / "web.late").touch()
-    s = stack({"db": "", "web": 'depends_on = ["db"]\nstop_timeout = "1m"', "other": 'stop_timeout = "30s"'})
+    s = stack(
+        {
+            "db": "",
+            "web": 'depends_on = ["db"]\nstop_timeout = "1m"',
+            "other": 'stop_timeout = "30s"',
+        }
+    )
     (tmp_path / "other.late").touch()
     assert s.post("restart", "other")[0] == 202
     wait_until(lambda: s.phases()["other"] == "stopping", "other is told")
@@ -601,9 +732,15 @@ def test_each_counts_down_to_its_own_sigkill(stack, tmp_path):
     wait_until(lambda: s.phases()["web"] == "stopping", "web is told")
     now = {one["name"]: one for one in s.status()["programs"]}
     assert 50 < now["web"]["left_seconds"] <= 60 and 500 < now["db"]["left_seconds"] <= 600
-    assert " until the last SIGKILL\n" in s.cli("status").stdout and "s until SIGKILL\n" in s.cli("status", "web").stdout
+    assert (
+        " until the last SIGKILL\n" in s.cli("status").stdout
+        and "s until SIGKILL\n" in s.cli("status", "web").stdout
+    )
     done = s.cli("stop", "other", "--timeout", "300ms")
-    assert done.returncode == 1 and "db and web are being restarted; ask again after that" in done.stderr
+    assert (
+        done.returncode == 1
+        and "db and web are being restarted; ask again after that" in done.stderr
+    )
     (tmp_path / "web.late").unlink()
     s.until_ready()
 
@@ -611,10 +748,15 @@ def test_each_counts_down_to_its_own_sigkill(stack, tmp_path):
 def test_what_is_held_back_counts_down_to_its_sigkill_too(stack, tmp_path):
     mark = tmp_path / "busy"
     mark.touch()
-    drain = f'stop_timeout = "2m"\n[programs.web.drain]\nfile = "{mark}"\nfile_is = "absent"\nwhen = "before-signal"'
+    drain = (
+        f'stop_timeout = "2m"\n[programs.web.drain]\nfile = "{mark}"\nfile_is = "absent"\nwhen '
+        '= "before-signal"'
+    )
     s = stack({"db": "", "web": drain})
     assert s.post("stop", "web")[0] == 202
     wait_until(lambda: s.phases()["web"] == "draining", "web is drained")
-    assert 590 < s.program("web")["left_seconds"] <= 600  # and not the time until its stop signal, 8 minutes
+    assert (
+        590 < s.program("web")["left_seconds"] <= 600
+    )  # and not the time until its stop signal, 8 minutes
     mark.unlink()
     wait_until(lambda: s.phases()["web"] == "stopped", "web has stopped")

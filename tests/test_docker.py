@@ -16,9 +16,19 @@ from support import require, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test builds the image
 
-# Everything that a security baseline takes away; and a place in memory for the report, for as long as some container has it.
-RESTRICTED = ("--read-only", "--user=1000", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=20")
-MEMORY = ("--mount", 'type=volume,dst=/report,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=mode=1777"')
+# Everything that a security baseline takes away; and a place in memory for the report, for as long
+# as some container has it.
+RESTRICTED = (
+    "--read-only",
+    "--user=1000",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--pids-limit=20",
+)
+MEMORY = (
+    "--mount",
+    'type=volume,dst=/report,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=mode=1777"',
+)
 
 # An HTTP server that dies of SIGTERM.
 PLAIN = """
@@ -38,7 +48,8 @@ print("listening")
 server.serve_forever()
 """
 
-# Says 42 when it runs, and `resumed` when it is continued; SIGINT ends it.  (The terminal echoes what is typed: hence 40 + 2.)
+# Says 42 when it runs, and `resumed` when it is continued; SIGINT ends it.  (The terminal echoes
+# what is typed: hence 40 + 2.)
 JOB = """
 from os import *; from signal import *
 signal(SIGCONT, lambda *_: write(1, b're' + b'sumed'))
@@ -53,7 +64,10 @@ def image() -> Iterator[str]:
     require(engine(), "a Docker engine (DOCKER_HOST)")
     names: list[str] = []
     try:
-        for target in ("build", "service"):  # the first one by name too, or it would stay behind without one
+        for target in (
+            "build",
+            "service",
+        ):  # the first one by name too, or it would stay behind without one
             names.append(build(target))
         yield names[-1]
     finally:
@@ -63,7 +77,8 @@ def image() -> Iterator[str]:
 
 @pytest.fixture
 def run(image: str) -> Iterator[Callable[..., Container]]:
-    """Start containers that are removed with the test: run("sleep", 9, options=("-e", "GRACEWRAP_STOP_TIMEOUT=1s"))."""
+    """Start containers that are removed with the test: run("sleep", 9, options=("-e",
+    "GRACEWRAP_STOP_TIMEOUT=1s"))."""
     containers: list[Container] = []
 
     def begin(*command: object, **more: object) -> Container:
@@ -111,7 +126,9 @@ def test_the_service_becomes_healthy_and_is_not_root(run):
     status = service.execute("sh", "-c", "cat /proc/1/status /proc/1/task/1/children")
     child = status.split()[-1]
     status += service.execute("cat", f"/proc/{child}/status")
-    assert [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")] == [["10001"] * 4] * 2
+    assert [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")] == [
+        ["10001"] * 4
+    ] * 2
 
 
 def test_docker_exec_asks_how_it_is(run):
@@ -126,8 +143,17 @@ def test_docker_exec_asks_how_it_is(run):
 def test_a_server_without_shutdown_code_loses_no_request(run):
     """Another user's than root's, without capabilities, on a file system that cannot be written."""
     port = free_port()
-    drain = ("-e", "GRACEWRAP_DRAIN_TCP=auto", "-e", "GRACEWRAP_DRAIN_WHEN=before-signal", "-e", "GRACEWRAP_DRAIN_QUIET=200ms")
-    server = run("python3", "-u", "-c", PLAIN, port, options=("--network=host", *RESTRICTED, *drain))
+    drain = (
+        "-e",
+        "GRACEWRAP_DRAIN_TCP=auto",
+        "-e",
+        "GRACEWRAP_DRAIN_WHEN=before-signal",
+        "-e",
+        "GRACEWRAP_DRAIN_QUIET=200ms",
+    )
+    server = run(
+        "python3", "-u", "-c", PLAIN, port, options=("--network=host", *RESTRICTED, *drain)
+    )
     server.out.until("listening")
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(timed_get, f"http://127.0.0.1:{port}/?s=2")
@@ -135,7 +161,9 @@ def test_a_server_without_shutdown_code_loses_no_request(run):
         assert server.stop() == 143
         assert asked.result()[0] == "answered\n"
     log = server.log()
-    assert [line["event"] for line in log if line["event"] in ("draining", "drained", "stop_signal")] == [
+    assert [
+        line["event"] for line in log if line["event"] in ("draining", "drained", "stop_signal")
+    ] == [
         "draining",
         "drained",
         "stop_signal",
@@ -195,7 +223,8 @@ def test_a_child_that_ignores_the_stop_is_killed_before_docker_would(run):
     container = run(*TALKER, "ignore=15", options=(*REPORT, "-e", "GRACEWRAP_SHUTDOWN_TIMEOUT=2s"))
     container.out.until("ready")
     assert container.stop() == 137
-    # The last word proves that it was not gracewrap that was killed; the events, that Docker did not try.
+    # The last word proves that it was not gracewrap that was killed; the events, that Docker did
+    # not try.
     log = {line["event"]: line for line in container.log()}
     assert 2 <= log["kill"]["elapsed"] < 4
     assert log["summary"]["outcome"] == container.report()["outcome"] == "killed"
@@ -214,17 +243,24 @@ def test_docker_kill_forwards_other_signals(run, name, number):
 
 
 def has_blocked_signals(pid: int) -> bool:
-    """Return whether the init of a container, by its pid on this host, is past gracewrap's first statement."""
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    """Return whether the init of a container, by its pid on this host, is past gracewrap's first
+    statement."""
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
     assert status["NSpid"].split()[1:] == ["1"]
     blocked = int(status["SigBlk"], 16)
-    # While sigtimedwait(2) waits for signals, SigBlk does not show them; it is called when there is a child.
+    # While sigtimedwait(2) waits for signals, SigBlk does not show them; it is called when there is
+    # a child.
     child = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return status["Name"].startswith("python") and bool(child or all(blocked >> signum - 1 & 1 for signum in (1, 2, 15)))
+    return status["Name"].startswith("python") and bool(
+        child or all(blocked >> signum - 1 & 1 for signum in (1, 2, 15))
+    )
 
 
 def test_docker_stop_works_from_the_first_statement_on(run):
-    """Before that statement the kernel drops a signal for PID 1, whatever the program (pid_namespaces(7))."""
+    """Before that statement the kernel drops a signal for PID 1, whatever the program
+    (pid_namespaces(7))."""
     for _ in range(10):
         container = run("sleep", 1000)
         pid = int(container.inspect(".State.Pid"))
@@ -268,7 +304,10 @@ def test_a_restricted_container_stops_gracefully_and_reports(run):
 
 def test_no_room_for_the_child_is_125_with_a_message(run):
     """The shell takes all of the limit but itself, then becomes gracewrap."""
-    fill = f"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do sleep 1000 & done; exec {' '.join(ENTRYPOINT)} -- true"
+    fill = (
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do sleep 1000 & done; exec "
+        f"{' '.join(ENTRYPOINT)} -- true"
+    )
     container = run(entrypoint=("sh", "-c", fill), options=("--pids-limit=20",))
     assert container.wait() == 125
     assert container.err.until("gracewrap: ")
@@ -285,7 +324,9 @@ def test_works_below_another_init(run):
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["PID 1", "below --init"])
-@pytest.mark.parametrize("command", ["sleep 1000", "sleep 1000 >/dev/null 2>&1 &"], ids=["running", "left behind"])
+@pytest.mark.parametrize(
+    "command", ["sleep 1000", "sleep 1000 >/dev/null 2>&1 &"], ids=["running", "left behind"]
+)
 def test_docker_exec_does_not_hold_up_the_exit(run, init, command):
     container = run(*TALKER, options=(*REPORT, *init))
     container.out.until("ready")

@@ -1,4 +1,5 @@
-"""The drain with a real command: probes, hooks, readiness, control; what becomes of endpoints that lie, die, or say nothing."""
+"""The drain with a real command: probes, hooks, readiness, control; what becomes of endpoints that
+lie, die, or say nothing."""
 
 from __future__ import annotations
 
@@ -22,9 +23,12 @@ QUICK = ("--drain-interval", "20ms")
 
 @pytest.fixture
 def ask(start: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
-    """Start an endpoint under gracewrap, with a drain that asks it: ask("term=0", options=[...])."""
+    """Start an endpoint under gracewrap, with a drain that asks it: ask("term=0",
+    options=[...])."""
 
-    def begin(*words: str, options: tuple[str, ...] = (), probe: tuple[str, ...] = (*JOBS, *QUICK)) -> Run:
+    def begin(
+        *words: str, options: tuple[str, ...] = (), probe: tuple[str, ...] = (*JOBS, *QUICK)
+    ) -> Run:
         socket = tmp_path / "app.sock"
         url = ("--drain-http", f"unix://{socket}:/drain") if probe else ()
         report = ("--report", str(tmp_path / "report.json"))
@@ -70,14 +74,33 @@ def test_a_command_that_is_drained_but_does_not_exit_is_ended_after_the_linger(a
     assert run.wait() == 137
     assert report(tmp_path)["outcome"] == "drained"
     assert report(tmp_path)["interrupted"] == 0
-    assert [e["event"] for e in report(tmp_path)["timeline"] if e["event"] in ("stop_signal", "drained", "kill")] == [
-        "stop_signal", "drained", "kill",
-    ]  # fmt: skip
+    assert [
+        e["event"]
+        for e in report(tmp_path)["timeline"]
+        if e["event"] in ("stop_signal", "drained", "kill")
+    ] == [
+        "stop_signal",
+        "drained",
+        "kill",
+    ]
 
 
-@pytest.mark.parametrize(("order_first", "status"), [(IDLE, 0), ('200 {"active": {"jobs": 1}}', 137)])
-def test_being_killed_when_drained_may_count_as_success_and_being_cut_does_not(ask, order_first, status):
-    run = ask(options=("--shutdown-timeout", "1s", "--drain-linger", "50ms", "--success-exit-codes", "drained"))
+@pytest.mark.parametrize(
+    ("order_first", "status"), [(IDLE, 0), ('200 {"active": {"jobs": 1}}', 137)]
+)
+def test_being_killed_when_drained_may_count_as_success_and_being_cut_does_not(
+    ask, order_first, status
+):
+    run = ask(
+        options=(
+            "--shutdown-timeout",
+            "1s",
+            "--drain-linger",
+            "50ms",
+            "--success-exit-codes",
+            "drained",
+        )
+    )
     order(run, order_first)
     run.send(signal.SIGTERM)
     assert run.wait() == status
@@ -103,7 +126,17 @@ def test_the_stop_signal_is_held_back_until_drained(ask, tmp_path):
 
 
 def test_a_signal_that_is_held_back_comes_while_there_is_time_to_act_on_it(ask):
-    run = ask("term=0", options=("--drain-when", "before-signal", "--shutdown-timeout", "2s", "--stop-timeout", "1500ms"))
+    run = ask(
+        "term=0",
+        options=(
+            "--drain-when",
+            "before-signal",
+            "--shutdown-timeout",
+            "2s",
+            "--stop-timeout",
+            "1500ms",
+        ),
+    )
     run.send(signal.SIGTERM)
     assert run.out is not None
     run.out.until("15")
@@ -113,17 +146,30 @@ def test_a_signal_that_is_held_back_comes_while_there_is_time_to_act_on_it(ask):
 @pytest.mark.parametrize("fault", ["closed", "silent", "404 nothing", "200 no JSON", "503 busy"])
 def test_an_endpoint_that_fails_shortens_nothing(ask, tmp_path, fault):
     """The budget ends it, and not a moment sooner."""
-    run = ask(options=("--shutdown-timeout", "600ms", "--drain-linger", "0s", "--drain-probe-timeout", "100ms"))
+    run = ask(
+        options=(
+            "--shutdown-timeout",
+            "600ms",
+            "--drain-linger",
+            "0s",
+            "--drain-probe-timeout",
+            "100ms",
+        )
+    )
     order(run, fault)
     before = time.monotonic()
     run.send(signal.SIGTERM)
     assert run.wait() == 137
     assert time.monotonic() - before >= 0.6
-    assert [e["why"] for e in report(tmp_path)["timeline"] if e["event"] == "kill"] == ["out of time"]
+    assert [e["why"] for e in report(tmp_path)["timeline"] if e["event"] == "kill"] == [
+        "out of time"
+    ]
 
 
 def test_an_endpoint_that_takes_its_word_back_is_believed(ask, tmp_path):
-    run = ask(options=("--shutdown-timeout", "2s", "--drain-linger", "500ms", "--log-level", "debug"))
+    run = ask(
+        options=("--shutdown-timeout", "2s", "--drain-linger", "500ms", "--log-level", "debug")
+    )
     order(run, IDLE)
     run.send(signal.SIGTERM)
     run.log_line("drained")
@@ -146,7 +192,10 @@ def test_a_second_request_does_not_wait_for_the_drain(ask):
     run.send(signal.SIGTERM)
     asked(run, 2)
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 0.11, "a second request is one, and not the first one again")
+    wait_until(
+        lambda: time.monotonic() - began > 0.11,
+        "a second request is one, and not the first one again",
+    )
     run.send(signal.SIGTERM)
     assert run.out is not None
     run.out.until("15")
@@ -167,18 +216,28 @@ def test_hooks_run_around_the_stop_and_know_how_it_went(talk, tmp_path):
     assert run.wait() == 0
     assert before.read_text().startswith(f"{pid} SIGTERM from ")
     assert after.read_text() == "graceful 0\n"
-    assert [line["hook"] for line in run.log() if line["event"] == "helper_ended" and line["ok"]] == ["pre_stop", "post_stop"]
+    assert [
+        line["hook"] for line in run.log() if line["event"] == "helper_ended" and line["ok"]
+    ] == ["pre_stop", "post_stop"]
 
 
 def test_a_hook_that_hangs_is_given_up_in_time_for_the_stop_signal(talk):
-    run = talk(options=["--pre-stop", "sleep 600", "--shutdown-timeout", "1s", "--stop-timeout", "700ms"])
+    run = talk(
+        options=["--pre-stop", "sleep 600", "--shutdown-timeout", "1s", "--stop-timeout", "700ms"]
+    )
     run.ready()
     run.send(signal.SIGTERM)
     assert run.line() == "15"
     assert run.wait() == 0
     log = run.log()
-    assert [line["event"] for line in log if line["event"] in ("helper_ended", "held_too_long", "stop_signal")]
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and b"sleep\x00600" in cmdline(pid)]
+    assert [
+        line["event"]
+        for line in log
+        if line["event"] in ("helper_ended", "held_too_long", "stop_signal")
+    ]
+    assert not [
+        pid for pid in os.listdir("/proc") if pid.isdigit() and b"sleep\x00600" in cmdline(pid)
+    ]
 
 
 def cmdline(pid: str) -> bytes:
@@ -209,7 +268,16 @@ def test_a_probe_that_runs_when_the_command_ends_does_not_stay(start, tmp_path):
     mark = tmp_path / "pid"
     probe = f"sh -c 'echo $$ >{mark}.new; mv {mark}.new {mark}; exec sleep 600'"
     command = ["sh", "-c", f"while ! test -e {mark}; do sleep 0.05; done"]
-    run = start("--drain-exec", probe, "--drain-probe-timeout", "9m", "--shutdown-timeout", "10m", "--", *command)
+    run = start(
+        "--drain-exec",
+        probe,
+        "--drain-probe-timeout",
+        "9m",
+        "--shutdown-timeout",
+        "10m",
+        "--",
+        *command,
+    )
     assert run.wait() == 0
     wait_until(lambda: not alive(int(mark.read_text())), "the probe's process is gone")
 
@@ -220,8 +288,8 @@ def test_the_last_resort_sends_the_stop_signal_that_was_held_back(broken, tmp_pa
     code = """
 import sys
 from gracewrap.runtime import loop as supervise
-from gracewrap.policy import system as coordinator
-def step(system, event, policy, real=coordinator.step):
+from gracewrap.policy import step as policy_step
+def step(system, event, policy, real=policy_step.step):
     if type(event).__name__ == "Sampled":
         raise RuntimeError("a bug")
     return real(system, event, policy)
@@ -252,10 +320,17 @@ def test_an_exec_probe_says_drained_by_its_status_and_how_much_by_a_number(talk,
     run = talk(
         "exit=-1",
         options=[
-            "--drain-exec", f"sh -c 'test ! -e {busy} || {{ cat {busy}; exit 1; }}'",
-            *QUICK, "--drain-linger", "0s", "--shutdown-timeout", "10m", "--report", tmp_path / "report.json",
+            "--drain-exec",
+            f"sh -c 'test ! -e {busy} || {{ cat {busy}; exit 1; }}'",
+            *QUICK,
+            "--drain-linger",
+            "0s",
+            "--shutdown-timeout",
+            "10m",
+            "--report",
+            tmp_path / "report.json",
         ],
-    )  # fmt: skip
+    )
     run.ready()
     run.send(signal.SIGTERM)
     assert run.log_line("in_flight")["in_flight"] == 2
@@ -268,8 +343,19 @@ def test_a_probe_that_answers_at_once_is_asked_again_in_its_time(talk, tmp_path)
     """Not only when something else wakes us: there is a line of progress each five seconds."""
     mark = tmp_path / "busy"
     mark.touch()
-    run = talk(options=["--drain-file", mark, "--drain-file-is", "absent", *QUICK, "--drain-when", "before-signal",
-                        "--shutdown-timeout", "10m"])  # fmt: skip
+    run = talk(
+        options=[
+            "--drain-file",
+            mark,
+            "--drain-file-is",
+            "absent",
+            *QUICK,
+            "--drain-when",
+            "before-signal",
+            "--shutdown-timeout",
+            "10m",
+        ]
+    )
     run.ready()
     run.send(signal.SIGTERM)
     run.log_line("draining")
@@ -283,11 +369,23 @@ def test_a_file_probe_and_its_absence(talk, tmp_path):
     mark.write_text("7\n")
     run = talk(
         "exit=-1",
-        options=["--drain-file", mark, "--drain-file-is", "absent", *QUICK, "--drain-linger", "0s", "--shutdown-timeout", "10m"],
+        options=[
+            "--drain-file",
+            mark,
+            "--drain-file-is",
+            "absent",
+            *QUICK,
+            "--drain-linger",
+            "0s",
+            "--shutdown-timeout",
+            "10m",
+        ],
     )
     run.ready()
     run.send(signal.SIGTERM)
     run.log_line("stop_signal")
     mark.unlink()
     assert run.wait() == 137
-    assert [line["why"] for line in run.log() if line["event"] == "kill"] == ["drained, and still running"]
+    assert [line["why"] for line in run.log() if line["event"] == "kill"] == [
+        "drained, and still running"
+    ]

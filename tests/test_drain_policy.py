@@ -1,4 +1,5 @@
-"""The drain in the policy, without a process and without a clock: one example a rule, then properties over any history."""
+"""The drain in the policy, without a process and without a clock: one example a rule, then
+properties over any history."""
 
 from __future__ import annotations
 
@@ -6,11 +7,21 @@ import pytest
 from histories import histories, play, play_out, policies, worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import DRAINED, FAILED, INVALID, PROBE_TIMEOUT, UNREACHABLE, Hook, Simulation, busy, says, simulate
+from simulation import (
+    DRAINED,
+    FAILED,
+    INVALID,
+    PROBE_TIMEOUT,
+    UNREACHABLE,
+    Hook,
+    Simulation,
+    busy,
+    says,
+    simulate,
+)
 
+from gracewrap.policy import finishing, program, system
 from gracewrap.policy import model as m
-from gracewrap.policy import program
-from gracewrap.policy import system as coordinator
 from gracewrap.policy.model import (
     Ask,
     DrainRequested,
@@ -117,7 +128,10 @@ def test_the_drain_begins_after_the_propagation_delay():
 
 
 def test_a_propagation_delay_that_is_too_long_is_cut_for_the_signal():
-    assert stop(simulate(10, propagation_delay=50.0)).deeds[:2] == [(109, SendLeader(0, TERM)), (110, KillProgram(0))]
+    assert stop(simulate(10, propagation_delay=50.0)).deeds[:2] == [
+        (109, SendLeader(0, TERM)),
+        (110, KillProgram(0)),
+    ]
 
 
 def test_pre_stop_ends_and_the_signal_goes():
@@ -144,7 +158,17 @@ def test_a_pre_stop_that_hangs_is_cut_for_the_signal():
 
 def test_the_start_of_the_drain_runs_once_after_the_delay_and_before_the_first_question():
     world = {"start": Hook(1)}
-    s = stop(simulate(probe=says((0, DRAINED)), start=True, propagation_delay=5.0, hooks=world, linger=None, **BEFORE), 10)
+    s = stop(
+        simulate(
+            probe=says((0, DRAINED)),
+            start=True,
+            propagation_delay=5.0,
+            hooks=world,
+            linger=None,
+            **BEFORE,
+        ),
+        10,
+    )
     assert [at for at, c in s.log if isinstance(c, RunHelper)] == [105]
     assert asked(s)[0] == 106
     assert signalled(s) == [near(106.25)]
@@ -155,7 +179,12 @@ def test_without_a_probe_the_start_of_the_drain_is_run_and_the_signal_goes():
 
 
 def test_a_start_of_the_drain_that_fails_does_not_keep_the_probes_from_being_asked():
-    s = stop(simulate(probe=says((0, DRAINED)), start=True, hooks={"start": Hook(1, ok=False)}, **BEFORE), 10)
+    s = stop(
+        simulate(
+            probe=says((0, DRAINED)), start=True, hooks={"start": Hook(1, ok=False)}, **BEFORE
+        ),
+        10,
+    )
     assert signalled(s) == [near(101.25)]
 
 
@@ -175,7 +204,9 @@ def test_drained_counts_when_it_was_said_so_often_in_a_row(confirm):
 
 @pytest.mark.parametrize("between", [busy(), UNREACHABLE, INVALID, None])
 def test_in_a_row_means_that_nothing_else_is_said_in_between(between):
-    s = simulate(probe=says((0, DRAINED), (0.4, between), (2.3, DRAINED)), confirm=3, linger=None, **BEFORE)
+    s = simulate(
+        probe=says((0, DRAINED), (0.4, between), (2.3, DRAINED)), confirm=3, linger=None, **BEFORE
+    )
     stop(s, 10)
     assert signalled(s)[0] >= 102.3 + 2 * 0.25
 
@@ -186,7 +217,15 @@ def test_no_reading_counts_before_min_drain():
 
 
 def test_busy_before_min_drain_is_known():
-    s = stop(simulate(probe=says((0, DRAINED), (2.9, busy(4)), (6, DRAINED)), min_drain=3.0, linger=None, **BEFORE), 10)
+    s = stop(
+        simulate(
+            probe=says((0, DRAINED), (2.9, busy(4)), (6, DRAINED)),
+            min_drain=3.0,
+            linger=None,
+            **BEFORE,
+        ),
+        10,
+    )
     assert signalled(s) == [near(106.25)]
 
 
@@ -211,7 +250,9 @@ def test_of_stop_timeout_and_drain_timeout_after_the_signal_the_shorter_one_coun
 
 
 def test_once_drained_the_drain_timeout_is_over_and_the_program_may_finish():
-    s = stop(simulate(probe=says((0, busy()), (3, DRAINED)), timeout=4.0, stop_timeout=10.0, linger=None))
+    s = stop(
+        simulate(probe=says((0, busy()), (3, DRAINED)), timeout=4.0, stop_timeout=10.0, linger=None)
+    )
     assert killed(s) == [110]
     s = stop(simulate(probe=says((0, busy()), (3.2, DRAINED)), timeout=4.0, linger=2.0))
     assert killed(s) == [near(105.5)]
@@ -315,21 +356,33 @@ def test_drained_climbs_the_rungs_early_and_each_has_its_linger():
     s = simulate(probe=says((0, DRAINED)), linger=2.0, escalation=(Rung(10, INT), Rung(15, QUIT)))
     stop(s)
     assert [near(at) for at in (100, 102.25, 104.25, 106.25)] == [at for at, _ in s.deeds[:4]]
-    assert [c for _, c in s.deeds[:4]] == [SendLeader(0, TERM), SendLeader(0, INT), SendLeader(0, QUIT), KillProgram(0)]
+    assert [c for _, c in s.deeds[:4]] == [
+        SendLeader(0, TERM),
+        SendLeader(0, INT),
+        SendLeader(0, QUIT),
+        KillProgram(0),
+    ]
 
 
 def test_a_rung_whose_time_has_come_gives_a_drained_program_its_linger_anew():
-    s = stop(simulate(probe=says((0, busy()), (4, DRAINED)), linger=2.0, escalation=(Rung(5, INT),)))
+    s = stop(
+        simulate(probe=says((0, busy()), (4, DRAINED)), linger=2.0, escalation=(Rung(5, INT),))
+    )
     assert [at for at, _ in s.deeds[:3]] == [100, 105, near(107)]
 
 
 def test_what_a_shell_has_perhaps_not_told_is_told_before_it_is_killed_as_drained():
-    """Else `sh -c 'trap ...; server & wait'` would have its server killed without a word, because it is idle."""
+    """Else `sh -c 'trap ...; server & wait'` would have its server killed without a word, because
+    it is idle."""
     s = simulate(probe=says((0, DRAINED)), linger=2.0)
     s.signal(TERM)
     s.feed(ShellTold(0, s.now))
     s.pass_time(30)
-    assert s.deeds[:3] == [(100, SendLeader(0, TERM)), (near(102.25), SendRest(0, TERM)), (near(104.25), KillProgram(0))]
+    assert s.deeds[:3] == [
+        (100, SendLeader(0, TERM)),
+        (near(102.25), SendRest(0, TERM)),
+        (near(104.25), KillProgram(0)),
+    ]
 
 
 # Asked again
@@ -347,7 +400,13 @@ def test_a_second_request_skips_the_hold_and_a_third_kills():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"pre_stop": True}, {"start": True}, {"propagation_delay": 5.0}, {"probe": says((0, None)), **BEFORE}]
+    "settings",
+    [
+        {"pre_stop": True},
+        {"start": True},
+        {"propagation_delay": 5.0},
+        {"probe": says((0, None)), **BEFORE},
+    ],
 )
 def test_a_second_request_skips_whatever_holds_the_signal(settings):
     s = simulate(**settings, hooks={"pre_stop": Hook(None), "start": Hook(None)})
@@ -362,7 +421,9 @@ def test_a_second_request_skips_whatever_holds_the_signal(settings):
 def test_a_request_over_the_control_socket_counts_like_a_signal(by_signal):
     s = simulate(probe=says((0, busy())), **BEFORE)
     for _ in range(3):
-        s.feed(m.SignalReceived(TERM, s.now) if by_signal else StopRequested("gracewrap stop", s.now))
+        s.feed(
+            m.SignalReceived(TERM, s.now) if by_signal else StopRequested("gracewrap stop", s.now)
+        )
         s.pass_time(1)
     assert (signalled(s), killed(s)) == ([101], [102])
 
@@ -385,9 +446,9 @@ def test_a_missed_watchdog_stops_and_a_request_after_it_is_the_first():
 
 def test_a_drain_without_a_stop_drains_and_sends_nothing():
     s = simulate(probe=says((0, busy()), (60, DRAINED)), start=True, propagation_delay=5.0)
-    assert coordinator.is_ready(s.system)
+    assert system.is_ready(s.system)
     s.feed(DrainRequested(s.now))
-    assert not coordinator.is_ready(s.system)
+    assert not system.is_ready(s.system)
     s.pass_time(200)
     assert s.deeds == [(105, RunHelper(0, "start", 105 + program.START_LIMIT))]
     assert len(s.told("drained")) == 1
@@ -409,7 +470,7 @@ def test_undrain_takes_it_back():
     s.feed(DrainRequested(s.now))
     s.pass_time(1)
     s.feed(UndrainRequested(s.now))
-    assert coordinator.is_ready(s.system)
+    assert system.is_ready(s.system)
     assert not s.under_way
     before = list(s.log)
     s.pass_time(100)
@@ -464,7 +525,7 @@ def test_a_drain_that_is_not_reached_in_its_time_is_told_and_asked_no_more():
     assert len(s.told("drain_timeout")) == 1
     assert asked(s)[-1] < 105
     assert not signalled(s)
-    assert not coordinator.is_ready(s.system)
+    assert not system.is_ready(s.system)
 
 
 def test_signals_are_passed_on_to_a_program_that_is_drained():
@@ -537,7 +598,7 @@ def test_more_time_that_is_not_more_is_none():
     assert killed(s) == [103]
 
 
-def test_what_a_shell_has_told_and_asks_for_more_time_is_not_told_again_before_that_is_nearly_over():
+def test_what_a_shell_has_told_and_asks_for_more_time_is_not_told_again_before_that_ends():
     s = simulate(100, stop_timeout=10.0)
     s.signal(TERM)
     s.feed(ShellTold(0, s.now))
@@ -580,7 +641,12 @@ def test_a_push_that_hangs_costs_no_more_than_what_is_kept_for_it():
 @pytest.mark.parametrize("by_signal", [True, False])
 @pytest.mark.parametrize("last", ["flush", "post_stop", "push"])
 def test_a_second_request_skips_what_comes_last(last, by_signal):
-    s = simulate(20, post_stop=last == "post_stop", push=last == "push", flush_timeout=5.0 if last == "flush" else 0.0)
+    s = simulate(
+        20,
+        post_stop=last == "post_stop",
+        push=last == "push",
+        flush_timeout=5.0 if last == "flush" else 0.0,
+    )
     s.hooks = {last: Hook(None)}
     s.unsent = 1
     stop(s, 2)
@@ -610,7 +676,8 @@ def test_a_first_request_while_the_last_things_are_done_skips_nothing(last):
 def test_several_programs_drain_side_by_side():
     drain = m.DrainPolicy(probes=1, when="before-signal", linger=None)
     s = Simulation(
-        Policy((ProgramPolicy(drain=drain), ProgramPolicy(drain=drain)), flush_timeout=0.0), {0: says((0, busy()), (4, DRAINED))}
+        Policy((ProgramPolicy(drain=drain), ProgramPolicy(drain=drain)), flush_timeout=0.0),
+        {0: says((0, busy()), (4, DRAINED))},
     )
     stop(s, 2)
     s.leader_exits(0, program=1)
@@ -631,7 +698,10 @@ def test_any_stop_ends_in_time(policy, world, history):
     if p.began is None:
         return
     assert isinstance(p.s.commands[-1], Exit)
-    assert p.s.log[-1][0] <= p.began + policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + EPSILON
+    assert (
+        p.s.log[-1][0]
+        <= p.began + policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + EPSILON
+    )
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -643,7 +713,7 @@ def test_any_sigkill_has_its_reason_and_comes_within_the_budget(policy, world, h
         if at is None:
             continue
         assert p.began is not None
-        budget_ends = p.began + policy.shutdown_timeout - coordinator.tail(policy)
+        budget_ends = p.began + policy.shutdown_timeout - finishing.tail(policy)
         assert at <= budget_ends + EPSILON
         if len(p.requests) >= 3 and policy.on_repeat == "escalate":
             continue  # asked three times: it may be now
@@ -672,7 +742,9 @@ def test_any_sigkill_has_its_reason_and_comes_within_the_budget(policy, world, h
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(policies, worlds, histories)
-def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_once(policy, world, history):
+def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_once(
+    policy, world, history
+):
     p = play_out(policy, world, history)
     for i, rules in enumerate(policy.programs):
         signalled = p.signalled(i)  # checks: once
@@ -680,8 +752,12 @@ def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_on
         if p.began is None:
             assert signalled is None
             continue
-        time = policy.shutdown_timeout - coordinator.tail(policy)
-        kept = min(program.RESERVE, program.RESERVE_PART * time) if rules.stop_timeout is None else rules.stop_timeout
+        time = policy.shutdown_timeout - finishing.tail(policy)
+        kept = (
+            min(program.RESERVE, program.RESERVE_PART * time)
+            if rules.stop_timeout is None
+            else rules.stop_timeout
+        )
         latest = p.began + max(0.0, time - kept)
         if signalled is not None:
             assert signalled <= latest + EPSILON
@@ -702,7 +778,8 @@ def test_any_verdict_rests_on_what_was_said(policy, world, history):
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(policies, worlds, histories)
 def test_any_probe_is_asked_no_more_often_than_its_interval(policy, world, history):
-    """One that is being asked is not asked again, and nothing is asked of what is not drained: the simulation sees to that."""
+    """One that is being asked is not asked again, and nothing is asked of what is not drained: the
+    simulation sees to that."""
     p = play_out(policy, world, history)
     for i, rules in enumerate(policy.programs):
         last: dict[int, float] = {}
@@ -747,13 +824,25 @@ def test_any_history_without_a_stop_sends_nothing_of_its_own(policy, world, hist
     min_drain=st.floats(0, 5),
     linger=st.floats(0, 3),
 )
-def test_any_drain_is_seen_in_time(drained_from, was, latency, interval, confirm, min_drain, linger):
-    """At most *confirm* intervals, and the time that an answer takes, after it has become drained for good."""
+def test_any_drain_is_seen_in_time(
+    drained_from, was, latency, interval, confirm, min_drain, linger
+):
+    """At most *confirm* intervals, and the time that an answer takes, after it has become drained
+    for good."""
     probe = says((-1, was), (drained_from, DRAINED), latency=latency)
     rules = {"interval": interval, "confirm": confirm, "min_drain": min_drain}
     every = max(interval, latency)
-    seen = max(100 + drained_from, 100 + min_drain) + confirm * every + latency + (PROBE_TIMEOUT if was is None else 0)
+    seen = (
+        max(100 + drained_from, 100 + min_drain)
+        + confirm * every
+        + latency
+        + (PROBE_TIMEOUT if was is None else 0)
+    )
     s = stop(simulate(60, probe=probe, linger=None, **BEFORE, **rules), 60)
     assert 100 + max(drained_from - every, min_drain) <= signalled(s)[0] <= seen + EPSILON
     s = stop(simulate(60, probe=probe, linger=linger, **rules), 60)
-    assert 100 + max(drained_from - every, min_drain) + linger <= killed(s)[0] <= seen + linger + EPSILON
+    assert (
+        100 + max(drained_from - every, min_drain) + linger
+        <= killed(s)[0]
+        <= seen + linger + EPSILON
+    )

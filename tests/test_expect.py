@@ -20,8 +20,12 @@ from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.http_expect import judge
 
 
-def answer(body: bytes | str = b"", status: int = 200, reason: str = "OK", **headers: str) -> Answer:
-    named = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
+def answer(
+    body: bytes | str = b"", status: int = 200, reason: str = "OK", **headers: str
+) -> Answer:
+    named = tuple(
+        (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+    )
     return Answer(status, reason, named, body.encode() if isinstance(body, str) else body)
 
 
@@ -75,7 +79,8 @@ def test_a_status_is_named():
 
 @pytest.mark.parametrize("how", ["json", "metric", "text"])
 @pytest.mark.parametrize(
-    ("status", "kind"), [(503, UNREACHABLE), (500, UNREACHABLE), (501, INVALID), (404, INVALID), (307, INVALID)]
+    ("status", "kind"),
+    [(503, UNREACHABLE), (500, UNREACHABLE), (501, INVALID), (404, INVALID), (307, INVALID)],
 )
 def test_what_is_in_an_answer_counts_only_in_a_2xx(how, status, kind):
     reading = judge(Expect(how, "/a" if how == "json" else "a"), answer('{"a": 0}', status, "Such"))
@@ -85,9 +90,14 @@ def test_what_is_in_an_answer_counts_only_in_a_2xx(how, status, kind):
 @pytest.mark.parametrize("how", ["json", "metric", "text"])
 def test_half_an_answer_or_a_compressed_one_says_nothing(how):
     expect = Expect(how, "/a" if how == "json" else "a")
-    assert judge(expect, Answer(200, "OK", (), b'{"a": 0}', whole=False)).why == "the answer is longer than 1 MiB"
+    assert (
+        judge(expect, Answer(200, "OK", (), b'{"a": 0}', whole=False)).why
+        == "the answer is longer than 1 MiB"
+    )
     assert "gzip" in judge(expect, answer(b"\x1f\x8b", content_encoding="gzip")).why
-    assert judge(Expect(), Answer(200, "OK", (), b"", whole=False)).kind == DRAINED  # but the status was said
+    assert (
+        judge(Expect(), Answer(200, "OK", (), b"", whole=False)).kind == DRAINED
+    )  # but the status was said
 
 
 # JSON.
@@ -165,7 +175,18 @@ def test_json_of_another_type_says_nothing(value, wanted, said):
     assert reading.kind == INVALID and said in reading.why, reading
 
 
-DOCUMENT = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, 'k"l': 6, " ": 7, "m~n": 8}
+DOCUMENT = {
+    "foo": ["bar", "baz"],
+    "": 0,
+    "a/b": 1,
+    "c%d": 2,
+    "e^f": 3,
+    "g|h": 4,
+    "i\\j": 5,
+    'k"l': 6,
+    " ": 7,
+    "m~n": 8,
+}
 
 
 @pytest.mark.parametrize(
@@ -230,13 +251,26 @@ def test_what_is_no_json_is_said(body, said):
 
 def test_json_in_other_encodings():
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):
-        assert judge(Expect("json", "/ä"), answer(json.dumps({"ä": 0}, ensure_ascii=False).encode(encoding))).kind == DRAINED
+        assert (
+            judge(
+                Expect("json", "/ä"),
+                answer(json.dumps({"ä": 0}, ensure_ascii=False).encode(encoding)),
+            ).kind
+            == DRAINED
+        )
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4))
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+    ),
+)
 wanteds = st.one_of(
-    st.fixed_dictionaries({"equals": st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)}),
+    st.fixed_dictionaries(
+        {"equals": st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)}
+    ),
     st.fixed_dictionaries({"at_most": st.floats(allow_nan=False)}),
 )
 
@@ -266,7 +300,11 @@ def test_every_place_has_its_pointer(tree):
 
 @given(st.binary(max_size=60), st.sampled_from(["status", "json", "metric", "text"]))
 def test_any_bytes_give_a_reading(body, how):
-    assert judge(Expect(how, "" if how == "json" else "a"), answer(body)).kind in (DRAINED, BUSY, INVALID)
+    assert judge(Expect(how, "" if how == "json" else "a"), answer(body)).kind in (
+        DRAINED,
+        BUSY,
+        INVALID,
+    )
 
 
 # Metrics.
@@ -351,7 +389,10 @@ def test_metrics_that_cannot_be_summed(selector):
     assert reading.kind == INVALID and selector in reading.why, reading
 
 
-@pytest.mark.parametrize("page", ["<html><body>in_flight 0</body></html>", '{"in_flight": 0}', "in flight: none", "\n\n  <p>"])
+@pytest.mark.parametrize(
+    "page",
+    ["<html><body>in_flight 0</body></html>", '{"in_flight": 0}', "in flight: none", "\n\n  <p>"],
+)
 def test_a_page_without_metrics_is_not_one_without_that_metric(page):
     reading = by_metric(page, absent="zero")
     assert reading.kind == INVALID and "not metrics" in reading.why
@@ -362,8 +403,13 @@ label_names = st.text(string.ascii_letters + "_", min_size=1, max_size=3).filter
 )
 label_values = st.text(st.sampled_from('ab{}",= \\\n#ä'), max_size=6)
 names = st.sampled_from(["in_flight", "in_flight_now", "jobs:active"])
-sample_values = st.floats(-1e300, 1e300) | st.sampled_from([math.inf, -math.inf])  # no sum of which overflows
-samples = st.lists(st.tuples(names, st.dictionaries(label_names, label_values, max_size=3), sample_values), max_size=8)
+sample_values = st.floats(-1e300, 1e300) | st.sampled_from(
+    [math.inf, -math.inf]
+)  # no sum of which overflows
+samples = st.lists(
+    st.tuples(names, st.dictionaries(label_names, label_values, max_size=3), sample_values),
+    max_size=8,
+)
 
 
 def escaped(value: str) -> str:
@@ -371,17 +417,24 @@ def escaped(value: str) -> str:
 
 
 @given(samples, names, st.dictionaries(label_names, label_values, max_size=2))
-@example([("in_flight", {"a": "\\n"}, 1.0), ("in_flight", {"a": "\n"}, 2.0)], "in_flight", {"a": "\\n"})
+@example(
+    [("in_flight", {"a": "\\n"}, 1.0), ("in_flight", {"a": "\n"}, 2.0)], "in_flight", {"a": "\\n"}
+)
 def test_metrics_are_read_as_prometheus_client_reads_them(written, name, wanted):
     def labels(some: dict[str, str]) -> str:
-        return "{" + ",".join(f'{key}="{escaped(value)}"' for key, value in some.items()) + "}" if some else ""
+        return (
+            "{" + ",".join(f'{key}="{escaped(value)}"' for key, value in some.items()) + "}"
+            if some
+            else ""
+        )
 
     text = "".join(f"{one}{labels(some)} {value!r}\n" for one, some, value in written)
     values = [
         sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == name and all(sample.labels.get(key, "") == value for key, value in wanted.items())
+        if sample.name == name
+        and all(sample.labels.get(key, "") == value for key, value in wanted.items())
     ]
     reading = by_metric(text, name + labels(wanted))
     if -math.inf in values:
@@ -433,7 +486,8 @@ MIB = 1 << 20
     ids=map(str, range(13)),
 )
 def test_no_metrics_take_long(body):
-    """Bounds that only what grows with the square reaches: 1 MiB of the usual takes 5 ms, the worst of these 0.25 s."""
+    """Bounds that only what grows with the square reaches: 1 MiB of the usual takes 5 ms, the worst
+    of these 0.25 s."""
     began = time.process_time()
     judge(Expect("metric", 'm{a!="c"}'), answer(body))
     judge(Expect("metric", "m"), answer(body))
@@ -498,6 +552,9 @@ def test_an_expectation_that_means_nothing_is_never_met(expect):
     assert judge(expect, answer("a 0\n")).kind == INVALID
 
 
-@given(st.sampled_from(["json", "metric", "text"]), st.text(max_size=12) | st.text(st.sampled_from('a{}="~!(+*/\\')))
+@given(
+    st.sampled_from(["json", "metric", "text"]),
+    st.text(max_size=12) | st.text(st.sampled_from('a{}="~!(+*/\\')),
+)
 def test_any_expectation_gives_a_reading(how, what):
     assert judge(Expect(how, what), answer("a 0\n")).kind in (DRAINED, BUSY, INVALID)

@@ -1,4 +1,5 @@
-"""PID 1 stays until the kernel has delivered what the program has written: when PID 1 goes, its network goes."""
+"""PID 1 stays until the kernel has delivered what the program has written: when PID 1 goes, its
+network goes."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 from support import BOUND, Run, require, require_root, wait_until
 
-from gracewrap.linux import unsent_bytes as sockets
+from gracewrap.linux import unsent_bytes
 
 SIZE = 2_000_000
 
-# Writes 2 MB into the kernel's buffers, more than the client's window takes, and exits at once on SIGTERM.
+# Writes 2 MB into the kernel's buffers, more than the client's window takes, and exits at once on
+# SIGTERM.
 SERVER = f"""
 import os, signal, socket
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -52,12 +54,15 @@ def network() -> Iterator[str]:
         ip("-n", name, "link", "set", "lo", "up")
         yield name
     finally:
-        subprocess.run(["ip", "link", "del", here], stderr=subprocess.DEVNULL, timeout=BOUND, check=False)
+        subprocess.run(
+            ["ip", "link", "del", here], stderr=subprocess.DEVNULL, timeout=BOUND, check=False
+        )
         ip("netns", "del", name)
 
 
 def received_after_teardown(network: str, flush: str) -> tuple[int, list[dict[str, object]]]:
-    """Return how many bytes a client gets that begins to read once the server is gone, if the network goes with gracewrap."""
+    """Return how many bytes a client gets that begins to read once the server is gone, if the
+    network goes with gracewrap."""
     prefix = ("ip", "netns", "exec", network, "unshare", "--pid", "--fork", "--mount-proc")
     run = Run("--flush-timeout", flush, "--", sys.executable, "-c", SERVER, prefix=prefix)
     client = socket.socket()
@@ -75,7 +80,12 @@ def received_after_teardown(network: str, flush: str) -> tuple[int, list[dict[st
         count = 0
         while count < SIZE:
             if run.process.poll() is not None:
-                subprocess.run(["ip", "link", "del", f"gwa{os.getpid()}"], stderr=subprocess.DEVNULL, timeout=BOUND, check=False)
+                subprocess.run(
+                    ["ip", "link", "del", f"gwa{os.getpid()}"],
+                    stderr=subprocess.DEVNULL,
+                    timeout=BOUND,
+                    check=False,
+                )
             try:
                 part = client.recv(65_536)
             except OSError:  # timed out: nothing comes any more
@@ -146,16 +156,16 @@ def test_counts_unsent_connections(monkeypatch, way):
         def refuse(family: int) -> int:
             raise OSError(93, "Protocol not supported")
 
-        monkeypatch.setattr(sockets, "_by_netlink", refuse)
-    before = sockets.unsent_connections()
+        monkeypatch.setattr(unsent_bytes, "_by_netlink", refuse)
+    before = unsent_bytes.unsent_connections()
     peer = unsent_on_loopback()
-    assert sockets.unsent_connections() == before + 1
+    assert unsent_bytes.unsent_connections() == before + 1
     peer.close()  # resets it
-    wait_until(lambda: sockets.unsent_connections() == before, "the connection is gone")
+    wait_until(lambda: unsent_bytes.unsent_connections() == before, "the connection is gone")
 
 
 def test_both_ways_agree():
     peer = unsent_on_loopback()
-    families = sum(sockets._by_netlink(family) for family in (2, 10))
-    assert families == sum(sockets._by_proc(f"/proc/net/{table}") for table in ("tcp", "tcp6"))
+    families = sum(unsent_bytes._by_netlink(family) for family in (2, 10))
+    assert families == sum(unsent_bytes._by_proc(f"/proc/net/{table}") for table in ("tcp", "tcp6"))
     peer.close()

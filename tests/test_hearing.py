@@ -1,4 +1,5 @@
-"""What the command says of itself (sd_notify), through a whole gracewrap: more time, a watchdog, its main process, its status."""
+"""What the command says of itself (sd_notify), through a whole gracewrap: more time, a watchdog,
+its main process, its status."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from support import alive, state, wait_until
 
-# Speaks when it is told to on stdin: `STATUS=...` and the like go to NOTIFY_SOCKET, `fork` starts a child whose pid is said, and
-# that says which signals it gets; `leave` ends it.
+# Speaks when it is told to on stdin: `STATUS=...` and the like go to NOTIFY_SOCKET, `fork` starts a
+# child whose pid is said, and that says which signals it gets; `leave` ends it.
 SPEAKER = """
 import os, select, signal, socket, sys
 def notify(text):
@@ -23,7 +24,11 @@ def notify(text):
 def say(text): os.write(1, (text + "\\n").encode())
 def on(name):
     for n in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(n, lambda n, _: (say(f"{name} {n}"), name == "child" and n == 15 and os._exit(5)))
+        def heard(n, _):
+            say(f"{name} {n}")
+            if name == "child" and n == 15:
+                os._exit(5)
+        signal.signal(n, heard)
 on("leader")
 say(f"ready {os.getpid()}")
 for line in sys.stdin:
@@ -43,7 +48,9 @@ while True: signal.pause()
 
 
 def speaker(start, *options: str):
-    run = start(*options, "--notify", "--", sys.executable, "-I", "-S", "-c", SPEAKER, stdin=subprocess.PIPE)
+    run = start(
+        *options, "--notify", "--", sys.executable, "-I", "-S", "-c", SPEAKER, stdin=subprocess.PIPE
+    )
     run.ready()
     return run
 
@@ -102,7 +109,8 @@ def test_signals_go_to_the_main_process_that_the_command_names(start):
 
 
 def test_a_starter_may_leave_when_it_has_named_the_main_process(start):
-    """As a forking daemon does: its exit ends nothing, and the exit status is the main process's."""
+    """As a forking daemon does: its exit ends nothing, and the exit status is the main
+    process's."""
     run = speaker(start)
     child = name_main(run)
     tell(run, "leave")
@@ -129,7 +137,12 @@ def test_the_group_of_a_starter_that_has_gone_is_still_the_command_s(start):
     run = speaker(start, "--kill-mode", "group")
     child = name_main(run)
     tell(run, "leave")
-    wait_until(lambda: run.pid == int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]), "it is ours")
+    wait_until(
+        lambda: (
+            run.pid == int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        ),
+        "it is ours",
+    )
     run.send(signal.SIGTERM)
     assert run.line() == "child 15"
     assert run.wait() == 5

@@ -48,7 +48,9 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            below = {one for one in inner if (SOURCE.parent / (one.replace(".", "/") + ".py")).exists()}
+            below = {
+                one for one in inner if (SOURCE.parent / (one.replace(".", "/") + ".py")).exists()
+            }
             found |= below | ({str(node.module)} if below != inner else set())
     return found
 
@@ -62,11 +64,16 @@ def test_imports_point_downward(path):
             assert same_package or layer(module) < layer(own), f"{own} imports {module}"
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "policy").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((SOURCE / "policy").glob("*.py")), ids=lambda path: path.stem
+)
 def test_the_policy_is_pure(path):
-    """No system call, no clock, no file: time is an argument, and what is done about it is returned."""
+    """No system call, no clock, no file: time is an argument, and what is done about it is
+    returned."""
     outside = {
-        module for module in imports(path) if module.split(".")[0] not in ("gracewrap", "__future__", "collections", "typing")
+        module
+        for module in imports(path)
+        if module.split(".")[0] not in ("gracewrap", "__future__", "collections", "typing")
     }
     assert not outside
     called = {
@@ -81,14 +88,19 @@ def users_of(*names: str) -> set[str]:
     """Return the modules that use an attribute of this name."""
     found = set()
     for path in MODULES:
-        attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        attributes = {
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+        }
         if attributes & set(names):
             found.add(name(path))
     return found
 
 
 def running(modules: set[str]) -> set[str]:
-    """Return those that are loaded while a command is looked after: what is for people may wait for them."""
+    """Return those that are loaded while a command is looked after: what is for people may wait for
+    them."""
     return {module for module in modules if not module.startswith("gracewrap.cli.")}
 
 
@@ -109,15 +121,24 @@ def test_only_the_loops_wait():
 
 
 def test_there_is_one_reaper():
-    """A second waiter loses exit statuses; start has its own for when nothing else can be loaded."""
-    assert running(users_of("waitpid", "wait", "wait3", "wait4", "waitid", "Popen", "run_until_complete")) - {
+    """A second waiter loses exit statuses; start has its own for when nothing else can be
+    loaded."""
+    assert running(
+        users_of("waitpid", "wait", "wait3", "wait4", "waitid", "Popen", "run_until_complete")
+    ) - {
         "gracewrap.runtime.loop"  # Loop.wait, for signals
     } == {"gracewrap.linux.reaper", "gracewrap.start"}
 
 
 def test_people_s_libraries_stay_in_cli():
     for path in MODULES:
-        heavy = {module.split(".")[0] for module in imports(path)} & {"typer", "rich", "psutil", "tomli_w", "click"}
+        heavy = {module.split(".")[0] for module in imports(path)} & {
+            "typer",
+            "rich",
+            "psutil",
+            "tomli_w",
+            "click",
+        }
         assert not heavy or name(path).startswith("gracewrap.cli."), f"{path}: {heavy}"
 
 

@@ -1,6 +1,8 @@
-"""What is loaded before the child runs, and while it does: each import there keeps the child waiting, or takes memory for good.
+"""What is loaded before the child runs, and while it does: each import there keeps the child
+waiting, or takes memory for good.
 
-The interpreter itself says what it imports, and when (-X importtime); strace says in which order with the fork.
+The interpreter itself says what it imports, and when (-X importtime); strace says in which order
+with the fork.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from pathlib import Path
 import pytest
 from support import GRACEWRAP, MAIN, environment, require, running
 
-# Loaded before the spawn of a plain `gracewrap -- COMMAND`.  Each costs the child 0.1 to 0.4 ms, _ctypes 0.6 (not as PID 1):
-# argue for another one in its commit.
+# Loaded before the spawn of a plain `gracewrap -- COMMAND`.  Each costs the child 0.1 to 0.4 ms,
+# _ctypes 0.6 (not as PID 1): argue for another one in its commit.
 BEFORE_THE_SPAWN = {
+    "gc",  # built in: switched off while we import
     "_ctypes",  # prctl(2) to become a subreaper; not when we are PID 1
     "gracewrap",
     "gracewrap.linux",
@@ -29,67 +32,121 @@ BEFORE_THE_SPAWN = {
 # With options or variables these come before it, else after it.
 SETTINGS = {
     "gracewrap.config",
+    "gracewrap.config.checks_core",  # only if settings that can contradict each other are given
+    "gracewrap.config.command_line",  # only with words to read
+    "gracewrap.config.environment",  # only with a GRACEWRAP_* variable
     "gracewrap.config.load",
+    "gracewrap.config.origins",
+    "gracewrap.config.problems",
+    "gracewrap.config.schema_core",
     "gracewrap.config.settings",
-    "gracewrap.config.parsers",
-    "gracewrap.config.parsers.values",
+    "gracewrap.config.values",
     "gracewrap.linux.signals",
     "gracewrap.record",
 }
 # Loaded after it, to look after the child.
 AFTER_THE_SPAWN = {
     "_json",  # only for reports and the log; C, 0.2 ms
-    # The control socket, by which `gracewrap status` finds us: it is there, and what answers is loaded when it is used.
+    # The control socket, by which `gracewrap status` finds us: it is there, and what answers is
+    # loaded when it is used.
     "_socket",
     "fcntl",
-    "gracewrap.config.to_policy",
     "gracewrap.config.probe_specs",
-    "gracewrap.runtime",
-    "gracewrap.runtime.snapshot",
-    "gracewrap.runtime.lazy_imports",
+    "gracewrap.config.to_policy",
+    "gracewrap.linux.nonblocking_writer",
+    "gracewrap.linux.process_tree",
     "gracewrap.linux.reactor",
-    "gracewrap.server",
-    "gracewrap.server.listen",
-    "gracewrap.server.control_socket",
-    "select",
-    "gracewrap.runtime.program",
-    "gracewrap.runtime.fallback",
-    "gracewrap.runtime.child",
-    "gracewrap.runtime.handover",
+    "gracewrap.linux.reaper",
+    "gracewrap.linux.stop_signal",
+    "gracewrap.linux.terminal",
+    "gracewrap.linux.unsent_bytes",
     "gracewrap.policy",
-    "gracewrap.policy.system",
+    "gracewrap.policy.advance",
     "gracewrap.policy.drain",
+    "gracewrap.policy.exit_status",
+    "gracewrap.policy.finishing",
     "gracewrap.policy.model",
     "gracewrap.policy.program",
-    "gracewrap.linux.reaper",
-    "gracewrap.linux.unsent_bytes",
-    "gracewrap.linux.nonblocking_writer",
-    "gracewrap.linux.terminal",
-    "gracewrap.linux.stop_signal",
-    "gracewrap.linux.process_tree",
+    "gracewrap.policy.running",
+    "gracewrap.policy.step",
+    "gracewrap.policy.stopping",
+    "gracewrap.policy.system",
     "gracewrap.report",
-    "gracewrap.report.report_files",
+    "gracewrap.report.in_flight",
     "gracewrap.report.json_text",
     "gracewrap.report.log",
-    "gracewrap.report.recorder",
-    "gracewrap.report.in_flight",
-    "gracewrap.report.program_history",
     "gracewrap.report.messages",
-    "gracewrap.runtime.program_status",
+    "gracewrap.report.program_history",
+    "gracewrap.report.recorder",
+    "gracewrap.report.report_files",
+    "gracewrap.runtime",
+    "gracewrap.runtime.child",
+    "gracewrap.runtime.fallback",
+    "gracewrap.runtime.handover",
+    "gracewrap.runtime.lazy_imports",
     "gracewrap.runtime.loop",
+    "gracewrap.runtime.program",
+    "gracewrap.runtime.program_status",
+    "gracewrap.runtime.progress",
+    "gracewrap.runtime.snapshot",
+    "gracewrap.server",
+    "gracewrap.server.control_socket",
+    "gracewrap.server.listen",
+    "select",
 }
 ALL = BEFORE_THE_SPAWN | SETTINGS | AFTER_THE_SPAWN
 # What the interpreter loads by itself (3.11 to 3.13), with -I -S.
 INTERPRETER = {
-    "_abc", "_codecs", "_collections_abc", "_frozen_importlib_external", "_imp", "_io", "_signal", "_thread",
-    "_warnings", "_weakref", "__future__", "abc", "codecs", "encodings", "encodings.aliases", "encodings.ascii",
-    "encodings.utf_8", "encodings.utf_8_sig", "io", "linecache", "marshal", "posix", "time", "zipimport",
-}  # fmt: skip
+    "_abc",
+    "_codecs",
+    "_collections_abc",
+    "_frozen_importlib_external",
+    "_imp",
+    "_io",
+    "_signal",
+    "_thread",
+    "_warnings",
+    "_weakref",
+    "__future__",
+    "abc",
+    "codecs",
+    "encodings",
+    "encodings.aliases",
+    "encodings.ascii",
+    "encodings.utf_8",
+    "encodings.utf_8_sig",
+    "io",
+    "linecache",
+    "marshal",
+    "posix",
+    "time",
+    "zipimport",
+}
 HEAVY = {
-    "typer", "rich", "psutil", "asyncio", "subprocess", "logging", "dataclasses", "tomllib", "json", "re", "enum",
-    "signal", "typing", "contextlib", "collections", "functools", "inspect", "socket", "selectors", "argparse",
-    "difflib", "tomli_w", "http",
-}  # fmt: skip
+    "typer",
+    "rich",
+    "psutil",
+    "asyncio",
+    "subprocess",
+    "logging",
+    "dataclasses",
+    "tomllib",
+    "json",
+    "re",
+    "enum",
+    "signal",
+    "typing",
+    "contextlib",
+    "collections",
+    "functools",
+    "inspect",
+    "socket",
+    "selectors",
+    "argparse",
+    "difflib",
+    "tomli_w",
+    "http",
+}
 PYTHON = [sys.executable, "-X", "importtime"]
 
 
@@ -99,7 +156,9 @@ def imported(stderr: str) -> list[str]:
 
 
 def run(*command: str, **more: str) -> list[str]:
-    done = subprocess.run(command, check=False, env=environment(**more), stderr=subprocess.PIPE, text=True, timeout=30)
+    done = subprocess.run(
+        command, check=False, env=environment(**more), stderr=subprocess.PIPE, text=True, timeout=30
+    )
     assert done.returncode == 0, done.stderr
     return imported(done.stderr)
 
@@ -128,7 +187,12 @@ def test_flags_and_variables_import_nothing_more():
         "true",
     ]
     found = set(
-        importtime(*words, GRACEWRAP_SHUTDOWN_TIMEOUT="8s", GRACEWRAP_LOG_FORMAT="json", GRACEWRAP_PORT="tcp://10.0.0.1:80")
+        importtime(
+            *words,
+            GRACEWRAP_SHUTDOWN_TIMEOUT="8s",
+            GRACEWRAP_LOG_FORMAT="json",
+            GRACEWRAP_PORT="tcp://10.0.0.1:80",
+        )
     )
     assert found - INTERPRETER <= ALL
 
@@ -152,7 +216,9 @@ def test_a_stop_imports_nothing_heavy():
         "-c",
         "trap 'exit 0' TERM; echo ready; while :; do sleep 1 & wait; done",
     ]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.terminate()
@@ -183,9 +249,13 @@ def test_what_is_imported_before_the_spawn():
         "--",
         "true",
     ]
-    done = subprocess.run(command, check=False, env=environment(), stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(
+        command, check=False, env=environment(), stderr=subprocess.PIPE, text=True, timeout=60
+    )
     assert done.returncode == 0
-    before, fork, after = re.split(r"^((?:clone3?|v?fork)\(.*)$", done.stderr, maxsplit=1, flags=re.MULTILINE)
+    before, fork, after = re.split(
+        r"^((?:clone3?|v?fork)\(.*)$", done.stderr, maxsplit=1, flags=re.MULTILINE
+    )
     assert fork
     first, second = (set(re.findall(r"\| +([A-Za-z_.0-9]+)\\n", part)) for part in (before, after))
     assert "gracewrap.start" in first and "gracewrap.runtime.loop" in second
@@ -196,14 +266,20 @@ def test_what_is_imported_before_the_spawn():
 
 def test_as_pid_1_not_even_ctypes_is_loaded():
     require(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare(1), for namespaces")
-    found = run("unshare", "--pid", "--fork", "--mount-proc", *PYTHON, "-I", "-S", str(MAIN), "--", "true")
+    found = run(
+        "unshare", "--pid", "--fork", "--mount-proc", *PYTHON, "-I", "-S", str(MAIN), "--", "true"
+    )
     assert "gracewrap.runtime.loop" in found and "_ctypes" not in found
 
 
 def test_the_console_script_loads_nothing_more(tmp_path):
-    """As pip writes it, in a directory of its own with nothing but our package; site itself is not ours to judge."""
+    """As pip writes it, in a directory of its own with nothing but our package; site itself is not
+    ours to judge."""
     script = tmp_path / "gracewrap"
-    script.write_text("import sys\nfrom gracewrap.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    script.write_text(
+        "import sys\nfrom gracewrap.__main__ import main\nif __name__ == '__main__':\n    "
+        "sys.exit(main())\n"
+    )
     bare = set(run(*PYTHON, "-I", "-c", "pass"))
     found = set(run(*PYTHON, "-I", str(script), "--", "true"))
     assert "gracewrap.runtime.loop" in found
@@ -215,16 +291,25 @@ def test_at_rest_no_heavy_library_is_mapped(way):
     """What a C extension has mapped stays in /proc/PID/maps, whoever imported it and whenever."""
     options = {"program": GRACEWRAP if way == "bare" else [sys.executable, "-m", "gracewrap"]}
     command = [*options["program"], "--", "sh", "-c", "echo ready; read x"]
-    process = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-        mapped = {Path(path).name.partition(".")[0] for path in re.findall(r"\S+\.so\S*$", maps(process.pid), re.MULTILINE)}
+        mapped = {
+            Path(path).name.partition(".")[0]
+            for path in re.findall(r"\S+\.so\S*$", maps(process.pid), re.MULTILINE)
+        }
         process.communicate(b"\n", timeout=30)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 0
-    ours = {name for name in mapped if name.startswith("_") or "python" in name} - {"_ctypes", "_json", "libpython3"}
+    ours = {name for name in mapped if name.startswith("_") or "python" in name} - {
+        "_ctypes",
+        "_json",
+        "libpython3",
+    }
     assert ours <= {"_bisect", "_heapq"}, ours
 
 
@@ -233,13 +318,27 @@ def maps(pid: int) -> str:
 
 
 def test_a_run_needs_no_package_but_our_own(tmp_path):
-    """Our files alone, in a directory of nothing else: neither typer nor rich nor anything installed can be found."""
+    """Our files alone, in a directory of nothing else: neither typer nor rich nor anything
+    installed can be found."""
     package = tmp_path / "gracewrap"
     shutil.copytree(MAIN.parent, package, ignore=shutil.ignore_patterns("__pycache__", "cli"))
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(package / "__main__.py"), "--stop-timeout", "x", "--", "true"],
-        check=False, env=environment(), capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            str(package / "__main__.py"),
+            "--stop-timeout",
+            "x",
+            "--",
+            "true",
+        ],
+        check=False,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     assert done.returncode == 125 and done.stderr.startswith("gracewrap: cannot use stop_timeout")
     with running("--", "sh", "-c", "exit 3") as ours:
         assert ours.wait() == 3
@@ -247,7 +346,17 @@ def test_a_run_needs_no_package_but_our_own(tmp_path):
 
 
 # What Debian's python3-minimal does not have, of what anybody here would like to import.
-NOT_MINIMAL = ("_ctypes", "_json", "json", "shutil", "tomllib", "socket", "subprocess", "dataclasses", "textwrap")
+NOT_MINIMAL = (
+    "_ctypes",
+    "_json",
+    "json",
+    "shutil",
+    "tomllib",
+    "socket",
+    "subprocess",
+    "dataclasses",
+    "textwrap",
+)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +369,13 @@ NOT_MINIMAL = ("_ctypes", "_json", "json", "shutil", "tomllib", "socket", "subpr
     ],
 )
 def test_a_minimal_python_is_enough_to_wrap_a_command(words, status, said):
-    block = f"import sys; sys.modules.update(dict.fromkeys({NOT_MINIMAL!r})); sys.argv[1:] = {words!r}; "
-    main = f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
+    block = (
+        f"import sys; sys.modules.update(dict.fromkeys({NOT_MINIMAL!r})); sys.argv[1:] = "
+        f"{words!r}; "
+    )
+    main = (
+        f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
+    )
     command = [sys.executable, "-I", "-S", "-c", block + main]
     done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, timeout=30)
     assert done.returncode == status, done.stderr

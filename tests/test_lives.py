@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from drive import Driver, driving
 
-from gracewrap.config import load as sources
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import sd_notify as notify
+from gracewrap.config import command_line, load
+from gracewrap.linux import process_tree, sd_notify
 from gracewrap.policy.model import DRAINED, Reading
 from gracewrap.report.program_history import Tale
 from gracewrap.runtime.child import Child
@@ -23,7 +22,10 @@ from gracewrap.runtime.notify import Hearing
 from gracewrap.runtime.prober import Errands, numbers_of
 
 # Listens on a port of the kernel's choice, says which, and goes when its stdin is closed.
-SERVER = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+SERVER = (
+    "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
+    "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture
@@ -32,9 +34,11 @@ def driver() -> Iterator[Driver]:
         yield one
 
 
-def errands_of(driver: Driver, *options: str, members: Callable[[], list[tree.Member]] = list) -> Errands:
+def errands_of(
+    driver: Driver, *options: str, members: Callable[[], list[process_tree.Member]] = list
+) -> Errands:
     """Return the errands of a program with these settings, whose processes are *members*."""
-    settings, problems = sources.resolve(sources.read_command_line([*options, "--", "true"]), {})
+    settings, problems = load.resolve(command_line.read_command_line([*options, "--", "true"]), {})
     assert settings is not None, problems
     child = Child(0, settings, Tale("web", settings.command), Equipment(), lambda _: members())
     child.started_at, child.tale.numbers = time.monotonic(), numbers_of(settings)
@@ -49,26 +53,34 @@ def sample(driver: Driver, errands: Errands) -> Reading:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[tuple[tree.Member, int]]:
+def server() -> Iterator[tuple[process_tree.Member, int]]:
     """A process that listens, and its port."""
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        found = tree.member(process.pid)
+        found = process_tree.member(process.pid)
         assert found is not None
         yield found, port
 
 
 def test_the_ports_of_a_former_life_are_not_its_own_any_more(driver: Driver):
-    there: list[tree.Member] = []
-    errands = errands_of(driver, "--drain-tcp", "auto", "--drain-mode", "no-connections", members=lambda: there)
+    there: list[process_tree.Member] = []
+    errands = errands_of(
+        driver, "--drain-tcp", "auto", "--drain-mode", "no-connections", members=lambda: there
+    )
     errands.renew()
     with server() as (member, port):
         there.append(member)
         assert sample(driver, errands).kind == DRAINED
     there.clear()
     # Somebody else listens on that port now, and has a client.
-    with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)), server() as (member, _):
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        socket.create_connection(("127.0.0.1", port)),
+        server() as (member, _),
+    ):
         there.append(member)
         errands.renew()
         assert sample(driver, errands).kind == DRAINED
@@ -87,7 +99,7 @@ def test_a_life_that_was_too_short_to_be_asked_is_not_asked_for_later(driver: Dr
 
 
 def test_what_it_said_last_does_not_count_for_its_next_life(driver: Driver):
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     errands = errands_of(driver, "--drain-notify")
     hearing = Hearing(errands, fd, lambda _: True, lambda *_: None, lambda _: None)
     errands.renew()
@@ -101,4 +113,4 @@ def test_what_it_said_last_does_not_count_for_its_next_life(driver: Driver):
     driver.agenda.run(time.monotonic())
     assert sample(driver, errands).kind != DRAINED
     hearing._receiver.close()
-    notify.remove(value)
+    sd_notify.remove(value)

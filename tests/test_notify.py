@@ -21,11 +21,19 @@ import pytest
 from drive import Driver, driving, readable
 from hypothesis import given
 from hypothesis import strategies as st
-from support import BOUND, OTHER_USER, Lines, descendants, environment, require, require_other_user, require_root
+from support import (
+    BOUND,
+    OTHER_USER,
+    Lines,
+    descendants,
+    environment,
+    require,
+    require_other_user,
+    require_root,
+)
 
 from gracewrap.config.probe_specs import NotifyProbe
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import sd_notify as notify
+from gracewrap.linux import process_tree, sd_notify
 from gracewrap.linux.sd_notify import Message, parse
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
 from gracewrap.probes.notify import NotifyAsker, NotifyState
@@ -50,10 +58,18 @@ class Hall:
     def __init__(self, driver: Driver, leader: int, value: str, fd: int) -> None:
         self.driver, self.value, self.fd = driver, value, fd
         self.heard: list[Message] = []
-        self.receiver = notify.Receiver(driver.agenda, fd, leader, tree.is_below_us, self.heard.append)
+        self.receiver = sd_notify.Receiver(
+            driver.agenda, fd, leader, process_tree.is_below_us, self.heard.append
+        )
 
-    def start(self, *argv: str, prefix: tuple[str, ...] = (), **options: object) -> subprocess.Popen[bytes]:
-        settings: dict[str, object] = {"stdin": subprocess.PIPE, "env": environment(NOTIFY_SOCKET=self.value), **options}
+    def start(
+        self, *argv: str, prefix: tuple[str, ...] = (), **options: object
+    ) -> subprocess.Popen[bytes]:
+        settings: dict[str, object] = {
+            "stdin": subprocess.PIPE,
+            "env": environment(NOTIFY_SOCKET=self.value),
+            **options,
+        }
         return subprocess.Popen([*prefix, *argv], **settings)  # type: ignore[call-overload,no-any-return]
 
     def send(self, *words: str, **options: object) -> subprocess.Popen[bytes]:
@@ -68,12 +84,12 @@ class Hall:
 
 @pytest.fixture
 def hall() -> Iterator[Hall]:
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     with driving() as driver:
         room = Hall(driver, os.getpid(), value, fd)
         yield room
         room.receiver.close()
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 @contextlib.contextmanager
@@ -92,7 +108,8 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
 
 
 def sender_of_ours(value: str) -> socket.socket:
-    """A socket of the test's own process, which is not below itself: only for a receiver that believes everybody."""
+    """A socket of the test's own process, which is not below itself: only for a receiver that
+    believes everybody."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.connect("\0" + value[1:] if value[0] == "@" else value)
     return sock
@@ -106,39 +123,45 @@ def test_the_socket_takes_messages_from_every_user_and_is_removed(monkeypatch, t
     monkeypatch.setitem(posix.environ, b"XDG_RUNTIME_DIR", os.fsencode(tmp_path))
     before = os.umask(0o077)
     try:
-        fd, value = notify.make()
+        fd, value = sd_notify.make()
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
     assert Path(value).parent == tmp_path
     assert stat.S_ISSOCK(os.stat(value).st_mode) and stat.S_IMODE(os.stat(value).st_mode) == 0o666
     assert not os.get_inheritable(fd) and not os.get_blocking(fd)
-    notify.remove(value)
+    sd_notify.remove(value)
     assert not Path(value).exists()
-    notify.remove(value)
+    sd_notify.remove(value)
     os.close(fd)
 
 
 def test_what_an_earlier_one_left_is_swept_and_what_is_alive_stays(monkeypatch, tmp_path):
     tmp_path.chmod(0o755)
     monkeypatch.setitem(posix.environ, b"XDG_RUNTIME_DIR", os.fsencode(tmp_path))
-    alive, its_value = notify.make()
-    dead, dead_value = notify.make()
-    young, young_value = notify.make()
+    alive, its_value = sd_notify.make()
+    dead, dead_value = sd_notify.make()
+    young, young_value = sd_notify.make()
     os.close(dead)
     os.close(young)
-    (tmp_path / f"{notify.PREFIX}file").write_text("not a socket")
-    (tmp_path / f"{notify.PREFIX}link").symlink_to(dead_value)
+    (tmp_path / f"{sd_notify.PREFIX}file").write_text("not a socket")
+    (tmp_path / f"{sd_notify.PREFIX}link").symlink_to(dead_value)
     for path in (its_value, dead_value):
         os.utime(path, (0, 0))
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {f"{notify.PREFIX}file", f"{notify.PREFIX}link", *(Path(v).name for v in (value, its_value, young_value))}
+    assert left == {
+        f"{sd_notify.PREFIX}file",
+        f"{sd_notify.PREFIX}link",
+        *(Path(v).name for v in (value, its_value, young_value)),
+    }
     for one in (alive, fd):
         os.close(one)
 
 
-@pytest.mark.parametrize("why", ["missing", "not a directory", "too long", "relative", "not UTF-8", "private"])
+@pytest.mark.parametrize(
+    "why", ["missing", "not a directory", "too long", "relative", "not UTF-8", "private"]
+)
 def test_another_place_is_found(monkeypatch, tmp_path, why):
     (tmp_path / "file").touch()
     (tmp_path / "private").mkdir(0o700)
@@ -153,23 +176,23 @@ def test_another_place_is_found(monkeypatch, tmp_path, why):
         "private": os.fsencode(tmp_path / "private"),
     }[why]
     monkeypatch.setitem(posix.environ, b"XDG_RUNTIME_DIR", own)
-    fd, value = notify.make()
-    assert value.startswith(notify.DIRECTORIES) and not value.startswith(str(tmp_path))
+    fd, value = sd_notify.make()
+    assert value.startswith(sd_notify.DIRECTORIES) and not value.startswith(str(tmp_path))
     os.close(fd)
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 def test_an_abstract_address_when_no_directory_takes_it(monkeypatch):
-    monkeypatch.setattr(notify, "DIRECTORIES", ("/nonexistent",))
+    monkeypatch.setattr(sd_notify, "DIRECTORIES", ("/nonexistent",))
     monkeypatch.delitem(posix.environ, b"XDG_RUNTIME_DIR", raising=False)
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     assert value.startswith("@gracewrap-notify-")
     with driving() as driver:
         room = Hall(driver, os.getpid(), value, fd)
         with ended(room.send("READY=1", "wait")):
             room.until_heard(1)
         room.receiver.close()
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 # Who is believed
@@ -213,9 +236,11 @@ def test_one_that_has_ended_and_was_somebody_else_is_refused(hall):
 
 def test_a_child_that_became_somebody_else_is_heard_and_so_are_its_gone_children():
     require_other_user()
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     with driving() as driver:
-        leader = subprocess.Popen([*OTHER_USER, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        leader = subprocess.Popen(
+            [*OTHER_USER, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         with ended(leader):
             assert leader.stdin and leader.stdout
             leader.stdin.write(b"up\n")
@@ -228,16 +253,26 @@ def test_a_child_that_became_somebody_else_is_heard_and_so_are_its_gone_children
                 room.until_heard(2)
             assert room.fields() == [{"READY": "1"}, {"STOPPING": "1"}]
             room.receiver.close()
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 def test_a_process_outside_of_the_tree_is_refused(hall):
     """An orphan: it goes to whoever reaps above us, and lives on while we look."""
     reading, writing = os.pipe()
     waiting, ending = os.pipe()
-    orphan = f"if (os.fork()): os._exit(0)\nos.setsid()\n{SENDER}\nos.write({writing}, b'sent\\n')\nos.read({waiting}, 1)"
+    orphan = (
+        f"if (os.fork()): os._exit(0)\nos.setsid()\n{SENDER}\nos.write({writing}, "
+        f"b'sent\\n')\nos.read({waiting}, 1)"
+    )
     starter = hall.start(
-        sys.executable, "-I", "-S", "-c", f"import os\n{orphan}", "READY=1", "X_GRACEWRAP=drained", pass_fds=(writing, waiting)
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import os\n{orphan}",
+        "READY=1",
+        "X_GRACEWRAP=drained",
+        pass_fds=(writing, waiting),
     )
     with ended(starter):
         assert starter.wait(BOUND) == 0
@@ -256,11 +291,11 @@ def test_our_own_process_and_helpers_are_refused(hall):
         sock.send(b"READY=1")
         hall.driver.until(lambda: hall.receiver.refused == 1)
     with ended(hall.send("READY=1", "wait", process_group=0)) as helper:
-        tree.HELPERS.add(helper.pid)
+        process_tree.HELPERS.add(helper.pid)
         try:
             hall.driver.until(lambda: hall.receiver.refused == 2)
         finally:
-            tree.HELPERS.discard(helper.pid)
+            process_tree.HELPERS.discard(helper.pid)
     assert hall.heard == []
 
 
@@ -268,9 +303,21 @@ def test_credentials_cannot_be_forged(hall):
     require_other_user()
     forging = SENDER.replace(
         "sender.send(word.encode())",
-        "sender.sendmsg([word.encode()], [(1, 2, (os.getppid()).to_bytes(4, 'little') + bytes(8))])",
+        "sender.sendmsg([word.encode()], "
+        "[(1, 2, (os.getppid()).to_bytes(4, 'little') + bytes(8))])",
     )
-    with ended(hall.start(*OTHER_USER, sys.executable, "-I", "-S", "-c", forging, "READY=1", stderr=subprocess.PIPE)) as child:
+    with ended(
+        hall.start(
+            *OTHER_USER,
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            forging,
+            "READY=1",
+            stderr=subprocess.PIPE,
+        )
+    ) as child:
         assert child.stderr and b"PermissionError" in child.stderr.read()
         child.stderr.close()
 
@@ -301,10 +348,10 @@ raise SystemExit(0 if asking.poll(30000) else 1)
 
 
 def test_a_socket_that_would_linger_does_not_hold_us_up():
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     with driving() as driver, socket.socket() as listener:
         heard: list[Message] = []
-        receiver = notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, heard.append)
+        receiver = sd_notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, heard.append)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         client = socket.create_connection(listener.getsockname())
@@ -322,16 +369,18 @@ def test_a_socket_that_would_linger_does_not_hold_us_up():
         assert time.monotonic() - since < 10
         server.close()
         receiver.close()
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 def test_without_a_descriptor_left_it_is_heard():
     import resource
 
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     with driving() as driver, sender_of_ours(value) as sock:
         heard: list[Message] = []
-        receiver = notify.Receiver(driver.agenda, fd, os.getpid(), tree.is_below_us, heard.append)
+        receiver = sd_notify.Receiver(
+            driver.agenda, fd, os.getpid(), process_tree.is_below_us, heard.append
+        )
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         socket.send_fds(sock, [b"STATUS=here"], [0, 1])
         driver.agenda.run(time.monotonic())
@@ -348,43 +397,46 @@ def test_without_a_descriptor_left_it_is_heard():
         # Nobody can be looked for, and we are alive: by the user, then.
         assert [message.status for message in heard] == ["here"]
         receiver.close()
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 # Floods and garbage
 
 
 def test_a_flood_is_read_in_short_goes(hall):
-    flood = SENDER + "\nfor number in range(10000): sender.send(b'X_GRACEWRAP_IN_FLIGHT=%d' % number)\nsys.stdin.readline()"
+    flood = (
+        SENDER + "\nfor number in range(10000): sender.send(b'X_GRACEWRAP_IN_FLIGHT=%d' % "
+        "number)\nsys.stdin.readline()"
+    )
     with ended(hall.start(sys.executable, "-I", "-S", "-c", flood)):
         while len(hall.heard) < 10000:
             assert readable(hall.fd)
             count = len(hall.heard)
             hall.driver.agenda.stir()
             hall.driver.agenda.run(time.monotonic())
-            assert len(hall.heard) - count <= notify.AT_ONCE
+            assert len(hall.heard) - count <= sd_notify.AT_ONCE
     assert [message.in_flight for message in hall.heard] == list(range(10000))
 
 
 def test_what_is_too_long_or_empty_is_ignored():
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     with driving() as driver, sender_of_ours(value) as sock:
         heard: list[Message] = []
-        receiver = notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, heard.append)
-        most = b"STATUS=" + b"x" * (notify.MESSAGE - 7)
+        receiver = sd_notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, heard.append)
+        most = b"STATUS=" + b"x" * (sd_notify.MESSAGE - 7)
         for datagram in (b"", most + b"x", bytes(60000), b"BARRIER=1", b"nothing", most):
             sock.send(datagram)
         driver.until(lambda: heard)
-        assert [message.fields for message in heard] == [{"STATUS": "x" * (notify.MESSAGE - 7)}]
-        assert heard[0].status == "x" * notify.STATUS
+        assert [message.fields for message in heard] == [{"STATUS": "x" * (sd_notify.MESSAGE - 7)}]
+        assert heard[0].status == "x" * sd_notify.STATUS
         receiver.close()
         with pytest.raises(ConnectionRefusedError):
             sock.send(b"READY=1")
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
 def test_it_may_be_closed_by_whom_it_tells():
-    fd, value = notify.make()
+    fd, value = sd_notify.make()
     with driving() as driver, sender_of_ours(value) as sock:
         heard: list[Message] = []
 
@@ -393,27 +445,29 @@ def test_it_may_be_closed_by_whom_it_tells():
             receiver.close()
             receiver.close()
 
-        receiver = notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, said)
+        receiver = sd_notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, said)
         sock.send(b"READY=1")
         sock.send(b"READY=1")
         driver.until(lambda: heard)
         assert len(heard) == 1
-    notify.remove(value)
+    sd_notify.remove(value)
 
 
-WORDS = st.one_of(st.binary(max_size=40), st.sampled_from([key.encode() for key in notify.KEYS]))
-DATAGRAMS = st.lists(st.tuples(WORDS, st.sampled_from([b"=", b"\n", b"", b"==", b"\0"]), WORDS)).map(
-    lambda parts: b"\n".join(b"".join(part) for part in parts)
-)
+WORDS = st.one_of(st.binary(max_size=40), st.sampled_from([key.encode() for key in sd_notify.KEYS]))
+DATAGRAMS = st.lists(
+    st.tuples(WORDS, st.sampled_from([b"=", b"\n", b"", b"==", b"\0"]), WORDS)
+).map(lambda parts: b"\n".join(b"".join(part) for part in parts))
 
 
 @given(DATAGRAMS)
 def test_no_message_does_harm(data):
     message = Message(7, parse(data))
-    assert set(message.fields) <= notify.KEYS
+    assert set(message.fields) <= sd_notify.KEYS
     for seconds in (message.extend_timeout, message.watchdog_timeout):
-        assert seconds is None or 0 <= seconds <= notify.LONGEST
-    assert message.status is None or (message.status.isprintable() and len(message.status) <= notify.STATUS)
+        assert seconds is None or 0 <= seconds <= sd_notify.LONGEST
+    assert message.status is None or (
+        message.status.isprintable() and len(message.status) <= sd_notify.STATUS
+    )
     assert message.main_pid is None or message.main_pid > 1
     state = NotifyState()
     state.take(message)
@@ -421,14 +475,16 @@ def test_no_message_does_harm(data):
     for assignment in ("READY=1", "X_GRACEWRAP=drained", "X_GRACEWRAP=done"):
         NotifyAsker(NotifyProbe(assignment), state).ask(answers.append)
     assert len(answers) == 3 and answers[2].kind == INVALID
-    assert (message.ready, message.stopping, message.watchdog, message.watchdog_trigger) <= (True,) * 4
+    assert (message.ready, message.stopping, message.watchdog, message.watchdog_trigger) <= (
+        True,
+    ) * 4
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("EXTEND_TIMEOUT_USEC=2500000", {"extend_timeout": 2.5}),
-        ("EXTEND_TIMEOUT_USEC=18446744073709551615", {"extend_timeout": notify.LONGEST}),
+        ("EXTEND_TIMEOUT_USEC=18446744073709551615", {"extend_timeout": sd_notify.LONGEST}),
         ("EXTEND_TIMEOUT_USEC=0", {"extend_timeout": None}),
         ("EXTEND_TIMEOUT_USEC=-5", {"extend_timeout": None}),
         ("EXTEND_TIMEOUT_USEC=1e9", {"extend_timeout": None}),
@@ -468,7 +524,10 @@ def test_the_probe_answers_from_what_was_said():
             NotifyAsker(NotifyProbe(assignment), state).ask(answers.append)
         return answers
 
-    assert say("") == [Reading(BUSY, None, "it has not sent READY=1"), Reading(BUSY, None, "it has not sent X_GRACEWRAP=drained")]
+    assert say("") == [
+        Reading(BUSY, None, "it has not sent READY=1"),
+        Reading(BUSY, None, "it has not sent X_GRACEWRAP=drained"),
+    ]
     assert say("READY=1\nSTATUS=up")[0] == Reading(DRAINED)
     assert say("X_GRACEWRAP_IN_FLIGHT=3")[1] == Reading(BUSY, 3, "3 in flight, up")
     assert say("X_GRACEWRAP_IN_FLIGHT=0")[1].kind == BUSY  # idle is not drained
@@ -485,14 +544,14 @@ def test_the_probe_answers_from_what_was_said():
 
 def test_the_main_process_must_be_below_us(hall):
     with ended(hall.send("wait")) as child:
-        fd = notify.open_main(child.pid, tree.is_below_us)
+        fd = sd_notify.open_main(child.pid, process_tree.is_below_us)
         assert fd is not None and not os.get_inheritable(fd)
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         assert child.wait(BOUND) == -signal.SIGKILL
         os.close(fd)
         before = len(os.listdir("/proc/self/fd"))
         for pid in (child.pid, os.getpid(), os.getppid(), 1, 0, -1, 2**22 + 1):
-            assert notify.open_main(pid, tree.is_below_us) is None, pid
+            assert sd_notify.open_main(pid, process_tree.is_below_us) is None, pid
         assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -501,9 +560,14 @@ def test_the_main_process_must_be_below_us(hall):
 
 def test_systemd_notify(hall):
     require(shutil.which("systemd-notify"), "systemd-notify(1), from systemd")
-    script = "systemd-notify --ready --status='3 jobs left' && systemd-notify X_GRACEWRAP=drained && echo done"
+    script = (
+        "systemd-notify --ready --status='3 jobs left' && systemd-notify X_GRACEWRAP=drained "
+        "&& echo done"
+    )
     with ended(hall.start("sh", "-c", script, stdout=subprocess.PIPE)) as shell:
-        hall.driver.until(lambda: shell.poll() is not None)  # its barrier is let through, or it would wait for 5 s
+        hall.driver.until(
+            lambda: shell.poll() is not None
+        )  # its barrier is let through, or it would wait for 5 s
         assert shell.stdout and shell.stdout.read() == b"done\n"
     hall.until_heard(2)
     assert hall.heard[0].ready and hall.heard[0].status == "3 jobs left"
@@ -512,8 +576,21 @@ def test_systemd_notify(hall):
 
 def test_redis(hall, tmp_path):
     require(shutil.which("redis-server"), "redis-server")
-    options = ("--supervised", "systemd", "--port", "0", "--unixsocket", "redis.sock", "--save", "", "--dir", str(tmp_path))
-    with ended(hall.start("redis-server", *options, cwd=tmp_path, stdout=subprocess.DEVNULL)) as redis:
+    options = (
+        "--supervised",
+        "systemd",
+        "--port",
+        "0",
+        "--unixsocket",
+        "redis.sock",
+        "--save",
+        "",
+        "--dir",
+        str(tmp_path),
+    )
+    with ended(
+        hall.start("redis-server", *options, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    ) as redis:
         hall.driver.until(lambda: any(message.ready for message in hall.heard))
         assert {message.pid for message in hall.heard} == {redis.pid}
         redis.send_signal(signal.SIGTERM)
@@ -523,7 +600,8 @@ def test_redis(hall, tmp_path):
 
 
 def test_a_sender_waits_until_it_is_read(hall):
-    """The queue of a datagram socket is short (net.unix.max_dgram_qlen): what comes before we look is kept, not lost."""
+    """The queue of a datagram socket is short (net.unix.max_dgram_qlen): what comes before we look
+    is kept, not lost."""
     with ended(hall.send(*(f"STATUS={number}" for number in range(100)), "wait")):
         assert readable(hall.fd)
         select.select([], [], [], 0)

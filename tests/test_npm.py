@@ -1,8 +1,10 @@
-"""The real `npm start`, and shells around node: whoever stands between, the server hears of the stop once, and finishes.
+"""The real `npm start`, and shells around node: whoever stands between, the server hears of the
+stop once, and finishes.
 
-What npm 11 does with SIGTERM: it passes it on once, to the shell that runs the script.  Debian's sh (dash) has node as a child
-and dies of it, npm then ends itself by the same signal (143), and node, left behind, is told by gracewrap.  Under a shell that
-makes way for the script's last command (bash, busybox) npm's signal reaches node itself, and npm exits with node's status.
+What npm 11 does with SIGTERM: it passes it on once, to the shell that runs the script.  Debian's sh
+(dash) has node as a child and dies of it, npm then ends itself by the same signal (143), and node,
+left behind, is told by gracewrap.  Under a shell that makes way for the script's last command
+(bash, busybox) npm's signal reaches node itself, and npm exits with node's status.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def project(tmp_path: Path) -> Path:
 
 def npm(project: Path, script: str) -> list[str]:
     """Make *script* the start script; return the command that runs it."""
-    (project / "package.json").write_text(json.dumps({"name": "x", "version": "1.0.0", "scripts": {"start": script}}))
+    (project / "package.json").write_text(
+        json.dumps({"name": "x", "version": "1.0.0", "scripts": {"start": script}})
+    )
     return ["npm", "start"]
 
 
@@ -61,11 +65,16 @@ def script(project: Path, *lines: str) -> str:
 
 @pytest.fixture
 def stop_in_flight(project: Path, start: Callable[..., Run]) -> Callable[..., dict[str, object]]:
-    """Stop a command while its server is in the middle of an answer; return gracewrap's report if all went well."""
+    """Stop a command while its server is in the middle of an answer; return gracewrap's report if
+    all went well."""
 
     def stop(*command: str, **variables: str) -> dict[str, object]:
         report = project / "report.json"
-        quiet = {"npm_config_loglevel": "silent", "npm_config_update_notifier": "false", "npm_config_cache": str(project / "npm")}
+        quiet = {
+            "npm_config_loglevel": "silent",
+            "npm_config_update_notifier": "false",
+            "npm_config_cache": str(project / "npm"),
+        }
         env = environment(**quiet, **variables)
         run = start("--report", report, "--", *command, cwd=project, env=env, stderr=None)
         url = f"http://127.0.0.1:{run.out.until('port').split()[1]}/"
@@ -119,7 +128,8 @@ def test_a_shell_that_ignores_the_stop_signal(project, stop_in_flight):
 
 
 def test_a_shell_that_catches_the_signal_and_waits(project, stop_in_flight):
-    """It runs its trap when node is gone, so it cannot pass anything on: node is told late, and still finishes."""
+    """It runs its trap when node is gone, so it cannot pass anything on: node is told late, and
+    still finishes."""
     shell = script(project, "trap 'echo trapped' TERM", "node server.js")
     report = stop_in_flight(shell, GRACEWRAP_SHUTDOWN_TIMEOUT="8s")
     assert report["exit_status"] == 0
@@ -128,10 +138,13 @@ def test_a_shell_that_catches_the_signal_and_waits(project, stop_in_flight):
 
 @pytest.mark.parametrize("use", ["once", "on"])
 def test_a_shell_that_passes_the_signal_on_and_does_not_wait(project, stop_in_flight, use):
-    """The commonest entrypoint.  A second SIGTERM would be one too many, most of all for a handler for one use."""
+    """The commonest entrypoint.  A second SIGTERM would be one too many, most of all for a handler
+    for one use."""
     server = project / "server.js"
     server.write_text(SERVER.replace("process.on(", f"process.{use}("))
-    report = stop_in_flight(script(project, "node server.js & pid=$!", "trap 'kill -TERM $pid' TERM", "wait $pid"))
+    report = stop_in_flight(
+        script(project, "node server.js & pid=$!", "trap 'kill -TERM $pid' TERM", "wait $pid")
+    )
     assert report["leader"]["status"] == 143
 
 

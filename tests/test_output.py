@@ -1,4 +1,5 @@
-"""The programs' output: real programs write into our pipes, and what stands for our stdout is read late, never, or not at all."""
+"""The programs' output: real programs write into our pipes, and what stands for our stdout is read
+late, never, or not at all."""
 
 from __future__ import annotations
 
@@ -32,14 +33,21 @@ PIPE = 65536  # bytes that a pipe holds (pipe(7))
 
 
 class Stage:
-    """Outputs whose stdout and stderr are descriptors of the test, and programs that write into them."""
+    """Outputs whose stdout and stderr are descriptors of the test, and programs that write into
+    them."""
 
     def __init__(self, driver: Driver, out: int, err: int) -> None:
         self.driver = driver
         self.outputs = Outputs(driver.agenda, driver.faults.append, (out, err))
         self.running: set[int] = set()
 
-    def open(self, name: str = "web", how: str = "through", width: int = 3, on_line: Callable[[bytes], None] | None = None):
+    def open(
+        self,
+        name: str = "web",
+        how: str = "through",
+        width: int = 3,
+        on_line: Callable[[bytes], None] | None = None,
+    ):
         return self.outputs.open(name, how, width, on_line)
 
     def start(self, opened: output.Output, code: str) -> int:
@@ -70,7 +78,11 @@ class Stage:
 
     def written(self) -> bool:
         """Return whether all that was drained has been written."""
-        return all(not stream._ends and stream._target.empty for one in self.outputs._all for stream in one.streams)
+        return all(
+            not stream._ends and stream._target.empty
+            for one in self.outputs._all
+            for stream in one.streams
+        )
 
     def at_rest(self) -> bool:
         """Return whether nothing is due, after a last look."""
@@ -126,7 +138,7 @@ def reader() -> Iterator[Reader]:
             os.close(fd)
 
 
-# --- lines ------------------------------------------------------------------------------------------------------------
+# --- lines ---------------------------------------------------------------------------------------
 
 
 def cut(pieces: list[bytes], longest: int = LONGEST) -> list[bytes]:
@@ -139,13 +151,20 @@ def cut(pieces: list[bytes], longest: int = LONGEST) -> list[bytes]:
 def split(blocks: list[bytes]) -> list[bytes]:
     found: list[bytes] = []
     for block in blocks:
-        found += [line + b"\n" for line in block.split(b"\n")[:-1]] if block.endswith(b"\n") else [block] if block else []
+        found += (
+            [line + b"\n" for line in block.split(b"\n")[:-1]]
+            if block.endswith(b"\n")
+            else [block]
+            if block
+            else []
+        )
     return found
 
 
-DATA = st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"\0", b"\xff", b"bcdef", b"g" * 30, b"\x1b[1m"]), max_size=60).map(
-    b"".join
-)
+DATA = st.lists(
+    st.sampled_from([b"a", b"\n", b"\r\n", b"\0", b"\xff", b"bcdef", b"g" * 30, b"\x1b[1m"]),
+    max_size=60,
+).map(b"".join)
 
 
 @given(DATA, st.lists(st.integers(0, 200), max_size=20), st.sampled_from([1, 2, 7, 40, LONGEST]))
@@ -162,10 +181,16 @@ def test_lines_are_the_same_however_they_come(data, cuts, longest):
         assert lines == [line + b"\n" for line in ended.split(b"\n")[:-1]]
 
 
-@given(st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=20
+    )
+)
 def test_each_line_becomes_one_of_ours(lines):
     block = b"".join(line + b"\n" for line in lines)
-    assert output._prefixed("web", None)(block) == b"".join(b"web | " + line + b"\n" for line in lines)
+    assert output._prefixed("web", None)(block) == b"".join(
+        b"web | " + line + b"\n" for line in lines
+    )
     told = output._json_lines("web", "stderr")(block)
     assert told.count(b"\n") == len(lines)
     for line, one in zip(lines, told.split(b"\n")):
@@ -181,14 +206,20 @@ def test_a_line_that_comes_byte_by_byte_takes_no_longer_with_its_length():
     assert time.process_time() - begun < 10  # copied anew for each byte, it is half a terabyte
 
 
-# --- what is written ---------------------------------------------------------------------------------------------------
+# --- what is written -----------------------------------------------------------------------------
 
 
 def test_through_passes_lines_on_as_they_are(reader):
     with on_stage(reader.writing) as stage:
         web = stage.open()
-        stage.run(web, r"import os; os.write(1, b'one\r\n\x00\xff two\n\n'); os.write(2, b'three\n'); os.write(1, b'no end')")
-        assert sorted(reader.lines()) == sorted([b"one\r", b"\x00\xff two", b"", b"three", b"no end"])
+        stage.run(
+            web,
+            r"import os; os.write(1, b'one\r\n\x00\xff two\n\n'); os.write(2, b'three\n'); "
+            r"os.write(1, b'no end')",
+        )
+        assert sorted(reader.lines()) == sorted(
+            [b"one\r", b"\x00\xff two", b"", b"three", b"no end"]
+        )
         stage.driver.until(stage.at_rest)
 
 
@@ -207,10 +238,20 @@ def test_stdout_and_stderr_go_where_ours_do():
 def test_json_wraps_each_line(reader):
     with on_stage(reader.writing) as stage:
         web = stage.open("web", "json")
-        stage.run(web, r"""import os; os.write(2, b'{"level": "info"}\n\xc3\xbc \xff \xed\xa0\x80 "\\\n\x00\r\n')""")
+        stage.run(
+            web,
+            r"""import os
+os.write(2, b'{"level": "info"}\n\xc3\xbc \xff \xed\xa0\x80 "\\\n\x00\r\n')""",
+        )
         told = [json.loads(line) for line in reader.lines()]
-        assert [one["message"] for one in told] == ['{"level": "info"}', 'ü \\xff \\xed\\xa0\\x80 "\\', "\0\r"]
-        assert {(one["source"], one["program"], one["stream"]) for one in told} == {("output", "web", "stderr")}
+        assert [one["message"] for one in told] == [
+            '{"level": "info"}',
+            'ü \\xff \\xed\\xa0\\x80 "\\',
+            "\0\r",
+        ]
+        assert {(one["source"], one["program"], one["stream"]) for one in told} == {
+            ("output", "web", "stderr")
+        }
         assert all(one["time"].endswith("Z") and one["time"][19] == "." for one in told)
 
 
@@ -282,7 +323,9 @@ def test_a_line_without_an_end_is_held_until_its_end_comes(reader):
         other = stage.open("other")
         go, tell = os.pipe()
         os.set_inheritable(go, True)
-        pid = stage.start(web, f"import os; os.write(1, b'beg'); os.read({go}, 1); os.write(1, b'un\\n')")
+        pid = stage.start(
+            web, f"import os; os.write(1, b'beg'); os.read({go}, 1); os.write(1, b'un\\n')"
+        )
         stage.driver.until(lambda: web.streams[0]._taken == 3)
         stage.run(other, "print('whole', flush=True)")
         assert reader.rest() == b"whole\n"
@@ -309,7 +352,8 @@ def test_a_line_of_5_mib_goes_in_parts(reader, how):
 
 
 def test_many_write_at_once_and_no_line_is_lost_or_mixed(reader):
-    """Each writes its lines in odd pieces, some to stdout and some to stderr, which are the same."""
+    """Each writes its lines in odd pieces, some to stdout and some to stderr, which are the
+    same."""
     code = """if True:
         import os, sys
         for number in range(2000):
@@ -326,14 +370,20 @@ def test_many_write_at_once_and_no_line_is_lost_or_mixed(reader):
         stage.driver.until(stage.written, meanwhile=reader.read)
         lines = reader.lines()
         for name in opened:
-            own = [line.split(b" | ")[1] for line in lines if line.startswith(name.ljust(3).encode() + b" | ")]
+            own = [
+                line.split(b" | ")[1]
+                for line in lines
+                if line.startswith(name.ljust(3).encode() + b" | ")
+            ]
             whole = [b"%d %s end" % (number, b"y" * (number * 7 % 300)) for number in range(2000)]
             assert sorted(own) == sorted(whole)
-            assert [line for line in own if int(line.split()[0]) % 2] == whole[1::2]  # the order of each stream
+            assert [line for line in own if int(line.split()[0]) % 2] == whole[
+                1::2
+            ]  # the order of each stream
         assert len(lines) == 8000
 
 
-# --- readers that are slow, stopped, gone ------------------------------------------------------------------------------
+# --- readers that are slow, stopped, gone --------------------------------------------------------
 
 FLOOD = """if True:
     import os
@@ -355,11 +405,16 @@ def test_a_stopped_reader_holds_the_program_up_and_not_us(reader, how):
         pid = stage.start(web, FLOOD.format(lines=50_000))  # 5 MB
         target = web.streams[0]._target
         ticks: list[float] = []
-        stage.driver.until(lambda: target.full and stage.at_rest(), meanwhile=lambda: ticks.append(time.monotonic()))
+        stage.driver.until(
+            lambda: target.full and stage.at_rest(),
+            meanwhile=lambda: ticks.append(time.monotonic()),
+        )
         assert target._size <= KEPT + PIPE // 2
         wait_until_blocked(pid)
         assert stage.at_rest()  # no timer, nothing that is watched and ready
-        assert max(after - before for before, after in zip(ticks, ticks[1:])) < 1  # SIGIO is fetched after 10 ms at the latest
+        assert (
+            max(after - before for before, after in zip(ticks, ticks[1:])) < 1
+        )  # SIGIO is fetched after 10 ms at the latest
         stage.driver.until(lambda: stage.gone(pid), meanwhile=lambda: reader.read(10_000))
         web.drain()
         stage.driver.until(stage.written, meanwhile=reader.read)
@@ -375,7 +430,8 @@ def wait_until_blocked(pid: int) -> None:
 
 
 def test_a_program_that_ends_while_the_reader_is_stopped(reader):
-    """What its pipe holds is taken in when there is room; its last line gets its end, also if it has been started again."""
+    """What its pipe holds is taken in when there is room; its last line gets its end, also if it
+    has been started again."""
     with on_stage(reader.writing) as stage:
         web, noisy = stage.open("web"), stage.open("noisy")
         flood = stage.start(noisy, FLOOD.format(lines=50_000))
@@ -388,7 +444,11 @@ def test_a_program_that_ends_while_the_reader_is_stopped(reader):
         noisy.drain()
         stage.driver.until(stage.written, meanwhile=reader.read)
         lines = reader.lines()
-        assert [line for line in lines if line.startswith(b"begun")] == [b"begun 0", b"begun 1", b"begun 2"]
+        assert [line for line in lines if line.startswith(b"begun")] == [
+            b"begun 0",
+            b"begun 1",
+            b"begun 2",
+        ]
         assert len(lines) == 50_003
 
 
@@ -398,7 +458,10 @@ def test_everybody_gets_a_turn_with_a_slow_reader(reader):
         for one in opened:
             stage.start(one, FLOOD.format(lines=1_000_000))
         # With somebody always first, the last would never come so far.
-        stage.driver.until(lambda: all(one.streams[0]._taken > 500_000 for one in opened), meanwhile=lambda: reader.read(20_000))
+        stage.driver.until(
+            lambda: all(one.streams[0]._taken > 500_000 for one in opened),
+            meanwhile=lambda: reader.read(20_000),
+        )
 
 
 @pytest.mark.parametrize("how", ["through", "json"])
@@ -410,7 +473,9 @@ def test_a_reader_that_is_gone_costs_lines_and_nothing_else(reader, how):
         os.close(reader.reading)
         stage.driver.until(lambda: stage.gone(pid))
         web.drain()
-        assert 20_000 - 6000 < stage.outputs.lost <= 20_000  # without those that were in the reader's pipe
+        assert (
+            20_000 - 6000 < stage.outputs.lost <= 20_000
+        )  # without those that were in the reader's pipe
         stage.driver.until(stage.at_rest)
 
 
@@ -517,11 +582,12 @@ def test_a_call_that_fails_is_made_again(reader, monkeypatch, call):
         stage.driver.faults.clear()
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------
+# --- the end -------------------------------------------------------------------------------------
 
 
 def test_an_orphan_that_keeps_the_pipe_open_holds_nothing_up(reader):
-    """It floods, and outlives its program: drain() takes what is there, and what follows is still passed on."""
+    """It floods, and outlives its program: drain() takes what is there, and what follows is still
+    passed on."""
     with on_stage(reader.writing) as stage:
         web = stage.open()
         pid = stage.start(
@@ -534,11 +600,15 @@ def test_an_orphan_that_keeps_the_pipe_open_holds_nothing_up(reader):
         stage.driver.until(lambda: stage.gone(pid), meanwhile=reader.read)
         begun = time.monotonic()
         web.drain()
-        stage.driver.until(lambda: any(line.isdigit() for line in reader.got.split(b"\n")), meanwhile=reader.read)
+        stage.driver.until(
+            lambda: any(line.isdigit() for line in reader.got.split(b"\n")), meanwhile=reader.read
+        )
         orphan = next(int(line) for line in reader.got.split(b"\n") if line.isdigit())
         size = len(reader.got)
         stage.driver.until(lambda: len(reader.got) > size + 500_000, meanwhile=reader.read)
-        stage.outputs.close(time.monotonic() + 0.3)  # its own pipe has no reader now: it gets SIGPIPE
+        stage.outputs.close(
+            time.monotonic() + 0.3
+        )  # its own pipe has no reader now: it gets SIGPIPE
         assert time.monotonic() - begun < 20
         with contextlib.suppress(ProcessLookupError):
             os.kill(orphan, signal.SIGKILL)
@@ -566,10 +636,15 @@ def test_close_waits_for_a_slow_reader_no_longer_than_it_may(reader):
 
 def test_close_waits_for_a_slow_reader_as_long_as_it_reads(reader):
     """Its pauses are shorter than the patience, all of it takes longer."""
-    script = "import os, select\nwhile os.read(0, 2048):\n    select.select([], [], [], 0.03)\n    os.write(1, b'.')\n"
+    script = (
+        "import os, select\nwhile os.read(0, 2048):\n    select.select([], [], [], 0.03)\n    "
+        "os.write(1, b'.')\n"
+    )
     with on_stage(reader.writing) as stage:
         stage.fill()
-        with subprocess.Popen([sys.executable, "-c", script], stdin=reader.reading, stdout=subprocess.DEVNULL) as slow:
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=reader.reading, stdout=subprocess.DEVNULL
+        ) as slow:
             begun = time.monotonic()
             stage.outputs.close(begun + 60, 1.5)
             assert time.monotonic() - begun > 1.5
@@ -589,7 +664,9 @@ def test_close_gives_up_on_a_reader_that_reads_no_more(reader):
 def test_close_writes_all_to_a_reader_that_reads(reader):
     with on_stage(reader.writing) as stage:
         web = stage.open("web", "prefix")
-        pid = stage.start(web, FLOOD.format(lines=3000))  # more than the pipes hold, less than is kept
+        pid = stage.start(
+            web, FLOOD.format(lines=3000)
+        )  # more than the pipes hold, less than is kept
         stage.driver.until(lambda: stage.gone(pid))
         cat = os.fork()
         if cat == 0:
@@ -614,7 +691,9 @@ def test_one_output_can_be_closed_by_itself(reader):
         web.close()
         web.drain()
         assert reader.lines() == [b"one", b"no end"]
-        assert [fd for fd, _ in stage.outputs.sources()] == [stream.reading for stream in other.streams]
+        assert [fd for fd, _ in stage.outputs.sources()] == [
+            stream.reading for stream in other.streams
+        ]
         stage.outputs.close(0)
         assert len(os.listdir("/proc/self/fd")) == before
 
@@ -632,7 +711,11 @@ def test_no_descriptors_left(reader):
                     taken.append(os.dup(0))
             for fd in taken[:3]:
                 os.close(fd)
-            with pytest.raises(OSError, match=r"output of db: Too many open files; it needs 4 descriptors \(raise ulimit -n\)"):
+            with pytest.raises(
+                OSError,
+                match=r"output of db: Too many open files; it needs 4 descriptors \(raise ulimit "
+                r"-n\)",
+            ):
                 stage.open("db")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -643,7 +726,7 @@ def test_no_descriptors_left(reader):
         assert reader.lines() == [b"there"]
 
 
-# --- terminals ---------------------------------------------------------------------------------------------------------
+# --- terminals -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -663,7 +746,11 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def test_colours_are_for_terminals(monkeypatch):
-    for name, value, coloured in (("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)):
+    for name, value, coloured in (
+        ("TERM", "xterm", True),
+        ("TERM", "dumb", False),
+        ("NO_COLOR", "1", False),
+    ):
         with monkeypatch.context() as patch, terminal() as (master, slave):
             patch.setitem(output.posix.environ, b"TERM", b"xterm")
             patch.delitem(output.posix.environ, b"NO_COLOR", raising=False)
@@ -677,7 +764,8 @@ def test_colours_are_for_terminals(monkeypatch):
                     got += os.read(master, 1000)
                 first, second = output.COLOURS[:2]
                 assert got == (
-                    b"\033[0;38;5;%dmweb |\033[0m line\n\033[0;38;5;%dmdb  |\033[0m line\n" % (first, second)
+                    b"\033[0;38;5;%dmweb |\033[0m line\n\033[0;38;5;%dmdb  |\033[0m line\n"
+                    % (first, second)
                     if coloured
                     else b"web | line\ndb  | line\n"
                 )
@@ -719,7 +807,7 @@ def test_a_terminal_that_hangs_up_costs_lines_and_nothing_else():
         stage.driver.until(stage.at_rest)
 
 
-# --- cost --------------------------------------------------------------------------------------------------------------
+# --- cost ----------------------------------------------------------------------------------------
 
 
 def test_at_rest_nothing_is_due_and_little_is_kept(reader):

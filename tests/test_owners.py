@@ -28,7 +28,8 @@ names = ["web", "db"]
 them = owners.Owners(names, [os.geteuid()] * 2)
 
 def program(i, text):
-    pid = spawn.spawn(["sh", "-c", text.replace("{fd}", str(tells))], None, {b"GRACEWRAP_PROGRAM": names[i].encode()})[0]
+    words = ["sh", "-c", text.replace("{fd}", str(tells))]
+    pid = spawn.spawn(words, None, {b"GRACEWRAP_PROGRAM": names[i].encode()})[0]
     them.spawned(pid, i)
     return pid
 

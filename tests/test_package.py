@@ -1,4 +1,5 @@
-"""The wheel: what is in it, and that it lives beside PyPI's supervisor, whose import name and commands are its own."""
+"""The wheel: what is in it, and that it lives beside PyPI's supervisor, whose import name and
+commands are its own."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ BOUND = 300.0  # seconds; downloads are in it
 def call(*command: object, **options: object) -> str:
     """Run a command that must succeed; return what it printed."""
     settings = {"cwd": "/", "env": environment(), "timeout": BOUND, **options}
-    done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, **settings)  # type: ignore[call-overload]
+    done = subprocess.run(
+        list(map(str, command)), check=False, capture_output=True, text=True, **settings
+    )  # type: ignore[call-overload]
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return str(done.stdout)
 
@@ -27,7 +30,9 @@ def call(*command: object, **options: object) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel as pip does it."""
     directory = tmp_path_factory.mktemp("wheel")
-    call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory, ROOT)
+    call(
+        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory, ROOT
+    )
     (found,) = directory.glob("*.whl")
     return found
 
@@ -44,13 +49,23 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names if not re.match(r"gracewrap-[\d.]+\.dist-info/", name)} == {"gracewrap"}
+    assert {
+        name.partition("/")[0]
+        for name in names
+        if not re.match(r"gracewrap-[\d.]+\.dist-info/", name)
+    } == {"gracewrap"}
     sources = {
         f"gracewrap/{file.relative_to(ROOT / 'supervisor' / 'gracewrap')}"
         for file in (ROOT / "supervisor/gracewrap").rglob("*.py")
     }
-    assert sources | {"gracewrap/py.typed"} == {name for name in names if name.startswith("gracewrap/")}
-    entry = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+    assert sources | {"gracewrap/py.typed"} == {
+        name for name in names if name.startswith("gracewrap/")
+    }
+    entry = (
+        zipfile.ZipFile(wheel)
+        .read(next(name for name in names if name.endswith("entry_points.txt")))
+        .decode()
+    )
     assert entry.split() == ["[console_scripts]", "gracewrap", "=", "gracewrap.__main__:main"]
 
 

@@ -1,4 +1,5 @@
-"""Some of the programs are stopped or started again while the others go on: rolling restarts, missed watchdogs."""
+"""Some of the programs are stopped or started again while the others go on: rolling restarts,
+missed watchdogs."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from pathlib import Path
 from support import alive, running, wait_until
 
 from gracewrap.policy import model as m
-from gracewrap.policy import system as coordinator
+from gracewrap.policy import step, system
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Narrator
-from gracewrap.runtime import partial_restart as parts
+from gracewrap.runtime import partial_restart
 
 # Says "up NAME PID", and "down NAME" on SIGTERM; then it exits with 0.
 WRITER = """
@@ -41,7 +42,8 @@ sys.stdin.read()
 
 
 def config(folder: Path, programs: str, top: str = "") -> Path:
-    """Write a file of settings in which COMMAND stands for a writer, and SAYS_UP for when it is ready."""
+    """Write a file of settings in which COMMAND stands for a writer, and SAYS_UP for when it is
+    ready."""
     path = folder / "gracewrap.toml"
     command = f"command = {json.dumps(['sh', '-c', WRITER])}"
     programs = programs.replace("COMMAND", command).replace("SAYS_UP", 'ready = {log_line = "^up"}')
@@ -69,14 +71,18 @@ COMMAND
 SAYS_UP
 """
     with running("--config", config(tmp_path, programs, 'signal_map = {HUP = "restart"}')) as run:
-        assert {words(run.line()) for _ in range(3)} == {("up", name) for name in ("db", "web", "cache")}
+        assert {words(run.line()) for _ in range(3)} == {
+            ("up", name) for name in ("db", "web", "cache")
+        }
         run.send(signal.SIGHUP)
         seen = [words(run.line()) for _ in range(6)]
         stack = [("down", "web"), ("down", "db"), ("up", "db"), ("up", "web")]
         alone = [("down", "cache"), ("up", "cache")]
         assert seen in (stack + alone, alone + stack)
         run.send(signal.SIGTERM)
-        assert {words(run.line()) for _ in range(3)} == {("down", name) for name in ("db", "web", "cache")}
+        assert {words(run.line()) for _ in range(3)} == {
+            ("down", name) for name in ("db", "web", "cache")
+        }
         assert run.wait() == 0
 
 
@@ -118,11 +124,16 @@ COMMAND
 command = ["sh", "-c", "sleep 1.5; echo up late; exec sleep 60"]
 """
     with running("--config", config(tmp_path, programs, 'signal_map = {HUP = "restart"}')) as run:
-        assert [words(run.line()) for _ in range(2)] == [("up", "db"), ("up", "late")]  # now nothing wakes it but what we do
+        assert [words(run.line()) for _ in range(2)] == [
+            ("up", "db"),
+            ("up", "late"),
+        ]  # now nothing wakes it but what we do
         began = time.monotonic()
         run.send(signal.SIGHUP)
         said = str(run.log_line("roll")["message"])
-        assert said.startswith("SIGHUP from ") and said.endswith(": all programs are restarted, one after the other")
+        assert said.startswith("SIGHUP from ") and said.endswith(
+            ": all programs are restarted, one after the other"
+        )
         assert [words(run.line()) for _ in range(2)] == [("down", "db"), ("up", "db")]
         assert time.monotonic() - began < 5  # and not when it next looks whose the orphans are
 
@@ -143,11 +154,15 @@ COMMAND
         assert words(run.line()) == ("up", "db")
         run.log_line("program_ended")
         run.send(signal.SIGHUP)
-        assert str(run.log_line("roll")["message"]).endswith("; that begins when all that is to be up is ready")
+        assert str(run.log_line("roll")["message"]).endswith(
+            "; that begins when all that is to be up is ready"
+        )
 
 
 def test_the_one_command_is_restarted_by_a_signal_too(tmp_path):
-    with running("--signal-map", "HUP=restart", "--", "sh", "-c", WRITER.replace("$GRACEWRAP_PROGRAM", "it")) as run:
+    with running(
+        "--signal-map", "HUP=restart", "--", "sh", "-c", WRITER.replace("$GRACEWRAP_PROGRAM", "it")
+    ) as run:
         before = run.line()
         run.send(signal.SIGHUP)
         assert run.line() == "down it"
@@ -189,7 +204,10 @@ backoff = "50ms"
         assert sorted(lines) == [("up", "silent")] * 3 + [("up", "web")]
         restarts = [run.log_line("restarts") for _ in range(2)]
         assert [one["signal"] for one in restarts] == ["SIGABRT"] * 2
-        assert {words(run.line()) for _ in range(2)} == {("down", "web"), ("down", "silent")}  # the third is the end of all
+        assert {words(run.line()) for _ in range(2)} == {
+            ("down", "web"),
+            ("down", "silent"),
+        }  # the third is the end of all
         assert run.wait() == 0
 
 
@@ -222,7 +240,9 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
     pid = tmp_path / "pid"
     programs = f"""
 [programs.web]
-command = ["sh", "-c", "echo $$$$ > {pid}; trap 'echo down web; exit 0' TERM; echo up web $$$$; while :; do sleep 0.05; done"]
+command = ["sh", "-c", '''
+  echo $$$$ > {pid}; trap "echo down web; exit 0" TERM; echo up web $$$$
+  while :; do sleep 0.05; done''']
 [programs.liar]
 command = {json.dumps([sys.executable, "-c", notify.replace("$", "$$"), str(pid)])}
 notify = true
@@ -273,11 +293,12 @@ watchdog = "1s"
 def test_nothing_is_left_of_a_starter_that_has_named_another_and_gone(tmp_path):
     gone = tmp_path / "gone"
     os.mkfifo(gone)
+    starter = [sys.executable, "-I", "-S", "-c", STARTER]
     programs = f"""
 [programs.web]
 COMMAND
 [programs.daemon]
-command = {json.dumps(["sh", "-c", f'exec "$@" < {gone}', "sh", sys.executable, "-I", "-S", "-c", STARTER])}
+command = {json.dumps(["sh", "-c", f'exec "$@" < {gone}', "sh", *starter])}
 notify = true
 """
     with running("--config", config(tmp_path, programs)) as run:
@@ -296,7 +317,7 @@ notify = true
         assert not [line for line in run.log() if line["event"] == "kill"]
 
 
-# --- what is asked from outside, before the policy has heard of it ------------------------------------------------------
+# --- what is asked from outside, before the policy has heard of it -------------------------------
 
 
 class Desk:
@@ -304,11 +325,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.policy = m.Policy((m.ProgramPolicy(), m.ProgramPolicy()))
-        self.system: coordinator.System = coordinator.begin(self.policy, (0, 1))
+        self.system: system.System = system.begin(self.policy, (0, 1))
         self.posted: list[m.Event] = []
         names = [("web", ["web"]), ("db", ["db"])]
         narrator = Narrator(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, names)
-        self.parts = parts.Parts(narrator, self.policy, lambda: self.system, self.posted.append)
+        self.parts = partial_restart.Parts(
+            narrator, self.policy, lambda: self.system, self.posted.append
+        )
 
     def ask(self, names: str) -> tuple[int, dict]:
         status, answer = self.parts.act(names, True, "pid 7, uid 0", 1.0)
@@ -319,7 +342,7 @@ class Desk:
             self.feed(self.posted.pop(0))
 
     def feed(self, event: m.Event) -> None:
-        self.system, commands = coordinator.step(self.system, event, self.policy)
+        self.system, commands = step.step(self.system, event, self.policy)
         for note in commands:
             if isinstance(note, m.Note) and note.what.startswith("part_"):
                 self.parts.noted(note, 1.0)
@@ -340,14 +363,24 @@ def test_one_that_the_policy_refuses_after_all_is_told_with_what_is_in_its_way()
     desk.feed(m.PartRequested((1,), "a signal for a rolling restart", True, 1.0))
     assert desk.parts.tell("1")["state"] == "asked"
     desk.hear()
-    assert desk.parts.tell("1") == {"number": 1, "state": "refused", "why": "db is being restarted", "killed": []}
+    assert desk.parts.tell("1") == {
+        "number": 1,
+        "state": "refused",
+        "why": "db is being restarted",
+        "killed": [],
+    }
 
 
 def test_of_many_requests_the_last_are_known():
     desk = Desk()
-    for _ in range(parts.KEPT + 2):
+    for _ in range(partial_restart.KEPT + 2):
         assert desk.ask("web")[0] == 202
         desk.hear()
-        desk.system = coordinator.begin(desk.policy, (0, 1))
-    assert desk.parts.tell("2") is None and desk.parts.tell(str(parts.KEPT + 2))["state"] == "begun"
-    assert [desk.parts.tell(number) for number in ("0", "x", "-1", "9" * 99, "\u0663")] == [None] * 5
+        desk.system = system.begin(desk.policy, (0, 1))
+    assert (
+        desk.parts.tell("2") is None
+        and desk.parts.tell(str(partial_restart.KEPT + 2))["state"] == "begun"
+    )
+    assert [desk.parts.tell(number) for number in ("0", "x", "-1", "9" * 99, "\u0663")] == [
+        None
+    ] * 5

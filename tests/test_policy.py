@@ -1,4 +1,5 @@
-"""The policy, without a process and without a clock: one example a rule, then properties over any history."""
+"""The policy, without a process and without a clock: one example a rule, then properties over any
+history."""
 
 from __future__ import annotations
 
@@ -7,8 +8,7 @@ from histories import histories, ordered_policies, play, policies, worlds
 from hypothesis import given, settings
 from simulation import Simulation, simulate
 
-from gracewrap.policy import program
-from gracewrap.policy import system as coordinator
+from gracewrap.policy import program, step, system
 from gracewrap.policy.model import (
     CountUnsent,
     Exit,
@@ -77,7 +77,7 @@ def test_what_a_leader_leaves_behind_is_sent_the_stop_signal_once_and_has_the_re
     assert s.status == 143
 
 
-def test_a_leader_that_ends_itself_may_have_passed_the_signal_on_so_what_is_left_has_time_to_show_it():
+def test_a_leader_that_ends_itself_may_have_passed_the_signal_on_so_the_rest_has_time_to_show_it():
     s = simulate(10)
     s.signal(TERM)
     s.pass_time(4)
@@ -224,7 +224,12 @@ def test_other_signals_are_forwarded_before_and_during_the_stop():
     s.signal(HUP)
     s.signal(TERM)
     s.signal(USR1)
-    assert s.commands == [SendLeader(0, HUP), SendLeader(0, TERM), SendLeader(0, CONT), SendLeader(0, USR1)]
+    assert s.commands == [
+        SendLeader(0, HUP),
+        SendLeader(0, TERM),
+        SendLeader(0, CONT),
+        SendLeader(0, USR1),
+    ]
 
 
 def test_signal_map_rewrites_and_drops():
@@ -243,9 +248,17 @@ def test_signals_for_a_leader_that_is_gone_go_nowhere():
 
 @pytest.mark.parametrize(
     ("status", "signum", "codes", "expected"),
-    [(143, TERM, {143}, 0), (143, TERM, set(), 143), (1, 0, {1}, 0), (130, INT, {130}, 130), (137, KILL, {137}, 137)],
+    [
+        (143, TERM, {143}, 0),
+        (143, TERM, set(), 143),
+        (1, 0, {1}, 0),
+        (130, INT, {130}, 130),
+        (137, KILL, {137}, 137),
+    ],
 )
-def test_success_exit_codes_count_after_a_request_and_only_for_signals_that_we_sent(status, signum, codes, expected):
+def test_success_exit_codes_count_after_a_request_and_only_for_signals_that_we_sent(
+    status, signum, codes, expected
+):
     s = simulate(success_exit_codes=frozenset(codes))
     s.signal(TERM)
     s.leader_exits(status, signum)
@@ -295,7 +308,9 @@ def test_gives_up_on_what_sigkill_does_not_end():
     s.pass_time(10 + program.GIVE_UP)
     assert s.status == 137
     assert s.log[-1][0] == 110 + program.GIVE_UP
-    assert 3 <= s.commands.count(KillProgram(0)) <= program.GIVE_UP / program.KILL_AGAIN + 2  # looked again, but did not spin
+    assert (
+        3 <= s.commands.count(KillProgram(0)) <= program.GIVE_UP / program.KILL_AGAIN + 2
+    )  # looked again, but did not spin
 
 
 def test_no_time_at_all_kills_at_once():
@@ -308,7 +323,10 @@ def test_several_programs_are_stopped_together_and_waited_for():
     """Nothing depends on anything here; test_order.py is about those that do."""
     s = Simulation(Policy((ProgramPolicy(), ProgramPolicy(stop_signal=QUIT)), flush_timeout=0.0))
     s.signal(TERM)
-    assert [c for c in s.commands if getattr(c, "signum", CONT) != CONT] == [SendLeader(0, TERM), SendLeader(1, QUIT)]
+    assert [c for c in s.commands if getattr(c, "signum", CONT) != CONT] == [
+        SendLeader(0, TERM),
+        SendLeader(1, QUIT),
+    ]
     s.leader_exits(0, program=1)
     assert s.status is None
     s.leader_exits(4, program=0)
@@ -325,7 +343,7 @@ def test_any_history_ends_with_one_exit_and_not_before_nothing_is_left(policy, w
     p = play(policy, world, history)
     if p.s.status is None:
         return
-    assert isinstance(p.s.system, coordinator.Ended)
+    assert isinstance(p.s.system, system.Ended)
     assert isinstance(p.s.commands[-1], Exit)
     for i in range(len(policy.programs)):
         assert (i in p.exits and not p.left[i]) or p.noted(i, "gave_up")
@@ -346,12 +364,12 @@ def test_any_history_sends_the_stop_signal_once_to_each(policy, world, history):
 def test_any_history_is_ready_until_a_stop_or_a_drain_is_asked_for(policy, world, history):
     p = play(policy, world, history)
     drains = [kind for kind, _ in history if kind in ("drain", "undrain")]
-    assert coordinator.is_ready(p.s.system) == (p.began is None and drains[-1:] != ["drain"])
+    assert system.is_ready(p.s.system) == (p.began is None and drains[-1:] != ["drain"])
 
 
 def test_an_ended_system_answers_nothing():
     s = simulate()
     s.leader_exits(0)
     for event in (SignalReceived(TERM, 1.0), LeaderExited(0, 1, 0, False, 2.0)):
-        assert coordinator.step(s.system, event, s.policy) == (s.system, ())
+        assert step.step(s.system, event, s.policy) == (s.system, ())
     assert CountUnsent() not in s.commands

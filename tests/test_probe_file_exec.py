@@ -1,4 +1,5 @@
-"""Probes that look at a file or run a command.  Commands are real, and reaped as the loop does it."""
+"""Probes that look at a file or run a command.  Commands are real, and reaped as the loop does
+it."""
 
 from __future__ import annotations
 
@@ -20,8 +21,7 @@ from hypothesis import strategies as st
 from support import BOUND, alive, descendants, require_root, wait_until
 
 from gracewrap.config.probe_specs import ExecProbe, FileProbe
-from gracewrap.linux import prctl
-from gracewrap.linux import reaper as reap
+from gracewrap.linux import prctl, reaper
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.exec import ExecAsker, read
@@ -57,10 +57,17 @@ def test_a_file_that_is_to_go(tmp_path):
 
 
 def test_mistakes_are_invalid(tmp_path):
-    assert look(tmp_path / "no" / "drained") == Reading(INVALID, None, f"the directory {tmp_path}/no does not exist")
+    assert look(tmp_path / "no" / "drained") == Reading(
+        INVALID, None, f"the directory {tmp_path}/no does not exist"
+    )
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    for path, why in {"file/x": "Not a directory", "loop": "Too many levels", "x" * 300: "too long", "a\0b": "null"}.items():
+    for path, why in {
+        "file/x": "Not a directory",
+        "loop": "Too many levels",
+        "x" * 300: "too long",
+        "a\0b": "null",
+    }.items():
         for state in ("exists", "absent"):
             answer = look(tmp_path / path, state)
             assert answer.kind == INVALID and why in answer.why, path
@@ -95,7 +102,11 @@ def test_nothing_but_a_regular_file_is_opened(tmp_path):
     for path in (fifo, tmp_path, Path("/dev/zero"), Path("/dev/null")):
         assert look(path).kind == DRAINED
         assert look(path, contains="x").kind == INVALID
-    for path in ("/proc/self/stat", "/proc/kmsg", "/proc/version"):  # regular, they say; the second one waits where it can
+    for path in (
+        "/proc/self/stat",
+        "/proc/kmsg",
+        "/proc/version",
+    ):  # regular, they say; the second one waits where it can
         if os.access(path, os.R_OK):
             assert look(path, contains="Linux version 0.0.1").kind == BUSY
 
@@ -109,7 +120,12 @@ def test_a_file_that_we_may_not_see(tmp_path):
     pid = os.fork()
     if pid == 0:
         os.setresuid(34567, 34567, 34567)
-        os.write(writing, "\n".join(look(inner, *how).kind for how in ((), ("absent",), ("exists", "x"))).encode())
+        os.write(
+            writing,
+            "\n".join(
+                look(inner, *how).kind for how in ((), ("absent",), ("exists", "x"))
+            ).encode(),
+        )
         os._exit(0)
     os.close(writing)
     assert readable(reading)
@@ -127,14 +143,17 @@ def test_no_descriptor_left_is_not_the_file_s_fault(tmp_path):
         found, searched = look(path), look(path, contains="x")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert found.kind == DRAINED and searched == Reading(UNREACHABLE, None, f"{path}: Too many open files")
+    assert found.kind == DRAINED and searched == Reading(
+        UNREACHABLE, None, f"{path}: Too many open files"
+    )
 
 
 # Commands
 
 
 def alone(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test in a process of its own that is a subreaper: reaping takes every child there is."""
+    """Run a test in a process of its own that is a subreaper: reaping takes every child there
+    is."""
 
     @functools.wraps(test)
     def run(*args: object, **fixtures: object) -> None:
@@ -172,7 +191,7 @@ class Exec:
         self.answers: list[Reading] = []
 
     def reap(self) -> None:
-        for one in reap.reap(self.helpers.pids)[0]:
+        for one in reaper.reap(self.helpers.pids)[0]:
             assert self.helpers.reaped(one.pid, one.status)
 
     def until(self, true: Callable[[], object]) -> None:
@@ -193,7 +212,7 @@ def run(*command: str) -> Reading:
         probe = Exec(driver, *command)
         answer = probe.ask()
         assert not probe.helpers.pids
-        probe.until(lambda: not reap.reap(())[1])
+        probe.until(lambda: not reaper.reap(())[1])
     assert len(os.listdir("/proc/self/fd")) == before
     return answer
 
@@ -265,7 +284,7 @@ def test_a_hanging_command_is_killed_with_its_group(tmp_path):
         assert alive(shell) and alive(sleep)
         probe.asker.cancel()
         probe.asker.cancel()
-        probe.until(lambda: not reap.reap(probe.helpers.pids)[1])
+        probe.until(lambda: not reaper.reap(probe.helpers.pids)[1])
         assert not alive(shell) and not alive(sleep)
         assert probe.answers == []
 
@@ -295,7 +314,9 @@ def test_a_grandchild_that_holds_stdout_keeps_nobody_waiting():
 def test_output_without_end_is_read_and_dropped():
     """More than a pipe holds, so that a command that nobody reads would never end."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert run("sh", "-c", "echo 12; head -c 50000000 /dev/zero; exit 1") == Reading(BUSY, 12, "12 in flight")
+    assert run("sh", "-c", "echo 12; head -c 50000000 /dev/zero; exit 1") == Reading(
+        BUSY, 12, "12 in flight"
+    )
     assert run("sh", "-c", "head -c 50000000 /dev/zero; exit 1").in_flight is None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
@@ -314,7 +335,10 @@ def test_a_command_that_never_stops_writing_is_killed():
         assert probe.answers == []
 
 
-@given(st.integers(0, 255), st.one_of(st.binary(), st.floats().map(lambda number: str(number).encode())))
+@given(
+    st.integers(0, 255),
+    st.one_of(st.binary(), st.floats().map(lambda number: str(number).encode())),
+)
 def test_no_output_does_harm(status, output):
     reading = read(status, output)
     assert (reading.kind == DRAINED) == (status == 0)

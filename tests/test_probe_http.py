@@ -26,9 +26,17 @@ from hypothesis import strategies as st
 from support import BOUND, require
 
 from gracewrap.config.probe_specs import Expect, Header, HttpProbe, Request, Url
-from gracewrap.http_client import dns as resolve
+from gracewrap.http_client import dns
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.http_client.response import BODY, CHUNK_HEAD, Answer, Broken, Failure, Reader, Unusable
+from gracewrap.http_client.response import (
+    BODY,
+    CHUNK_HEAD,
+    Answer,
+    Broken,
+    Failure,
+    Reader,
+    Unusable,
+)
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.http import HttpAsker, HttpDoer
@@ -56,7 +64,9 @@ def url(where: object, scheme: str = "http", host: str | None = None) -> Url:
     return Url(scheme, host or where[0], where[1], "/drain")
 
 
-def ask(driver: Driver, request: Request | Url, helpers: Helpers | None = None, bound: float = BOUND) -> Answer | Failure:
+def ask(
+    driver: Driver, request: Request | Url, helpers: Helpers | None = None, bound: float = BOUND
+) -> Answer | Failure:
     got: list[Answer | Failure] = []
     made = request if isinstance(request, Request) else Request(request)
     Exchange(driver.agenda, made, got.append, helpers)
@@ -74,9 +84,18 @@ def reap(helpers: Helpers | None) -> None:
 
 
 @contextlib.contextmanager
-def peer(script: Callable[[socket.socket], object], address: object = ("127.0.0.1", 0)) -> Iterator[object]:
-    """Listen, and have *script* serve each connection; yields the address.  To be used within driving(): SIGIO is blocked."""
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET  # type: ignore[index]
+def peer(
+    script: Callable[[socket.socket], object], address: object = ("127.0.0.1", 0)
+) -> Iterator[object]:
+    """Listen, and have *script* serve each connection; yields the address.  To be used within
+    driving(): SIGIO is blocked."""
+    family = (
+        socket.AF_UNIX
+        if isinstance(address, str)
+        else socket.AF_INET6
+        if ":" in str(address[0])
+        else socket.AF_INET
+    )  # type: ignore[index]
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.bind(address)  # type: ignore[arg-type]
         listener.listen()
@@ -173,11 +192,19 @@ def serving(server: socketserver.BaseServer) -> Iterator[object]:
 
 
 def test_pythons_server_over_tcp_and_a_unix_socket(driver, tmp_path):
-    for server in (http.server.HTTPServer(("127.0.0.1", 0), Handler), UnixServer(str(tmp_path / "s"), Handler)):
+    for server in (
+        http.server.HTTPServer(("127.0.0.1", 0), Handler),
+        UnixServer(str(tmp_path / "s"), Handler),
+    ):
         with serving(server) as where:
             got = ask(driver, url(where))
             assert isinstance(got, Answer)
-            assert (got.status, got.line, got.body, got.whole) == (200, "200 OK", b"GET /drain", True)
+            assert (got.status, got.line, got.body, got.whole) == (
+                200,
+                "200 OK",
+                b"GET /drain",
+                True,
+            )
             assert got.header(b"content-length") == "10" and got.header(b"x-none") == ""
 
 
@@ -197,7 +224,13 @@ def test_ipv6_and_localhost(driver):
         ((OK,), b"hi"),
         ((b"HTTP/1.0 200 OK\r\n\r\nhi",), b"hi"),
         ((b"HTTP/1.1 200 OK\r\n\r\n", b"h", b"i"), b"hi"),
-        ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\n", b"1;x=y\r\ni\r\n0\r\nTrailer: 1\r\n\r\n"), b"hi"),
+        (
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\n",
+                b"1;x=y\r\ni\r\n0\r\nTrailer: 1\r\n\r\n",
+            ),
+            b"hi",
+        ),
         ((b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", OK), b"hi"),
         ((b"HTTP/1.1 204 No Content\r\n\r\n",), b""),
         ((b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",), b""),
@@ -253,22 +286,33 @@ def test_the_request(driver, tmp_path, monkeypatch):
         Header("X-Key", file=str(tmp_path / "key")),
         Header("Accept", "a/b"),
     )
-    head, _, body = seen(driver, lambda to: Request(to, "POST", headers, b"x=1")).partition(b"\r\n\r\n")
+    head, _, body = seen(driver, lambda to: Request(to, "POST", headers, b"x=1")).partition(
+        b"\r\n\r\n"
+    )
     line, *rest = head.split(b"\r\n")
     fields = {name.lower(): value for name, _, value in (one.partition(b": ") for one in rest)}
     assert line == b"POST /drain HTTP/1.1" and body == b"x=1"
     assert fields.pop(b"host").startswith(b"127.0.0.1:")
     assert fields.pop(b"user-agent").startswith(b"gracewrap/")
     assert fields == {
-        b"authorization": b"Bearer s3cret", b"x-key": b"of the file", b"accept": b"a/b", b"accept-encoding": b"identity",
-        b"connection": b"close", b"content-length": b"3",
-    }  # fmt: skip
+        b"authorization": b"Bearer s3cret",
+        b"x-key": b"of the file",
+        b"accept": b"a/b",
+        b"accept-encoding": b"identity",
+        b"connection": b"close",
+        b"content-length": b"3",
+    }
 
 
 def test_the_host_header(driver):
-    assert b"\r\nhost: example.org\r\n" in seen(driver, lambda to: Request(to, headers=(Header("Host", "example.org"),))).lower()
+    assert (
+        b"\r\nhost: example.org\r\n"
+        in seen(driver, lambda to: Request(to, headers=(Header("Host", "example.org"),))).lower()
+    )
     hosts: list[bytes] = []
-    with peer(lambda conn: (hosts.append(read_request(conn)), conn.sendall(OK)), ("::1", 0)) as where:
+    with peer(
+        lambda conn: (hosts.append(read_request(conn)), conn.sendall(OK)), ("::1", 0)
+    ) as where:
         ask(driver, url(where))
         assert f"host: [::1]:{where[1]}\r\n".encode() in hosts[0].lower()  # type: ignore[index]
 
@@ -325,8 +369,12 @@ def free_port() -> int:
 
 
 def test_refused(driver, tmp_path):
-    assert ask(driver, Url("http", "127.0.0.1", free_port(), "/")) == Failure("refused", "connection refused")
-    assert ask(driver, url(str(tmp_path / "none"))) == Failure("refused", f"there is no {tmp_path}/none")
+    assert ask(driver, Url("http", "127.0.0.1", free_port(), "/")) == Failure(
+        "refused", "connection refused"
+    )
+    assert ask(driver, url(str(tmp_path / "none"))) == Failure(
+        "refused", f"there is no {tmp_path}/none"
+    )
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "stale"))
     assert ask(driver, url(str(tmp_path / "stale"))) == Failure("refused", "connection refused")
@@ -347,7 +395,11 @@ def test_unix_sockets_that_cannot_be_asked(driver, tmp_path):
                 one.setblocking(False)
                 one.connect(str(tmp_path / "full"))
         got = ask(driver, url(str(tmp_path / "full")))
-        assert isinstance(got, Failure) and got.kind == "unreachable" and "wait to be accepted" in got.why
+        assert (
+            isinstance(got, Failure)
+            and got.kind == "unreachable"
+            and "wait to be accepted" in got.why
+        )
 
 
 def test_no_descriptor_left(driver):
@@ -368,7 +420,11 @@ def test_no_descriptor_left(driver):
 @pytest.mark.parametrize(
     ("script", "kind", "said"),
     [
-        (says(b"SSH-2.0-OpenSSH_9.2\r\n", stay=True), "invalid", 'not HTTP: the answer starts with "SSH-2.0-OpenSSH_9.2'),
+        (
+            says(b"SSH-2.0-OpenSSH_9.2\r\n", stay=True),
+            "invalid",
+            'not HTTP: the answer starts with "SSH-2.0-OpenSSH_9.2',
+        ),
         (says(b"\x00\x00\x12\x04\x00", stay=True), "invalid", "not HTTP"),  # HTTP/2
         (says(b"\x15\x03\x01\x00\x02\x02\x46", stay=True), "invalid", 'write "https://"'),
         (says(b"\r\n\r\n", stay=True), "invalid", "not HTTP"),
@@ -376,21 +432,41 @@ def test_no_descriptor_left(driver):
         (says(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), "invalid", "not HTTP/1.1"),
         (says(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), "invalid", "not HTTP/1.1"),
         (says(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 9000 + b"\r\n\r\n"), None, ""),
-        (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "invalid", "not HTTP/1.1"),
-        (says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", stay=True), "invalid", "not HTTP/1.1"),
-        (says(b"HTTP/1.1 200 OK\r\nX: " + b" " * 15000 + b"\0\r\n\r\n", stay=True), "invalid", "control character"),
+        (
+            says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+            "invalid",
+            "not HTTP/1.1",
+        ),
+        (
+            says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", stay=True),
+            "invalid",
+            "not HTTP/1.1",
+        ),
+        (
+            says(b"HTTP/1.1 200 OK\r\nX: " + b" " * 15000 + b"\0\r\n\r\n", stay=True),
+            "invalid",
+            "control character",
+        ),
         (says(b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", stay=True), "invalid", "control character"),
         (says(b""), "unreachable", "closed without an answer"),
         (says(b"HTTP/1.1 200 O"), "unreachable", "in the middle"),
         (says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "unreachable", "in the middle"),
-        (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi"), "unreachable", "in the middle"),
+        (
+            says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi"),
+            "unreachable",
+            "in the middle",
+        ),
         (says(b"HTTP/1.1 100 Continue\r\n\r\n"), "unreachable", "in the middle"),
         (lambda conn: (read_request(conn), reset(conn)), "refused", "connection reset"),
         (reset, "refused", "connection re"),
-        (lambda conn: (read_request(conn), conn.sendall(b"HTTP/1.1 200"), reset(conn)), "unreachable", "in the middle"),
+        (
+            lambda conn: (read_request(conn), conn.sendall(b"HTTP/1.1 200"), reset(conn)),
+            "unreachable",
+            "in the middle",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_answers_that_are_none(driver, script, kind, said):
     with peer(script) as where:
         got = ask(driver, url(where))
@@ -407,11 +483,16 @@ def test_answers_that_are_none(driver, script, kind, said):
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", "too long"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, None),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", b"x" * 65536, None),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n", None),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1000\r\n" + b"x" * 4096 + b"\r\n",
+            None,
+        ),
     ],
 )
 def test_answers_without_end(driver, start, more, said):
-    """They are cut off, and no more than what may be read is read; None: a body, of which the first MiB is kept."""
+    """They are cut off, and no more than what may be read is read; None: a body, of which the first
+    MiB is kept."""
     sent = [0]
 
     def script(conn: socket.socket) -> None:
@@ -438,7 +519,11 @@ def test_the_longest_body(driver, framing, extra):
     elif framing == "close":
         parts = (b"HTTP/1.1 200 OK\r\n\r\n", body)
     else:
-        parts = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body), body, b"\r\n0\r\n\r\n")
+        parts = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body),
+            body,
+            b"\r\n0\r\n\r\n",
+        )
     with peer(says(*parts)) as where:
         got = ask(driver, url(where))
     assert isinstance(got, Answer) and got.body == body[:BODY] and got.whole is (extra == 0)
@@ -447,8 +532,12 @@ def test_the_longest_body(driver, framing, extra):
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40000 + b"0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX:" + b" " * 60000 + b"\0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * 40000
+        + b"0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX:"
+        + b" " * 60000
+        + b"\0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b" " * 60000 + b"\n\r\n",
         b"HTTP/1.1 200 OK\r\nX:" + b" " * 60000 + b"\0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000 + b"\r\n",
@@ -456,7 +545,8 @@ def test_the_longest_body(driver, framing, extra):
     ids=["tiny chunks", "trailer", "chunk head", "header", "many headers"],
 )
 def test_no_answer_keeps_the_loop(driver, answer):
-    """A round takes 1 ms of processor time, 9 with 2000 headers; without the limits some of these take seconds to minutes."""
+    """A round takes 1 ms of processor time, 9 with 2000 headers; without the limits some of these
+    take seconds to minutes."""
     longest = [0.0, time.thread_time()]
 
     def measure() -> None:
@@ -503,15 +593,39 @@ def certificate(tmp_path_factory) -> Path:
     require(shutil.which("openssl"), "openssl")
     path: Path = tmp_path_factory.mktemp("tls") / "own.pem"
     names = "subjectAltName=DNS:localhost,DNS:example.test,IP:127.0.0.1"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=example.test", "-addext", names, "-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += [
+        "-subj",
+        "/CN=example.test",
+        "-addext",
+        names,
+        "-keyout",
+        str(path),
+        "-out",
+        str(path.with_suffix(".crt")),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=BOUND)
     with path.open("a") as both:
         both.write(path.with_suffix(".crt").read_text())
     return path
 
 
-def over_tls(certificate: Path, script: Callable[[socket.socket], object], names: list[str | None] | None = None):
+def over_tls(
+    certificate: Path,
+    script: Callable[[socket.socket], object],
+    names: list[str | None] | None = None,
+):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     if names is not None:
@@ -553,7 +667,11 @@ def test_a_long_body_over_tls_that_ends_without_close_notify(driver, certificate
 @pytest.mark.parametrize(
     ("script", "kind", "said"),
     [
-        (lambda conn: (conn.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), until_closed(conn)), "invalid", 'write "http://"'),
+        (
+            lambda conn: (conn.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), until_closed(conn)),
+            "invalid",
+            'write "http://"',
+        ),
         (lambda conn: (conn.recv(65536), None), "unreachable", "during the TLS handshake"),
         (reset, "refused", "connection re"),
         (lambda conn: (conn.sendall(os.urandom(4096)), until_closed(conn)), "invalid", ""),
@@ -591,12 +709,14 @@ def test_a_host_name_is_looked_up_by_a_helper(driver):
         require(False, "a host name that can be looked up")
     assert name != "localhost" and family in (socket.AF_INET, socket.AF_INET6)
     helpers = Helpers(driver.agenda)
-    resolve._known.clear()
+    dns._known.clear()
     with peer(says(OK), (address[0], 0)) as where:
         assert ask(driver, url(where, host=name), helpers).status == 200
-        assert ask(driver, url(where, host=name), helpers).status == 200 and not helpers.pids  # known by now
+        assert (
+            ask(driver, url(where, host=name), helpers).status == 200 and not helpers.pids
+        )  # known by now
     assert ask(driver, url(where, host=name), helpers).kind == "refused"
-    assert not resolve._known  # looked up anew the next time
+    assert not dns._known  # looked up anew the next time
 
 
 @pytest.mark.parametrize("name", ["nobody.invalid", "$(touch x)", "-c", "..", "x" * 300, "ä" * 70])
@@ -614,7 +734,9 @@ def test_host_names_without_helpers(driver):
 def test_a_lookup_can_be_given_up(driver):
     helpers = Helpers(driver.agenda)
     got: list[object] = []
-    exchange = Exchange(driver.agenda, Request(Url("http", "nobody.invalid", 1, "/")), got.append, helpers)
+    exchange = Exchange(
+        driver.agenda, Request(Url("http", "nobody.invalid", 1, "/")), got.append, helpers
+    )
     driver.until(lambda: helpers.pids)
     exchange.cancel()
     driver.until(lambda: not helpers.pids, BOUND, lambda: reap(helpers))
@@ -624,7 +746,11 @@ def test_a_lookup_can_be_given_up(driver):
 def test_several_addresses_are_tried_in_their_order(driver):
     """The first is refused, the second never answers: its queue is full."""
     helpers = Helpers(driver.agenda)
-    with peer(says(OK), ("127.0.0.3", 0)) as where, socket.socket() as full, contextlib.ExitStack() as waiting:
+    with (
+        peer(says(OK), ("127.0.0.3", 0)) as where,
+        socket.socket() as full,
+        contextlib.ExitStack() as waiting,
+    ):
         port = where[1]  # type: ignore[index]
         full.bind(("127.0.0.2", port))
         full.listen(0)
@@ -633,9 +759,9 @@ def test_several_addresses_are_tried_in_their_order(driver):
             one.setblocking(False)
             one.connect_ex(("127.0.0.2", port))
         addresses = [(socket.AF_INET, f"127.0.0.{last}", 0) for last in (1, 2, 3)]
-        resolve._known["several.test"] = (time.monotonic() + BOUND, addresses)
+        dns._known["several.test"] = (time.monotonic() + BOUND, addresses)
         assert ask(driver, Url("http", "several.test", port, "/"), helpers).status == 200
-        resolve._known["several.test"] = (time.monotonic() + BOUND, addresses[:1])
+        dns._known["several.test"] = (time.monotonic() + BOUND, addresses[:1])
         assert ask(driver, Url("http", "several.test", port, "/"), helpers).kind == "refused"
 
 
@@ -644,7 +770,9 @@ def test_several_addresses_are_tried_in_their_order(driver):
 
 def sample(driver: Driver, probe: HttpProbe, timeout: float = BOUND) -> Reading:
     got: list[Reading] = []
-    Sampler(HttpAsker(probe, driver.agenda), driver.agenda, timeout).ask(time.monotonic(), got.append)
+    Sampler(HttpAsker(probe, driver.agenda), driver.agenda, timeout).ask(
+        time.monotonic(), got.append
+    )
     driver.until(lambda: got)
     return got[0]
 
@@ -664,11 +792,19 @@ def test_the_probe(driver):
     assert sample(driver, probe) == Reading(UNREACHABLE, None, "connection refused")
 
 
-@pytest.mark.parametrize(("on_refused", "kind"), [("wait", UNREACHABLE), ("drained", DRAINED), ("fail", FAILED)])
+@pytest.mark.parametrize(
+    ("on_refused", "kind"), [("wait", UNREACHABLE), ("drained", DRAINED), ("fail", FAILED)]
+)
 def test_on_refused(driver, tmp_path, on_refused, kind):
-    assert sample(driver, HttpProbe(Request(url(str(tmp_path / "x"))), on_refused=on_refused)).kind == kind
+    assert (
+        sample(driver, HttpProbe(Request(url(str(tmp_path / "x"))), on_refused=on_refused)).kind
+        == kind
+    )
     with peer(says(b"")) as where:  # closed is not refused
-        assert sample(driver, HttpProbe(Request(url(where)), on_refused=on_refused)).kind == UNREACHABLE
+        assert (
+            sample(driver, HttpProbe(Request(url(where)), on_refused=on_refused)).kind
+            == UNREACHABLE
+        )
     with peer(says(b"x")) as where:
         assert sample(driver, HttpProbe(Request(url(where)), on_refused=on_refused)).kind == INVALID
 
@@ -715,7 +851,9 @@ def test_the_action(driver, answer, ok, why):
 def read(parts: list[bytes], method: str = "GET") -> Answer | str:
     """Return what a Reader makes of the parts and the end after them."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK_HEAD)
-    connection.send(h11.Request(method=method, target="/", headers=[("host", "x"), ("connection", "close")]))
+    connection.send(
+        h11.Request(method=method, target="/", headers=[("host", "x"), ("connection", "close")])
+    )
     connection.send(h11.EndOfMessage())
     reader = Reader(connection)
     try:
@@ -736,7 +874,14 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 cuts = st.lists(st.integers(0, 500), max_size=12)
-_LINES = [b"HTTP/1.1 200 OK", b"HTTP/1.0 503 x", b"HTTP/1.1 100 c", b"Transfer-Encoding: chunked", b"X: y", b"Connection: close"]
+_LINES = [
+    b"HTTP/1.1 200 OK",
+    b"HTTP/1.0 503 x",
+    b"HTTP/1.1 100 c",
+    b"Transfer-Encoding: chunked",
+    b"X: y",
+    b"Connection: close",
+]
 _WORDS = [
     b"\r\n",
     b"\n",
@@ -757,14 +902,24 @@ _WORDS = [
 pieces = st.sampled_from(_LINES + _WORDS)
 
 
-@given(st.binary(max_size=100) | st.lists(pieces, max_size=14).map(b"".join) | st.binary(max_size=60).map(OK.__add__), cuts)
+@given(
+    st.binary(max_size=100)
+    | st.lists(pieces, max_size=14).map(b"".join)
+    | st.binary(max_size=60).map(OK.__add__),
+    cuts,
+)
 @example(b"", [])
 @example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", [])
 def test_any_bytes_give_one_outcome_however_they_are_cut(data, places):
     assert read(cut(data, places)) == read([data]) == read([bytes([byte]) for byte in data])
 
 
-@given(st.binary(max_size=3000), st.lists(st.integers(1, 700), max_size=8), st.sampled_from(["length", "chunks", "close"]), cuts)
+@given(
+    st.binary(max_size=3000),
+    st.lists(st.integers(1, 700), max_size=8),
+    st.sampled_from(["length", "chunks", "close"]),
+    cuts,
+)
 def test_any_body_is_read_however_it_is_cut(body, sizes, framing, places):
     if framing == "length":
         data = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
@@ -776,13 +931,23 @@ def test_any_body_is_read_however_it_is_cut(body, sizes, framing, places):
             if rest:
                 chunks.append(b"%x\r\n%s\r\n" % (len(rest[:size]), rest[:size]))
                 rest = rest[size:]
-        data = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
+        data = (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+            + b"".join(chunks)
+            + b"0\r\n\r\n"
+        )
     got = read(cut(data, places))
     assert isinstance(got, Answer) and got.body == body and got.whole
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=200) | st.lists(pieces, max_size=14).map(b"".join), places=cuts, ending=st.booleans())
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.binary(max_size=200) | st.lists(pieces, max_size=14).map(b"".join),
+    places=cuts,
+    ending=st.booleans(),
+)
 def test_any_bytes_over_a_socket(driver, tmp_path, data, places, ending):
     path = str(tmp_path / "any")
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,5 @@
-"""The tcp probe: what a real kernel says about real servers, in flight and idle told apart, and which ports are the program's."""
+"""The tcp probe: what a real kernel says about real servers, in flight and idle told apart, and
+which ports are the program's."""
 
 from __future__ import annotations
 
@@ -17,12 +18,19 @@ from pathlib import Path
 
 import pytest
 from drive import Driver, driving
-from support import BOUND, OTHER_USER, ROOT, Lines, require, require_other_user, require_root, wait_until
+from support import (
+    BOUND,
+    OTHER_USER,
+    ROOT,
+    Lines,
+    require,
+    require_other_user,
+    require_root,
+    wait_until,
+)
 
 from gracewrap.config.probe_specs import TcpProbe
-from gracewrap.linux import listening_ports as ports
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import sock_diag as sockdiag
+from gracewrap.linux import listening_ports, process_tree, sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import tcp
@@ -45,7 +53,13 @@ def driver() -> Iterator[Driver]:
 class Probed:
     """A probe with its agenda, asked one sample at a time."""
 
-    def __init__(self, driver: Driver, probe: TcpProbe, pids: Callable[[], list[int]] = list, connect=sockdiag.connect) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        probe: TcpProbe,
+        pids: Callable[[], list[int]] = list,
+        connect=sock_diag.connect,
+    ) -> None:
         self.driver = driver
         self.ports = Ports(driver.agenda, pids, connect)
         self.asker = TcpAsker(probe, driver.agenda, self.ports, connect)
@@ -75,7 +89,9 @@ class Probed:
 class Served:
     """A listener of ours, its clients, and the server's ends of their connections."""
 
-    def __init__(self, stack: contextlib.ExitStack, host: str = "127.0.0.1", **options: object) -> None:
+    def __init__(
+        self, stack: contextlib.ExitStack, host: str = "127.0.0.1", **options: object
+    ) -> None:
         self.stack = stack
         self.listener = stack.enter_context(socket.create_server((host, 0), **options))  # type: ignore[arg-type]
         self.port = int(self.listener.getsockname()[1])
@@ -95,7 +111,9 @@ class Served:
             served.sendall(b"!")
             client.recv(1)
 
-    def probed(self, driver: Driver, mode: str = "idle", quiet: float = QUIET, **options: object) -> Probed:
+    def probed(
+        self, driver: Driver, mode: str = "idle", quiet: float = QUIET, **options: object
+    ) -> Probed:
         return Probed(driver, TcpProbe((self.port,), mode, quiet), **options)  # type: ignore[arg-type]
 
 
@@ -154,7 +172,7 @@ def test_ties_are_remembered_as_long_as_nothing_moves(driver, served, monkeypatc
     probed = served.probed(driver)
     probed.until_kind(DRAINED)
     read: list[object] = []
-    monkeypatch.setattr(sockdiag, "table", lambda *_: read.append(1) or iter(()))
+    monkeypatch.setattr(sock_diag, "table", lambda *_: read.append(1) or iter(()))
     assert [probed.sample().kind for _ in range(5)] == [DRAINED] * 5 and not read
     served.exchange(client, end, 20)
     probed.until(lambda _: bool(read))
@@ -163,7 +181,9 @@ def test_ties_are_remembered_as_long_as_nothing_moves(driver, served, monkeypatc
 def test_ties_that_cannot_be_told_apart_count_as_in_flight(driver, served, monkeypatch, tmp_path):
     client, end = served.connect()
     served.exchange(client, end, 20)
-    monkeypatch.setattr(sockdiag, "TABLES", {2: str(tmp_path / "none"), 10: str(tmp_path / "none")})
+    monkeypatch.setattr(
+        sock_diag, "TABLES", {2: str(tmp_path / "none"), 10: str(tmp_path / "none")}
+    )
     assert served.probed(driver).until(lambda reading: "moved" not in reading.why).in_flight == 1
 
 
@@ -214,7 +234,9 @@ def test_what_the_program_has_closed_is_not(driver, served):
     served.exchange(client, end)
     end.close()
     served.probed(driver).until_kind(DRAINED)
-    assert served.probed(driver, "no-connections").sample() == NOTHING  # FIN_WAIT2, for a client that does not close
+    assert (
+        served.probed(driver, "no-connections").sample() == NOTHING
+    )  # FIN_WAIT2, for a client that does not close
 
 
 def test_a_request_that_nobody_has_accepted_is_in_flight(driver, served):
@@ -246,7 +268,9 @@ def test_more_than_the_kernel_tells_in_one_go(driver):
         for client, end in pairs[::2]:
             client.sendall(b"?")
             end.recv(1)
-        probed = Probed(driver, TcpProbe(tuple(served.port for served in all_of_them), "idle", QUIET))
+        probed = Probed(
+            driver, TcpProbe(tuple(served.port for served in all_of_them), "idle", QUIET)
+        )
         before = driver.rounds
         assert probed.sample() == Reading(BUSY, 180.0, "180 of 360 connections in flight")
         assert driver.rounds - before > 4  # in slices
@@ -272,7 +296,9 @@ def test_without_a_descriptor_it_says_so(driver, served):
         reading = probed.sample()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert reading == Reading(UNREACHABLE, None, "cannot ask the kernel about connections: Too many open files")
+    assert reading == Reading(
+        UNREACHABLE, None, "cannot ask the kernel about connections: Too many open files"
+    )
 
 
 def test_what_gracewrap_asks_the_program_itself_does_not_count(driver, served, monkeypatch):
@@ -283,7 +309,7 @@ def test_what_gracewrap_asks_the_program_itself_does_not_count(driver, served, m
         end.recv(1)
     probed = served.probed(driver)
     assert probed.sample().in_flight == 2
-    monkeypatch.setattr(sockdiag, "OWN", {(pairs[0][0].getsockname()[1], served.port)})
+    monkeypatch.setattr(sock_diag, "OWN", {(pairs[0][0].getsockname()[1], served.port)})
     assert probed.sample() == Reading(BUSY, 1.0, "1 of 1 connection in flight")
     assert served.probed(driver, connect=refuse).sample().in_flight == 1
 
@@ -337,7 +363,7 @@ def test_proc_tells_no_idle_connection_from_a_busy_one_and_says_so(driver, serve
 @pytest.mark.parametrize("mode", ["listener-closed", "no-connections", "listening"])
 def test_proc_is_enough_for_the_other_modes(driver, served, mode):
     client, end = served.connect()
-    both = [served.probed(driver, mode, connect=connect) for connect in (sockdiag.connect, refuse)]
+    both = [served.probed(driver, mode, connect=connect) for connect in (sock_diag.connect, refuse)]
     readings = [probed.sample() for probed in both]
     assert readings[0] == readings[1]
     for one in (client, end, served.listener):
@@ -354,7 +380,8 @@ held = []
 for line in sys.stdin:
     word, *rest = line.split()
     if word == "listen":
-        held.append(socket.create_server((rest[0], 0), family=socket.AF_INET6 if ":" in rest[0] else socket.AF_INET))
+        family = socket.AF_INET6 if ":" in rest[0] else socket.AF_INET
+        held.append(socket.create_server((rest[0], 0), family=family))
         print(held[-1].getsockname()[1], flush=True)
         continue
     if word == "close":
@@ -400,7 +427,7 @@ def program() -> Iterator[Program]:
     one.close()
 
 
-@pytest.mark.parametrize("connect", [sockdiag.connect, refuse])
+@pytest.mark.parametrize("connect", [sock_diag.connect, refuse])
 def test_the_program_s_ports_are_found_and_remembered(driver, program, served, connect):
     found = Ports(driver.agenda, program.pids, connect)
     found.look_now(BOUND)
@@ -423,7 +450,9 @@ def test_the_program_s_ports_are_found_and_remembered(driver, program, served, c
 
 def test_a_closed_listener_s_connections_still_count(driver, program):
     probed = Probed(driver, TcpProbe(quiet=QUIET), program.pids)
-    assert probed.sample() == Reading(INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will")
+    assert probed.sample() == Reading(
+        INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will"
+    )
     port = program.listen()
     with socket.create_connection(("127.0.0.1", port)) as client:
         assert probed.sample() == NOTHING
@@ -471,7 +500,8 @@ def test_thousands_of_descriptors_are_looked_through_in_slices(driver, program):
     assert found.known == {port} and driver.rounds - before > 20
 
 
-# Asked by another user, who may not look into the program's processes: prints what it found, and one sample without ports.
+# Asked by another user, who may not look into the program's processes: prints what it found, and
+# one sample without ports.
 ASK = """
 import atexit, json, os, signal, socket, sys, time
 from gracewrap.config.probe_specs import TcpProbe
@@ -500,7 +530,8 @@ TcpAsker(TcpProbe(), agenda, found).ask(answers.append)
 while not answers:
     agenda.run(time.monotonic())
 ours, given = ours.getsockname()[1], given.getsockname()[1]
-print(json.dumps([ours, given, sorted(found.known), found.blind, answers[0].kind, answers[0].why]), flush=True)
+said = [ours, given, sorted(found.known), found.blind, answers[0].kind, answers[0].why]
+print(json.dumps(said), flush=True)
 """
 
 
@@ -529,7 +560,9 @@ def apart() -> Iterator[Program]:
     require(shutil.which("nsenter"), "nsenter(1), from util-linux")
     one = Program.__new__(Program)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    one.process = subprocess.Popen(["unshare", "--net", sys.executable, "-S", "-c", LISTENER], text=True, **pipes)
+    one.process = subprocess.Popen(
+        ["unshare", "--net", sys.executable, "-S", "-c", LISTENER], text=True, **pipes
+    )
     one.pid = one.process.pid
     yield one
     one.close()
@@ -540,13 +573,15 @@ def test_in_a_network_namespace_of_our_own_all_that_nobody_else_has_is_the_progr
     port = apart.listen()
     _, (_, given, known, blind, kind, _) = asked_by_another_user(apart.pid, netns_of=apart.pid)
     assert not blind and kind == DRAINED
-    assert known == sorted([port, given])  # not its own, nor its helper's, but what it holds for the program
+    assert known == sorted(
+        [port, given]
+    )  # not its own, nor its helper's, but what it holds for the program
 
 
 @pytest.mark.root
 def test_on_the_host_s_network_it_says_that_it_cannot_see(program):
     require_other_user()
-    if not ports.on_host_network():
+    if not listening_ports.on_host_network():
         pytest.skip("this is not the host's network namespace")
     program.listen()
     _, (_, _, known, blind, kind, why) = asked_by_another_user(program.pid)
@@ -571,7 +606,7 @@ def test_a_cgroup_tells_whose_they_are(program, served):
         except OSError as error:
             pytest.skip(f"no cgroup of our own: {error}")
         port = program.listen()
-        assert ports.cgroup(program.pid) == group.stat().st_ino
+        assert listening_ports.cgroup(program.pid) == group.stat().st_ino
         _, (_, _, known, blind, kind, _) = asked_by_another_user(program.pid)
         assert (known, blind, kind) == ([port], False, DRAINED)
 
@@ -582,7 +617,10 @@ def test_whose_network_it_is():
     code = "from gracewrap.linux import listening_ports as ports; print(ports.on_host_network())"
     command = ["unshare", "--net", sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "supervisor")}
-    assert subprocess.run(command, env=env, capture_output=True, text=True, timeout=BOUND).stdout == "False\n"
+    assert (
+        subprocess.run(command, env=env, capture_output=True, text=True, timeout=BOUND).stdout
+        == "False\n"
+    )
 
 
 # Real servers.
@@ -654,12 +692,16 @@ def answered(client: socket.socket) -> None:
     ids=["node", "python"],
 )
 def test_a_real_server_through_its_stop(driver, tool, command):
-    """Idle clients, some that never sent anything, and requests in flight: first ones, and ones right after an answer."""
+    """Idle clients, some that never sent anything, and requests in flight: first ones, and ones
+    right after an answer."""
     require(shutil.which(tool), tool)
     with contextlib.ExitStack() as stack:
         process, out = stack.enter_context(web_server(*command))
         port = int(out.next())
-        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND)) for _ in range(25)]
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
+            for _ in range(25)
+        ]
         for client in clients[:20]:
             for _ in range(10):
                 get(client, "/")
@@ -687,28 +729,41 @@ def test_a_real_server_through_its_stop(driver, tool, command):
 
 
 def test_nginx_and_its_workers(driver, tmp_path):
-    """Its listener is in the master and in every worker; a slow reader of a large file is in flight, the others are idle."""
+    """Its listener is in the master and in every worker; a slow reader of a large file is in
+    flight, the others are idle."""
     require(shutil.which("nginx"), "nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "large").write_bytes(b"x" * 20_000_000)
     (tmp_path / "small").write_bytes(b"done\n")
-    paths = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    paths = " ".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (tmp_path / "nginx.conf").write_text(f"""
-        daemon off; worker_processes 2; pid {tmp_path}/pid; error_log {tmp_path}/error.log; {"user root;" * (os.geteuid() == 0)}
+        daemon off; worker_processes 2; pid {tmp_path}/pid;
+        error_log {tmp_path}/error.log; {"user root;" * (os.geteuid() == 0)}
         events {{}}
-        http {{ access_log off; {paths} server {{ listen 127.0.0.1:{port}; root {tmp_path}; keepalive_timeout 60s; }} }}
+        http {{
+            access_log off; {paths}
+            server {{ listen 127.0.0.1:{port}; root {tmp_path}; keepalive_timeout 60s; }}
+        }}
     """)
     with contextlib.ExitStack() as stack:
         process, _ = stack.enter_context(
-            web_server("nginx", "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log"))
+            web_server(
+                "nginx", "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log")
+            )
         )
         stack.callback(process.wait, BOUND)
         stack.callback(process.terminate)  # kills its workers, which SIGKILL would leave behind
-        pids = lambda: [process.pid, *tree.children(process.pid)]  # noqa: E731
+        pids = lambda: [process.pid, *process_tree.children(process.pid)]  # noqa: E731
         Probed(driver, TcpProbe(mode="listening"), pids).until_kind(DRAINED)
         probed = Probed(driver, TcpProbe(quiet=QUIET), pids)
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND)) for _ in range(10)]
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
+            for _ in range(10)
+        ]
         for client in idle[1:]:
             get(client, "/small")
             answered(client)
@@ -716,11 +771,15 @@ def test_nginx_and_its_workers(driver, tmp_path):
         get(slow, "/large")
         reading = probed.until(lambda reading: reading.kind == BUSY and "moved" not in reading.why)
         assert reading.why == "1 of 11 connections in flight"
-        process.send_signal(signal.SIGQUIT)  # closes listeners and idle connections, but for the one never used
+        process.send_signal(
+            signal.SIGQUIT
+        )  # closes listeners and idle connections, but for the one never used
         closed = Probed(driver, TcpProbe((port,), "listener-closed"))
         closed.until_kind(DRAINED)
         assert probed.sample().in_flight == 1
-        reader = threading.Thread(target=lambda: [None for _ in iter(lambda: slow.recv(1 << 20), b"")])
+        reader = threading.Thread(
+            target=lambda: [None for _ in iter(lambda: slow.recv(1 << 20), b"")]
+        )
         reader.start()
         probed.until_kind(DRAINED)
         slow.shutdown(socket.SHUT_RDWR)
@@ -730,7 +789,13 @@ def test_nginx_and_its_workers(driver, tmp_path):
 # The rule itself.
 
 
-def judged(state: int = 1, unread: int = 0, unsent: int = 0, inode: int = 7, info: tuple | None = (5000, 5000, 10, 3)) -> str:
+def judged(
+    state: int = 1,
+    unread: int = 0,
+    unsent: int = 0,
+    inode: int = 7,
+    info: tuple | None = (5000, 5000, 10, 3),
+) -> str:
     return tcp.judge((2, state, 80, unread, unsent, inode, info, 40_000), 2000)
 
 
@@ -750,14 +815,20 @@ def judged(state: int = 1, unread: int = 0, unsent: int = 0, inode: int = 7, inf
         (tcp.IDLE, {"info": (2000, 4000, 10, 3)}),
         (tcp.IDLE, {"info": (2000, 2000, 0, 0)}),
         (tcp.IDLE, {"info": (1, 1, 0, 0)}),
-        (tcp.IDLE, {"state": sockdiag.CLOSE_WAIT, "unread": 1, "info": (1, 1, 1, 0)}),  # only a FIN came
-        (tcp.IN_FLIGHT, {"state": sockdiag.CLOSE_WAIT, "unread": 2}),
-        (tcp.IN_FLIGHT, {"state": sockdiag.CLOSE_WAIT, "info": (5000, 4000, 10, 3)}),
-        (tcp.GONE, {"state": sockdiag.FIN_WAIT1, "unsent": 1, "inode": 0}),  # only the FIN is not acknowledged
-        (tcp.IN_FLIGHT, {"state": sockdiag.FIN_WAIT1, "unsent": 2, "inode": 0}),
-        (tcp.IN_FLIGHT, {"state": sockdiag.LAST_ACK, "unsent": 2, "inode": 0, "info": None}),
-        (tcp.GONE, {"state": sockdiag.FIN_WAIT2, "inode": 0, "info": None}),
-        (tcp.IDLE, {"state": sockdiag.FIN_WAIT2}),
+        (
+            tcp.IDLE,
+            {"state": sock_diag.CLOSE_WAIT, "unread": 1, "info": (1, 1, 1, 0)},
+        ),  # only a FIN came
+        (tcp.IN_FLIGHT, {"state": sock_diag.CLOSE_WAIT, "unread": 2}),
+        (tcp.IN_FLIGHT, {"state": sock_diag.CLOSE_WAIT, "info": (5000, 4000, 10, 3)}),
+        (
+            tcp.GONE,
+            {"state": sock_diag.FIN_WAIT1, "unsent": 1, "inode": 0},
+        ),  # only the FIN is not acknowledged
+        (tcp.IN_FLIGHT, {"state": sock_diag.FIN_WAIT1, "unsent": 2, "inode": 0}),
+        (tcp.IN_FLIGHT, {"state": sock_diag.LAST_ACK, "unsent": 2, "inode": 0, "info": None}),
+        (tcp.GONE, {"state": sock_diag.FIN_WAIT2, "inode": 0, "info": None}),
+        (tcp.IDLE, {"state": sock_diag.FIN_WAIT2}),
     ],
 )
 def test_the_rule(verdict, connection):

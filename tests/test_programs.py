@@ -1,4 +1,5 @@
-"""Several real programs under one gracewrap: who is started and stopped when, by what they write to a stdout that they share."""
+"""Several real programs under one gracewrap: who is started and stopped when, by what they write to
+a stdout that they share."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ AT_ONCE = {"first": "10ms", "factor": 1, "jitter": 0}  # a backoff
 
 
 def player(name: str, *words: str, **settings: object) -> dict[str, object]:
-    """Return what the file says of a program that tells what happens to it, and is ready when it has said that it is up."""
+    """Return what the file says of a program that tells what happens to it, and is ready when it
+    has said that it is up."""
     return {"command": [*PLAYER, name, *words], "notify": True, "ready": "notify", **settings}
 
 
@@ -80,7 +82,9 @@ Begin = Callable[..., Programs]
 def begin(start: Callable[..., Run], tmp_path: Path) -> Begin:
     """Start programs: begin({"web": player("web")}, shutdown_timeout="3s")."""
 
-    def begun(programs: dict[str, object], prefix: tuple[str, ...] = (), **settings: object) -> Programs:
+    def begun(
+        programs: dict[str, object], prefix: tuple[str, ...] = (), **settings: object
+    ) -> Programs:
         file, report = tmp_path / "gracewrap.toml", tmp_path / "report.json"
         overall = {"shutdown_timeout": "20s", "report": {"file": str(report)}, **settings}
         file.write_text(tomli_w.dumps({**overall, "programs": programs}))
@@ -90,9 +94,12 @@ def begin(start: Callable[..., Run], tmp_path: Path) -> Begin:
 
 
 def chain(*names: str, **words: str) -> dict[str, object]:
-    """Return programs of which each depends on the one before it; *words* are for each by its name."""
+    """Return programs of which each depends on the one before it; *words* are for each by its
+    name."""
     return {
-        name: player(name, *words.get(name, "").split(), depends_on=list(names[i - 1 : i] if i else ()))
+        name: player(
+            name, *words.get(name, "").split(), depends_on=list(names[i - 1 : i] if i else ())
+        )
         for i, name in enumerate(names)
     }
 
@@ -101,13 +108,15 @@ def before(lines: list[str], first: str, then: str) -> bool:
     return lines.index(first) < lines.index(then)
 
 
-# --- the order of the start -------------------------------------------------------------------------------------------
+# --- the order of the start ----------------------------------------------------------------------
 
 
 def test_nothing_is_started_before_what_it_needs_is_ready(begin: Begin, tmp_path: Path):
     gate = tmp_path / "gate"
     needs = player("web", f"needs={gate}", depends_on=["db"])
-    programs = begin({"web": needs, "db": player("db", ready={"file": str(gate)}), "other": player("other")})
+    programs = begin(
+        {"web": needs, "db": player("db", ready={"file": str(gate)}), "other": player("other")}
+    )
     programs.up("db", "other")
     gate.touch()
     assert programs.line() == "web up"
@@ -117,7 +126,9 @@ def test_nothing_is_started_before_what_it_needs_is_ready(begin: Begin, tmp_path
 
 def test_started_is_enough_where_that_is_asked_for(begin: Begin, tmp_path: Path):
     never = {"file": str(tmp_path / "never")}
-    programs = begin({"web": player("web", depends_on={"db": "started"}), "db": player("db", ready=never)})
+    programs = begin(
+        {"web": player("web", depends_on={"db": "started"}), "db": player("db", ready=never)}
+    )
     programs.up("db", "web")
     programs.stop()
     assert programs.rest() == ["web TERM", "web ends", "db TERM", "db ends"]
@@ -133,7 +144,9 @@ def test_a_line_that_it_writes_says_that_it_is_ready(begin: Begin):
 
 def test_a_oneshot_is_over_before_others_start(begin: Begin):
     migrate = oneshot("migrate", "wait", depends_on=["db"])
-    programs = begin({"web": player("web", depends_on=["migrate"]), "migrate": migrate, "db": player("db")})
+    programs = begin(
+        {"web": player("web", depends_on=["migrate"]), "migrate": migrate, "db": player("db")}
+    )
     assert programs.lines(2) == ["db up", "migrate up"]
     programs.tell("migrate")
     assert programs.lines(2) == ["migrate ends", "web up"]
@@ -144,18 +157,22 @@ def test_a_oneshot_is_over_before_others_start(begin: Begin):
 
 def test_a_oneshot_that_fails_is_the_end_of_all(begin: Begin):
     migrate = oneshot("migrate", "fail=9", depends_on=["db"])
-    programs = begin({"web": player("web", depends_on=["migrate"]), "migrate": migrate, "db": player("db")})
+    programs = begin(
+        {"web": player("web", depends_on=["migrate"]), "migrate": migrate, "db": player("db")}
+    )
     assert programs.rest() == ["db up", "migrate up", "db TERM", "db ends"]
     assert programs.status() == 9
 
 
 def test_a_command_that_is_not_there_is_the_end_of_all(begin: Begin):
-    programs = begin({"web": {"command": ["no-such-command"], "depends_on": ["db"]}, "db": player("db")})
+    programs = begin(
+        {"web": {"command": ["no-such-command"], "depends_on": ["db"]}, "db": player("db")}
+    )
     assert programs.rest() == ["db up", "db TERM", "db ends"]
     assert programs.status() == 127
 
 
-# --- the order of the stop --------------------------------------------------------------------------------------------
+# --- the order of the stop -----------------------------------------------------------------------
 
 
 def test_a_chain_of_ten_ends_from_its_end(begin: Begin):
@@ -163,7 +180,9 @@ def test_a_chain_of_ten_ends_from_its_end(begin: Begin):
     programs = begin(chain(*names))
     assert programs.lines(10) == [f"{name} up" for name in names]
     programs.stop()
-    assert programs.rest() == [f"{name} {what}" for name in reversed(names) for what in ("TERM", "ends")]
+    assert programs.rest() == [
+        f"{name} {what}" for name in reversed(names) for what in ("TERM", "ends")
+    ]
     assert programs.status() == 0
     assert programs.report()["used_seconds"] < 10 * SOON
 
@@ -186,7 +205,9 @@ def test_what_depends_on_nothing_of_the_other_is_stopped_at_the_same_time(begin:
 
 
 def test_stop_after_counts_for_the_stop_alone(begin: Begin):
-    programs = begin({"proxy": player("proxy", "wait", stop_after=["web"]), "web": player("web", "wait")})
+    programs = begin(
+        {"proxy": player("proxy", "wait", stop_after=["web"]), "web": player("web", "wait")}
+    )
     programs.up("proxy", "web")
     programs.stop()
     assert programs.line() == "web TERM"
@@ -199,7 +220,13 @@ def test_stop_after_counts_for_the_stop_alone(begin: Begin):
 def test_fifty_programs_keep_their_order(begin: Begin):
     layers = [[f"p{layer}{i}" for i in range(10)] for layer in range(5)]
     under = dict(zip(map(tuple, layers[1:]), layers))
-    programs = begin({name: player(name, depends_on=under.get(tuple(layer), [])) for layer in layers for name in layer})
+    programs = begin(
+        {
+            name: player(name, depends_on=under.get(tuple(layer), []))
+            for layer in layers
+            for name in layer
+        }
+    )
     seen = programs.lines(50)
     for layer, below in zip(layers[1:], layers):
         assert all(before(seen, f"{needed} up", f"{name} up") for name in layer for needed in below)
@@ -207,17 +234,32 @@ def test_fifty_programs_keep_their_order(begin: Begin):
     seen = programs.rest()
     assert len(seen) == 100 and programs.status() == 0
     for layer, below in zip(layers[1:], layers):
-        assert all(before(seen, f"{name} ends", f"{needed} TERM") for name in layer for needed in below)
+        assert all(
+            before(seen, f"{name} ends", f"{needed} TERM") for name in layer for needed in below
+        )
 
 
 @pytest.mark.parametrize("kind", ["member", "session", "orphan"])
 def test_nobody_is_stopped_before_all_of_what_needs_it_is_gone(begin: Begin, kind: str):
     """The leader of web is gone long before something else of it is."""
-    programs = begin({"db": player("db"), "other": player("other", kind), "web": player("web", kind, depends_on=["db"])})
+    programs = begin(
+        {
+            "db": player("db"),
+            "other": player("other", kind),
+            "web": player("web", kind, depends_on=["db"]),
+        }
+    )
     programs.up("db", "other", "other+", "web", "web+")
     programs.stop()
     seen = programs.lines(6)
-    assert sorted(seen) == ["other TERM", "other ends", "other+ TERM", "web TERM", "web ends", "web+ TERM"]
+    assert sorted(seen) == [
+        "other TERM",
+        "other ends",
+        "other+ TERM",
+        "web TERM",
+        "web ends",
+        "web+ TERM",
+    ]
     programs.tell("other+")
     assert programs.line() == "other+ ends"
     programs.tell("web+")
@@ -227,7 +269,13 @@ def test_nobody_is_stopped_before_all_of_what_needs_it_is_gone(begin: Begin, kin
 
 @pytest.mark.parametrize("kind", ["member", "session", "orphan", "stranger"])
 def test_what_a_killed_leader_leaves_behind_is_still_its_own(begin: Begin, kind: str):
-    programs = begin({"db": player("db"), "web": player("web", kind, depends_on=["db"]), "other": player("other", "wait")})
+    programs = begin(
+        {
+            "db": player("db"),
+            "web": player("web", kind, depends_on=["db"]),
+            "other": player("other", "wait"),
+        }
+    )
     programs.up("db", "other", "web", "web+")
     programs.tell("web", signal.SIGKILL)
     assert sorted(programs.lines(2)) == ["other TERM", "web+ TERM"]
@@ -276,13 +324,15 @@ def test_daemons_that_cannot_be_told_apart_are_ended_all_the_same(begin: Begin):
     programs = begin({name: player(name, "daemon") for name in names}, shutdown_timeout="1s")
     programs.up(*names, *(f"{name}+" for name in names))
     programs.stop()
-    seen = [f"{name} {what}" for name in names for what in ("TERM", "ends")] + [f"{name}+ TERM" for name in names]
+    seen = [f"{name} {what}" for name in names for what in ("TERM", "ends")] + [
+        f"{name}+ TERM" for name in names
+    ]
     assert sorted(programs.rest()) == sorted(seen)
     assert programs.report()["used_seconds"] <= 1 + SOON
     assert not any(map(alive, programs.pids.values()))
 
 
-# --- one budget -------------------------------------------------------------------------------------------------------
+# --- one budget ----------------------------------------------------------------------------------
 
 
 def test_the_last_of_a_chain_is_stopped_gracefully_however_many_are_stuck(begin: Begin):
@@ -351,7 +401,7 @@ def test_a_third_request_kills_all_at_once(begin: Begin):
     assert not any(map(alive, programs.pids.values()))
 
 
-# --- a program that ends ----------------------------------------------------------------------------------------------
+# --- a program that ends -------------------------------------------------------------------------
 
 
 def test_a_program_that_dies_stops_the_others_in_order(begin: Begin):
@@ -363,7 +413,9 @@ def test_a_program_that_dies_stops_the_others_in_order(begin: Begin):
 
 
 def test_a_program_that_dies_while_others_stop_holds_nobody_up(begin: Begin):
-    programs = begin({**chain("db", "api", "web", web="wait"), "queue": player("queue", stop_after=["web"])})
+    programs = begin(
+        {**chain("db", "api", "web", web="wait"), "queue": player("queue", stop_after=["web"])}
+    )
     programs.up("db", "api", "web", "queue")
     programs.stop()
     assert programs.line() == "web TERM"
@@ -392,7 +444,9 @@ def test_the_status_is_that_of_the_one_that_counts(begin: Begin):
 
 def test_a_failure_that_is_ignored_ends_nothing(begin: Begin):
     cron = player("cron", "fail=7", on_failure="ignore")
-    programs = begin({"web": player("web"), "cron": cron, "after": player("after", depends_on={"cron": "ready"})})
+    programs = begin(
+        {"web": player("web"), "cron": cron, "after": player("after", depends_on={"cron": "ready"})}
+    )
     programs.up("web", "cron", "after")
     programs.stop()
     assert sorted(programs.rest()) == ["after TERM", "after ends", "web TERM", "web ends"]
@@ -401,7 +455,13 @@ def test_a_failure_that_is_ignored_ends_nothing(begin: Begin):
 
 def test_what_is_to_complete_and_fails_lets_nothing_start_that_waits_for_it(begin: Begin):
     cron = player("cron", "fail=7", on_failure="ignore")
-    programs = begin({"web": player("web"), "cron": cron, "after": player("after", depends_on={"cron": "completed"})})
+    programs = begin(
+        {
+            "web": player("web"),
+            "cron": cron,
+            "after": player("after", depends_on={"cron": "completed"}),
+        }
+    )
     programs.up("web", "cron")
     programs.run.log_line("program_ended")
     programs.stop()
@@ -410,7 +470,12 @@ def test_what_is_to_complete_and_fails_lets_nothing_start_that_waits_for_it(begi
 
 
 def test_signals_are_counted_although_one_has_completed(begin: Begin):
-    programs = begin({"migrate": oneshot("migrate", "fail=0"), "web": player("web", "wait", depends_on=["migrate"])})
+    programs = begin(
+        {
+            "migrate": oneshot("migrate", "fail=0"),
+            "web": player("web", "wait", depends_on=["migrate"]),
+        }
+    )
     assert programs.lines(2) == ["migrate up", "web up"]
     programs.run.send(signal.SIGUSR1)
     assert programs.rest() == ["web ends"]
@@ -429,14 +494,18 @@ def test_when_the_last_one_has_ended_all_is_over(begin: Begin):
 
 
 def test_a_failure_restarts_it_until_that_is_enough(begin: Begin):
-    web = player("web", "fail=7", restart="on-failure", max_restarts=3, backoff=AT_ONCE, depends_on=["db"])
+    web = player(
+        "web", "fail=7", restart="on-failure", max_restarts=3, backoff=AT_ONCE, depends_on=["db"]
+    )
     programs = begin({"db": player("db"), "web": web})
     assert programs.rest() == ["db up", *["web up"] * 4, "db TERM", "db ends"]
     assert programs.status() == 7
 
 
 def test_a_success_is_no_reason_to_restart_on_failure(begin: Begin):
-    programs = begin({"db": player("db"), "web": player("web", "wait", restart="on-failure", depends_on=["db"])})
+    programs = begin(
+        {"db": player("db"), "web": player("web", "wait", restart="on-failure", depends_on=["db"])}
+    )
     programs.up("db", "web")
     programs.tell("web")
     assert programs.rest() == ["web ends", "db TERM", "db ends"]
@@ -475,7 +544,7 @@ def test_it_is_not_restarted_before_all_of_it_is_gone(begin: Begin):
     assert programs.status() == 0
 
 
-# --- a stop request while programs are being started ------------------------------------------------------------------
+# --- a stop request while programs are being started ---------------------------------------------
 
 
 def assert_it_ends_at_once(programs: Programs, rest: list[str], status: int = 0) -> None:
@@ -494,7 +563,9 @@ def test_a_stop_while_others_are_not_ready(begin: Begin, tmp_path: Path):
 
 def test_a_stop_while_a_oneshot_runs(begin: Begin):
     migrate = oneshot("migrate", depends_on=["db"])
-    programs = begin({"db": player("db"), "migrate": migrate, "web": player("web", depends_on=["migrate"])})
+    programs = begin(
+        {"db": player("db"), "migrate": migrate, "web": player("web", depends_on=["migrate"])}
+    )
     programs.up("db", "migrate")
     assert_it_ends_at_once(programs, ["migrate TERM", "migrate ends", "db TERM", "db ends"])
 
@@ -514,27 +585,49 @@ def test_a_stop_while_fifty_are_being_started(begin: Begin):
     programs.stop()
     seen += programs.rest()
     assert programs.status() in (0, 143)  # 143: one that was not far enough to hear of it
-    up, ended = ({line.split()[0] for line in seen if line.endswith(what)} for what in ("up", "ends"))
+    up, ended = (
+        {line.split()[0] for line in seen if line.endswith(what)} for what in ("up", "ends")
+    )
     assert up == ended
     assert programs.report()["used_seconds"] < 2 * SOON
 
 
-@pytest.mark.parametrize(("how", "first"), [("prefix", b"gracewrap: started a"), ("json", b'{"time": "')])
+@pytest.mark.parametrize(
+    ("how", "first"), [("prefix", b"gracewrap: started a"), ("json", b'{"time": "')]
+)
 def test_our_own_lines_are_for_those_who_read_the_programs(tmp_path: Path, how: str, first: bytes):
     file = tmp_path / "gracewrap.toml"
-    file.write_text(tomli_w.dumps({"programs": {"a": {"command": ["echo", "hello"], "output": how}}}))
-    done = subprocess.run([*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False)
+    file.write_text(
+        tomli_w.dumps({"programs": {"a": {"command": ["echo", "hello"], "output": how}}})
+    )
+    done = subprocess.run(
+        [*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False
+    )
     assert done.returncode == 0 and b"hello" in done.stdout
     assert done.stderr.startswith(first)
 
 
 def test_what_ends_at_once_has_been_started_nevertheless(tmp_path: Path):
-    """Some are reaped before the policy has heard of their start; it hears of it first, and post_stop is run for each."""
+    """Some are reaped before the policy has heard of their start; it hears of it first, and
+    post_stop is run for each."""
     names = [f"p{i}" for i in range(40)]
-    program = {"command": ["true"], "oneshot": True, "post_stop": ["sh", "-c", f"echo x >> {tmp_path}/ended"]}
+    program = {
+        "command": ["true"],
+        "oneshot": True,
+        "post_stop": ["sh", "-c", f"echo x >> {tmp_path}/ended"],
+    }
     file = tmp_path / "gracewrap.toml"
-    file.write_text(tomli_w.dumps({"programs": dict.fromkeys(names, program), "report": {"file": str(tmp_path / "report.json")}}))
-    done = subprocess.run([*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False)
+    file.write_text(
+        tomli_w.dumps(
+            {
+                "programs": dict.fromkeys(names, program),
+                "report": {"file": str(tmp_path / "report.json")},
+            }
+        )
+    )
+    done = subprocess.run(
+        [*GRACEWRAP, "--config", str(file)], capture_output=True, timeout=BOUND, check=False
+    )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert sorted(line["program"] for line in lines if line["event"] == "started") == sorted(names)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 from support import GRACEWRAP, environment
 
 from gracewrap.record import Record, replace
-from gracewrap.report import json_text as jsontext
-from gracewrap.report import log
-from gracewrap.report import messages as words
-from gracewrap.report import report_files as files
+from gracewrap.report import json_text, log, messages, report_files
 from gracewrap.report.json_text import dumps
 
 json_values = st.recursive(
@@ -39,7 +36,7 @@ def test_our_json_is_json(value):
 
 @given(st.text())
 def test_our_json_needs_no_c_accelerator(text):
-    assert json.loads('"' + "".join(map(jsontext._escape, text)) + '"') == text
+    assert json.loads('"' + "".join(map(json_text._escape, text)) + '"') == text
 
 
 def test_json_has_no_infinity():
@@ -54,7 +51,7 @@ def test_a_shortened_report_fits_and_keeps_the_outcome(text, count, limit):
         "command": [text] * count,
         "timeline": [{"at": 1.0, "event": text}] * count,
     }
-    data = files.shorten(report, limit)
+    data = report_files.shorten(report, limit)
     assert len(data) <= max(limit, 50)
     assert json.loads(data)["exit_status"] == 137
 
@@ -79,7 +76,11 @@ def test_report_says_what_happened(talk, tmp_path):
     assert report["signals_sent"] == ["SIGTERM"]
     assert report["signals_forwarded"] == 1
     assert report["orphans_reaped"] == 5
-    assert [entry["event"] for entry in report["timeline"]] == ["stop_requested", "stop_signal", "leader_exited"]
+    assert [entry["event"] for entry in report["timeline"]] == [
+        "stop_requested",
+        "stop_signal",
+        "leader_exited",
+    ]
     assert report["timeline"][0]["at"] == 0
     assert os.listdir(tmp_path) == ["report.json"]  # no temporary file is left
 
@@ -102,7 +103,17 @@ def test_report_of_a_command_that_cannot_be_run(start, tmp_path):
 
 
 def test_relative_paths_are_where_gracewrap_was_started(start, tmp_path):
-    run = start("--report", "report", "--log-file", "log", "--log-level", "debug", "--", "true", cwd=tmp_path)
+    run = start(
+        "--report",
+        "report",
+        "--log-file",
+        "log",
+        "--log-level",
+        "debug",
+        "--",
+        "true",
+        cwd=tmp_path,
+    )
     assert run.wait() == 0
     assert sorted(os.listdir(tmp_path)) == ["log", "report"]
 
@@ -110,7 +121,17 @@ def test_relative_paths_are_where_gracewrap_was_started(start, tmp_path):
 def test_termination_log_stays_small_and_keeps_what_the_command_wrote(start, tmp_path):
     path = tmp_path / "termination-log"
     path.write_text("the command's own last words\n")
-    run = start("--termination-log", path, "--shutdown-timeout", "5s", "--", "sh", "-c", "exit 9", *["x" * 300] * 100)
+    run = start(
+        "--termination-log",
+        path,
+        "--shutdown-timeout",
+        "5s",
+        "--",
+        "sh",
+        "-c",
+        "exit 9",
+        *["x" * 300] * 100,
+    )
     assert run.wait() == 9
     first, last = path.read_text().splitlines()
     assert first == "the command's own last words"
@@ -123,7 +144,8 @@ def test_termination_log_stays_small_and_keeps_what_the_command_wrote(start, tmp
 
 
 def test_a_second_report_replaces_the_first(start, tmp_path):
-    """As PID 1 the pid in the temporary name is the same each time, and a crash may have left the file."""
+    """As PID 1 the pid in the temporary name is the same each time, and a crash may have left the
+    file."""
     path = tmp_path / "report"
     for status in (1, 2):
         assert start("--report", path, "--", "sh", "-c", f"exit {status}").wait() == status
@@ -142,7 +164,10 @@ def test_a_report_through_a_link_leaves_the_link_alone(start, tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "stderr").is_symlink()
     assert json.loads((tmp_path / "real").read_text())["exit_status"] == 0
     before, first, second = (tmp_path / "error").read_text().splitlines()
-    assert before == "before" and json.loads(first)["exit_status"] == json.loads(second)["exit_status"] == 0
+    assert (
+        before == "before"
+        and json.loads(first)["exit_status"] == json.loads(second)["exit_status"] == 0
+    )
 
 
 def test_a_report_can_go_to_a_pipe_that_nobody_reads(start, tmp_path):
@@ -189,7 +214,14 @@ def test_waiting_is_told_now_and_then(talk):
 
 def test_text_format_and_variables():
     env = environment(GRACEWRAP_LOG_FORMAT="text", GRACEWRAP_LOG_LEVEL="debug")
-    done = subprocess.run([*GRACEWRAP, "--", "true"], env=env, stderr=subprocess.PIPE, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [*GRACEWRAP, "--", "true"],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     assert done.stderr.startswith("gracewrap: started true (pid ")
 
 
@@ -208,25 +240,32 @@ def test_timestamps_are_rfc_3339():
     assert log.timestamp(0.25) == "1970-01-01T00:00:00.250Z"
 
 
-@pytest.mark.parametrize(("value", "text"), [(25.0, "25 s"), (1.254, "1.25 s"), (0.012, "12 ms"), (0, "0 s"), (0.5, "0.50 s")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(25.0, "25 s"), (1.254, "1.25 s"), (0.012, "12 ms"), (0, "0 s"), (0.5, "0.50 s")],
+)
 def test_seconds_for_people(value, text):
-    assert words.seconds(value) == text
+    assert messages.seconds(value) == text
 
 
 def test_every_note_has_words_and_all_words_are_said():
-    source = Path(words.__file__).parent.parent
+    source = Path(messages.__file__).parent.parent
     tellers = [source / "report" / f"{name}.py" for name in ("recorder", "program_history")]
     places = [*(source / "policy").glob("*.py"), *(source / "runtime").glob("*.py"), *tellers]
     text = "".join(path.read_text() for path in places)
-    said = {part.split('"')[1] for part in text.replace(".tell(", "note(").split("note(") if part.startswith('"')} - {""}
-    assert said <= set(words.WORDS)
-    assert not [name for name in words.WORDS if f'"{name}"' not in text]
+    said = {
+        part.split('"')[1]
+        for part in text.replace(".tell(", "note(").split("note(")
+        if part.startswith('"')
+    } - {""}
+    assert said <= set(messages.WORDS)
+    assert not [name for name in messages.WORDS if f'"{name}"' not in text]
 
 
 def test_a_fifo_in_the_place_of_the_report_holds_nobody_up(tmp_path):
     path = tmp_path / "report.json"
     os.mkfifo(f"{path}.{os.getpid()}.tmp")
-    assert files.write_report(str(path), {"exit_status": 0}) is None
+    assert report_files.write_report(str(path), {"exit_status": 0}) is None
     assert json.loads(path.read_text()) == {"exit_status": 0}
 
 

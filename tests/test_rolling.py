@@ -1,6 +1,8 @@
-"""Rolling restarts of servers that contain no shutdown code, behind a load balancer, under load: no request is lost.
+"""Rolling restarts of servers that contain no shutdown code, behind a load balancer, under load: no
+request is lost.
 
-Three restarts of each server here; `python tests/test_rolling.py 20` makes twenty, and prints what it measured.
+Three restarts of each server here; `python tests/test_rolling.py 20` makes twenty, and prints what
+it measured.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ WITH_PACKAGES = [sys.executable, "-m", "gracewrap"]  # h11 is one; -S would hide
 POLL = 0.1  # seconds between two looks of the balancer
 PROPAGATION = 2 * POLL
 LONGEST = 2.0  # seconds that a handler takes
-QUIET = 0.5  # much less than that: handlers must be recognised as such, not as what has moved lately
+QUIET = (
+    0.5  # much less than that: handlers must be recognised as such, not as what has moved lately
+)
 INTERVAL = 0.25  # gracewrap's own default
 SLACK = 2.0  # for a loaded machine; what is measured on an idle one is in the README
 DRAIN_FIRST = (
@@ -62,7 +66,9 @@ http {{
 def nginx_command(folder: Path, port: int, upstream: int) -> list[str]:
     """Write a configuration without a word about stopping; return the command."""
     require(shutil.which("nginx"), "nginx")
-    user = "user root;" if os.geteuid() == 0 else ""  # else the workers would be somebody who may not read *folder*
+    user = (
+        "user root;" if os.geteuid() == 0 else ""
+    )  # else the workers would be somebody who may not read *folder*
     file = folder / "nginx.conf"
     file.write_text(NGINX.format(folder=folder, port=port, upstream=upstream, user=user))
     return ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(file)]
@@ -82,9 +88,24 @@ def command(kind: str, folder: Path, port: int, upstream: int) -> list[str]:
 class Slot:
     """A place behind the balancer: one wrapped server after another, on the same ports."""
 
-    def __init__(self, command: list[str], port: int, health: int, folder: Path, options: tuple[str, ...]) -> None:
-        self.port, self.health, self.report, self.log = port, health, folder / f"{port}.json", folder / f"{port}.log"
-        self._args = (*options, "--health-listen", f"127.0.0.1:{health}", "--report", self.report, "--", *command)
+    def __init__(
+        self, command: list[str], port: int, health: int, folder: Path, options: tuple[str, ...]
+    ) -> None:
+        self.port, self.health, self.report, self.log = (
+            port,
+            health,
+            folder / f"{port}.json",
+            folder / f"{port}.log",
+        )
+        self._args = (
+            *options,
+            "--health-listen",
+            f"127.0.0.1:{health}",
+            "--report",
+            self.report,
+            "--",
+            *command,
+        )
         self.start()
 
     def start(self) -> None:
@@ -115,7 +136,9 @@ class Rolled(NamedTuple):
 def upstream() -> Iterator[int]:
     """The port of a server that is never restarted, for nginx to ask."""
     [port] = free_ports(1)
-    process = subprocess.Popen([sys.executable, str(SERVERS / "plain.py"), str(port)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(SERVERS / "plain.py"), str(port)], stderr=subprocess.DEVNULL
+    )
     try:
         yield port
     finally:
@@ -131,13 +154,17 @@ def roll(kind: str, restarts: int, folder: Path, options: tuple[str, ...] = DRAI
         behind = stack.enter_context(upstream()) if kind == "nginx" else 0
         slots = []
         for port, health in pairs:
-            slot = Slot(command(kind, folder / str(port), port, behind), port, health, folder, options)
+            slot = Slot(
+                command(kind, folder / str(port), port, behind), port, health, folder, options
+            )
             stack.callback(lambda slot=slot: slot.run.close())
             slots.append(slot)
         reports = []
         with Load(pairs, mixed(50, int(LONGEST * 1000))) as load:
             for i in range(restarts):
-                load.until(lambda: all(backend.up for backend in load.backends), "both are in rotation")
+                load.until(
+                    lambda: all(backend.up for backend in load.backends), "both are in rotation"
+                )
                 load.until(lambda i=i: load.backends[i % 2].in_flight > 20, "it is busy")
                 reports.append(slots[i % 2].stop())
                 slots[i % 2].start()
@@ -171,7 +198,8 @@ def main(restarts: int) -> None:
             rolled = roll(kind, restarts, Path(folder))
             used = sorted(rolled.used)
             print(
-                f"{kind}: {restarts} restarts in {time.monotonic() - began:.0f} s; {rolled.tally}; stop "
+                f"{kind}: {restarts} restarts in {time.monotonic() - began:.0f} s; {rolled.tally}; "
+                "stop "
                 f"{used[0]:.2f} to {used[-1]:.2f} s, median {used[len(used) // 2]:.2f} s",
                 flush=True,
             )

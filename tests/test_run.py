@@ -26,7 +26,8 @@ def test_stops_gracefully_and_says_so(talk):
     assert child != run.pid
 
 
-# Whoever holds the child first (one day something else than start.py) hands it over with what has happened until then.
+# Whoever holds the child first (one day something else than start.py) hands it over with what has
+# happened until then.
 HAND_OVER = """
 import sys, time
 sys.path.insert(0, {source!r})
@@ -50,5 +51,8 @@ def test_a_stop_request_that_is_handed_over_is_acted_on(start, tmp_path):
     run = start(command=[sys.executable, "-I", "-S", str(script)])
     assert run.wait() == 143
     log = run.log()
-    assert log[0]["event"] == "stop_requested" and log[0]["sender"] == "somebody, before there was a loop"
+    assert (
+        log[0]["event"] == "stop_requested"
+        and log[0]["sender"] == "somebody, before there was a loop"
+    )
     assert log[-1]["orphans_reaped"] == 3

@@ -27,9 +27,8 @@ from hypothesis import strategies as st
 from support import BOUND, OTHER_USER, Lines, environment, require_other_user
 
 from gracewrap.config.probe_specs import Address
-from gracewrap.server import control_socket as place
+from gracewrap.server import control_socket, listen
 from gracewrap.server import http as server
-from gracewrap.server import listen
 
 T = TypeVar("T")
 PAGES = ["/livez", "/health/live", "/readyz", "/health/ready", "/metrics", "/status"]
@@ -127,7 +126,9 @@ def everything(sock: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def served(address: Address | None = None, control: bool = False, mode: int = 0o600) -> Iterator[Served]:
+def served(
+    address: Address | None = None, control: bool = False, mode: int = 0o600
+) -> Iterator[Served]:
     with driving() as driver:
         one = Served(driver, address or Address("127.0.0.1"), control, mode)
         try:
@@ -187,7 +188,10 @@ def test_pages_over_one_connection(tcp):
     for page, (code, fields, content, _) in zip(PAGES, answers, strict=True):
         assert code == 200 and fields["Cache-Control"] == "no-store" and "Connection" not in fields
         if page == "/metrics":
-            assert fields["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8" and content == b"# nothing\n"
+            assert (
+                fields["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+                and content == b"# nothing\n"
+            )
         else:
             assert fields["Content-Type"] == "application/json" and content.endswith(b"}\n")
     assert json.loads(answers[0][2]) == {"live": True}
@@ -208,7 +212,8 @@ def test_not_ready_is_503_with_the_reason_and_still_live(tcp):
 @pytest.mark.parametrize("page", [*PAGES, "/nowhere"])
 def test_head_has_the_headers_of_get_and_no_body(tcp, page):
     get, head = (
-        tcp.exchange(b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % (m, page.encode())) for m in (b"GET", b"HEAD")
+        tcp.exchange(b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % (m, page.encode()))
+        for m in (b"GET", b"HEAD")
     )
     assert body(get) and body(head) == b""
     of_get, of_head = headers(get), headers(head)
@@ -250,7 +255,9 @@ def test_pipelined_requests_are_answered_in_order(tcp, count):
     line = b"".join(b"GET %s HTTP/1.1\r\nHost:\r\n\r\n" % page.encode() for page in asked)
     answers = tcp.exchange(line + b"GET /nowhere HTTP/1.0\r\n\r\n")
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == count and answers.count(b"HTTP/1.1 404 ") == 1
-    assert [b'"live"' in part for part in answers.split(b"HTTP/1.1 200 OK\r\n")[1:]] == [page == "/livez" for page in asked]
+    assert [b'"live"' in part for part in answers.split(b"HTTP/1.1 200 OK\r\n")[1:]] == [
+        page == "/livez" for page in asked
+    ]
 
 
 def test_a_request_in_pieces(tcp):
@@ -289,13 +296,21 @@ def test_targets(tcp, target, code):
     assert status(answer) == code
     if code == 404:
         assert headers(answer)["content-type"].startswith("text/plain")
-        assert all(page in body(answer).decode().splitlines() for page in PAGES) and b"POST" not in body(answer)
+        assert all(
+            page in body(answer).decode().splitlines() for page in PAGES
+        ) and b"POST" not in body(answer)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"])
-@pytest.mark.parametrize("more", ["", "Content-Length: 5\r\n", "Content-Length: 5\r\nExpect: 100-continue\r\n"])
+@pytest.mark.parametrize(
+    "more", ["", "Content-Length: 5\r\n", "Content-Length: 5\r\nExpect: 100-continue\r\n"]
+)
 def test_only_get_and_head_on_tcp(tcp, method, more):
-    answer = tcp.exchange(f"{method} /stop HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode(), b"hello" if more else b"", end=True)
+    answer = tcp.exchange(
+        f"{method} /stop HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode(),
+        b"hello" if more else b"",
+        end=True,
+    )
     assert status(answer) == 405 and headers(answer)["allow"] == "GET, HEAD"
     assert tcp.loop.acted == []
 
@@ -312,14 +327,22 @@ def test_only_get_and_head_on_tcp(tcp, method, more):
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 413),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\nExpect: 100-continue\r\n\r\n", 413),
+        (
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\nExpect: "
+            b"100-continue\r\n\r\n",
+            413,
+        ),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 99 + b"\r\n", 200),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8149 + b"\r\n\r\n", 200),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8160 + b"\r\n\r\n", 431),
         (b"GET /" + b"y" * 100_000, 431),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n", 200),
+        (
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, "
+            b"HTTP2-Settings\r\n\r\n",
+            200,
+        ),
     ],
 )
 def test_limits_and_garbage(tcp, line, code):
@@ -341,7 +364,11 @@ def test_a_head_that_never_ends_is_not_kept(tcp):
 
 @pytest.mark.parametrize("page", ["/readyz", "/metrics", "/status"])
 def test_a_source_that_raises_is_a_500_and_is_told(tcp, page, monkeypatch):
-    monkeypatch.setattr(Loop, {"/readyz": "is_ready", "/metrics": "metrics", "/status": "status"}[page], lambda *_: 1 // 0)
+    monkeypatch.setattr(
+        Loop,
+        {"/readyz": "is_ready", "/metrics": "metrics", "/status": "status"}[page],
+        lambda *_: 1 // 0,
+    )
     answer = tcp.exchange(b"GET %s HTTP/1.0\r\n\r\n" % page.encode())
     assert status(answer) == 500 and b"Traceback" not in answer
     tcp.driver.until(lambda: tcp.driver.faults)
@@ -354,9 +381,25 @@ def test_curl(tcp, control):
     if not shutil.which("curl"):
         pytest.skip("needs curl")
     url = f"http://127.0.0.1:{tcp.port}"
-    # Twice over one connection, then with an upgrade that is not taken; filled in by curl: 200 and how often it connected.
-    argv = ["curl", "-sS", "-m", "20", "-w", "%{http_code} %{num_connects}\n", "-o", "/dev/null", "-o", "/dev/null"]
-    done = tcp.during(lambda: subprocess.run([*argv, f"{url}/livez", f"{url}/metrics"], capture_output=True, text=True))
+    # Twice over one connection, then with an upgrade that is not taken; filled in by curl: 200 and
+    # how often it connected.
+    argv = [
+        "curl",
+        "-sS",
+        "-m",
+        "20",
+        "-w",
+        "%{http_code} %{num_connects}\n",
+        "-o",
+        "/dev/null",
+        "-o",
+        "/dev/null",
+    ]
+    done = tcp.during(
+        lambda: subprocess.run(
+            [*argv, f"{url}/livez", f"{url}/metrics"], capture_output=True, text=True
+        )
+    )
     assert (done.stdout, done.stderr) == ("200 1\n200 0\n", "")
     argv = [
         "curl",
@@ -399,7 +442,9 @@ def test_who_says_nothing_is_closed(tcp, monkeypatch):
     assert tcp.exchange() == b""
     with tcp.connect() as sock:
         sock.sendall(GET)
-        assert status(tcp.during(lambda: everything(sock))) == 200  # and then closed, though keep-alive
+        assert (
+            status(tcp.during(lambda: everything(sock))) == 200
+        )  # and then closed, though keep-alive
 
 
 def test_a_request_that_takes_too_long_is_408(tcp, monkeypatch):
@@ -442,7 +487,9 @@ def test_a_thousand_connections_cost_little_and_keep_nobody_out(tcp, said):
                     with contextlib.suppress(OSError):
                         one.send(said)
             assert len(tcp.server.connections) <= server.MOST
-        tcp.driver.until(lambda: len(tcp.server.connections) == server.MOST and not tcp.server._queue)
+        tcp.driver.until(
+            lambda: len(tcp.server.connections) == server.MOST and not tcp.server._queue
+        )
         assert status(tcp.exchange(b"GET /readyz HTTP/1.0\r\n\r\n")) == 200
         cost = tracemalloc.get_traced_memory()[0] - before
         for sock in held:
@@ -479,12 +526,32 @@ def test_who_asks_now_and_then_outlives_who_is_idle(tcp):
 
 def test_garbage_in_any_pieces_ends_or_is_answered(control):
     word = st.sampled_from(
-        [b"GET", b"POST", b" ", b"/livez", b"/stop?x=%", b"HTTP/1.1", b"\r\n", b"\n", b"Host: x", b"\r\n\r\n", b"0"]
+        [
+            b"GET",
+            b"POST",
+            b" ",
+            b"/livez",
+            b"/stop?x=%",
+            b"HTTP/1.1",
+            b"\r\n",
+            b"\n",
+            b"Host: x",
+            b"\r\n\r\n",
+            b"0",
+        ]
     )
     more = st.sampled_from(
-        [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"\0", b"\t"]
+        [
+            b"Content-Length: 5\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Expect: 100-continue\r\n",
+            b"\0",
+            b"\t",
+        ]
     )
-    piece = st.one_of(word, more, st.just(GET), st.just(GET[:-2]), st.binary(max_size=40), st.just(b"A" * 5000))
+    piece = st.one_of(
+        word, more, st.just(GET), st.just(GET[:-2]), st.binary(max_size=40), st.just(b"A" * 5000)
+    )
 
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(piece, max_size=12), st.lists(st.integers(1, 60), max_size=20))
@@ -546,7 +613,9 @@ def without_descriptors(*args: object) -> Iterator[tuple[Lines, int]]:
     """A server in a process of its own that has no descriptors left, and its port."""
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(server.__file__).parents[2])])
     argv = [sys.executable, "-c", NO_DESCRIPTORS, *map(str, args)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment(PYTHONPATH=path)) as process:
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, env=environment(PYTHONPATH=path)
+    ) as process:
         try:
             assert process.stdout is not None
             lines = Lines(process.stdout.fileno())
@@ -569,7 +638,9 @@ def ask_status(port: int) -> int:
 def test_without_descriptors_one_connection_at_a_time_is_served():
     with without_descriptors("spare", 5) as (_, port), contextlib.ExitStack() as stack:
         for _ in range(5):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port))).send(b"GE")  # somebody who holds on to it
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).send(
+                b"GE"
+            )  # somebody who holds on to it
             assert ask_status(port) == 200
 
 
@@ -579,7 +650,9 @@ def test_without_a_spare_descriptor_it_pauses_and_goes_on():
         thread = threading.Thread(target=lambda: answers.append(ask_status(port)))
         thread.start()
         word, rounds = lines.next().split()
-        assert word == "pause" and int(rounds) < 100  # the driver looks up every 10 ms; a loop that spins, thousands of times
+        assert (
+            word == "pause" and int(rounds) < 100
+        )  # the driver looks up every 10 ms; a loop that spins, thousands of times
         thread.join(BOUND)
         assert answers == [200]
 
@@ -615,7 +688,9 @@ def test_a_port_in_use(host):
 def test_a_port_can_be_used_again_at_once():
     with served() as one:
         port = one.port
-        assert status(one.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200  # we close first: TIME_WAIT is ours
+        assert (
+            status(one.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200
+        )  # we close first: TIME_WAIT is ours
     os.close(listen.bind(Address("127.0.0.1", port)))
 
 
@@ -697,7 +772,10 @@ def test_what_is_no_socket_to_listen_at_is_never_deleted(tmp_path, kind):
 
 
 def test_a_path_that_is_too_long_or_not_there(tmp_path):
-    for path, number in ((str(tmp_path / ("x" * 108)), errno.ENAMETOOLONG), (str(tmp_path / "a" / "b"), errno.ENOENT)):
+    for path, number in (
+        (str(tmp_path / ("x" * 108)), errno.ENAMETOOLONG),
+        (str(tmp_path / "a" / "b"), errno.ENOENT),
+    ):
         with pytest.raises(OSError) as raised:
             listen.bind(Address(path=path))
         assert raised.value.errno == number and raised.value.strerror
@@ -719,7 +797,9 @@ def test_remove_leaves_alone_what_another_has_made(tmp_path):
 
 @pytest.mark.parametrize("action", ["drain", "undrain", "stop"])
 def test_actions(control, action):
-    answer = control.exchange(f"POST /{action}?wait=1&why=a+%26%20b%zz&why2 HTTP/1.0\r\n\r\n".encode())
+    answer = control.exchange(
+        f"POST /{action}?wait=1&why=a+%26%20b%zz&why2 HTTP/1.0\r\n\r\n".encode()
+    )
     assert status(answer) == 202 and json.loads(body(answer)) == {"done": action}
     options = {"wait": "1", "why": "a & b%zz", "why2": ""}
     assert control.loop.acted == [(action, options, f"pid {os.getpid()}, uid {os.geteuid()}")]
@@ -733,7 +813,12 @@ def test_pages_and_what_there_is(control):
 
 @pytest.mark.parametrize(
     ("line", "allow"),
-    [(b"GET /stop", "POST"), (b"HEAD /drain", "POST"), (b"POST /status", "GET, HEAD"), (b"PUT /stop", "GET, HEAD, POST")],
+    [
+        (b"GET /stop", "POST"),
+        (b"HEAD /drain", "POST"),
+        (b"POST /status", "GET, HEAD"),
+        (b"PUT /stop", "GET, HEAD, POST"),
+    ],
 )
 def test_methods_of_the_control_socket(control, line, allow):
     answer = control.exchange(line + b" HTTP/1.0\r\n\r\n")
@@ -747,12 +832,18 @@ def test_methods_of_the_control_socket(control, line, allow):
         (b"Content-Length: 4096", b"x" * 4096, 202),
         (b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n", 202),
         (b"Content-Length: 4097", b"x" * 4097, 413),
-        (b"Transfer-Encoding: chunked", b"1000\r\n" + b"x" * 4096 + b"\r\n1\r\nx\r\n0\r\n\r\n", 413),
+        (
+            b"Transfer-Encoding: chunked",
+            b"1000\r\n" + b"x" * 4096 + b"\r\n1\r\nx\r\n0\r\n\r\n",
+            413,
+        ),
         (b"Content-Length: 5", b"hell", 400),
     ],
 )
 def test_the_body_of_a_post_is_bounded_and_not_looked_at(control, fields, content, code):
-    answer = control.exchange(b"POST /drain HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n\r\n", content, end=True)
+    answer = control.exchange(
+        b"POST /drain HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n\r\n", content, end=True
+    )
     assert status(answer) == code
     assert len(control.loop.acted) == (code == 202)
 
@@ -760,7 +851,10 @@ def test_the_body_of_a_post_is_bounded_and_not_looked_at(control, fields, conten
 def test_who_waits_for_100_continue_gets_it(control):
     def client():
         with control.connect() as sock:
-            sock.sendall(b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            sock.sendall(
+                b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: "
+                b"100-continue\r\n\r\n"
+            )
             first = sock.recv(65536)
             sock.sendall(b"hello")
             return first, sock.recv(65536)
@@ -792,7 +886,9 @@ def test_other_users_do_not_control(tmp_path, mode, said):
     require_other_user()
     argv = [*OTHER_USER, sys.executable, "-I", "-S", "-c", CLIENT, str(tmp_path / "control.sock")]
     with served(Address(path=str(tmp_path / "control.sock")), control=True, mode=mode) as one:
-        done = one.during(lambda: subprocess.run(argv, capture_output=True, text=True, timeout=BOUND))
+        done = one.during(
+            lambda: subprocess.run(argv, capture_output=True, text=True, timeout=BOUND)
+        )
         assert (done.stdout.strip(), done.stderr) == (said, "")
         assert one.loop.acted == []
 
@@ -802,41 +898,46 @@ def test_other_users_do_not_control(tmp_path, mode, said):
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Three directories to make it in: the first is not there, into the second nothing can be made."""
+    """Three directories to make it in: the first is not there, into the second nothing can be
+    made."""
     directories = [tmp_path / "none", Path("/proc"), tmp_path / "shm", tmp_path / "tmp"]
     for one in directories[2:]:
         one.mkdir()
-    monkeypatch.setattr(place, "DIRECTORIES", tuple(map(str, directories)))
+    monkeypatch.setattr(control_socket, "DIRECTORIES", tuple(map(str, directories)))
     monkeypatch.delitem(os.environ, "XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.delitem(place.posix.environ, b"XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delitem(control_socket.posix.environ, b"XDG_RUNTIME_DIR", raising=False)
     return directories[2:]
 
 
 def test_it_is_made_where_it_can_be_and_found_there(places):
-    made = place.make()
+    made = control_socket.make()
     assert made is not None
     fd, path = made
     assert path == f"{places[0]}/gracewrap-{os.getpid()}.sock"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    ours = [place.Found(path, os.getpid())]
-    assert place.find() == ours and place.find(os.getpid()) == ours and place.find(None, path) == ours
-    assert place.find(1) == [] and place.find(1, path) == []
+    ours = [control_socket.Found(path, os.getpid())]
+    assert (
+        control_socket.find() == ours
+        and control_socket.find(os.getpid()) == ours
+        and control_socket.find(None, path) == ours
+    )
+    assert control_socket.find(1) == [] and control_socket.find(1, path) == []
     os.close(fd)
-    assert place.find() == []  # left behind: stale
-    again = place.make()
+    assert control_socket.find() == []  # left behind: stale
+    again = control_socket.make()
     assert again is not None and again[1] == path
-    place.remove(path)
+    control_socket.remove(path)
     os.close(again[0])
     assert not os.path.exists(path)
 
 
 def test_where_another_container_has_taken_the_name_the_next_place_is_used(places):
     taken = listen.bind(Address(path=f"{places[0]}/gracewrap-{os.getpid()}.sock"))
-    made = place.make()
+    made = control_socket.make()
     assert made is not None and made[1].startswith(f"{places[1]}/")
     os.close(taken)
     os.close(made[0])
-    place.remove(made[1])
+    control_socket.remove(made[1])
 
 
 def test_the_runtime_directory_comes_first_if_it_is_one(places, tmp_path, monkeypatch):
@@ -849,32 +950,41 @@ def test_the_runtime_directory_comes_first_if_it_is_one(places, tmp_path, monkey
         ("", places[0]),
         (str(tmp_path / "none"), places[0]),
     ):
-        monkeypatch.setitem(place.posix.environ, b"XDG_RUNTIME_DIR", said.encode())
-        made = place.make()
+        monkeypatch.setitem(control_socket.posix.environ, b"XDG_RUNTIME_DIR", said.encode())
+        made = control_socket.make()
         assert made is not None and made[1] == f"{expected}/gracewrap-{os.getpid()}.sock"
-        assert [one.path for one in place.find()] == [made[1]]
+        assert [one.path for one in control_socket.find()] == [made[1]]
         os.close(made[0])
-        place.remove(made[1])
+        control_socket.remove(made[1])
 
 
 def test_an_explicit_place_is_the_only_one(places, tmp_path):
-    made = place.make(str(tmp_path / "mine.sock"))
+    made = control_socket.make(str(tmp_path / "mine.sock"))
     assert made is not None and made[1] == str(tmp_path / "mine.sock")
-    assert place.find(None, made[1]) == [place.Found(made[1], os.getpid())] and place.find() == []
+    assert (
+        control_socket.find(None, made[1]) == [control_socket.Found(made[1], os.getpid())]
+        and control_socket.find() == []
+    )
     os.close(made[0])
-    assert place.find(None, made[1]) == []
+    assert control_socket.find(None, made[1]) == []
     for bad in (str(tmp_path / "none" / "sock"), "\0", "x" * 200, "/proc/sock"):
-        assert place.make(bad) is None and place.find(None, bad) == []
+        assert control_socket.make(bad) is None and control_socket.find(None, bad) == []
     assert os.listdir(places[0]) == os.listdir(places[1]) == []
 
 
 def test_names_that_lie_are_not_believed(places):
-    """Made by a process of another pid: of another container, or with a wish to be taken for somebody."""
+    """Made by a process of another pid: of another container, or with a wish to be taken for
+    somebody."""
     fds = [
-        listen.bind(Address(path=f"{places[0]}/{name}"), 0o600) for name in ("gracewrap-1.sock", "gracewrap-x.sock", "other.sock")
+        listen.bind(Address(path=f"{places[0]}/{name}"), 0o600)
+        for name in ("gracewrap-1.sock", "gracewrap-x.sock", "other.sock")
     ]
     (places[0] / "gracewrap-2.sock").write_text("")
-    assert place.find() == [] and place.find(1) == [] and place.find(2) == []
+    assert (
+        control_socket.find() == []
+        and control_socket.find(1) == []
+        and control_socket.find(2) == []
+    )
     for fd in fds:
         os.close(fd)
 
@@ -900,6 +1010,10 @@ def test_another_user_s_is_found_by_root_only_when_named(places):
         assert process.stdout is not None
         pid = int(Lines(process.stdout.fileno()).next())
         path = f"{places[1]}/gracewrap-{pid}.sock"
-        assert place.find() == []
-        assert place.find(pid) == place.find(None, path) == [place.Found(path, pid)]
+        assert control_socket.find() == []
+        assert (
+            control_socket.find(pid)
+            == control_socket.find(None, path)
+            == [control_socket.Found(path, pid)]
+        )
         process.communicate(timeout=BOUND)

@@ -1,7 +1,9 @@
-"""Real servers and job workers, stopped under load with their ready-made settings in configs/: nothing is lost.
+"""Real servers and job workers, stopped under load with their ready-made settings in configs/:
+nothing is lost.
 
-For HTTP that means: what the load balancer handed over before /readyz turned 503 is answered in full.  For jobs: every job that
-was queued is done exactly once, when another worker has had its turn.
+For HTTP that means: what the load balancer handed over before /readyz turned 503 is answered in
+full.  For jobs: every job that was queued is done exactly once, when another worker has had its
+turn.
 """
 
 from __future__ import annotations
@@ -50,13 +52,15 @@ def packages(request: pytest.FixtureRequest) -> Path:
     return npm_packages(request.config.cache, Path(__file__).with_name("package.json"))
 
 
-# --- HTTP servers -----------------------------------------------------------------------------------------------------
+# --- HTTP servers --------------------------------------------------------------------------------
 
 
 class Server(NamedTuple):
     """How a server is started for a test, and what of its stop is peculiar."""
 
-    command: Callable[[Path, int, int], list[str]]  # of a folder, the port, and the port of a server behind it
+    command: Callable[
+        [Path, int, int], list[str]
+    ]  # of a folder, the port, and the port of a server behind it
     config: str = ""  # of configs/; "": as it is called here
     rate: float = 40.0
     longest: int = 1500  # milliseconds
@@ -89,7 +93,8 @@ backend slow
 
 def uwsgi(folder: Path, port: int, behind: int) -> list[str]:
     require(
-        shutil.which("uwsgi") and Path("/usr/lib/uwsgi/plugins/python3_plugin.so").exists(), "uwsgi-core, uwsgi-plugin-python3"
+        shutil.which("uwsgi") and Path("/usr/lib/uwsgi/plugins/python3_plugin.so").exists(),
+        "uwsgi-core, uwsgi-plugin-python3",
     )
     file = folder / "uwsgi.ini"
     file.write_text(
@@ -104,7 +109,13 @@ wsgi-file = {SERVERS / "wsgi.py"}
 disable-logging = true
 """
     )
-    return ["uwsgi", "--ini", str(file), "--hook-master-start", "unix_signal:15 gracefully_kill_them_all"]
+    return [
+        "uwsgi",
+        "--ini",
+        str(file),
+        "--hook-master-start",
+        "unix_signal:15 gracefully_kill_them_all",
+    ]
 
 
 def unicorn(folder: Path, port: int, behind: int) -> list[str]:
@@ -130,21 +141,58 @@ HTTP = {
     "uwsgi": Server(uwsgi),
     "unicorn": Server(unicorn, rate=8, longest=800, holds=False),
     "gunicorn": Server(
-        python("gunicorn", "--graceful-timeout", "20", "-w", "2", "--threads", "40", "-b", "127.0.0.1:{port}", "wsgi:application")
+        python(
+            "gunicorn",
+            "--graceful-timeout",
+            "20",
+            "-w",
+            "2",
+            "--threads",
+            "40",
+            "-b",
+            "127.0.0.1:{port}",
+            "wsgi:application",
+        )
     ),
     "gunicorn-sync": Server(
-        python("gunicorn", "--graceful-timeout", "20", "-w", "8", "-b", "127.0.0.1:{port}", "wsgi:application"),
+        python(
+            "gunicorn",
+            "--graceful-timeout",
+            "20",
+            "-w",
+            "8",
+            "-b",
+            "127.0.0.1:{port}",
+            "wsgi:application",
+        ),
         config="gunicorn",
         rate=8,
         longest=800,
         holds=False,
     ),
-    "uvicorn": Server(python("uvicorn", "--timeout-graceful-shutdown", "20", "--port", "{port}", "asgi:application")),
+    "uvicorn": Server(
+        python(
+            "uvicorn", "--timeout-graceful-shutdown", "20", "--port", "{port}", "asgi:application"
+        )
+    ),
     "uvicorn-workers": Server(
-        python("uvicorn", "--timeout-graceful-shutdown", "20", "--workers", "2", "--port", "{port}", "asgi:application"),
+        python(
+            "uvicorn",
+            "--timeout-graceful-shutdown",
+            "20",
+            "--workers",
+            "2",
+            "--port",
+            "{port}",
+            "asgi:application",
+        ),
         config="uvicorn",
     ),
-    "hypercorn": Server(python("hypercorn", "--graceful-timeout", "20", "-b", "127.0.0.1:{port}", "asgi:application")),
+    "hypercorn": Server(
+        python(
+            "hypercorn", "--graceful-timeout", "20", "-b", "127.0.0.1:{port}", "asgi:application"
+        )
+    ),
 }
 
 
@@ -153,12 +201,24 @@ def test_every_request_is_answered(name: str, tmp_path: Path, start: Callable[..
     server = HTTP[name]
     port, health = free_ports(2)
     report = tmp_path / "report.json"
-    options = ["--health-listen", f"127.0.0.1:{health}", "--ready", "tcp", "--propagation-delay", f"{PROPAGATION}s"]
+    options = [
+        "--health-listen",
+        f"127.0.0.1:{health}",
+        "--ready",
+        "tcp",
+        "--propagation-delay",
+        f"{PROPAGATION}s",
+    ]
     with contextlib.ExitStack() as stack:
         behind = stack.enter_context(upstream()) if name in ("nginx", "haproxy") else 0
         log = stack.enter_context((tmp_path / "log").open("wb"))
         configured = config(server.config or name, tmp_path, server.command(tmp_path, port, behind))
-        where = {"cwd": SERVERS, "env": environment(PYTHONDONTWRITEBYTECODE="1"), "stdout": log, "stderr": log}
+        where = {
+            "cwd": SERVERS,
+            "env": environment(PYTHONDONTWRITEBYTECODE="1"),
+            "stdout": log,
+            "stderr": log,
+        }
         run = start(*configured, *options, "--report", report, command=WITH_PACKAGES, **where)
         with Load([(port, health)], mixed(50, server.longest), server.rate) as load:
             load.more(10, 15.0)
@@ -174,10 +234,13 @@ def test_every_request_is_answered(name: str, tmp_path: Path, start: Callable[..
     assert tally.good + tally.turned_away == tally.sent
     assert status == 0, found
     assert not found["interrupted"]
-    assert found["used_seconds"] <= PROPAGATION + server.longest / 1000 + QUIET + LINGER + 3 * INTERVAL + SLACK, found
+    assert (
+        found["used_seconds"]
+        <= PROPAGATION + server.longest / 1000 + QUIET + LINGER + 3 * INTERVAL + SLACK
+    ), found
 
 
-# --- servers that are drained but never exit --------------------------------------------------------------------------
+# --- servers that are drained but never exit -----------------------------------------------------
 
 
 NEVER_EXIT = ["http", "express", "fastify", "hono"]
@@ -186,8 +249,11 @@ BUDGET = 4.0  # seconds
 
 @pytest.mark.node
 @pytest.mark.parametrize("kind", NEVER_EXIT)
-def test_a_server_that_would_not_exit(kind: str, packages: Path, tmp_path: Path, start: Callable[..., Run]):
-    """A client that has sent nothing, and a keep-alive connection whose request was in flight, both hold server.close()."""
+def test_a_server_that_would_not_exit(
+    kind: str, packages: Path, tmp_path: Path, start: Callable[..., Run]
+):
+    """A client that has sent nothing, and a keep-alive connection whose request was in flight, both
+    hold server.close()."""
     handler = 1.0
     ports = free_ports(2)
     quiet = 0.5
@@ -196,8 +262,14 @@ def test_a_server_that_would_not_exit(kind: str, packages: Path, tmp_path: Path,
         runs = []
         commands = [["node", str(SERVERS / "closing.js"), kind, str(port)] for port in ports]
         drained = (*config("node", tmp_path, commands[0]), "--drain-quiet", f"{quiet}s")
-        for port, options in zip(ports, (drained, ("--shutdown-timeout", f"{BUDGET}s", "--", *commands[1]))):
-            runs.append(start("--report", tmp_path / f"{port}.json", *options, command=WITH_PACKAGES, env=env))
+        for port, options in zip(
+            ports, (drained, ("--shutdown-timeout", f"{BUDGET}s", "--", *commands[1]))
+        ):
+            runs.append(
+                start(
+                    "--report", tmp_path / f"{port}.json", *options, command=WITH_PACKAGES, env=env
+                )
+            )
         for run, port in zip(runs, ports):
             run.out.until("listening")
             stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
@@ -209,7 +281,11 @@ def test_a_server_that_would_not_exit(kind: str, packages: Path, tmp_path: Path,
 
         request = slow(1, int(handler * 1000), 100_000)
         # Each connection stays open until both servers are gone.
-        answers = answered(dict.fromkeys(ports, request), meanwhile=stop, until=lambda: [run.wait() for run in runs])
+        answers = answered(
+            dict.fromkeys(ports, request),
+            meanwhile=stop,
+            until=lambda: [run.wait() for run in runs],
+        )
         assert [answer.body for answer in answers] == [request.expected] * 2
     with_drain, without = (read(tmp_path / f"{port}.json") for port in ports)
     print(kind, with_drain["summary"], "|", without["summary"])
@@ -220,7 +296,7 @@ def test_a_server_that_would_not_exit(kind: str, packages: Path, tmp_path: Path,
     assert without["killed"] and without["used_seconds"] >= BUDGET - 0.1
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------
+# --- jobs ----------------------------------------------------------------------------------------
 
 
 class Redis(NamedTuple):
@@ -247,7 +323,18 @@ def queue(tmp_path: Path) -> Iterator[Redis]:
     """A Redis of its own, which tells of each change."""
     require(shutil.which("redis-server"), "redis-server")
     [port] = free_ports(1)
-    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--notify-keyspace-events", "Kl", "--dir", str(tmp_path)]
+    words = [
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--notify-keyspace-events",
+        "Kl",
+        "--dir",
+        str(tmp_path),
+    ]
     with (tmp_path / "redis.log").open("wb") as log:
         process = subprocess.Popen(["redis-server", *words], stdout=log)
     try:
@@ -281,15 +368,20 @@ class Worker(NamedTuple):
 
 def adds(code: str) -> tuple[str, ...]:
     """Return a command that calls `add(n, ms)`, which *code* defines, for each job."""
-    return sys.executable, "-c", f"import json, sys\n{code}\nfor job in json.loads(sys.argv[1]): add(*job)"
+    return (
+        sys.executable,
+        "-c",
+        f"import json, sys\n{code}\nfor job in json.loads(sys.argv[1]): add(*job)",
+    )
 
 
 WORKERS = {
     "celery": Worker(
         (sys.executable, "-m", "celery", "-A", "jobs_celery", "worker", "--concurrency", "4"),
         adds("from jobs_celery import work; add = work.delay"),
-        # With all jobs done, a pool process of billiard 4.3 now and then waits 30 s for its result to be taken notice of, also
-        # without gracewrap (_ensure_messages_consumed in billiard/pool.py).  That job is then delivered once more.
+        # With all jobs done, a pool process of billiard 4.3 now and then waits 30 s for its result
+        # to be taken notice of, also without gracewrap (_ensure_messages_consumed in
+        # billiard/pool.py).  That job is then delivered once more.
         longest_stop=40,
         repeats=True,
     ),
@@ -305,13 +397,19 @@ WORKERS = {
         (sys.executable, "-m", "dramatiq", "jobs_dramatiq", "--processes", "2", "--threads", "2"),
         adds("from jobs_dramatiq import work; add = work.send"),
     ),
-    "bullmq": Worker(("node", "jobs_bullmq.js", "{port}"), ("node", "jobs_bullmq.js", "add"), node=True),
+    "bullmq": Worker(
+        ("node", "jobs_bullmq.js", "{port}"), ("node", "jobs_bullmq.js", "add"), node=True
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_every_job_is_done_once(
-    name: str, queue: Redis, tmp_path: Path, start: Callable[..., Run], request: pytest.FixtureRequest
+    name: str,
+    queue: Redis,
+    tmp_path: Path,
+    start: Callable[..., Run],
+    request: pytest.FixtureRequest,
 ):
     worker = WORKERS[name]
     port, report = free_ports(1)[0], tmp_path / "report.json"
@@ -326,7 +424,9 @@ def test_every_job_is_done_once(
 
     with (tmp_path / "log").open("wb") as log:
         first = start(*options, command=WITH_PACKAGES, cwd=SERVERS, env=env, stdout=log, stderr=log)
-        subprocess.run([*worker.add, json.dumps(jobs)], cwd=SERVERS, env=env, check=True, timeout=BOUND)
+        subprocess.run(
+            [*worker.add, json.dumps(jobs)], cwd=SERVERS, env=env, check=True, timeout=BOUND
+        )
         queue.wait("done", worker.jobs // 4)
         queue.wait("begun", len(queue.numbers("done")) + 1)  # one is running
         first.send(signal.SIGTERM)
@@ -338,7 +438,9 @@ def test_every_job_is_done_once(
         assert found["signals_sent"][0] == "SIGTERM" and not found["interrupted"]
         assert found["used_seconds"] < worker.longest_stop, found
 
-        second = start(*options, command=WITH_PACKAGES, cwd=SERVERS, env=env, stdout=log, stderr=log)
+        second = start(
+            *options, command=WITH_PACKAGES, cwd=SERVERS, env=env, stdout=log, stderr=log
+        )
         queue.wait("done", worker.jobs)
         second.send(signal.SIGTERM)
         second.process.wait(2 * BOUND)
@@ -347,7 +449,7 @@ def test_every_job_is_done_once(
     assert (sorted(set(done)) if worker.repeats else done) == list(range(worker.jobs))
 
 
-# --- a worker that says how many jobs it has --------------------------------------------------------------------------
+# --- a worker that says how many jobs it has -----------------------------------------------------
 
 
 @pytest.fixture
@@ -356,7 +458,14 @@ def worker(tmp_path: Path, start: Callable[..., Run]) -> Callable[..., Run]:
 
     def begin(*options: object) -> Run:
         [port] = free_ports(1)
-        drain = ("--drain-http", f"http://127.0.0.1:{port}/", "--drain-json", "/active/jobs", "--drain-linger", f"{LINGER}s")
+        drain = (
+            "--drain-http",
+            f"http://127.0.0.1:{port}/",
+            "--drain-json",
+            "/active/jobs",
+            "--drain-linger",
+            f"{LINGER}s",
+        )
         command = (sys.executable, SERVERS / "worker.py", port)
         options = (*drain, *options, "--report", tmp_path / "report.json", "--", *command)
         run = start(*options, command=WITH_PACKAGES, stdin=subprocess.PIPE)

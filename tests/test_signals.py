@@ -8,7 +8,17 @@ import signal
 import subprocess
 
 import pytest
-from support import GRACEWRAP, TALKER, descendants, environment, require, require_root, running, state, wait_until
+from support import (
+    GRACEWRAP,
+    TALKER,
+    descendants,
+    environment,
+    require,
+    require_root,
+    running,
+    state,
+    wait_until,
+)
 
 STOPS = {signal.SIGTERM, signal.SIGINT}
 JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -62,7 +72,9 @@ def test_signal_map_rewrites_and_drops(talk):
 
 
 def test_stop_on_and_stop_signal(talk):
-    run = talk("exit=-1", options=["--stop-on", "QUIT", "--stop-signal", "TERM", "--stop-timeout", "20s"])
+    run = talk(
+        "exit=-1", options=["--stop-on", "QUIT", "--stop-signal", "TERM", "--stop-timeout", "20s"]
+    )
     run.ready()
     run.send(signal.SIGINT)
     assert run.line() == "2"  # forwarded now
@@ -99,7 +111,8 @@ def test_a_stop_request_and_the_exit_in_the_same_instant(start):
 
 
 def calls_of_the_start(trace: str) -> list[tuple[str, int]]:
-    """Return each system call from the blocking of signals to the first wait, as (name, how many of that name so far)."""
+    """Return each system call from the blocking of signals to the first wait, as (name, how many of
+    that name so far)."""
     counts: dict[str, int] = {}
     found: list[tuple[str, int]] = []
     is_blocked = False
@@ -114,38 +127,66 @@ def calls_of_the_start(trace: str) -> list[tuple[str, int]]:
     raise AssertionError(f"no wait in the trace: {trace[-500:]}")
 
 
-FORKED = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"]  # LISTEN_PID cannot be set by posix_spawn: the other way to start a child
+FORKED = [
+    "sh",
+    "-c",
+    'LISTEN_PID=$$ exec "$@"',
+    "sh",
+]  # LISTEN_PID cannot be set by posix_spawn: the other way to start a child
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("before", [[], FORKED], ids=["spawn", "fork"])
 def test_a_stop_request_at_any_moment_of_the_start_is_not_lost(tmp_path, before):
-    """At each of gracewrap's own system calls in turn: before the child, before its exec, or in its first instructions."""
+    """At each of gracewrap's own system calls in turn: before the child, before its exec, or in its
+    first instructions."""
     require(shutil.which("strace"), "strace")
     trace = tmp_path / "trace"
     strace = ["strace", "-qq", "-o", str(trace)]
     command = [*before, *GRACEWRAP, "--", "cat"]
-    for _ in range(2):  # the first run may write byte code, and then its calls are not those of the next
-        subprocess.run([*strace, *command], env=environment(), stdin=subprocess.DEVNULL, timeout=60, check=True)
+    for _ in range(
+        2
+    ):  # the first run may write byte code, and then its calls are not those of the next
+        subprocess.run(
+            [*strace, *command], env=environment(), stdin=subprocess.DEVNULL, timeout=60, check=True
+        )
     moments = calls_of_the_start(trace.read_text())
     births = [i for i, (name, _) in enumerate(moments) if name in ("clone", "clone3", "vfork")]
     assert births, moments
     chosen = {*range(0, len(moments), len(moments) // 25), *range(births[0] - 4, births[0] + 8)}
     for name, count in (moments[i] for i in sorted(chosen)):
         inject = [*strace, "-e", f"inject={name}:signal=TERM:when={count}", *command]
-        with subprocess.Popen(inject, env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-            # `cat` never ends by itself here: only the stop request ends it, by SIGTERM, as it has no handler.
+        with subprocess.Popen(
+            inject, env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as run:
+            # `cat` never ends by itself here: only the stop request ends it, by SIGTERM, as it has
+            # no handler.
             assert run.wait(30) == 143, (name, count)
 
 
 @pytest.mark.parametrize("before", [[], FORKED], ids=["spawn", "fork"])
 def test_a_stop_request_between_fork_and_exec_is_not_lost(before):
-    """dumb-init loses it: its child has dummy handlers there.  The child's exec is held up to make the window wide."""
+    """dumb-init loses it: its child has dummy handlers there.  The child's exec is held up to make
+    the window wide."""
     require(shutil.which("strace"), "strace")
-    hold = ["strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=execve:delay_enter=1500000:when=1", "-e", "trace=execve"]
-    # strace counts for each process on its own; gracewrap's exec comes before `when` can, the child's is its first.
+    hold = [
+        "strace",
+        "-qq",
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=execve:delay_enter=1500000:when=1",
+        "-e",
+        "trace=execve",
+    ]
+    # strace counts for each process on its own; gracewrap's exec comes before `when` can, the
+    # child's is its first.
     with subprocess.Popen(
-        [*hold, *GRACEWRAP, "--", "cat"], env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [*hold, *GRACEWRAP, "--", "cat"],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as run:
         gracewrap: list[int] = []
 
@@ -187,13 +228,18 @@ def blocked(pid: int) -> int:
 
 @pytest.mark.root
 def test_as_pid_1_a_stop_request_after_the_first_statement_is_never_lost(start):
-    """Before it, the kernel drops it; so the moment to send is when the mask shows, and random ones after that."""
+    """Before it, the kernel drops it; so the moment to send is when the mask shows, and random ones
+    after that."""
     require_root()
     for delay in range(30):
         run = start("--", *TALKER, prefix=UNSHARE)
         init = init_of(run.process)
-        # SIGUSR1: unshare itself blocks SIGTERM for a moment.  A child: while gracewrap waits, the mask does not show.
-        wait_until(lambda init=init: blocked(init) >> 9 & 1 or descendants(init), "gracewrap has blocked its signals")
+        # SIGUSR1: unshare itself blocks SIGTERM for a moment.  A child: while gracewrap waits, the
+        # mask does not show.
+        wait_until(
+            lambda init=init: blocked(init) >> 9 & 1 or descendants(init),
+            "gracewrap has blocked its signals",
+        )
         for _ in range(delay * 40):
             os.getppid()  # a moment later each time
         os.kill(init, signal.SIGTERM)

@@ -1,7 +1,9 @@
-"""PostgreSQL, Redis, a worker and an HTTP server under one gracewrap as PID 1, by configs/stack.toml, stopped under load.
+"""PostgreSQL, Redis, a worker and an HTTP server under one gracewrap as PID 1, by
+configs/stack.toml, stopped under load.
 
-Every order that was answered is a row and a job; so afterwards, with the same data, those of the database and of the queue are
-counted.  That these two were stopped last, and in order, is what their own logs say.
+Every order that was answered is a row and a job; so afterwards, with the same data, those of the
+database and of the queue are counted.  That these two were stopped last, and in order, is what
+their own logs say.
 """
 
 from __future__ import annotations
@@ -34,7 +36,12 @@ BUDGET = 28.0  # seconds; of configs/stack.toml
 GRANTED = 30  # seconds until Docker's own SIGKILL
 SLACK = 2.0  # for the engine, on a loaded machine
 
-pytestmark = [pytest.mark.docker, pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(600)]  # the first run makes the image
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.node,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+]  # the first run makes the image
 
 
 class Ports(NamedTuple):
@@ -48,10 +55,15 @@ class Ports(NamedTuple):
 
 
 def settings(ports: Ports) -> dict[str, Any]:
-    """Return what configs/stack.toml says, with these ports; Debian's psql and postgres are told PGPORT."""
+    """Return what configs/stack.toml says, with these ports; Debian's psql and postgres are told
+    PGPORT."""
     found = tomllib.loads((ROOT / "configs" / "stack.toml").read_text())
     web, worker, queue = (found["programs"][name] for name in ("web", "worker", "queue"))
-    web["ready"]["tcp"], web["drain"]["tcp"], web["propagation_delay"] = ports.web, [ports.web], f"{PROPAGATION}s"
+    web["ready"]["tcp"], web["drain"]["tcp"], web["propagation_delay"] = (
+        ports.web,
+        [ports.web],
+        f"{PROPAGATION}s",
+    )
     worker["drain"]["http"] = f"http://127.0.0.1:{ports.active}/active"
     queue["command"] += ["--port", str(ports.queue)]
     found["health"]["listen"] = [f"127.0.0.1:{ports.health}"]
@@ -64,7 +76,7 @@ def order(number: int) -> Request:
     return Request("POST", f"/orders/{number}?ms={ms}", b"", b"order %d" % number)
 
 
-# --- the image --------------------------------------------------------------------------------------------------------
+# --- the image -----------------------------------------------------------------------------------
 
 
 def build(folder: Path, *options: object) -> None:
@@ -79,16 +91,24 @@ def ports() -> Ports:
 
 
 @pytest.fixture(scope="module")
-def image(ports: Ports, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The image of stack/Dockerfile; gone when the module is through, but for the stage with Debian's packages."""
+def image(
+    ports: Ports, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The image of stack/Dockerfile; gone when the module is through, but for the stage with
+    Debian's packages."""
     require(engine(), "a Docker engine (DOCKER_HOST)")
-    modules, h11 = npm_packages(request.config.cache, STACK / "package.json"), importlib.util.find_spec("h11")
+    modules, h11 = (
+        npm_packages(request.config.cache, STACK / "package.json"),
+        importlib.util.find_spec("h11"),
+    )
     assert h11 is not None and h11.submodule_search_locations
     folder = tmp_path_factory.mktemp("stack") / "context"
     no_code = shutil.ignore_patterns("__pycache__", "tests")
     shutil.copytree(STACK, folder)
     shutil.copytree(modules, folder / "node_modules")
-    shutil.copytree(ROOT / "supervisor" / "gracewrap", folder / "gracewrap" / "gracewrap", ignore=no_code)
+    shutil.copytree(
+        ROOT / "supervisor" / "gracewrap", folder / "gracewrap" / "gracewrap", ignore=no_code
+    )
     shutil.copytree(h11.submodule_search_locations[0], folder / "gracewrap" / "h11", ignore=no_code)
     (folder / "gracewrap.toml").write_text(tomli_w.dumps(settings(ports)))
     made_of = hashlib.sha256((STACK / "Dockerfile").read_bytes()).hexdigest()[:12]
@@ -103,7 +123,12 @@ def image(ports: Ports, tmp_path_factory: pytest.TempPathFactory, request: pytes
 def stack(image: str, ports: Ports) -> Iterator[Container]:
     """All of it, running."""
     variables = {"PORT": ports.web, "ACTIVE_PORT": ports.active, "REDIS_PORT": ports.queue}
-    variables |= {"PGPORT": ports.db, "PGHOST": "127.0.0.1", "PGUSER": "postgres", "NODE_ENV": "production"}
+    variables |= {
+        "PGPORT": ports.db,
+        "PGHOST": "127.0.0.1",
+        "PGUSER": "postgres",
+        "NODE_ENV": "production",
+    }
     options = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
     container = Container(image, options=("--network=host", *REPORT, *options))
     try:
@@ -112,7 +137,7 @@ def stack(image: str, ports: Ports) -> Iterator[Container]:
         container.close()
 
 
-# --- what is left of it -----------------------------------------------------------------------------------------------
+# --- what is left of it --------------------------------------------------------------------------
 
 
 class Kept(NamedTuple):
@@ -145,11 +170,17 @@ def count(stack: Container, ports: Ports) -> Kept:
     orders, begun, sent = map(int, stack.execute("psql", "-qAt", "-F", ",", "-c", rows).split(","))
     jobs = {"wait": "llen", "active": "llen", "completed": "zcard", "failed": "zcard"}
     command = ("redis-cli", "-p", ports.queue)
-    return Kept(orders, begun, sent, *(int(stack.execute(*command, how, f"bull:mails:{what}")) for what, how in jobs.items()))
+    return Kept(
+        orders,
+        begun,
+        sent,
+        *(int(stack.execute(*command, how, f"bull:mails:{what}")) for what, how in jobs.items()),
+    )
 
 
 def reopened(stack: Container, ports: Ports, folder: Path) -> tuple[Kept, str]:
-    """Start the database and the queue again, alone and with their data; return what is in them, and what they wrote."""
+    """Start the database and the queue again, alone and with their data; return what is in them,
+    and what they wrote."""
     alone = settings(ports)
     alone["programs"] = {name: alone["programs"][name] for name in ("db", "queue")}
     file = folder / "gracewrap.toml"
@@ -163,7 +194,7 @@ def reopened(stack: Container, ports: Ports, folder: Path) -> tuple[Kept, str]:
     return kept, docker("logs", stack.name).removeprefix(before)
 
 
-# --- when, by what each has written -----------------------------------------------------------------------------------
+# --- when, by what each has written --------------------------------------------------------------
 
 WORK = r"(\d{4}-\d\d-\d\dT[\d:.]+)Z (?:order|mail) \d+ (?:answered|sent)"
 DB = r"(\d{4}-\d\d-\d\d [\d:.]+) UTC \[\d+\] LOG:  "
@@ -202,7 +233,8 @@ def ended(stack: Container, ports: Ports, by: Callable[[], object]) -> Ended:
 
 
 def assert_nothing_is_lost(end: Ended) -> None:
-    """Every request that reached it was answered, and once; those that came later found no backend."""
+    """Every request that reached it was answered, and once; those that came later found no
+    backend."""
     tally = end.tally
     assert not tally.failures and not tally.retried and not tally.redispatched, tally
     assert tally.good + tally.turned_away == tally.sent and tally.turned_away, tally
@@ -210,7 +242,8 @@ def assert_nothing_is_lost(end: Ended) -> None:
 
 
 def assert_the_last_were_last(log: str) -> None:
-    """Nobody had anything left to do when database and queue were told to stop, and both ended in order."""
+    """Nobody had anything left to do when database and queue were told to stop, and both ended in
+    order."""
     last = max(times(log, WORK))
     for who, told, done in (
         (DB, "received fast shutdown request", "database system is shut down"),
@@ -242,11 +275,15 @@ def test_docker_stop_under_load_loses_nothing(stack: Container, ports: Ports, tm
     assert kept.begun == kept.sent == kept.completed and not kept.active and not kept.failed
 
 
-def test_a_crash_of_the_worker_stops_the_rest_in_order(stack: Container, ports: Ports, tmp_path: Path):
+def test_a_crash_of_the_worker_stops_the_rest_in_order(
+    stack: Container, ports: Ports, tmp_path: Path
+):
     """All that the crash costs is what the worker was doing."""
 
     def crash() -> None:
-        stack.execute("sh", "-c", "kill -KILL $(grep -lzx 'worker[.]js' /proc/[0-9]*/cmdline | cut -d/ -f3)")
+        stack.execute(
+            "sh", "-c", "kill -KILL $(grep -lzx 'worker[.]js' /proc/[0-9]*/cmdline | cut -d/ -f3)"
+        )
         docker("wait", stack.name)
 
     end = ended(stack, ports, crash)

@@ -78,7 +78,13 @@ def test_a_process_that_lives_on_in_its_threads_is_no_zombie(start):
     """Its main thread has ended, and /proc says Z."""
     python = f"{sys.executable} -I -c"
     run = start(
-        "--shutdown-timeout", "500ms", "--", "bash", "-c", f"{python} '{THREAD}' & read line; exit 7", stdin=subprocess.PIPE
+        "--shutdown-timeout",
+        "500ms",
+        "--",
+        "bash",
+        "-c",
+        f"{python} '{THREAD}' & read line; exit 7",
+        stdin=subprocess.PIPE,
     )
     pid = run.ready()
     wait_until(lambda: state(pid) == "Z", "its main thread has ended")
@@ -90,12 +96,14 @@ def test_a_process_that_lives_on_in_its_threads_is_no_zombie(start):
 
 
 TRACED = (
-    "import ctypes, os, signal; ctypes.CDLL(None).ptrace(0, 0, 0, 0); print('ready', os.getpid(), flush=True); signal.pause()"
+    "import ctypes, os, signal; ctypes.CDLL(None).ptrace(0, 0, 0, 0); print('ready', "
+    "os.getpid(), flush=True); signal.pause()"
 )
 
 
 def test_a_child_that_has_itself_traced_has_not_exited_at_its_first_signal(start):
-    """PTRACE_TRACEME, against debuggers: we are the tracer, and its stops are reported without being asked for."""
+    """PTRACE_TRACEME, against debuggers: we are the tracer, and its stops are reported without
+    being asked for."""
     run = start("--shutdown-timeout", "500ms", "--", sys.executable, "-I", "-c", TRACED)
     pid = run.ready()
     run.send(signal.SIGUSR1)
@@ -108,7 +116,15 @@ def test_a_child_that_has_itself_traced_has_not_exited_at_its_first_signal(start
 def test_a_forwarded_signal_does_not_count_as_the_stop_signal(start):
     """In group mode; what the leader leaves behind is told all the same."""
     talker = " ".join(TALKER)
-    run = start("--kill-mode", "group", "--", "bash", "-c", f"trap '' HUP; {talker} & read line; exit 3", stdin=subprocess.PIPE)
+    run = start(
+        "--kill-mode",
+        "group",
+        "--",
+        "bash",
+        "-c",
+        f"trap '' HUP; {talker} & read line; exit 3",
+        stdin=subprocess.PIPE,
+    )
     run.ready()
     run.send(signal.SIGHUP)
     assert run.process.stdin
@@ -137,7 +153,8 @@ def test_group_mode_signals_the_group_once(talk):
 
 
 def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_its_members(start):
-    """A wrapper with `trap '' TERM`; its child sets a handler of its own and would never hear of the stop."""
+    """A wrapper with `trap '' TERM`; its child sets a handler of its own and would never hear of
+    the stop."""
     child = " ".join(f"'{word}'" for word in TALKER)
     run = start("--", "bash", "-c", f"trap '' TERM; {child} exit=0; exit 3")
     run.ready()
@@ -162,7 +179,8 @@ while True:
 
 
 def test_a_member_that_the_leader_has_told_is_not_told_again(start):
-    """`trap 'kill $pid' TERM; wait`: the shell passes the signal on and is gone.  The handler is for one use: the next kills."""
+    """`trap 'kill $pid' TERM; wait`: the shell passes the signal on and is gone.  The handler is
+    for one use: the next kills."""
     child = f"{sys.executable} -I -S -c '{ONCE}'"
     script = f"exec 3<&0; {child} <&3 & pid=$!; trap 'kill -TERM $pid' TERM; wait $pid"
     run = start("--", "bash", "-c", script, stdin=subprocess.PIPE)
@@ -179,7 +197,9 @@ def test_a_member_that_the_leader_has_told_is_not_told_again(start):
 
 
 def test_escalation_climbs_in_time_and_second_request_skips_ahead(talk):
-    run = talk("ignore=15", options=["--escalation", "30s=INT,40s=QUIT", "--shutdown-timeout", "50s"])
+    run = talk(
+        "ignore=15", options=["--escalation", "30s=INT,40s=QUIT", "--shutdown-timeout", "50s"]
+    )
     run.ready()
     run.send(signal.SIGTERM)
     assert run.log_line("stop_signal")
@@ -214,7 +234,9 @@ def test_the_kill_names_all_of_it_and_who_was_never_told(talk):
     straggler, leader = straggler_and_leader(run)
     run.send(signal.SIGTERM)
     line = run.log_line("kill")
-    assert {f"(pid {straggler})", f"(pid {leader})"} == {f"({part.split('(')[1]}" for part in str(line["members"]).split(", ")}
+    assert {f"(pid {straggler})", f"(pid {leader})"} == {
+        f"({part.split('(')[1]}" for part in str(line["members"]).split(", ")
+    }
     assert f"(pid {straggler})" in str(line["untold"])
     assert run.wait() == 137
 
@@ -249,12 +271,22 @@ while True:
 
 @pytest.mark.parametrize("as_pid_1", [False, True])
 def test_processes_that_fork_faster_than_one_can_look_are_killed_all(start, as_pid_1, tmp_path):
-    """Each member forks and exits at once, in groups of their own: no list of pids is ever right."""
+    """Each member forks and exits at once, in groups of their own: no list of pids is ever
+    right."""
     if as_pid_1:
         require_root()
     prefix = ("unshare", "--pid", "--fork", "--mount-proc") if as_pid_1 else ()
     options = ("--shutdown-timeout", "300ms", "--report", tmp_path / "report")
-    run = start(*options, "--", sys.executable, "-I", "-S", "-c", f"print('ready', flush=True)\n{BOMB}", prefix=prefix)
+    run = start(
+        *options,
+        "--",
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"print('ready', flush=True)\n{BOMB}",
+        prefix=prefix,
+    )
     assert run.line() == "ready"
     assert run.wait() == 0  # the first one's exit status
     assert '"outcome": "killed"' in (tmp_path / "report").read_text()
@@ -276,7 +308,9 @@ def test_as_pid_1_reaps_20000_orphans_and_all_statuses():
         *TALKER,
         "orphans=20000",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as run:
         assert run.stdout and run.stderr
         lines = Lines(run.stdout.fileno())
         assert lines.next(110) == f"ready {lines.seen[-1].split()[1]}"

@@ -1,4 +1,5 @@
-"""What is told of several programs: real policy, no process; notes go in, lines and the report come out."""
+"""What is told of several programs: real policy, no process; notes go in, lines and the report come
+out."""
 
 from __future__ import annotations
 
@@ -9,11 +10,17 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from gracewrap.policy import model as m
-from gracewrap.policy import system as coordinator
-from gracewrap.policy.model import LeaderExited, Policy, ProgramPolicy, Reading, Sampled, SignalReceived
+from gracewrap.policy import step, system
+from gracewrap.policy.model import (
+    LeaderExited,
+    Policy,
+    ProgramPolicy,
+    Reading,
+    Sampled,
+    SignalReceived,
+)
 from gracewrap.policy.program import Gone
-from gracewrap.report import messages as words
-from gracewrap.report import report_files as files
+from gracewrap.report import messages, report_files
 from gracewrap.report.in_flight import Numbers
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
@@ -41,12 +48,16 @@ class Kept(Log):
 class Run:
     """Programs that do what they are told when the test says so, under the real policy."""
 
-    def __init__(self, programs: Mapping[str, ProgramPolicy], level: str = "info", **more: int) -> None:
+    def __init__(
+        self, programs: Mapping[str, ProgramPolicy], level: str = "info", **more: int
+    ) -> None:
         self.log, self.at, self.names = Kept(level=level), 100.0, list(programs)
         self.policy = Policy(tuple(programs.values()), flush_timeout=0.0, **more)  # type: ignore[arg-type]
-        self.narrator = Narrator(self.log, 25.0, self.at, 1e9, [(name, ["/bin/" + name]) for name in programs])
+        self.narrator = Narrator(
+            self.log, 25.0, self.at, 1e9, [(name, ["/bin/" + name]) for name in programs]
+        )
         self.narrator.sender = "pid 1"
-        self.system: coordinator.System = coordinator.begin(self.policy, (), self.at)
+        self.system: system.System = system.begin(self.policy, (), self.at)
         self.status: int | None = None
         self.fails: set[str] = set()
         self.feed(m.Tick(self.at))
@@ -54,13 +65,15 @@ class Run:
     def feed(self, event: m.Event) -> None:
         """As the loop does: decide, do, tell."""
         before = self.phases()
-        self.system, commands = coordinator.step(self.system, event, self.policy)
+        self.system, commands = step.step(self.system, event, self.policy)
         answers: list[m.Event] = []
         for command in commands:
             if isinstance(command, m.StartProgram):
                 answers.append(self.start(command.program))
             elif isinstance(command, m.KillProgram):
-                self.narrator.tales[command.program].members = f"{self.names[command.program]} (pid {10 + command.program})"
+                self.narrator.tales[
+                    command.program
+                ].members = f"{self.names[command.program]} (pid {10 + command.program})"
             elif isinstance(command, m.Exit):
                 self.status = command.status
         if isinstance(event, Sampled):
@@ -75,7 +88,7 @@ class Run:
             self.feed(answer)
 
     def phases(self) -> tuple[object, ...]:
-        if isinstance(self.system, coordinator.Up | coordinator.ShuttingDown):
+        if isinstance(self.system, system.Up | system.ShuttingDown):
             return self.system.programs
         return tuple(Gone(0) for _ in self.names)
 
@@ -94,14 +107,20 @@ class Run:
         self.feed(m.Tick(self.at))
 
     def exits(self, name: str, status: int = 0, signum: int = 0) -> None:
-        self.feed(LeaderExited(self.names.index(name), 128 + signum if signum else status, signum, False, self.at))
+        self.feed(
+            LeaderExited(
+                self.names.index(name), 128 + signum if signum else status, signum, False, self.at
+            )
+        )
 
     def asked(self) -> None:
         self.feed(SignalReceived(15, self.at))
 
     def says(self, event: str, **fields: object) -> str:
         """Return the last line of that event, with those fields."""
-        found = [one for one in self.log.lines if one["event"] == event and fields.items() <= one.items()]
+        found = [
+            one for one in self.log.lines if one["event"] == event and fields.items() <= one.items()
+        ]
         assert found, [(one["event"], one.get("program")) for one in self.log.lines]
         return str(found[-1]["message"])
 
@@ -143,15 +162,27 @@ def test_an_ordered_stop_from_start_to_report():
     run = Run(stack())
     stop_all(run.after(60), ("web", "worker", "db"))
     assert run.status == 0
-    assert run.says("stop_requested") == "stop requested: SIGTERM from pid 1; 25 s to stop 3 programs (db, web and worker)"
-    assert run.says("stop_waits", program="db", programs=["web", "worker"]) == "db is stopped after web and worker"
+    assert (
+        run.says("stop_requested")
+        == "stop requested: SIGTERM from pid 1; 25 s to stop 3 programs (db, web and worker)"
+    )
+    assert (
+        run.says("stop_waits", program="db", programs=["web", "worker"])
+        == "db is stopped after web and worker"
+    )
     assert run.events("web") == ["started", "stop_signal", "program_gone"]
     assert run.says("program_gone", program="db") == "db is gone after 0.50 s (exited with 0)"
     report, programs = run.report(), run.programs()
-    assert (report["outcome"], report["exit_status"], report["used_seconds"]) == ("graceful", 0, 1.5)
+    assert (report["outcome"], report["exit_status"], report["used_seconds"]) == (
+        "graceful",
+        0,
+        1.5,
+    )
     assert programs["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
     assert {one["outcome"] for one in programs.values()} == {"graceful"}
-    assert programs["web"]["signals_sent"] == ["SIGTERM"] and programs["web"]["command"] == ["/bin/web"]
+    assert programs["web"]["signals_sent"] == ["SIGTERM"] and programs["web"]["command"] == [
+        "/bin/web"
+    ]
     assert not report.keys() & {"command", "pid", "leader"}
     assert report["summary"] == (
         "stopped in 1.50 s of 25 s, 23.50 s left: 3 programs: db exited with 0 after SIGTERM; "
@@ -164,7 +195,9 @@ def test_lines_name_their_program_and_no_other_does():
     stop_all(run.after(60), ("web", "worker", "db"))
     with_one = {one["event"] for one in run.log.lines if "program" in one}
     assert with_one == {"started", "stop_signal", "stop_waits", "program_gone"}
-    assert not any({"several", "who", "named", "then", "ended"} & one.keys() for one in run.log.lines)
+    assert not any(
+        {"several", "who", "named", "then", "ended"} & one.keys() for one in run.log.lines
+    )
 
 
 def test_the_end_of_one_that_stops_the_others_is_clear():
@@ -173,9 +206,16 @@ def test_the_end_of_one_that_stops_the_others_is_clear():
     for name in ("worker", "db"):
         run.after(0.5).exits(name)
     assert run.status == 1
-    assert run.says("leader_exited", program="web") == "web (pid 11) exited with 1; the others are stopped because of it"
+    assert (
+        run.says("leader_exited", program="web")
+        == "web (pid 11) exited with 1; the others are stopped because of it"
+    )
     report, programs = run.report(), run.programs()
-    assert (report["requested_by"], report["cause"], report["exit_code_from"]) == (None, "web exited with 1", "web")
+    assert (report["requested_by"], report["cause"], report["exit_code_from"]) == (
+        None,
+        "web exited with 1",
+        "web",
+    )
     assert report["outcome"] == "graceful"
     assert programs["web"]["outcome"] == "exited" and programs["db"]["outcome"] == "graceful"
     assert str(report["summary"]).endswith("; exit status 1 (web's)")
@@ -203,18 +243,28 @@ def test_a_program_that_is_killed_is_named_with_what_was_cut():
     run.exits("worker", signum=9)
     run.after(0.5).exits("db")
     report, programs = run.report(), run.programs()
-    assert (report["outcome"], report["interrupted"], report["killed"]) == ("killed", 2, ["worker (pid 12)"])
+    assert (report["outcome"], report["interrupted"], report["killed"]) == (
+        "killed",
+        2,
+        ["worker (pid 12)"],
+    )
     assert programs["worker"]["outcome"] == "killed" and programs["worker"]["interrupted"] == 2
-    assert "worker was ended by SIGKILL (out of time), 2 in flight were cut" in str(report["summary"])
+    assert "worker was ended by SIGKILL (out of time), 2 in flight were cut" in str(
+        report["summary"]
+    )
     assert str(report["summary"]).endswith("exit status 137 (worker's)")
     last = run.narrator.summary(137, run.at)
     assert last is not None and last[0] == "warning"
 
 
 def test_a_restart_begins_no_stop_and_forgets_the_life_before():
-    run = Run(stack() | {"web": ProgramPolicy(name="web", restart="always", depends_on=((0, "started"),))})
+    run = Run(
+        stack() | {"web": ProgramPolicy(name="web", restart="always", depends_on=((0, "started"),))}
+    )
     run.after(60).exits("web", 1)
-    assert "web (pid 11) exited with 1; it is started again in" in run.says("restarts", program="web", restart=1)
+    assert "web (pid 11) exited with 1; it is started again in" in run.says(
+        "restarts", program="web", restart=1
+    )
     assert "leader_exited" not in run.events("web")  # one line for one exit
     assert run.narrator.since is None
     run.after(5).tick()
@@ -247,12 +297,19 @@ def test_a_crash_that_nobody_meant_is_a_warning_however_it_goes_on():
 
 
 def test_a_oneshot_that_is_done_has_completed():
-    run = Run({"migrate": ProgramPolicy(oneshot=True), "web": ProgramPolicy(depends_on=((0, "completed"),))})
+    run = Run(
+        {
+            "migrate": ProgramPolicy(oneshot=True),
+            "web": ProgramPolicy(depends_on=((0, "completed"),)),
+        }
+    )
     run.narrator.tales[0].oneshot = True
     run.after(2).exits("migrate")
     assert run.says("program_ended", program="migrate") == "migrate (pid 10) has completed"
     stop_all(run.after(60), ("web",))
-    assert run.report()["outcome"] == "graceful" and run.programs()["migrate"]["outcome"] == "exited"
+    assert (
+        run.report()["outcome"] == "graceful" and run.programs()["migrate"]["outcome"] == "exited"
+    )
 
 
 @pytest.mark.parametrize("then", ["shutdown", "ignore"])
@@ -292,7 +349,11 @@ def test_a_part_is_named_and_is_no_stop():
     for name in ("web", "worker", "db"):
         run.after(0.5).exits(name)
     assert run.says("part_stopped") == "db, web and worker stopped; to be started again"
-    assert [tale.restarts for tale in run.narrator.tales] == [1, 1, 1] and run.narrator.since is None
+    assert [tale.restarts for tale in run.narrator.tales] == [
+        1,
+        1,
+        1,
+    ] and run.narrator.since is None
     stop_all(run.after(5), ("web", "worker", "db"))
     assert run.programs()["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
 
@@ -331,9 +392,13 @@ def fifty(status: int, chosen: Iterable[int]) -> dict[str, object]:
 @pytest.mark.parametrize("chosen", [(), (7, 9), range(50)])
 def test_the_termination_log_of_fifty_programs_fits(chosen):
     report = fifty(3, chosen)
-    short = json.loads(files.shorten(report, 4095))
-    assert len(files.shorten(report, 4095)) <= 4095
-    assert (short["exit_status"], short["outcome"], short["summary"]) == (3 if chosen else 0, "graceful", report["summary"])
+    short = json.loads(report_files.shorten(report, 4095))
+    assert len(report_files.shorten(report, 4095)) <= 4095
+    assert (short["exit_status"], short["outcome"], short["summary"]) == (
+        3 if chosen else 0,
+        "graceful",
+        report["summary"],
+    )
     named = {one["name"] for one in short.get("programs", ())}
     assert {f"some-program-{i}" for i in chosen} <= named or len(chosen) == 50
     assert len(named) + short.get("programs_omitted", 0) == 50
@@ -342,8 +407,12 @@ def test_the_termination_log_of_fifty_programs_fits(chosen):
 def test_what_a_few_programs_did_is_kept_whole():
     run = Run(stack())
     stop_all(run.after(60), ("web", "worker", "db"))
-    short = json.loads(files.shorten(run.report(), 4095))
-    assert [one["command"] for one in short["programs"]] == [["/bin/db"], ["/bin/web"], ["/bin/worker"]]
+    short = json.loads(report_files.shorten(run.report(), 4095))
+    assert [one["command"] for one in short["programs"]] == [
+        ["/bin/db"],
+        ["/bin/web"],
+        ["/bin/worker"],
+    ]
 
 
 def test_what_is_waited_for_is_one_line():
@@ -355,10 +424,15 @@ def test_what_is_waited_for_is_one_line():
     run.narrator.sampled(1, 0, Reading("busy", 3), run.at)
     run.narrator.sampled(2, 0, Reading("busy", 2), run.at)
     narrator = run.narrator
-    parts = [narrator.part(0, 20.0, waits_for=(1, 2)), narrator.part(1, 12.0), narrator.part(2, 2.0, "draining", held=True)]
+    parts = [
+        narrator.part(0, 20.0, waits_for=(1, 2)),
+        narrator.part(1, 12.0),
+        narrator.part(2, 2.0, "draining", held=True),
+    ]
     narrator.tell("waiting", run.at, parts=parts, elapsed=3.1, remaining=12.0)
     assert run.says("waiting") == (
-        "waiting: web: requests 7 → 3, SIGKILL in 12 s · worker: draining, jobs 2, its stop signal in 2 s · "
+        "waiting: web: requests 7 → 3, SIGKILL in 12 s · worker: draining, jobs 2, its stop signal "
+        "in 2 s · "
         "db waits for web and worker; 3.10 s gone, 12 s left for all"
     )
     assert run.log.lines[-1]["programs"] == [
@@ -369,9 +443,11 @@ def test_what_is_waited_for_is_one_line():
 
 
 def test_a_line_about_fifty_is_short():
-    parts = [words.Part(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
-    line = words.waiting_for([*parts, words.Part("web", 1.0, numbers="requests 1")])
-    assert line.startswith("web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more") and line.endswith(" and 44 more")
+    parts = [messages.Part(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
+    line = messages.waiting_for([*parts, messages.Part("web", 1.0, numbers="requests 1")])
+    assert line.startswith(
+        "web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more"
+    ) and line.endswith(" and 44 more")
 
 
 def test_the_same_mistake_of_two_programs_is_told_of_each():
@@ -379,7 +455,10 @@ def test_the_same_mistake_of_two_programs_is_told_of_each():
     for i in (0, 1, 1):
         run.narrator.tales[i].numbers = Numbers([("http", "requests")])
         run.narrator.looked(i, 0, Reading("invalid", why="404"), run.at)
-    assert [one["program"] for one in run.log.lines if one["event"] == "probe_invalid"] == ["p0", "p1"]
+    assert [one["program"] for one in run.log.lines if one["event"] == "probe_invalid"] == [
+        "p0",
+        "p1",
+    ]
 
 
 def test_hooks_learn_of_their_own_program():
@@ -387,7 +466,12 @@ def test_hooks_learn_of_their_own_program():
     run.after(60).asked()
     run.exits("web", 3)
     facts = run.narrator.facts(1, run.at)
-    assert (facts["PROGRAM"], facts["COMMAND_PID"], facts["EXIT_STATUS"], facts["OUTCOME"]) == ("web", "11", "3", "graceful")
+    assert (facts["PROGRAM"], facts["COMMAND_PID"], facts["EXIT_STATUS"], facts["OUTCOME"]) == (
+        "web",
+        "11",
+        "3",
+        "graceful",
+    )
     assert "OUTCOME" not in run.narrator.facts(0, run.at)
     assert "PROGRAM" not in Narrator(Kept(), 25.0, 0.0, 0.0, [("", ["x"])]).facts(0, 0.0)
 
@@ -397,7 +481,10 @@ def test_the_push_of_metrics_is_nobodys():
     run.narrator.tell("hook", run.at, program=0, hook="push", command="PUT http://gateway/")
     run.narrator.tell("hook", run.at, program=0, hook="post_stop", command="x")
     first, second = run.log.lines[-2:]
-    assert "program" not in first and first["message"] == "running the push of metrics: PUT http://gateway/"
+    assert (
+        "program" not in first
+        and first["message"] == "running the push of metrics: PUT http://gateway/"
+    )
     assert second["message"] == "p0: running post_stop: x"
 
 
@@ -480,7 +567,9 @@ def test_who_has_ended_before_is_not_stopped():
 
 def test_only_what_ended_by_itself_counts_as_started_again():
     run = Run({"web": ProgramPolicy(name="web", restart="always"), "db": ProgramPolicy(name="db")})
-    run.after(60).feed(m.PartRequested(programs=(0,), by="gracewrap restart", again=True, at=run.at))
+    run.after(60).feed(
+        m.PartRequested(programs=(0,), by="gracewrap restart", again=True, at=run.at)
+    )
     run.exits("web")
     run.after(60).exits("web", 1)
     assert run.says("restarts", program="web").endswith("(1st restart in a row)")
@@ -498,12 +587,16 @@ def test_only_what_ended_by_itself_counts_as_started_again():
         (130, 0, 3.0, False),  # we sent no SIGINT
     ],
 )
-def test_a_status_that_only_names_the_stop_signal_comes_with_what_makes_it_0(status, signum, seconds, hint):
+def test_a_status_that_only_names_the_stop_signal_comes_with_what_makes_it_0(
+    status, signum, seconds, hint
+):
     run = Run(many(1))
     run.after(60).asked()
     run.after(seconds).exits("p0", status, signum)
     assert run.status == status
-    assert str(run.report()["summary"]).endswith('for 0 write success_exit_codes = ["TERM"]') == hint
+    assert (
+        str(run.report()["summary"]).endswith('for 0 write success_exit_codes = ["TERM"]') == hint
+    )
     assert run.report()["exit_code_from"] == "p0"
 
 
@@ -511,7 +604,9 @@ def test_a_key_of_the_terminal_is_named():
     run = Run(many(1))
     run.narrator.siginfo = (0, 0, 128)
     run.after(1).feed(SignalReceived(2, run.at))
-    assert run.says("stop_requested").startswith("stop requested: SIGINT from the terminal (Ctrl-C);")
+    assert run.says("stop_requested").startswith(
+        "stop requested: SIGINT from the terminal (Ctrl-C);"
+    )
 
 
 def test_what_ignores_the_stop_signal_is_not_told_to_exec():
@@ -520,4 +615,6 @@ def test_what_ignores_the_stop_signal_is_not_told_to_exec():
     run.narrator.tell("stop_signal_ignored", run.at, program=0, signal=15, status=None)
     tale.untold = "sleep (pid 20)"
     run.narrator.tell("kill", run.at, program=0, why="out of time")
-    assert run.says("kill").endswith("it ignores the stop signal, and so does what it has started since")
+    assert run.says("kill").endswith(
+        "it ignores the stop signal, and so does what it has started since"
+    )

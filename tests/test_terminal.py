@@ -1,4 +1,5 @@
-"""On a terminal, under a real interactive shell: the foreground goes to the child and back; Ctrl-C, Ctrl-Z, fg and bg work."""
+"""On a terminal, under a real interactive shell: the foreground goes to the child and back; Ctrl-C,
+Ctrl-Z, fg and bg work."""
 
 from __future__ import annotations
 
@@ -13,7 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import GRACEWRAP, TALKER, Lines, alive, descendants, environment, require_root, state, wait_until
+from support import (
+    GRACEWRAP,
+    TALKER,
+    Lines,
+    alive,
+    descendants,
+    environment,
+    require_root,
+    state,
+    wait_until,
+)
 
 PROMPT = "PROMPT> "
 CTRL_C, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x1a", "\x1c"
@@ -24,11 +35,17 @@ class Shell:
 
     def __init__(self, command: list[str]) -> None:
         self.master, slave = pty.openpty()
-        # Only by a preexec_fn can a test make the terminal the controlling one; there are no threads here.
+        # Only by a preexec_fn can a test make the terminal the controlling one; there are no
+        # threads here.
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment(PS1=PROMPT, TERM="dumb"),
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=environment(PS1=PROMPT, TERM="dumb"),
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-        )  # fmt: skip
+        )
         os.close(slave)
         self.lines = Lines(self.master)
 
@@ -104,7 +121,8 @@ def test_ctrl_z_stops_both_and_fg_and_bg_resume_both(bash):
         bash.type(f"{resume}\n")
         wait_until(lambda: state(child) == "S" and state(wrapper) == "S", "both are resumed")
     assert bash.foreground() == bash.process.pid  # after bg
-    bash.type("fg\n")  # of a running job: bash sends no SIGCONT, so the terminal is ours until the child reads from it
+    # Of a running job: bash sends no SIGCONT, so the terminal is ours until the child reads.
+    bash.type("fg\n")
     wait_until(lambda: bash.foreground() == os.getpgid(wrapper), "the job has the terminal")
     bash.type(CTRL_C)  # and so this is a stop request
     bash.until("stop requested: SIGINT from the terminal (Ctrl-C)")
@@ -114,7 +132,12 @@ def test_ctrl_z_stops_both_and_fg_and_bg_resume_both(bash):
 
 def test_ctrl_z_stops_several_programs_and_fg_resumes_them(bash, tmp_path):
     file = tmp_path / "gracewrap.toml"
-    file.write_text("""[programs.web]\ncommand = ["sh", "-c", "echo started $PPID; echo web $$$$; sleep 60; :"]\n""")
+    file.write_text(
+        """
+[programs.web]
+command = ["sh", "-c", "echo started $PPID; echo web $$$$; sleep 60; :"]
+"""
+    )
     bash.type(f"{' '.join(GRACEWRAP)} --config {file}\n")
     child = bash.pid_of("web")
     wait_until(lambda: len(descendants(child)) == 1, "it has a child of its own")
@@ -161,7 +184,9 @@ def test_a_child_that_reads_the_terminal_gets_what_is_typed(bash):
 def test_a_shell_as_child_has_its_own_job_control(bash):
     bash.type(f"{WRAPPED} bash --norc --noprofile -i\n")
     bash.type("sleep 61 & sleep 62\n")
-    wait_until(lambda: any("62" in command(pid) for pid in descendants(bash.process.pid)), "sleep 62 runs")
+    wait_until(
+        lambda: any("62" in command(pid) for pid in descendants(bash.process.pid)), "sleep 62 runs"
+    )
     bash.type(CTRL_Z)
     bash.type("jobs | cat; echo listed\n")
     bash.until("Stopped")
@@ -182,10 +207,13 @@ def command(pid: int) -> str:
 
 
 def test_in_a_pipeline_the_terminal_stays_with_the_job(bash):
-    """`gracewrap -- server | less`: the pager is in our group; Ctrl-C reaches us, and is a stop request."""
+    """`gracewrap -- server | less`: the pager is in our group; Ctrl-C reaches us, and is a stop
+    request."""
     bash.type(f"{WRAPPED} {TALK} | cat\n")
     child = bash.pid_of("ready")
-    assert bash.foreground() == os.getpgid(int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]))
+    assert bash.foreground() == os.getpgid(
+        int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    )
     bash.type(CTRL_C)
     bash.type("echo status=$?\n")
     bash.until("status=")
@@ -204,7 +232,10 @@ def test_a_background_job_that_reads_stops_until_fg(bash):
     bash.type(f"{WRAPPED} sh -c 'echo started $$; read line; echo got-$line' &\n")
     child = bash.pid_of("started")
     wrapper = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
-    wait_until(lambda: state(child) == "T" and state(wrapper) == "T", "SIGTTIN stopped the child, and we stopped with it")
+    wait_until(
+        lambda: state(child) == "T" and state(wrapper) == "T",
+        "SIGTTIN stopped the child, and we stopped with it",
+    )
     bash.type("fg\n")
     wait_until(lambda: bash.foreground() == child, "the child has the terminal")
     bash.type("words\n")
@@ -217,7 +248,8 @@ def test_hang_up_reaches_the_child():
     try:
         os.close(shell.master)
         shell.master = os.open("/dev/null", os.O_RDONLY)
-        # SIGHUP goes to the foreground group by the kernel; the talker says so into a closed terminal and ends by EIO.
+        # SIGHUP goes to the foreground group by the kernel; the talker says so into a closed
+        # terminal and ends by EIO.
         wait_until(lambda: not alive(child), "the child is gone")
         shell.process.wait(30)
     finally:
@@ -228,10 +260,24 @@ def test_hang_up_reaches_the_child():
 def test_as_pid_1_ctrl_z_does_not_stop_a_plain_child_for_ever():
     """Nobody could resume it: tini leaves it stopped."""
     require_root()
-    shell = Shell(["unshare", "--pid", "--fork", "--mount-proc", *GRACEWRAP, "--", "sh", "-c", "echo started $$; exec sleep 60"])
+    shell = Shell(
+        [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            *GRACEWRAP,
+            "--",
+            "sh",
+            "-c",
+            "echo started $$; exec sleep 60",
+        ]
+    )
     try:
         shell.pid_of("started")
-        wait_until(lambda: any("60" in command(pid) for pid in descendants(shell.process.pid)), "exec")
+        wait_until(
+            lambda: any("60" in command(pid) for pid in descendants(shell.process.pid)), "exec"
+        )
         shell.type(CTRL_Z)
         shell.until("resumed, since nobody else could")
         shell.type(CTRL_C)

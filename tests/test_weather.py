@@ -1,4 +1,5 @@
-"""Bad weather after the start: closed, blocked and full places to write to, no descriptors, bugs.  Nothing is lost or late."""
+"""Bad weather after the start: closed, blocked and full places to write to, no descriptors, bugs.
+Nothing is lost or late."""
 
 from __future__ import annotations
 
@@ -12,12 +13,22 @@ import time
 from pathlib import Path
 
 import pytest
-from support import BOUND, GRACEWRAP, MAIN, OTHER_USER, TALKER, Run, alive, environment, require_other_user, wait_until
+from support import (
+    BOUND,
+    GRACEWRAP,
+    MAIN,
+    OTHER_USER,
+    TALKER,
+    Run,
+    alive,
+    environment,
+    require_other_user,
+    wait_until,
+)
 
-from gracewrap.config import load as sources
+from gracewrap.config import load
 from gracewrap.report import log
-from gracewrap.runtime import fallback as bare
-from gracewrap.runtime import handover
+from gracewrap.runtime import fallback, handover
 from gracewrap.runtime import loop as supervise
 
 FULL = "/dev/full"
@@ -37,7 +48,8 @@ SLOW = "trap 'sleep 0.2; echo finished; exit 0' TERM; echo ready; while :; do sl
 
 
 def test_a_reader_of_the_log_that_is_gone_does_not_end_the_command(start):
-    """Our own write gives SIGPIPE; blocked, it is pending although it is ignored, and was forwarded to the command."""
+    """Our own write gives SIGPIPE; blocked, it is pending although it is ignored, and was forwarded
+    to the command."""
     reading, writing = os.pipe()
     run = start("--", "bash", "-c", SLOW, stderr=writing)
     os.close(writing)
@@ -49,7 +61,9 @@ def test_a_reader_of_the_log_that_is_gone_does_not_end_the_command(start):
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_a_log_that_reaches_the_limit_of_file_sizes_does_not_end_the_command(start, tmp_path, level):
+def test_a_log_that_reaches_the_limit_of_file_sizes_does_not_end_the_command(
+    start, tmp_path, level
+):
     """SIGXFSZ, likewise; at debug level it was forwarded, logged, and so came again, for ever."""
     options = ("--log-file", tmp_path / "log", "--log-level", level)
     prefix = ("bash", "-c", 'ulimit -f 0; exec "$@"', "bash")
@@ -83,7 +97,9 @@ def test_blocked_stderr_does_not_delay_the_stop(unprivileged):
         prefix = OTHER_USER
     reading, writing = full_pipe()
     command = [*prefix, *GRACEWRAP, "--shutdown-timeout", "300ms", "--", *TALKER, "ignore=15"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writing, env=environment()) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=writing, env=environment()
+    ) as run:
         assert run.stdout and run.stdout.readline().startswith(b"ready")
         began = time.monotonic()
         run.send_signal(signal.SIGTERM)
@@ -96,10 +112,11 @@ def test_blocked_stderr_does_not_delay_the_stop(unprivileged):
 def test_blocked_stderr_does_not_delay_a_start_that_has_something_to_say():
     """Signals are blocked by then, so that nobody could interrupt the wait."""
     reading, writing = full_pipe()
-    block = (
-        "import sys; sys.modules['_ctypes'] = None; sys.argv[1:] = ['--', 'true']; "  # no subreaper: it is said before the spawn
+    # no subreaper: it is said before the spawn
+    block = "import sys; sys.modules['_ctypes'] = None; sys.argv[1:] = ['--', 'true']; "
+    main = (
+        f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
     )
-    main = f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
     command = [sys.executable, "-I", "-S", "-c", block + main]
     assert subprocess.run(command, stderr=writing, env=environment(), timeout=BOUND).returncode == 0
     os.close(reading)
@@ -144,18 +161,27 @@ def test_report_on_a_read_only_file_system_is_said_to_fail(talk):
     run.ready()
     run.send(signal.SIGTERM)
     assert run.wait() == 3
-    assert "cannot write the report to '/proc/report'" in str(run.log_line("report_failed")["message"])
+    assert "cannot write the report to '/proc/report'" in str(
+        run.log_line("report_failed")["message"]
+    )
 
 
 @pytest.mark.parametrize("descriptors", [5, 6, 8, 12])
 def test_no_descriptors_left(descriptors):
-    """The soft limit, low from the start: the stop works, and the kill finds a member in another session."""
+    """The soft limit, low from the start: the stop works, and the kill finds a member in another
+    session."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
     command = [*GRACEWRAP, "--shutdown-timeout", "300ms", "--", *TALKER, "ignore=15", "fork"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), preexec_fn=limit) as run:  # noqa: PLW1509
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        preexec_fn=limit,  # noqa: PLW1509
+    ) as run:
         assert run.stdout
         pids = [int(run.stdout.readline().split()[1]) for _ in range(2)]
         run.send_signal(signal.SIGTERM)
@@ -167,14 +193,14 @@ BROKEN_POLICY = """
 import sys
 sys.path.insert(0, {source!r})
 import gracewrap.__main__
-from gracewrap.policy import system as coordinator
-real, calls = coordinator.step, []
+from gracewrap.policy import step as policy_step
+real, calls = policy_step.step, []
 def step(system, event, policy):
     calls.append(event)
     if len(calls) > {after}:
         raise RuntimeError("a bug, planted here")
     return real(system, event, policy)
-coordinator.step = step
+policy_step.step = step
 import gracewrap.runtime.loop as supervise
 supervise.Loop.__init__.__defaults__ = (step,)
 gracewrap.__main__.main()
@@ -192,15 +218,17 @@ def broken(after: int, *args: object, tmp_path: Path) -> Run:
 def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
     """kill(-1) is for PID 1 alone: from any other process it reaches the whole machine."""
     seen = []
-    monkeypatch.setattr(bare.reap, "reap", lambda known: 1 // 0)
-    monkeypatch.setattr(bare.tree, "kill_all", lambda leader, everyone: seen.append(everyone))
-    assert bare.carry_on(bare.Remains({2**22: 15}), bare.Rules()) == 137
+    monkeypatch.setattr(fallback.reaper, "reap", lambda known: 1 // 0)
+    monkeypatch.setattr(
+        fallback.process_tree, "kill_all", lambda leader, everyone: seen.append(everyone)
+    )
+    assert fallback.carry_on(fallback.Remains({2**22: 15}), fallback.Rules()) == 137
     assert seen == [False]
 
 
 def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
     monkeypatch.setattr(supervise.Loop, "last_word", lambda loop, status: 1 // 0)
-    loop = supervise.Loop(handover.Handover(2**22, 0.0), sources.defaults(["true"]))
+    loop = supervise.Loop(handover.Handover(2**22, 0.0), load.defaults(["true"]))
     loop.log = log.Log(file=str(tmp_path / "log"))
     assert loop.leave(7) == 7
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
@@ -226,7 +254,9 @@ def test_a_policy_that_raises_is_survived_and_said(tmp_path, after):
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_policy_that_raises_still_kills_in_time(tmp_path, after):
-    run = broken(after, "--shutdown-timeout", "500ms", "--", *TALKER, "ignore=15", "fork", tmp_path=tmp_path)
+    run = broken(
+        after, "--shutdown-timeout", "500ms", "--", *TALKER, "ignore=15", "fork", tmp_path=tmp_path
+    )
     try:
         pids = [int(run.line().split()[1]) for _ in range(2)]
         run.send(signal.SIGUSR1)
@@ -246,7 +276,7 @@ def test_losing_the_package_after_the_spawn_is_survived(tmp_path):
         target = copy / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    (copy / "supervise.py").unlink()
+    (copy / "runtime" / "loop.py").unlink()
     run = Run("--", *TALKER, "exit=6", command=[*GRACEWRAP[:-1], str(copy / "__main__.py")])
     try:
         run.ready()
@@ -284,12 +314,14 @@ def test_gracewrap_killed_leaves_no_half_report(talk, tmp_path):
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_a_policy_that_raises_with_several_programs_is_survived(tmp_path, after):
-    """Whoever has been started is sent signals, stopped and reaped, and what they write still arrives."""
+    """Whoever has been started is sent signals, stopped and reaped, and what they write still
+    arrives."""
     talker = json.dumps([*TALKER, "exit=5"])
     config = tmp_path / "gracewrap.toml"
     config.write_text(
         'shutdown_timeout = "20s"\n[log]\nformat = "json"\n[defaults]\noutput = "prefix"\n'
-        f'[programs.one]\ncommand = {talker}\n[programs.two]\ncommand = {talker}\ndepends_on = ["one"]\n'
+        f"[programs.one]\ncommand = {talker}\n[programs.two]\ncommand = {talker}\ndepends_on = "
+        '["one"]\n'
     )
     run = broken(after, "--config", config, tmp_path=tmp_path)
     try:
@@ -297,7 +329,9 @@ def test_a_policy_that_raises_with_several_programs_is_survived(tmp_path, after)
             assert run.wait() == 125
             return
         assert run.out is not None
-        started = 1 if after == 1 else 2  # the others are what comes of each start, and the stop request
+        started = (
+            1 if after == 1 else 2
+        )  # the others are what comes of each start, and the stop request
         for expected, signum in (("ready", signal.SIGUSR1), ("10", signal.SIGTERM)):
             for _ in range(started):
                 assert expected in run.out.next()
@@ -311,15 +345,21 @@ def test_a_policy_that_raises_with_several_programs_is_survived(tmp_path, after)
 
 @pytest.mark.parametrize("descriptors", range(12, 45, 4))
 def test_members_of_several_programs_are_found_without_descriptors(tmp_path, descriptors):
-    """The pipes of their output may have taken the last one: who is in a session of its own is stopped all the same."""
+    """The pipes of their output may have taken the last one: who is in a session of its own is
+    stopped all the same."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
     config = tmp_path / "gracewrap.toml"
     command = f"command = {json.dumps([*TALKER, 'session'])}\n"
-    programs = (f"[programs.p{i}]\n{command}" + (f'depends_on = ["p{i - 1}"]\n' if i else "") for i in range(4))
-    config.write_text('shutdown_timeout = "20s"\n[defaults]\noutput = "prefix"\n' + "".join(programs))
+    programs = (
+        f"[programs.p{i}]\n{command}" + (f'depends_on = ["p{i - 1}"]\n' if i else "")
+        for i in range(4)
+    )
+    config.write_text(
+        'shutdown_timeout = "20s"\n[defaults]\noutput = "prefix"\n' + "".join(programs)
+    )
     run = Run("--config", config, preexec_fn=limit)
     try:
         assert run.out is not None

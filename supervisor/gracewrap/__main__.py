@@ -1,7 +1,8 @@
 """Entry point: block every signal first, then hand over to the lean path.
 
-Until a signal is blocked or handled, the kernel drops it if we are PID 1 (pid_namespaces(7)): whatever runs before the first
-statement here is a window in which `docker stop` is lost.  Keep this file tiny: run as a script it is compiled anew each time.
+Until a signal is blocked or handled, the kernel drops it if we are PID 1 (pid_namespaces(7)):
+whatever runs before the first statement here is a window in which `docker stop` is lost.  Keep this
+file tiny: run as a script it is compiled anew each time.
 """
 
 import _signal  # not `signal`: that imports enum, 7 ms
@@ -14,12 +15,16 @@ def main() -> None:
     import posix
     import sys
 
-    if not __package__:  # run as `python3 -I -S .../gracewrap/__main__.py`: no site-packages, so name our own
+    if (
+        not __package__
+    ):  # run as `python3 -I -S .../gracewrap/__main__.py`: no site-packages, so name our own
         here = __file__.rpartition("/")[0]
         sys.path[:] = [p for p in sys.path if p != here] + [here.rpartition("/")[0]]
     if sys.version_info < (3, 11):
         this = sys.version.split()[0] + " (" + sys.executable + ")"
-        sys.stderr.write("gracewrap: cannot start: it needs Python 3.11 or newer, and this is " + this + "\n")
+        sys.stderr.write(
+            "gracewrap: cannot start: it needs Python 3.11 or newer, and this is " + this + "\n"
+        )
         posix._exit(125)
     from gracewrap.start import main as start
 

@@ -1,6 +1,8 @@
-"""Record: frozen value classes without dataclasses, whose import costs 30 ms and a megabyte after the spawn.
+"""Record: frozen value classes without dataclasses, whose import costs 30 ms and a megabyte after
+the spawn.
 
-A subclass lists its fields as annotations, with defaults if it likes; mypy reads it as a frozen dataclass.
+A subclass lists its fields as annotations, with defaults if it likes; mypy reads it as a frozen
+dataclass.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class Record:
     _needed: frozenset[str] = frozenset()  # the fields without a default
 
     def __init_subclass__(cls) -> None:
-        own = tuple(name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_"))
+        own = tuple(
+            name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_")
+        )
         inherited = tuple(name for name in cls.__match_args__ if name not in own)
         setattr(cls, "__match_args__", inherited + own)  # noqa: B010 - mypy forbids the plain assignment
         cls._known = frozenset(cls.__match_args__)
@@ -44,11 +48,16 @@ class Record:
                 raise TypeError(f"{type(self).__name__} takes {len(names)} fields, got {len(args)}")
             values = dict(zip(names, args))
             if not fields.keys().isdisjoint(values):
-                raise TypeError(f"{type(self).__name__} got a second {min(fields.keys() & values.keys())!r}")
+                raise TypeError(
+                    f"{type(self).__name__} got a second {min(fields.keys() & values.keys())!r}"
+                )
             values.update(fields)
-        # Thousands are made between two starts of programs, so what is right is found out at once, and what is wrong afterwards.
+        # Thousands are made between two starts of programs, so what is right is found out at once,
+        # and what is wrong afterwards.
         if not self._known.issuperset(values):
-            raise TypeError(f"{type(self).__name__} got an unknown {min(values.keys() - self._known)!r}")
+            raise TypeError(
+                f"{type(self).__name__} got an unknown {min(values.keys() - self._known)!r}"
+            )
         if not self._needed.issubset(values):
             raise TypeError(f"{type(self).__name__} needs {min(self._needed - values.keys())!r}")
         self.__dict__.update(values)
@@ -63,19 +72,26 @@ class Record:
         return tuple(getattr(self, name) for name in self.__match_args__)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, Record) and self._fields() == other._fields()
+        return (
+            type(other) is type(self)
+            and isinstance(other, Record)
+            and self._fields() == other._fields()
+        )
 
     def __hash__(self) -> int:
         return hash((type(self), self._fields()))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in self.__match_args__)})"
+        fields = ", ".join(f"{n}={getattr(self, n)!r}" for n in self.__match_args__)
+        return f"{type(self).__name__}({fields})"
 
 
 def replace(record: Self, **changes: Any) -> Self:
     """Return a copy of *record* with *changes* in it, checked as at its making."""
     if not record._known.issuperset(changes):
-        raise TypeError(f"{type(record).__name__} got an unknown {min(changes.keys() - record._known)!r}")
+        raise TypeError(
+            f"{type(record).__name__} got an unknown {min(changes.keys() - record._known)!r}"
+        )
     made = object.__new__(type(record))
     made.__dict__.update(record.__dict__, **changes)
     return made

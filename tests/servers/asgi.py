@@ -1,4 +1,5 @@
-"""An ASGI application for uvicorn and hypercorn: /slow?n=N&ms=MS&size=SIZE answers after MS milliseconds."""
+"""An ASGI application for uvicorn and hypercorn: /slow?n=N&ms=MS&size=SIZE answers after MS
+milliseconds."""
 
 import asyncio
 from urllib.parse import parse_qsl

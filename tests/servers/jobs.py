@@ -1,4 +1,5 @@
-"""What a job does, in every queue: it notes in Redis that it has begun, takes its time, and notes that it is done."""
+"""What a job does, in every queue: it notes in Redis that it has begun, takes its time, and notes
+that it is done."""
 
 import os
 import time

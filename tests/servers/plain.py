@@ -1,4 +1,5 @@
-"""A Python HTTP server without a line of shutdown code: /slow?n=N&ms=MS&size=SIZE answers after MS milliseconds."""
+"""A Python HTTP server without a line of shutdown code: /slow?n=N&ms=MS&size=SIZE answers after MS
+milliseconds."""
 
 import sys
 import time

@@ -1,4 +1,5 @@
-"""A worker with three jobs and a page that says so: {"active": {"jobs": 3}}.  A line on stdin ends one; it never exits."""
+"""A worker with three jobs and a page that says so: {"active": {"jobs": 3}}.  A line on stdin ends
+one; it never exits."""
 
 import json
 import signal

@@ -1,4 +1,5 @@
-"""A WSGI application for gunicorn and uWSGI: /slow?n=N&ms=MS&size=SIZE answers after MS milliseconds."""
+"""A WSGI application for gunicorn and uWSGI: /slow?n=N&ms=MS&size=SIZE answers after MS
+milliseconds."""
 
 import time
 from urllib.parse import parse_qsl

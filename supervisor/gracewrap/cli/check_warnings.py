@@ -1,4 +1,5 @@
-"""What can be used but may not be what was meant: what `gracewrap check` warns of.  Nothing is started to find out."""
+"""What can be used but may not be what was meant: what `gracewrap check` warns of.  Nothing is
+started to find out."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from gracewrap.config import load as sources
-from gracewrap.config.parsers.values import show_duration
+from gracewrap.config import problems
 from gracewrap.config.probe_specs import CommandAction, ExecProbe, HttpProbe, Probe, TcpProbe
 from gracewrap.config.schema import BY_KEY
 from gracewrap.config.settings import Settings
-from gracewrap.linux import stop_signal as told
+from gracewrap.config.values import show_duration
+from gracewrap.linux import stop_signal
 from gracewrap.linux.signals import SIGKILL, SIGTERM
 from gracewrap.report.messages import listed
 
@@ -26,17 +27,27 @@ WANTED = {
     "apache2": ("WINCH", "cuts requests"),
     "postgres": ("INT", "waits until every client has gone"),
 }
-# Commands that fork and exit unless they are told not to: what tells them (searched in their words), and what to write.
+# Commands that fork and exit unless they are told not to: what tells them (searched in their
+# words), and what to write.
 _APACHE = (re.compile(r"-D ?FOREGROUND\b|(^| )-X\b"), "-DFOREGROUND")
 STAYS = {
-    "nginx": (re.compile(r"\bdaemon\s+off\b"), '-g "daemon off;" (or daemon off; in its configuration)'),
-    "php-fpm": (re.compile(r"(^| )(-\w*F|--nodaemonize\b)"), "-F (or daemonize = no in its configuration)"),
+    "nginx": (
+        re.compile(r"\bdaemon\s+off\b"),
+        '-g "daemon off;" (or daemon off; in its configuration)',
+    ),
+    "php-fpm": (
+        re.compile(r"(^| )(-\w*F|--nodaemonize\b)"),
+        "-F (or daemonize = no in its configuration)",
+    ),
     "httpd": _APACHE,
     "apache2": _APACHE,
 }
-CLOSES_ITS_PAGES = {"nginx", "haproxy"}  # their status pages are refused as soon as they stop, while they still serve
+CLOSES_ITS_PAGES = {
+    "nginx",
+    "haproxy",
+}  # their status pages are refused as soon as they stop, while they still serve
 KEEPS_CONNECTIONS = {"node", "nodejs", "bun", "npm", "npx", "pnpm", "yarn"}
-SHELLS = told.SHELLS - {"busybox"}  # which is many a program
+SHELLS = stop_signal.SHELLS - {"busybox"}  # which is many a program
 RUNNERS = {"npm", "npx", "pnpm", "yarn"}  # they start the server beside themselves, in a shell
 # A script that replaces itself, or that handles signals, does not die of the stop signal.
 _HANDLED = re.compile(r"(^|[;&|]|\bthen|\belse|\bdo)\s*(exec|trap)\s", re.MULTILINE)
@@ -52,8 +63,11 @@ def doubts(settings: Settings) -> Iterator[str]:
         yield from _about_one(settings)
 
 
-def _named(programs: Iterable[Settings], find: Callable[[Settings], Iterator[str]]) -> Iterator[str]:
-    """Yield what is found about each program, behind its name; what is found about several is said once."""
+def _named(
+    programs: Iterable[Settings], find: Callable[[Settings], Iterator[str]]
+) -> Iterator[str]:
+    """Yield what is found about each program, behind its name; what is found about several is said
+    once."""
     found: dict[str, list[str]] = {}
     for one in programs:
         for text in find(one):
@@ -69,18 +83,24 @@ def _about_the_run(settings: Settings) -> Iterator[str]:
         yield 'shutdown_timeout = "0s" kills at once; nothing is stopped gracefully'
     elif budget > 30:
         yield (
-            f'shutdown_timeout = "{show_duration(budget)}" is longer than what Docker (10 s), Kubernetes and ECS (30 s) grant: '
+            f'shutdown_timeout = "{show_duration(budget)}" is longer than what Docker (10 s), '
+            "Kubernetes and ECS (30 s) grant: "
             "raise their limit too (docker stop -t, terminationGracePeriodSeconds, stopTimeout)"
         )
     if settings.report_termination_log and settings.report_termination_log == settings.report_file:
-        yield "report.file and report.termination_log are the same file; the second one written wins"
+        yield (
+            "report.file and report.termination_log are the same file; the second one written wins"
+        )
     for key in ("log.file", "report.file", "report.termination_log", "report.prometheus_textfile"):
         file = getattr(settings, key.replace(".", "_"))
         if file and not os.path.isdir(os.path.dirname(file)):
             yield f'{key} = "{file}" cannot be written here: its directory does not exist'
     file = settings.report_prometheus_textfile
     if file and not file.endswith(".prom"):
-        yield f'report.prometheus_textfile = "{file}" does not end in .prom, and node_exporter reads no other files'
+        yield (
+            f'report.prometheus_textfile = "{file}" does not end in .prom, and node_exporter '
+            "reads no other files"
+        )
 
 
 def _about_one(settings: Settings) -> Iterator[str]:
@@ -98,38 +118,58 @@ def _about_one(settings: Settings) -> Iterator[str]:
 
 def _between(settings: Settings) -> Iterator[str]:
     """Yield what may not be meant of several programs together."""
-    waited_for = {needed for one in settings.programs for needed, how in one.depends_on.items() if how == "ready"}
-    if silent := [one.name for one in settings.programs if one.name in waited_for and one.ready is None]:
+    waited_for = {
+        needed
+        for one in settings.programs
+        for needed, how in one.depends_on.items()
+        if how == "ready"
+    }
+    if silent := [
+        one.name for one in settings.programs if one.name in waited_for and one.ready is None
+    ]:
         first, is_ready = silent[0], "is ready" if len(silent) == 1 else "are ready"
         yield (
-            f"nothing tells when {listed(silent)} {is_ready}, so what depends on it starts at once, and may find nobody there; "
-            f'write ready = "tcp" (it listens) in [programs.{first}], or depends_on = {{{first} = "started"}} where that will do'
+            f"nothing tells when {listed(silent)} {is_ready}, so what depends on it starts at "
+            "once, and may find nobody there; "
+            f'write ready = "tcp" (it listens) in [programs.{first}], or depends_on = {{{first} = '
+            f'"started"}} where that will do'
         )
     chosen = next((one for one in settings.programs if one.name == settings.exit_code_from), None)
     if chosen is not None and chosen.oneshot:
         yield (
-            f"exit_code_from = {sources.show(chosen.name)}: it is a oneshot, and when it has completed the others go on; write "
+            f"exit_code_from = {problems.show(chosen.name)}: it is a oneshot, and when it has "
+            "completed the others go on; write "
             f"oneshot = false in [programs.{chosen.name}] if its end is to be the end of all"
         )
 
 
 def _about_the_process(settings: Settings) -> Iterator[str]:
-    """Yield what a start would refuse here, where it may be checked for another machine, and what looks like a slip."""
+    """Yield what a start would refuse here, where it may be checked for another machine, and what
+    looks like a slip."""
     if settings.changes_process:
-        from gracewrap.config import exec_context as equip
+        from gracewrap.config import exec_context
 
-        yield from equip.faults(settings)
+        yield from exec_context.faults(settings)
     for name in settings.env:
         if name in BY_KEY:
-            yield f"env has a variable {name}, which is a setting too: all below [env] belongs to it; move it up if it does not"
+            yield (
+                f"env has a variable {name}, which is a setting too: all below [env] belongs to "
+                "it; move it up if it does not"
+            )
 
 
 def _about_the_rest(settings: Settings) -> Iterator[str]:
     """Yield what may not be meant of hooks and endpoints."""
     if settings.propagation_delay and not settings.health_listen:
-        yield "propagation_delay without health.listen: unless others do (a service mesh), nobody tells that the stop has begun"
+        yield (
+            "propagation_delay without health.listen: unless others do (a service mesh), nobody "
+            "tells that the stop has begun"
+        )
     if settings.ready and not settings.name and not settings.health_listen:
-        yield 'ready without health.listen: nobody can ask /readyz; only gracewrap status shows it (write health.listen, ":9000")'
+        yield (
+            "ready without health.listen: nobody can ask /readyz; only gracewrap status shows it "
+            '(write health.listen, ":9000")'
+        )
     for key in ("pre_stop", "post_stop", "drain.start"):
         action = getattr(settings, key.replace(".", "_"))
         if isinstance(action, CommandAction):
@@ -138,7 +178,7 @@ def _about_the_rest(settings: Settings) -> Iterator[str]:
 
 def _not_found(key: str, command: Sequence[str]) -> Iterator[str]:
     if shutil.which(command[0]) is None:
-        yield f"{key} runs {sources.show(command[0])}, which is not found or not executable here"
+        yield f"{key} runs {problems.show(command[0])}, which is not found or not executable here"
 
 
 LOOPBACK = ("localhost", "127.", "::1")
@@ -151,24 +191,53 @@ def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
     if isinstance(probe, HttpProbe):
         url = probe.request.url
         local = url.scheme == "unix" or url.host.startswith(LOOPBACK)
-        ours = [address for address in settings.health_listen if (address.path or address.port) == (url.port or url.host)]
+        ours = [
+            address
+            for address in settings.health_listen
+            if (address.path or address.port) == (url.port or url.host)
+        ]
         if local and ours:
-            yield f"{name} asks {url.shown}, and there (health.listen) gracewrap itself answers; write the command's own address"
+            yield (
+                f"{name} asks {url.shown}, and there (health.listen) gracewrap itself answers; "
+                "write the command's own address"
+            )
         elif not local and name == "drain":
-            yield f"drain asks {url.shown}: is it the drain of another machine? The command's own is at 127.0.0.1"
+            yield (
+                f"drain asks {url.shown}: is it the drain of another machine? The command's own "
+                "is at 127.0.0.1"
+            )
         if name == "drain" and program in CLOSES_ITS_PAGES:
-            cut = ', and with on_refused = "drained" requests are cut' if probe.on_refused == "drained" else ""
-            yield f"{program} closes its pages when its drain starts, and still serves{cut}; write a probe by tcp instead"
+            cut = (
+                ', and with on_refused = "drained" requests are cut'
+                if probe.on_refused == "drained"
+                else ""
+            )
+            yield (
+                f"{program} closes its pages when its drain starts, and still serves{cut}; write "
+                "a probe by tcp instead"
+            )
         for header in probe.request.headers:
             if header.name.lower() in SECRET and not header.env and not header.file:
-                yield f'{name} has a {header.name} header in plain words; write {{env = "X"}} or {{file = "/run/secrets/x"}}'
+                yield (
+                    f'{name} has a {header.name} header in plain words; write {{env = "X"}} or '
+                    f'{{file = "/run/secrets/x"}}'
+                )
     elif isinstance(probe, TcpProbe) and name == "drain":
         if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
-            yield f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: little would ever be drained'
-        held = settings.drain_when == "before-signal"  # then it is one that dies of the stop signal
-        if program in KEEPS_CONNECTIONS and not held and settings.drain_linger is None and "drain.linger" not in settings.origins:
             yield (
-                f"{program} often stays when a connection is kept alive, and a probe by tcp alone does not end it early: write "
+                f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: '
+                "little would ever be drained"
+            )
+        held = settings.drain_when == "before-signal"  # then it is one that dies of the stop signal
+        if (
+            program in KEEPS_CONNECTIONS
+            and not held
+            and settings.drain_linger is None
+            and "drain.linger" not in settings.origins
+        ):
+            yield (
+                f"{program} often stays when a connection is kept alive, and a probe by tcp alone "
+                "does not end it early: write "
                 'drain.linger = "2s" if it does no work in the background'
             )
     elif isinstance(probe, ExecProbe):
@@ -177,9 +246,20 @@ def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
 
 def _about_command(settings: Settings) -> Iterator[str]:
     word, *words = settings.command
-    if shutil.which(os.path.join(settings.working_dir, word) if settings.working_dir and "/" in word else word) is None:
-        hint = "; it is one word with spaces: write the arguments as words of their own" if " " in word.strip() else ""
-        yield f"the command {sources.show(word)} is not found or not executable here{hint}"
+    if (
+        shutil.which(
+            os.path.join(settings.working_dir, word)
+            if settings.working_dir and "/" in word
+            else word
+        )
+        is None
+    ):
+        hint = (
+            "; it is one word with spaces: write the arguments as words of their own"
+            if " " in word.strip()
+            else ""
+        )
+        yield f"the command {problems.show(word)} is not found or not executable here{hint}"
     program = _program(word)
     signum, what = WANTED.get(program, ("", ""))
     if signum and "stop_signal" not in settings.origins:
@@ -187,19 +267,27 @@ def _about_command(settings: Settings) -> Iterator[str]:
         yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}"{option}'
     stays, advice = STAYS.get(program, (None, ""))
     if stays and not stays.search(" ".join(words)):
-        yield f"{program} goes to the background, and a command that does so ends the run: write {program} {advice}"
+        yield (
+            f"{program} goes to the background, and a command that does so ends the run: write "
+            f"{program} {advice}"
+        )
     if program == "celery" and settings.kill_mode == "group":
-        yield 'celery loses its tasks if all its processes get the stop signal; leave kill_mode at "mixed"'
+        yield (
+            "celery loses its tasks if all its processes get the stop signal; leave kill_mode at "
+            '"mixed"'
+        )
 
 
 def _program(word: str) -> str:
-    """Return a program's name without directory and version: php-fpm of /usr/sbin/php-fpm8.2, apache2 as it is."""
+    """Return a program's name without directory and version: php-fpm of /usr/sbin/php-fpm8.2,
+    apache2 as it is."""
     name = os.path.basename(word)
     return "php-fpm" if re.fullmatch(r"php-fpm[\d.]*", name) else name
 
 
 def exit_status(settings: Settings) -> Iterator[str]:
-    """Yield what is to be said of commands whose exit status after a good stop looks like a failure."""
+    """Yield what is to be said of commands whose exit status after a good stop looks like a
+    failure."""
     if settings.programs:
         yield from _named(settings.programs, _failing_status)
     else:
@@ -226,16 +314,23 @@ def _failing_status(settings: Settings) -> Iterator[str]:
 
 
 def _script(command: Sequence[str]) -> str:
-    """Return the text of the shell script that *command* runs; "" if it is none, or cannot be read."""
+    """Return the text of the shell script that *command* runs; "" if it is none, or cannot be
+    read."""
     word, *words = command
     if _program(word) not in SHELLS:
         text = _first_bytes(shutil.which(word) or "")
         first = text.partition("\n")[0].split()
-        return text if first and text.startswith("#!") and SHELLS.intersection(map(os.path.basename, first)) else ""
+        return (
+            text
+            if first and text.startswith("#!") and SHELLS.intersection(map(os.path.basename, first))
+            else ""
+        )
     for position, option in enumerate(words):
         if re.fullmatch(r"-\w*c", option):
             text = "".join(words[position + 1 : position + 2])
-            return text if re.search(r"[;&|\n]", text.strip()) else ""  # a single command takes the shell's place
+            return (
+                text if re.search(r"[;&|\n]", text.strip()) else ""
+            )  # a single command takes the shell's place
         if option[:1] not in "-+":
             return _first_bytes(option)
     return ""

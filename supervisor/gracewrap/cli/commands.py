@@ -1,4 +1,5 @@
-"""The words after `gracewrap init`, as typer reads them.  (Those of check are read as a run's are, by config.sources.)"""
+"""The words after `gracewrap init`, as typer reads them.  (Those of check are read as a run's are,
+by config.sources.)"""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gracewrap.cli import cmd_init as initialising
+from gracewrap.cli import cmd_init
 
 app = typer.Typer(add_completion=False, no_args_is_help=False)
 
@@ -18,7 +19,7 @@ def init(
     programs: bool = typer.Option(False, "--programs"),
 ) -> None:
     """Write a gracewrap.toml."""
-    raise typer.Exit(initialising.init(file, force, programs))
+    raise typer.Exit(cmd_init.init(file, force, programs))
 
 
 def call(words: Sequence[str]) -> int:
@@ -32,5 +33,7 @@ def call(words: Sequence[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        raise ValueError(error.format_message()) from None  # a usage error of click, which has a text of its own
+        raise ValueError(
+            error.format_message()
+        ) from None  # a usage error of click, which has a text of its own
     return result if isinstance(result, int) else 0

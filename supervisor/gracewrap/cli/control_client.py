@@ -1,6 +1,7 @@
 """The client's side of the control socket: which gracewrap is meant, one request, its answer.
 
-Written for `gracewrap health`, which is run every few seconds: http.client alone would double what that costs (52 ms).
+Written for `gracewrap health`, which is run every few seconds: http.client alone would double what
+that costs (52 ms).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import time
 
 from gracewrap.linux.procfs import read_file
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.server import control_socket as place
+from gracewrap.server import control_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Find = Callable[[int | None, str | None], list[place.Found]]
+    Find = Callable[[int | None, str | None], list[control_socket.Found]]
 
 MOST = 1 << 24  # bytes of an answer; a status of 10,000 processes has 1 MB
 HEAD_MOST = 1 << 16
@@ -56,17 +57,21 @@ class Answer(Record):
 
     def text(self) -> str:
         """Return what it says to people, in one line."""
-        from gracewrap.config.load import one_line
+        from gracewrap.config.problems import one_line
 
         fields = self.fields()
-        said = fields.get("error") or fields.get("message") or ("" if fields else self.body.decode(errors="replace"))
+        said = (
+            fields.get("error")
+            or fields.get("message")
+            or ("" if fields else self.body.decode(errors="replace"))
+        )
         return one_line(str(said).partition("\n")[0].strip()[:300]) or f"HTTP status {self.status}"
 
 
 class Peer:
     """A running gracewrap."""
 
-    def __init__(self, found: place.Found, timeout: float = WAIT) -> None:
+    def __init__(self, found: control_socket.Found, timeout: float = WAIT) -> None:
         self.path, self.pid, self.timeout = found.path, found.pid, timeout
         self._uptime = 0.0
 
@@ -75,15 +80,19 @@ class Peer:
         return ask(self.path, "GET", target, self.timeout)
 
     def post(self, action: str, program: str = "") -> Answer:
-        """Return the answer to "drain", "undrain", "stop" or "restart" (of programs: with commas in between); raises NoAnswer."""
+        """Return the answer to "drain", "undrain", "stop" or "restart" (of programs: with commas in
+        between); raises NoAnswer."""
         return ask(self.path, "POST", f"/{action}{_query(program=program)}", self.timeout)
 
-    def status(self, program: str = "", processes: bool = True, request: str = "") -> dict[str, Any]:
+    def status(
+        self, program: str = "", processes: bool = True, request: str = ""
+    ) -> dict[str, Any]:
         """Return what /status says.
 
         Args:
             program: Only of this one; "": of all.
-            processes: Whether the processes are wanted; to look for them costs a gracewrap some milliseconds.
+            processes: Whether the processes are wanted; to look for them costs a gracewrap some
+                milliseconds.
             request: The number of a request, of which is to be said how it went.
 
         Raises:
@@ -119,10 +128,18 @@ def _query(**options: str) -> str:
 def _encoded(value: str) -> str:
     """Return *value* as it may stand in a URL (RFC 3986, section 2.1)."""
     plain = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-    return "".join(chr(one) if one in plain else f"%{one:02X}" for one in value.encode(errors="surrogateescape"))
+    return "".join(
+        chr(one) if one in plain else f"%{one:02X}"
+        for one in value.encode(errors="surrogateescape")
+    )
 
 
-def choose(pid: int | None, explicit: str | None, origin: str = "--socket", find: Find = place.find) -> place.Found:
+def choose(
+    pid: int | None,
+    explicit: str | None,
+    origin: str = "--socket",
+    find: Find = control_socket.find,
+) -> control_socket.Found:
     """Return the gracewrap that is meant: the one that was named, the only one, or PID 1.
 
     Args:
@@ -136,15 +153,21 @@ def choose(pid: int | None, explicit: str | None, origin: str = "--socket", find
         Unusable: If there are several.
     """
     found = find(pid, explicit)
-    # Root is not led to other users' sockets by their names alone; but PID 1 is what a container is about.
+    # Root is not led to other users' sockets by their names alone; but PID 1 is what a container is
+    # about.
     found = found or (find(1, None) if pid is None and explicit is None else [])
     if not found:
         raise NoAnswer(_nobody(pid, explicit, origin))
     for one in found:
         if len(found) == 1 or one.pid == 1:
             return one
-    listed = "".join(f"\n    --pid {one.pid:<8} {_command(one)}" for one in sorted(found, key=lambda one: one.pid))
-    raise Unusable(f"cannot tell which gracewrap is meant: {len(found)} are running; write one of:{listed}")
+    listed = "".join(
+        f"\n    --pid {one.pid:<8} {_command(one)}"
+        for one in sorted(found, key=lambda one: one.pid)
+    )
+    raise Unusable(
+        f"cannot tell which gracewrap is meant: {len(found)} are running; write one of:{listed}"
+    )
 
 
 def ask(path: str, method: str, target: str, timeout: float) -> Answer:
@@ -175,7 +198,9 @@ def _connect(path: str, until: float) -> _socket.socket:
             sock.settimeout(max(0.001, until - time.monotonic()))
             sock.connect(path)
             return sock
-        except BlockingIOError:  # too many are waiting to be accepted (unix(7)); a timeout does not wait for that
+        except (
+            BlockingIOError
+        ):  # too many are waiting to be accepted (unix(7)); a timeout does not wait for that
             sock.close()
             if time.monotonic() + AGAIN > until:
                 raise TimeoutError from None
@@ -226,15 +251,21 @@ def _length(head: bytes) -> int | None:
     return None
 
 
-def _command(one: place.Found) -> str:
-    """Return the command of a gracewrap, for people; as it says itself, or else as the kernel says."""
+def _command(one: control_socket.Found) -> str:
+    """Return the command of a gracewrap, for people; as it says itself, or else as the kernel
+    says."""
     from gracewrap.cli.status_view import commands
-    from gracewrap.config.load import one_line
+    from gracewrap.config.problems import one_line
 
     try:
         return commands(Peer(one, 0.5).status())
     except NoAnswer:
-        return one_line(read_file(f"/proc/{one.pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip())[:100]
+        return one_line(
+            read_file(f"/proc/{one.pid}/cmdline")
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )[:100]
 
 
 def _nobody(pid: int | None, explicit: str | None, origin: str) -> str:
@@ -245,15 +276,25 @@ def _nobody(pid: int | None, explicit: str | None, origin: str) -> str:
         try:
             uid = posix.stat(f"/proc/{pid}").st_uid
         except OSError:
-            return f"cannot find a gracewrap with pid {pid} (--pid): no such process here; leave --pid out to see which there are"
+            return (
+                f"cannot find a gracewrap with pid {pid} (--pid): no such process here; leave "
+                "--pid out to see which there are"
+            )
         mine = posix.geteuid()
-        whose = "" if uid == mine else f"another user's (it has uid {uid}, this has uid {mine}), or "
-        return f"cannot talk to pid {pid} (--pid): it is {whose}no gracewrap, or its socket is elsewhere (--socket PATH) or off"
+        whose = (
+            "" if uid == mine else f"another user's (it has uid {uid}, this has uid {mine}), or "
+        )
+        return (
+            f"cannot talk to pid {pid} (--pid): it is {whose}no gracewrap, or its socket is "
+            "elsewhere (--socket PATH) or off"
+        )
     return (
         "cannot find a running gracewrap here; is it\n"
-        "    in a container?    docker exec CONTAINER gracewrap ...  or  kubectl exec POD -- gracewrap ...\n"
+        "    in a container?    docker exec CONTAINER gracewrap ...  or  kubectl exec POD -- "
+        "gracewrap ...\n"
         "    another user's?    run this as that user; root may write --pid N\n"
-        "    at another place?  --socket PATH, where it has control.socket = PATH; it cannot be found where that is off"
+        "    at another place?  --socket PATH, where it has control.socket = PATH; it cannot be "
+        "found where that is off"
     )
 
 
@@ -266,7 +307,13 @@ def _why_not(path: str) -> str:
     except FileNotFoundError:
         return "there is no such file; is it running, and in this container?"
     except PermissionError:
-        return f"permission denied; it belongs to uid {owner}, and this runs with uid {posix.geteuid()}: run it as that user"
+        return (
+            f"permission denied; it belongs to uid {owner}, and this runs with uid "
+            f"{posix.geteuid()}: run it as that user"
+        )
     except (OSError, ValueError) as error:
         return str(getattr(error, "strerror", None) or error)
-    return f"it is another user's (uid {owner}; this has uid {posix.geteuid()}), or in another PID namespace"
+    return (
+        f"it is another user's (uid {owner}; this has uid {posix.geteuid()}), or in another PID "
+        "namespace"
+    )

@@ -1,4 +1,5 @@
-"""What a stop would be, in plain sentences: what `gracewrap check` ends with.  Several programs: several.py."""
+"""What a stop would be, in plain sentences: what `gracewrap check` ends with.  Several programs:
+several.py."""
 
 from __future__ import annotations
 
@@ -6,9 +7,8 @@ import os
 from collections.abc import Iterator
 
 from gracewrap.cli.format_settings import number
-from gracewrap.config import load as sources
+from gracewrap.config import problems
 from gracewrap.config.checks import reserve
-from gracewrap.config.parsers.values import show_duration
 from gracewrap.config.probe_specs import (
     Action,
     CommandAction,
@@ -21,6 +21,7 @@ from gracewrap.config.probe_specs import (
     TcpProbe,
 )
 from gracewrap.config.settings import Settings
+from gracewrap.config.values import show_duration
 from gracewrap.linux.signals import name as signal_name
 from gracewrap.policy.model import ProgramPolicy
 
@@ -28,8 +29,11 @@ from gracewrap.policy.model import ProgramPolicy
 def story(settings: Settings) -> Iterator[str]:
     """Yield what the stop of one command would be, one paragraph after another."""
     it = os.path.basename(settings.command[0]) if settings.command else "the command"
-    readiness = ["/readyz says 503"] if settings.health_listen and settings.health_on_stop == "503" else []
-    yield f"On {requests(settings)}: {'; '.join([*readiness, *steps(settings, it, settings.shutdown_timeout, _end(settings))])}."
+    readiness = (
+        ["/readyz says 503"] if settings.health_listen and settings.health_on_stop == "503" else []
+    )
+    stops = steps(settings, it, settings.shutdown_timeout, _end(settings))
+    yield f"On {requests(settings)}: {'; '.join([*readiness, *stops])}."
     if settings.drain:
         yield " ".join(drain(settings, it))
     if settings.is_managed and settings.command:
@@ -80,7 +84,10 @@ def _done(action: Action) -> str:
 
 def _ladder(settings: Settings, it: str, limit: float, end: str) -> Iterator[str]:
     """Yield the stop signal and what follows it."""
-    who = {"group": f"the process group of {it}", "mixed": f"{it}, then to what it leaves behind"}.get(settings.kill_mode, it)
+    who = {
+        "group": f"the process group of {it}",
+        "mixed": f"{it}, then to what it leaves behind",
+    }.get(settings.kill_mode, it)
     yield f"{signal_name(settings.stop_signal)} goes to {who}{_held_back(settings, limit)}"
     for after, signum in settings.escalation:
         yield f"after {show_duration(after)} {signal_name(signum)}"
@@ -96,7 +103,9 @@ def _held_back(settings: Settings, limit: float) -> str:
     kept = reserve(limit, settings.stop_timeout)
     latest = f"{show_duration(max(0.0, limit - kept))} after the request"
     if settings.drain_timeout is not None:
-        latest = f"when {show_duration(settings.drain_timeout)} were not enough for that, or {latest}"
+        latest = (
+            f"when {show_duration(settings.drain_timeout)} were not enough for that, or {latest}"
+        )
     return f", once it is drained, at the latest {latest}"
 
 
@@ -112,25 +121,36 @@ def drain(settings: Settings, it: str) -> Iterator[str]:
     if settings.drain_linger is None:
         yield "If it is drained and still running, it keeps the rest of its time (linger is off)."
     else:
-        yield f"If it is drained and still running {show_duration(settings.drain_linger)} later, it is killed then."
+        yield (
+            f"If it is drained and still running {show_duration(settings.drain_linger)} later, "
+            "it is killed then."
+        )
 
 
 def end_of(rules: ProgramPolicy, several: bool) -> str:
     """Return what follows when a program ends by itself, for people."""
-    from gracewrap.policy import restart as starting
+    from gracewrap.policy import restart
 
-    good, bad = (starting.verdict(rules, starting.Past(), status) for status in (0, 1))
+    good, bad = (restart.verdict(rules, restart.Past(), status) for status in (0, 1))
     failed = _follows(bad, rules, several, rules.on_failure)
     if rules.oneshot:
         return f"it runs once; if it fails, {failed}"
     if good == bad and (good != "restart" or rules.on_exit == rules.on_failure):
         return failed
-    return f"if it fails, {failed}; if it exits with 0, {_follows(good, rules, several, rules.on_exit)}"
+    return (
+        f"if it fails, {failed}; if it exits with 0, "
+        f"{_follows(good, rules, several, rules.on_exit)}"
+    )
 
 
 def _follows(verdict: str, rules: ProgramPolicy, several: bool, then: str) -> str:
-    """Return one verdict of policy.starting in words; *then* is what follows when it is started again no more."""
-    others = {"ignore": "the others go on"}.get(verdict, "all are stopped, in order") if several else "that is the end"
+    """Return one verdict of policy.starting in words; *then* is what follows when it is started
+    again no more."""
+    others = (
+        {"ignore": "the others go on"}.get(verdict, "all are stopped, in order")
+        if several
+        else "that is the end"
+    )
     if verdict != "restart":
         return others
     wait, again = rules.back_off, f"it is started again after {show_duration(rules.back_off.first)}"
@@ -148,7 +168,7 @@ def sign_of_readiness(probe: Probe) -> str:
         case TcpProbe(ports):
             return f"it listens on port {', '.join(map(str, ports))}" if ports else "it listens"
         case LogLineProbe(log_line):
-            return f"it writes a line with {sources.show(log_line)}"
+            return f"it writes a line with {problems.show(log_line)}"
         case NotifyProbe():
             return "it says so (READY=1)"
         case _:
@@ -163,10 +183,12 @@ def _seen(probe: Probe, it: str) -> str:
                 return f"{where} answers {expect.status}"
             limit = expect.equals if expect.at_most is None else expect.at_most
             exact = isinstance(limit, bool | str)
-            value = f"{'' if exact else 'at most '}{sources.show(number(limit))}"
+            value = f"{'' if exact else 'at most '}{problems.show(number(limit))}"
             return f"{where} says {value} at {expect.what}"
         case TcpProbe(ports, mode):
-            which = f"port {', '.join(map(str, ports))}" if ports else "the ports that it listens on"
+            which = (
+                f"port {', '.join(map(str, ports))}" if ports else "the ports that it listens on"
+            )
             return {
                 "listener-closed": f"nobody listens on {which} any more",
                 "no-connections": f"there is no connection to {which}",
@@ -174,7 +196,7 @@ def _seen(probe: Probe, it: str) -> str:
         case ExecProbe(command):
             return f"{os.path.basename(command[0])} exits with 0"
         case FileProbe(path, state, contains):
-            holds = f" and holds {sources.show(contains)}" if contains else ""
+            holds = f" and holds {problems.show(contains)}" if contains else ""
             return f"{path} {'exists' if state == 'exists' else 'is gone'}{holds}"
         case _:
             return f"{it} says so (X_GRACEWRAP=drained)"

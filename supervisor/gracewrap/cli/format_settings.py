@@ -1,13 +1,13 @@
-"""Parsed settings as they would stand in a file, with nothing secret in them: what `gracewrap check` shows."""
+"""Parsed settings as they would stand in a file, with nothing secret in them: what `gracewrap
+check` shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from gracewrap.config import load as sources
+from gracewrap.config import problems
 from gracewrap.config.parsers.process import FromFile, shown_limit
-from gracewrap.config.parsers.values import DRAINED, RESTART, show_duration
 from gracewrap.config.probe_specs import (
     Action,
     Address,
@@ -25,6 +25,7 @@ from gracewrap.config.probe_specs import (
     TcpProbe,
     Url,
 )
+from gracewrap.config.values import DRAINED, RESTART, show_duration
 from gracewrap.linux.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.linux.signals import name as signal_name
 
@@ -40,7 +41,7 @@ NUMBERS = {
 
 def shown(value: object, key: str) -> str:
     """Return the parsed value of a setting as it would stand in TOML, shortened."""
-    return sources.show(as_written(value, key))
+    return problems.show(as_written(value, key))
 
 
 def as_written(value: object, key: str) -> object:
@@ -56,12 +57,18 @@ def as_written(value: object, key: str) -> object:
     if isinstance(value, frozenset):
         return [(_signal if key == "stop_on" else _status)(one) for one in sorted(value)]
     if isinstance(value, dict):
-        return {_signal(a): {0: "none", RESTART: "restart"}.get(b) or _signal(b) for a, b in value.items()}
+        return {
+            _signal(a): {0: "none", RESTART: "restart"}.get(b) or _signal(b)
+            for a, b in value.items()
+        }
     if value is None:
         return "off" if key == "drain.linger" else ""
     if isinstance(value, tuple):
         if key == "escalation":
-            return [{"after": show_duration(after), "signal": _signal(signum)} for after, signum in value]
+            return [
+                {"after": show_duration(after), "signal": _signal(signum)}
+                for after, signum in value
+            ]
         if key == "drain.tcp":
             return list(value) or "auto"
         return _headers(value) if key == "drain.headers" else [_one(one) for one in value]
@@ -71,8 +78,15 @@ def as_written(value: object, key: str) -> object:
 def _back_off(wait: Any) -> object:
     """Return what differs from the default of a back-off (config.running.backoff)."""
     usual = type(wait)()
-    changed = {name: getattr(wait, name) for name in wait.__match_args__ if getattr(wait, name) != getattr(usual, name)}
-    found = {name: number(one) if name in ("factor", "jitter") else show_duration(one) for name, one in changed.items()}
+    changed = {
+        name: getattr(wait, name)
+        for name in wait.__match_args__
+        if getattr(wait, name) != getattr(usual, name)
+    }
+    found = {
+        name: number(one) if name in ("factor", "jitter") else show_duration(one)
+        for name, one in changed.items()
+    }
     return found if set(found) - {"first"} else show_duration(wait.first)
 
 
@@ -81,7 +95,10 @@ _SPECIAL: dict[str, Callable[[Any], object]] = {
     "backoff": _back_off,
     "umask": lambda mask: f"{mask:03o}",
     "rlimits": lambda limits: {name: shown_limit(limit) for name, limit in limits.items()},
-    "env": lambda env: {name: {"file": one.path} if isinstance(one, FromFile) else "..." for name, one in env.items()},
+    "env": lambda env: {
+        name: {"file": one.path} if isinstance(one, FromFile) else "..."
+        for name, one in env.items()
+    },
 }
 
 
@@ -100,7 +117,11 @@ def _one(value: object) -> object:
 
 def number(value: object) -> object:
     """Return 0.0 as 0, and anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
+    return (
+        int(value)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53
+        else value
+    )
 
 
 def _headers(headers: tuple[Header, ...]) -> dict[str, object]:
@@ -108,7 +129,11 @@ def _headers(headers: tuple[Header, ...]) -> dict[str, object]:
     found: dict[str, object] = {}
     for header in headers:
         place = {"env": header.env} if header.env else {"file": header.file}
-        prefix = {"prefix": header.prefix} if header.prefix.rstrip() in ("Bearer", "Basic", "Token") else {}
+        prefix = (
+            {"prefix": header.prefix}
+            if header.prefix.rstrip() in ("Bearer", "Basic", "Token")
+            else {}
+        )
         prefix = prefix or ({"prefix": "..."} if header.prefix else {})
         found[header.name] = {**place, **prefix} if header.env or header.file else "..."
     return found
@@ -140,13 +165,21 @@ def _probe(probe: Probe) -> dict[str, object]:
                 found |= {"status": expect.status} if expect.status != 200 else {}
             else:
                 found |= {expect.how: expect.what}
-                found |= {"equals": number(expect.equals)} if expect.at_most is None else {"at_most": number(expect.at_most)}
+                found |= (
+                    {"equals": number(expect.equals)}
+                    if expect.at_most is None
+                    else {"at_most": number(expect.at_most)}
+                )
             found |= {"absent": expect.absent} if expect.absent != "busy" else {}
             found |= {"on_refused": on_refused} if on_refused != "wait" else {}
         case TcpProbe(ports, mode, quiet):
             found = {"tcp": list(ports) or "auto"}
             found |= {"mode": mode} if mode not in ("idle", "listening") else {}
-            found |= {"quiet": show_duration(quiet)} if mode == "idle" and quiet != TcpProbe().quiet else {}
+            found |= (
+                {"quiet": show_duration(quiet)}
+                if mode == "idle" and quiet != TcpProbe().quiet
+                else {}
+            )
         case ExecProbe(command):
             found = {"exec": list(command)}
         case FileProbe(path, state, contains):
@@ -165,7 +198,11 @@ def _status(code: int) -> int | str:
     """Return an exit status, by the signal's name if it is that of a command that died of one."""
     if code == DRAINED:
         return "drained"
-    return _signal(code - 128) if 128 < code <= 128 + RTMAX and code - 128 in BLOCKABLE | {SIGKILL} else code
+    return (
+        _signal(code - 128)
+        if 128 < code <= 128 + RTMAX and code - 128 in BLOCKABLE | {SIGKILL}
+        else code
+    )
 
 
 def _signal(signum: int) -> str:

@@ -1,4 +1,5 @@
-"""`gracewrap --help`: made from the table of settings.  Plain text; on a terminal, rich makes names bold if it is there."""
+"""`gracewrap --help`: made from the table of settings.  Plain text; on a terminal, rich makes names
+bold if it is there."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import shutil
 import sys
 import textwrap
 
-from gracewrap.config.load import show as as_toml
+from gracewrap.config.problems import show as as_toml
 from gracewrap.config.schema import SECTIONS, TABLE, section
-from gracewrap.config.settings import Setting
+from gracewrap.config.schema_core import Setting
 
 _HEAD = """\
 gracewrap wraps any command and stops it gracefully.
@@ -150,7 +151,18 @@ Exit status:
 
 
 # What most look for comes first; the drain has as many options as all others.
-ORDER = ("", "log", "report", "running", "programs", "process", "around", "health", "control", "drain")
+ORDER = (
+    "",
+    "log",
+    "report",
+    "running",
+    "programs",
+    "process",
+    "around",
+    "health",
+    "control",
+    "drain",
+)
 
 
 def show(subcommand: str = "") -> int:
@@ -165,12 +177,23 @@ def show(subcommand: str = "") -> int:
 
 def help_text(width: int) -> str:
     """Return the help; its options' descriptions are as wide as *width*."""
-    parts = [_HEAD, "\nOptions:\n", _entry("-c, --config FILE", "Read settings from a TOML file.", width)]
-    parts += [_entry("-h, --help", "Print this.", width), _entry("-V, --version", "Print the version.", width)]
+    parts = [
+        _HEAD,
+        "\nOptions:\n",
+        _entry("-c, --config FILE", "Read settings from a TOML file.", width),
+    ]
+    parts += [
+        _entry("-h, --help", "Print this.", width),
+        _entry("-V, --version", "Print the version.", width),
+    ]
     for part in ORDER:
         heading, sentence = SECTIONS[part]
-        parts.append(f"\n{heading}:\n{textwrap.fill(sentence, width - 1, initial_indent='  ', subsequent_indent='  ')}\n")
-        parts += [_entry(_names(s), s.help + _default(s), width) for s in TABLE if s.flag and section(s) == part]
+        parts.append(f"\n{heading}:\n{_indented(sentence, width, 2)}\n")
+        parts += [
+            _entry(_names(s), s.help + _default(s), width)
+            for s in TABLE
+            if s.flag and section(s) == part
+        ]
     parts.append(_END)
     return "".join(parts)
 
@@ -178,18 +201,24 @@ def help_text(width: int) -> str:
 def _entry(names: str, text: str, width: int) -> str:
     if len(names) <= 18 and 22 + len(text) < width:
         return f"  {names:<18}  {text}\n"
-    return f"  {names}\n{textwrap.fill(text, width - 1, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}\n"
+    return f"  {names}\n{_indented(text, width, 6)}\n"
+
+
+def _indented(text: str, width: int, by: int) -> str:
+    return textwrap.fill(text, width - 1, initial_indent=" " * by, subsequent_indent=" " * by)
 
 
 def _names(setting: Setting) -> str:
-    return f"{', '.join((setting.option, *setting.aliases))}{'' if setting.switch else f' {setting.metavar}'}"
+    names = ", ".join((setting.option, *setting.aliases))
+    return names if setting.switch else f"{names} {setting.metavar}"
 
 
 def _default(setting: Setting) -> str:
     if setting.default in (None, [], {}, False):
         return ""
     value = setting.default
-    return f" [default: {','.join(map(str, value)) if isinstance(value, list) else as_toml(value).strip(chr(34))}]"
+    shown = ",".join(map(str, value)) if isinstance(value, list) else as_toml(value).strip('"')
+    return f" [default: {shown}]"
 
 
 def _show_bold(text: str) -> bool:
@@ -202,5 +231,7 @@ def _show_bold(text: str) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     for line in text.splitlines():
         heading = line.endswith(":") and not line.startswith(" ")
-        console.print(Text(line, style="bold" if heading or line.startswith(("  -", "gracewrap")) else ""))
+        console.print(
+            Text(line, style="bold" if heading or line.startswith(("  -", "gracewrap")) else "")
+        )
     return True

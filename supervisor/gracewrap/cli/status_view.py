@@ -1,14 +1,12 @@
-"""What /status says, for people: plain lines, which `gracewrap status` prints and its live view colours.
+"""What /status says, for people: plain lines, which `gracewrap status` prints and its live view
+colours.
 
 Nothing is taken for granted: an older or a newer gracewrap may leave out what this one tells.
 """
 
 from __future__ import annotations
 
-import time
-
-from gracewrap.cli import control_client as client
-from gracewrap.config.load import one_line
+from gracewrap.config.problems import one_line
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.in_flight import number
 from gracewrap.report.messages import listed
@@ -17,19 +15,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+
 ENDED = ("completed", "stopped", "failed", "exited")  # phases of a program of which nothing is left
-UP = ("running", "starting", "degraded", "restarting")  # phases in which nobody has asked for a drain or stop of all
-MOST, NAMED_MOST = 3, 6  # so many programs are told of in a line that is written over, and in one that stays
+
+UP = (
+    "running",
+    "starting",
+    "degraded",
+    "restarting",
+)  # phases in which nobody has asked for a drain or stop of all
+
+MOST, NAMED_MOST = (
+    3,
+    6,
+)  # so many programs are told of in a line that is written over, and in one that stays
+
 TIE = 0.1  # seconds; two times that differ by no more are told once
 NAME_MOST = 24  # columns of a program's name in a table
-MEASURE = 0.2  # seconds in which the use of the CPU is measured, and in which the probes that have been asked answer
+
+
+# seconds in which the use of the CPU is measured, and in which the probes that have been asked
+# answer
+MEASURE = 0.2
+
 STATES = {  # of proc_pid_stat(5)
-    "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced", "Z": "zombie", "X": "dead", "I": "idle",
+    "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced",
+    "Z": "zombie", "X": "dead", "I": "idle",
 }  # fmt: skip
 
 
 class Line(Record):
-    """One line, and what kind it is: "title", "stop", "program", "detail", "probe", "head", "process", "row" (of a table)."""
+    """One line, and what kind it is: "title", "stop", "program", "detail", "probe", "head",
+    "process", "row" (of a table)."""
 
     text: str
     kind: str
@@ -44,7 +61,8 @@ class Use(Record):
 
 
 class Meter:
-    """CPU and memory of processes, by psutil; of none if that is not there, or they are of another PID namespace."""
+    """CPU and memory of processes, by psutil; of none if that is not there, or they are of another
+    PID namespace."""
 
     def __init__(self) -> None:
         self._psutil: Any = None
@@ -65,7 +83,9 @@ class Meter:
         for pid in (one["pid"] for program in programs(status) for one in processes(program)):
             try:
                 process: Any = before.get(pid)
-                fresh = process is None or not process.is_running()  # which sees a pid that has been given out again
+                fresh = (
+                    process is None or not process.is_running()
+                )  # which sees a pid that has been given out again
                 process = self._psutil.Process(pid) if fresh else process
                 with process.oneshot():
                     cpu, memory = process.cpu_percent(None), process.memory_info().rss
@@ -73,22 +93,6 @@ class Meter:
                 continue
             self._known[pid], found[pid] = process, Use(None if fresh else cpu, memory)
         return found
-
-
-def look_twice(peer: client.Peer, program: str = "") -> list[Line]:
-    """Return the lines of `gracewrap status`, of one *program* or ("") of all.  Raises NoAnswer, and Unusable: no such program.
-
-    The first look has gracewrap ask its probes, which it does not do while nothing is the matter, and begins the measuring.
-    """
-    meter = Meter()
-    first = peer.status(program)
-    meter.look(first, peer.pid)
-    time.sleep(MEASURE)
-    try:
-        second = peer.status(program)
-    except client.NoAnswer:  # it has just ended
-        second = first
-    return list(describe(second, meter.look(second, peer.pid)))
 
 
 def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line]:
@@ -105,9 +109,20 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
     if part := mapping(status.get("part")):
         names = words(part.get("programs"))
         times = _times(part, "the last SIGKILL" if len(names) > 1 else "SIGKILL")
-        yield Line(f"  {'restarting' if part.get('again') else 'stopping'} {listed(names)}: {times}", "stop", "busy")
-    counts = [(figure(status, key), what) for key, what in (("zombies_reaped", "reaped"), ("signals_forwarded", "forwarded"))]
-    told = [_count(count, {"reaped": "zombie", "forwarded": "signal"}[what], what) for count, what in counts if count]
+        yield Line(
+            f"  {'restarting' if part.get('again') else 'stopping'} {listed(names)}: {times}",
+            "stop",
+            "busy",
+        )
+    counts = [
+        (figure(status, key), what)
+        for key, what in (("zombies_reaped", "reaped"), ("signals_forwarded", "forwarded"))
+    ]
+    told = [
+        _count(count, {"reaped": "zombie", "forwarded": "signal"}[what], what)
+        for count, what in counts
+        if count
+    ]
     if told:
         yield Line("  " + ", ".join(told), "detail")
     found = programs(status)
@@ -115,11 +130,14 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
         yield from _table(found)
         return
     for program in found:
-        yield from _program(program, phase, word(status, "why"), use, figure(stop or part or {}, "left_seconds"))
+        yield from _program(
+            program, phase, word(status, "why"), use, figure(stop or part or {}, "left_seconds")
+        )
 
 
 def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
-    """Yield a line for each of several programs; a column in which nothing would stand is left out."""
+    """Yield a line for each of several programs; a column in which nothing would stand is left
+    out."""
     heads = ("NAME", "PHASE", "PID", "UP", "RESTARTS", "LEFT", "")
     rows = [_row(one) for one in found]
     wide = [max(len(row[i]) for row in rows) for i in range(len(heads))]
@@ -127,7 +145,9 @@ def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
     wide = [max(width, len(head)) for width, head in zip(wide, heads)]
 
     def line(cells: Sequence[str]) -> str:
-        aligned = (cells[i].rjust(wide[i]) if i in (2, 4) else cells[i].ljust(wide[i]) for i in shown)
+        aligned = (
+            cells[i].rjust(wide[i]) if i in (2, 4) else cells[i].ljust(wide[i]) for i in shown
+        )
         return f"  {'  '.join(aligned)}".rstrip()
 
     yield Line("", "detail")
@@ -137,8 +157,11 @@ def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
 
 
 def _row(program: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return name, phase, pid, since when, how often restarted, time left, and what else there is to say."""
-    up, restarts, left = (figure(program, key) for key in ("uptime_seconds", "restarts", "left_seconds"))
+    """Return name, phase, pid, since when, how often restarted, time left, and what else there is
+    to say."""
+    up, restarts, left = (
+        figure(program, key) for key in ("uptime_seconds", "restarts", "left_seconds")
+    )
     return (
         _shortened(word(program, "name") or "?", NAME_MOST),
         _phase(program),
@@ -157,7 +180,8 @@ def _phase(program: Mapping[str, Any]) -> str:
 
 
 def _why(program: Mapping[str, Any]) -> str:
-    """Return what a program waits for or is kept by: why it is not as it is to be, and what is in flight."""
+    """Return what a program waits for or is kept by: why it is not as it is to be, and what is in
+    flight."""
     soon = figure(program, "next_start_seconds")
     why, waits = word(program, "why"), word(program, "waiting_for")
     return "; ".join(filter(None, (why, "" if soon is None else f"starts in {span(soon)}", waits)))
@@ -167,11 +191,20 @@ def _tone_of(program: Mapping[str, Any]) -> str:
     phase = word(program, "phase")
     if phase in ("killing", "backing off", "failed"):
         return "bad"
-    return "good" if program.get("ready") and not program.get("waits_for") else "" if phase in ENDED else "busy"
+    return (
+        "good"
+        if program.get("ready") and not program.get("waits_for")
+        else ""
+        if phase in ENDED
+        else "busy"
+    )
 
 
-def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use], left: float | None) -> Iterator[Line]:
-    """Yield all that is known of one program; what is said above is the phase of all, why it is so, and the time *left*."""
+def _program(
+    program: Mapping[str, Any], overall: str, told: str, use: Mapping[int, Use], left: float | None
+) -> Iterator[Line]:
+    """Yield all that is known of one program; what is said above is the phase of all, why it is so,
+    and the time *left*."""
     phase = _phase(program)
     shown = f": {phase}" if phase and phase != overall else ""
     command = " ".join(words(program.get("command")))
@@ -182,17 +215,29 @@ def _program(program: Mapping[str, Any], overall: str, told: str, use: Mapping[i
     if said := word(program, "status_text"):
         yield Line(f"  says: {said}", "detail")
     if waits := word(program, "waiting_for"):
-        yield Line(f"  in flight: {waits}" if overall in ("running", "drained") else f"  waits for: {waits}", "stop", "busy")
+        yield Line(
+            f"  in flight: {waits}"
+            if overall in ("running", "drained")
+            else f"  waits for: {waits}",
+            "stop",
+            "busy",
+        )
     drain = mapping(program.get("drain"))
     if drain is None and phase not in ENDED:
-        yield Line("  drain: no probe is configured; only its own exit says that the work is done", "detail")
+        yield Line(
+            "  drain: no probe is configured; only its own exit says that the work is done",
+            "detail",
+        )
     for probe in _probes(program):
         yield _probe(probe)
     yield from _processes(processes(program), use)
 
 
-def _course(program: Mapping[str, Any], overall: str, told: str, left_of_all: float | None) -> Iterator[Line]:
-    """Yield why a program is where it is, and what is next; of one that just runs, and of what is *told* above, nothing."""
+def _course(
+    program: Mapping[str, Any], overall: str, told: str, left_of_all: float | None
+) -> Iterator[Line]:
+    """Yield why a program is where it is, and what is next; of one that just runs, and of what is
+    *told* above, nothing."""
     why, restarts = word(program, "why"), figure(program, "restarts")
     soon, left = figure(program, "next_start_seconds"), figure(program, "left_seconds")
     if why and why != told:
@@ -208,7 +253,11 @@ def _course(program: Mapping[str, Any], overall: str, told: str, left_of_all: fl
 
 def _probe(probe: Mapping[str, Any]) -> Line:
     reading = word(probe, "reading")
-    in_flight, age, failures = figure(probe, "in_flight"), figure(probe, "age_seconds"), figure(probe, "failures")
+    in_flight, age, failures = (
+        figure(probe, "in_flight"),
+        figure(probe, "age_seconds"),
+        figure(probe, "failures"),
+    )
     parts = [reading if reading not in ("", "none") else "not asked yet"]
     if in_flight is not None and reading != "drained":
         unit = word(probe, "unit") or "in flight"
@@ -226,21 +275,34 @@ def _processes(members: list[dict[str, Any]], use: Mapping[int, Use]) -> Iterato
     if not members:
         return
     yield Line(
-        f"  {'PID':>7}  {'CPU':>5}  {'MEMORY':>8}  {'STATE':<8}  NAME" if use else f"  {'PID':>7}  {'STATE':<8}  NAME", "head"
+        f"  {'PID':>7}  {'CPU':>5}  {'MEMORY':>8}  {'STATE':<8}  NAME"
+        if use
+        else f"  {'PID':>7}  {'STATE':<8}  NAME",
+        "head",
     )
     for depth, one in _tree(members):
         found = use.get(one["pid"])
         measured = ""
         if use:
-            cpu = "" if found is None or found.cpu is None else f"{found.cpu:.0f}%" if found.cpu >= 9.95 else f"{found.cpu:.1f}%"
+            cpu = (
+                ""
+                if found is None or found.cpu is None
+                else f"{found.cpu:.0f}%"
+                if found.cpu >= 9.95
+                else f"{found.cpu:.1f}%"
+            )
             measured = f"{cpu:>5}  {_bytes(found.memory) if found else '':>8}  "
         state = STATES.get(word(one, "state"), word(one, "state"))
         branch = "  " * (depth - 1) + "└ " if depth else ""
-        yield Line(f"  {one['pid']:>7}  {measured}{state:<8}  {branch}{word(one, 'name') or '?'}", "process")
+        yield Line(
+            f"  {one['pid']:>7}  {measured}{state:<8}  {branch}{word(one, 'name') or '?'}",
+            "process",
+        )
 
 
 def _tree(members: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each process with its depth, parents before their children; each once, whatever the parents are said to be."""
+    """Yield each process with its depth, parents before their children; each once, whatever the
+    parents are said to be."""
     pids = {one["pid"] for one in members}
     below: dict[object, list[dict[str, Any]]] = {}
     for one in members:
@@ -257,9 +319,6 @@ def _tree(members: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]
             todo += [(min(depth + 1, 12), child) for child in reversed(below.get(one["pid"], []))]
 
 
-# --- what is asked of it ----------------------------------------------------------------------------------------------
-
-
 def programs(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the programs of a status."""
     return mappings(status.get("programs"))
@@ -267,7 +326,11 @@ def programs(status: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def processes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the processes of a program that have a pid."""
-    return [one for one in mappings(program.get("processes")) if isinstance(one.get("pid"), int) and one["pid"] > 0]
+    return [
+        one
+        for one in mappings(program.get("processes"))
+        if isinstance(one.get("pid"), int) and one["pid"] > 0
+    ]
 
 
 def probes(status: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -285,7 +348,8 @@ def commands(status: Mapping[str, Any]) -> str:
 
 
 def is_drained(status: Mapping[str, Any]) -> bool:
-    """Return whether nothing is in flight any more, as the probes say; while it runs undisturbed that is no verdict."""
+    """Return whether nothing is in flight any more, as the probes say; while it runs undisturbed
+    that is no verdict."""
     phase = word(status, "phase")
     if phase in (*UP, "draining", "drained", ""):
         return phase == "drained"
@@ -294,7 +358,8 @@ def is_drained(status: Mapping[str, Any]) -> bool:
 
 
 def waiting_for(status: Mapping[str, Any]) -> str:
-    """Return what is being waited for, in a line: "requests 7 → 3"; if nothing is said of it, what it is doing."""
+    """Return what is being waited for, in a line: "requests 7 → 3"; if nothing is said of it, what
+    it is doing."""
     return _waits(status, MOST) or word(status, "phase") or "?"
 
 
@@ -310,11 +375,14 @@ def _waits(status: Mapping[str, Any], most: int) -> str:
 
 def _is_well(program: Mapping[str, Any]) -> bool:
     """Return whether nothing is waited for: it is up and ready, or has ended."""
-    return (bool(program.get("ready")) and not program.get("waits_for")) or word(program, "phase") in ENDED
+    return (bool(program.get("ready")) and not program.get("waits_for")) or word(
+        program, "phase"
+    ) in ENDED
 
 
 def each(found: Sequence[Mapping[str, Any]], most: int = MOST) -> str:
-    """Return what is waited for of several programs: "web: requests 7 → 3 · worker: jobs 2 · db waits for web and worker".
+    """Return what is waited for of several programs: "web: requests 7 → 3 · worker: jobs 2 · db
+    waits for web and worker".
 
     Those whose turn it is come before those that wait for them.
     """
@@ -352,13 +420,20 @@ def headline(status: Mapping[str, Any]) -> str:
     waits = _waits(status, NAMED_MOST)
     stop = mapping(status.get("stop"))
     by = word(stop, "requested_by") if stop else ""
-    return f"{word(status, 'phase') or '?'}, {ready}{f': {waits}' if waits else ''}{f'; stop requested by {by}' if by else ''}"
+    return (
+        f"{word(status, 'phase') or '?'}, "
+        f"{ready}{f': {waits}' if waits else ''}{f'; stop requested by {by}' if by else ''}"
+    )
 
 
 def word(fields: Mapping[str, Any], key: str) -> str:
     """Return a field as text that plays no tricks on a terminal; "" if there is none."""
     value = fields.get(key)
-    return one_line(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return (
+        one_line(str(value))
+        if isinstance(value, str | int | float) and not isinstance(value, bool)
+        else ""
+    )
 
 
 def words(value: object) -> list[str]:
@@ -375,11 +450,16 @@ def figure(fields: Mapping[str, Any], key: str) -> float | None:
 
 
 def span(seconds: float, whole: bool = False) -> str:
-    """Return seconds for people: "0.3 s", "12 s", "3 min 12 s", "2 h 3 min", "5 d 2 h"; *whole*: no tenths."""
+    """Return seconds for people: "0.3 s", "12 s", "3 min 12 s", "2 h 3 min", "5 d 2 h"; *whole*: no
+    tenths."""
     if seconds < 9.95 and not whole:
         return f"{max(0.0, seconds):.1f} s"
     total = round(max(0.0, seconds))
-    for unit, of, next_unit, next_of in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+    for unit, of, next_unit, next_of in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if total >= of:
             return f"{total // of} {unit} {total % of // next_of} {next_unit}"
     return f"{total} s"
@@ -391,8 +471,14 @@ def _probes(program: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _times(stop: Mapping[str, Any], until: str = "SIGKILL") -> str:
-    elapsed, left, budget = (figure(stop, f"{key}_seconds") for key in ("elapsed", "left", "budget"))
-    gone = "" if elapsed is None else f"{span(elapsed)}{'' if budget is None else f' of {span(budget)}'} gone"
+    elapsed, left, budget = (
+        figure(stop, f"{key}_seconds") for key in ("elapsed", "left", "budget")
+    )
+    gone = (
+        ""
+        if elapsed is None
+        else f"{span(elapsed)}{'' if budget is None else f' of {span(budget)}'} gone"
+    )
     return ", ".join(filter(None, [gone, "" if left is None else f"{span(left)} until {until}"]))
 
 

@@ -1,4 +1,5 @@
-"""`gracewrap status --watch`: the status, live; on a terminal by rich, and elsewhere a line for each change."""
+"""`gracewrap status --watch`: the status, live; on a terminal by rich, and elsewhere a line for
+each change."""
 
 from __future__ import annotations
 
@@ -7,8 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from gracewrap.cli import control_client as client
-from gracewrap.cli import status_view as status
+from gracewrap.cli import control_client, status_view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Ended(Exception):
     """A signal has asked us to end."""
 
 
-def watch(peer: client.Peer, program: str = "") -> int:
+def watch(peer: control_client.Peer, program: str = "") -> int:
     """Show it, or one *program* of it, until it has gone, or Ctrl-C; return the exit status.
 
     Raises:
@@ -66,52 +66,66 @@ def _console() -> Console | None:
     return None if console.is_dumb_terminal else console
 
 
-def _lines(peer: client.Peer, program: str, now: dict[str, Any]) -> dict[str, Any]:
+def _lines(peer: control_client.Peer, program: str, now: dict[str, Any]) -> dict[str, Any]:
     """Print a line for each change; return the last status there was."""
     said = ""
     while True:
-        headline = status.headline(now)
+        headline = status_view.headline(now)
         if headline != said:
             said = headline
             print(f"{time.strftime('%H:%M:%S')} {headline}", flush=True)
         time.sleep(_pause(now))
         try:
             now = peer.status(program, processes=False)
-        except client.Gone:
+        except control_client.Gone:
             return now
-        except client.NoAnswer as fault:
+        except control_client.NoAnswer as fault:
             if str(fault) != said:
                 said = str(fault)
                 print(f"{time.strftime('%H:%M:%S')} {said}", flush=True)
 
 
-def _live(peer: client.Peer, program: str, now: dict[str, Any], console: Console) -> dict[str, Any]:
+def _live(
+    peer: control_client.Peer, program: str, now: dict[str, Any], console: Console
+) -> dict[str, Any]:
     """Show the status on a screen of its own; return the last one there was."""
     from rich.live import Live
 
-    meter = status.Meter()
+    meter = status_view.Meter()
     meter.look(now, peer.pid)
     at, fault = time.monotonic(), ""
-    time.sleep(status.MEASURE)
+    time.sleep(status_view.MEASURE)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
                 now, at, fault = peer.status(program), time.monotonic(), ""
-            except client.Gone:
+            except control_client.Gone:
                 return now
-            except client.NoAnswer:
-                fault = f"no answer for {status.span(time.monotonic() - at, whole=True)}"
-            live.update(page(now, meter.look(now, peer.pid), console.width, console.height, fault), refresh=True)
+            except control_client.NoAnswer:
+                fault = f"no answer for {status_view.span(time.monotonic() - at, whole=True)}"
+            live.update(
+                page(now, meter.look(now, peer.pid), console.width, console.height, fault),
+                refresh=True,
+            )
             time.sleep(_pause(now))
 
 
-def page(now: Mapping[str, Any], use: Mapping[int, status.Use], width: int, height: int, fault: str = "") -> Text:
-    """Return the screen: at most *height* lines of *width* columns.  What is too much is left out of the processes first."""
+def page(
+    now: Mapping[str, Any],
+    use: Mapping[int, status_view.Use],
+    width: int,
+    height: int,
+    fault: str = "",
+) -> Text:
+    """Return the screen: at most *height* lines of *width* columns.  What is too much is left out
+    of the processes first."""
     from rich.text import Text
 
-    lines = list(status.describe(now, use))
+    lines = list(status_view.describe(now, use))
     if fault:
-        lines.insert(1, status.Line(f"  {fault}; what follows is what it said last", "stop", "bad"))
+        lines.insert(
+            1, status_view.Line(f"  {fault}; what follows is what it said last", "stop", "bad")
+        )
     stop = now.get("stop") or now.get("part")
     room = height - len(lines) - (1 if stop else 0)
     lines = _without_some(lines, -room) if room < 0 else lines
@@ -125,8 +139,9 @@ def page(now: Mapping[str, Any], use: Mapping[int, status.Use], width: int, heig
     return Text("\n", no_wrap=True, overflow="crop").join(texts[:height])
 
 
-def _without_some(lines: list[status.Line], many: int) -> list[status.Line]:
-    """Leave *many* lines of processes or programs out, and one more to say so: from the end, first those that are well."""
+def _without_some(lines: list[status_view.Line], many: int) -> list[status_view.Line]:
+    """Leave *many* lines of processes or programs out, and one more to say so: from the end, first
+    those that are well."""
     what = "process" if any(line.kind == "process" for line in lines) else "row"
     where = [i for i, line in enumerate(lines) if line.kind == what]
     calm = [i for i in where if lines[i].tone in ("good", "")]
@@ -134,7 +149,7 @@ def _without_some(lines: list[status.Line], many: int) -> list[status.Line]:
     if len(out) < 2:
         return lines
     more = f"{len(out)} more {'processes' if what == 'process' else 'programs'}"
-    note = status.Line(f"  ... and {more}: gracewrap status lists all", "detail")
+    note = status_view.Line(f"  ... and {more}: gracewrap status lists all", "detail")
     kept = [line for i, line in enumerate(lines) if i not in out]
     return [*kept[: out[0]], note, *kept[out[0] :]] if what == "process" else [*kept, note]
 
@@ -144,10 +159,13 @@ def _bar(stop: object, width: int) -> Text:
     from rich.text import Text
 
     fields = stop if isinstance(stop, dict) else {}
-    left, budget = status.figure(fields, "left_seconds"), status.figure(fields, "budget_seconds")
+    left, budget = (
+        status_view.figure(fields, "left_seconds"),
+        status_view.figure(fields, "budget_seconds"),
+    )
     if left is None or not budget:
         return Text("")
-    words = f" {status.span(left)} left of {status.span(budget)}"
+    words = f" {status_view.span(left)} left of {status_view.span(budget)}"
     columns = max(10, min(width, 80) - len(words) - 2)
     full = round(columns * min(1.0, max(0.0, left / budget)))
     style = "red" if left < budget / 5 else "yellow" if left < budget / 2 else "green"
@@ -155,15 +173,25 @@ def _bar(stop: object, width: int) -> Text:
 
 
 def _pause(now: Mapping[str, Any]) -> float:
-    return CALM if status.word(now, "phase") in ("running", "drained", "") and not now.get("part") else BUSY
+    return (
+        CALM
+        if status_view.word(now, "phase") in ("running", "drained", "") and not now.get("part")
+        else BUSY
+    )
 
 
-def _farewell(peer: client.Peer, last: Mapping[str, Any]) -> str:
+def _farewell(peer: control_client.Peer, last: Mapping[str, Any]) -> str:
     """Return the last line: what was going on when it was last seen."""
     stop = last.get("stop")
     fields = stop if isinstance(stop, dict) else {}
-    by, elapsed = status.word(fields, "requested_by"), status.figure(fields, "elapsed_seconds")
-    took = f" {status.span(elapsed)} after" if elapsed is not None else ""
-    left = status.left_of(last)
+    by, elapsed = (
+        status_view.word(fields, "requested_by"),
+        status_view.figure(fields, "elapsed_seconds"),
+    )
+    took = f" {status_view.span(elapsed)} after" if elapsed is not None else ""
+    left = status_view.left_of(last)
     asked = f"{took} a stop requested by {by}" if by else ""
-    return f"gracewrap (pid {peer.pid}) has gone{asked}; last seen: {status.waiting_for(last)}{left and f'; {left} were left'}"
+    return (
+        f"gracewrap (pid {peer.pid}) has gone{asked}; last seen: "
+        f"{status_view.waiting_for(last)}{left and f'; {left} were left'}"
+    )

@@ -1,15 +1,16 @@
-"""What the start and the stop of several programs would be: what `gracewrap check` ends with for them."""
+"""What the start and the stop of several programs would be: what `gracewrap check` ends with for
+them."""
 
 from __future__ import annotations
 
 import textwrap
 
-from gracewrap.cli import explain_stop as story
-from gracewrap.config.parsers.values import RESTART, show_duration
+from gracewrap.cli import explain_stop
 from gracewrap.config.to_policy import policy_of
+from gracewrap.config.values import RESTART, show_duration
 from gracewrap.linux.signals import name as signal_name
-from gracewrap.policy import dependencies as order
-from gracewrap.policy import system as coordinator
+from gracewrap.policy import budget as budget_
+from gracewrap.policy import dependencies, finishing
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.messages import listed
 
@@ -27,7 +28,8 @@ EVERY = 1 << 20  # programs are named, however many they are
 
 
 class Slot(Record):
-    """When a program is stopped, in seconds after the request, if all before it take as long as they may."""
+    """When a program is stopped, in seconds after the request, if all before it take as long as
+    they may."""
 
     told: float  # its turn comes then
     killed: float  # so it has the time from one to the other for sure
@@ -46,10 +48,14 @@ def lines(settings: Settings) -> Iterator[str]:
 
 
 def _filled(text: str, first: str = "  ", others: str = "  ") -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
+    )
 
 
-def _grouped(settings: Settings, key: Callable[[Settings], Hashable]) -> list[tuple[Hashable, list[Settings]]]:
+def _grouped(
+    settings: Settings, key: Callable[[Settings], Hashable]
+) -> list[tuple[Hashable, list[Settings]]]:
     """Return the programs that have the same *key* together, in the order of the file."""
     found: dict[Hashable, list[Settings]] = {}
     for one in settings.programs:
@@ -61,12 +67,15 @@ def _names(programs: Sequence[Settings]) -> str:
     return ", ".join(one.name for one in programs)
 
 
-# --- the start --------------------------------------------------------------------------------------------------------
+# --- the start -----------------------------------------------------------------------------------
 
 
 def _start(settings: Settings, policy: Policy) -> str:
     """Return what is started when; who waits for the same stands in one line."""
-    place = {settings.programs[i].name: n for n, i in enumerate(reversed(order.order(policy.programs).sequence))}
+    place = {
+        settings.programs[i].name: n
+        for n, i in enumerate(reversed(dependencies.order(policy.programs).sequence))
+    }
     groups = _grouped(settings, lambda one: tuple(sorted(one.depends_on.items())))
     groups.sort(key=lambda group: min(place[one.name] for one in group[1]))
     rows = ["  The start:"]
@@ -95,18 +104,19 @@ def _when(waits: tuple[tuple[str, str], ...]) -> str:
 def _ready(settings: Settings) -> str:
     assert settings.ready is not None
     joined = " and " if settings.ready.combine == "all" else " or "
-    return joined.join(story.sign_of_readiness(probe) for probe in settings.ready.probes)
+    return joined.join(explain_stop.sign_of_readiness(probe) for probe in settings.ready.probes)
 
 
-# --- the stop ---------------------------------------------------------------------------------------------------------
+# --- the stop ------------------------------------------------------------------------------------
 
 
 def slots(settings: Settings, policy: Policy) -> list[Slot]:
-    """Return for each program when it is stopped; a oneshot has completed by then, and takes no time."""
-    budget = policy.shutdown_timeout - coordinator.tail(policy)
-    the_order = order.order(policy.programs)
+    """Return for each program when it is stopped; a oneshot has completed by then, and takes no
+    time."""
+    budget = policy.shutdown_timeout - finishing.tail(policy)
+    the_order = dependencies.order(policy.programs)
     alive = frozenset(i for i, one in enumerate(settings.programs) if not one.oneshot)
-    limits = order.kill_times(the_order, policy.programs, alive, 0.0, budget)
+    limits = budget_.kill_times(the_order, policy.programs, alive, 0.0, budget)
     found: dict[int, Slot] = {}
     for i in the_order.sequence:
         told = max((found[first].killed for first in the_order.before[i]), default=0.0)
@@ -118,38 +128,67 @@ def slots(settings: Settings, policy: Policy) -> list[Slot]:
 
 
 def _longest(settings: Settings) -> float:
-    """Return how long a program's stop takes at most, in seconds; infinite if only the budget limits it."""
-    held = settings.pre_stop or settings.drain_start or (settings.drain and settings.drain_when == "before-signal")
+    """Return how long a program's stop takes at most, in seconds; infinite if only the budget
+    limits it."""
+    held = (
+        settings.pre_stop
+        or settings.drain_start
+        or (settings.drain and settings.drain_when == "before-signal")
+    )
     if settings.stop_timeout is None or held:
         return float("inf")
     return settings.propagation_delay + settings.stop_timeout
 
 
 def _stop(settings: Settings, policy: Policy) -> str:
-    """Return a table of the stop: who is told when, how long it has for sure, and when it is killed at the latest."""
+    """Return a table of the stop: who is told when, how long it has for sure, and when it is killed
+    at the latest."""
     budget = settings.shutdown_timeout
-    said = f"{story.requests(settings)}, within {show_duration(budget)}"
+    said = f"{explain_stop.requests(settings)}, within {show_duration(budget)}"
     if settings.health_listen and settings.health_on_stop == "503":
         said += "; /readyz says 503"
-    rows = [_filled(f"The stop, on {said}. Whoever takes less time leaves the rest to those after it; at the latest:")]
-    rows.append(f"  {'':{NAMES}}  {'told':8} {'signal':8} {'has':7} {'SIGKILL':8} 0s{show_duration(budget):>{AXIS}}")
+    rows = [
+        _filled(
+            f"The stop, on {said}. Whoever takes less time leaves the rest to those after it; at "
+            "the latest:"
+        )
+    ]
+    rows.append(
+        f"  {'':{NAMES}}  {'told':8} {'signal':8} {'has':7} {'SIGKILL':8} "
+        f"0s{show_duration(budget):>{AXIS}}"
+    )
     planned = dict(zip((one.name for one in settings.programs), slots(settings, policy)))
-    groups = _grouped(settings, lambda one: (planned[one.name], "" if one.oneshot else signal_name(one.stop_signal)))
-    ordered = sorted(groups, key=lambda group: (planned[group[1][0].name].told, planned[group[1][0].name].killed))
+    groups = _grouped(
+        settings,
+        lambda one: (planned[one.name], "" if one.oneshot else signal_name(one.stop_signal)),
+    )
+    ordered = sorted(
+        groups, key=lambda group: (planned[group[1][0].name].told, planned[group[1][0].name].killed)
+    )
     for _, programs in ordered:
         one = programs[0]
         if not one.oneshot:
             rows += _row(_names(programs), signal_name(one.stop_signal), planned[one.name], budget)
     if once := [one for one in settings.programs if one.oneshot]:
-        those = "It has completed by then, as it runs once" if len(once) == 1 else "They have completed by then, as they run once"
+        those = (
+            "It has completed by then, as it runs once"
+            if len(once) == 1
+            else "They have completed by then, as they run once"
+        )
         rows.append(_filled(f"{those}: {_names(once)}.", "  ", "  "))
-    if (kept := coordinator.tail(policy)) > 0:
-        rows.append(_filled(f"The last {show_duration(kept)} are kept for what comes after the programs: post_stop, metrics."))
+    if (kept := finishing.tail(policy)) > 0:
+        rows.append(
+            _filled(
+                f"The last {show_duration(kept)} are kept for what comes after the programs: "
+                "post_stop, metrics."
+            )
+        )
     return "\n".join(rows)
 
 
 def _row(names: str, signal: str, slot: Slot, budget: float) -> list[str]:
-    """Return the lines of some programs that are stopped alike; names for which its column is too small stand above it."""
+    """Return the lines of some programs that are stopped alike; names for which its column is too
+    small stand above it."""
     above = _filled(f"{names}:").splitlines()
     wrapped = textwrap.wrap(names, NAMES, break_on_hyphens=False)
     first, *more = wrapped if len(wrapped) < 3 else [""]
@@ -173,7 +212,8 @@ def _bar(slot: Slot, budget: float) -> str:
 
 
 def _particulars(settings: Settings, policy: Policy) -> Iterator[str]:
-    """Yield what is not as plain as the table says; programs of which the same is to be said stand together."""
+    """Yield what is not as plain as the table says; programs of which the same is to be said stand
+    together."""
     found: dict[str, list[Settings]] = {}
     for one, slot in zip(settings.programs, slots(settings, policy)):
         if said := _particular(one, slot):
@@ -197,18 +237,29 @@ def _particular(settings: Settings, slot: Slot) -> str:
         or settings.post_stop
         or settings.drain
     ):
-        parts.append("; ".join(story.steps(settings, "it", slot.killed, f"{_seconds(slot.killed)} after the request")) + ".")
+        parts.append(
+            "; ".join(
+                explain_stop.steps(
+                    settings, "it", slot.killed, f"{_seconds(slot.killed)} after the request"
+                )
+            )
+            + "."
+        )
     if settings.drain:
-        parts.append(" ".join(story.drain(settings, "it")))
+        parts.append(" ".join(explain_stop.drain(settings, "it")))
     return " ".join(parts)
 
 
-# --- what else happens ------------------------------------------------------------------------------------------------
+# --- what else happens ---------------------------------------------------------------------------
 
 
 def _ends(settings: Settings, policy: Policy) -> str:
-    """Return what follows from a program's end; where that is the same for most, it is said of all others."""
-    rules = {one.name: story.end_of(by, several=True) for one, by in zip(settings.programs, policy.programs)}
+    """Return what follows from a program's end; where that is the same for most, it is said of all
+    others."""
+    rules = {
+        one.name: explain_stop.end_of(by, several=True)
+        for one, by in zip(settings.programs, policy.programs)
+    }
     groups = _grouped(settings, lambda one: rules[one.name])
     groups.sort(key=lambda group: len(group[1]) > MANY)
     rows = ["  When a program ends by itself:"]
@@ -221,12 +272,18 @@ def _ends(settings: Settings, policy: Policy) -> str:
 
 def _rolling(settings: Settings, policy: Policy) -> str:
     """Return what a signal for a rolling restart does; "" if there is none."""
-    signals = [signal_name(signum) for signum, sent in settings.signal_map.items() if sent == RESTART]
+    signals = [
+        signal_name(signum) for signum, sent in settings.signal_map.items() if sent == RESTART
+    ]
     if not signals:
         return ""
-    stacks = order.stacks(order.order(policy.programs), policy.programs)
-    shown = "; ".join(listed([settings.programs[i].name for i in sorted(stack)], EVERY) for stack in stacks)
-    return _filled(f"{' or '.join(signals)} restarts them, each when those before it are ready again: {shown}.")
+    stacks = dependencies.stacks(dependencies.order(policy.programs), policy.programs)
+    shown = "; ".join(
+        listed([settings.programs[i].name for i in sorted(stack)], EVERY) for stack in stacks
+    )
+    return _filled(
+        f"{' or '.join(signals)} restarts them, each when those before it are ready again: {shown}."
+    )
 
 
 def _status(settings: Settings) -> str:

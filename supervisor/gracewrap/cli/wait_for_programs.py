@@ -1,8 +1,9 @@
-"""What `gracewrap restart NAME` and `gracewrap stop NAME` wait for: some programs, while the others go on."""
+"""What `gracewrap restart NAME` and `gracewrap stop NAME` wait for: some programs, while the others
+go on."""
 
 from __future__ import annotations
 
-from gracewrap.cli import status_view as view
+from gracewrap.cli import status_view
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.messages import listed
 
@@ -17,34 +18,42 @@ class Waited:
     """Programs that are being stopped, or started anew.
 
     Args:
-        answer: What was answered to the request: its number ("request"), the programs that were "named", all of them
-            ("programs"), what it is waited for that they are ("until": "restarted", "started", "stopped"), and whether nothing
-            else runs ("ends").
+        answer: What was answered to the request: its number ("request"), the programs that were
+            "named", all of them ("programs"), what it is waited for that they are ("until":
+            "restarted", "started", "stopped"), and whether nothing else runs ("ends").
         asked: The names that were asked for.
     """
 
     def __init__(self, answer: Mapping[str, Any], asked: Sequence[str]) -> None:
-        self.named = view.words(answer.get("named")) or list(asked)
-        self.names = view.words(answer.get("programs")) or self.named
-        self.request, self.done, self.ends = view.word(answer, "request"), view.word(answer, "until"), answer.get("ends") is True
+        self.named = status_view.words(answer.get("named")) or list(asked)
+        self.names = status_view.words(answer.get("programs")) or self.named
+        self.request, self.done, self.ends = (
+            status_view.word(answer, "request"),
+            status_view.word(answer, "until"),
+            answer.get("ends") is True,
+        )
         self.again = self.done != "stopped"
         self._seen = 0.0  # how much time had gone when it was judged last
         self._who = listed(self.named)
         self._not = f"{self._who} {'is' if len(self.named) == 1 else 'are'} not {self.done}"
 
     def _of(self, status: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [one for one in view.programs(status) if view.word(one, "name") in self.names]
+        return [
+            one
+            for one in status_view.programs(status)
+            if status_view.word(one, "name") in self.names
+        ]
 
     def judge(self, status: Mapping[str, Any], elapsed: float) -> tuple[int, str] | None:
         """Return exit status and last word once it is clear how it went."""
         self._seen = elapsed
-        request = view.mapping(status.get("request")) or {}
-        if view.word(request, "state") == "refused":
-            why = view.word(request, "why") or "another part is being stopped"
+        request = status_view.mapping(status.get("request")) or {}
+        if status_view.word(request, "state") == "refused":
+            why = status_view.word(request, "why") or "another part is being stopped"
             return 1, f"{self._not}: {why}, which was asked for before; ask again after that"
-        stop = view.mapping(status.get("stop"))
+        stop = status_view.mapping(status.get("stop"))
         if stop and self.again:
-            by = view.word(stop, "requested_by")
+            by = status_view.word(stop, "requested_by")
             return 1, f"{self._not}: all is being stopped{f' ({by})' if by else ''}"
         if _is_under_way(status):
             return None
@@ -54,86 +63,143 @@ class Waited:
             return None
         return self._stopped(status, elapsed)
 
-    def _stopped(self, status: Mapping[str, Any], elapsed: float, more: str = "") -> tuple[int, str]:
-        killed = [view.word(one, "name") for one in self._of(status) if one.get("killed") or view.word(one, "phase") == "killing"]
+    def _stopped(
+        self, status: Mapping[str, Any], elapsed: float, more: str = ""
+    ) -> tuple[int, str]:
+        killed = [
+            status_view.word(one, "name")
+            for one in self._of(status)
+            if one.get("killed") or status_view.word(one, "phase") == "killing"
+        ]
         cut = f"; {listed(killed)} had to be killed" if killed else ""
-        return int(bool(killed)), f"stopped {self._who} in {view.span(elapsed)}{self._others()}{cut}{more}"
+        return int(
+            bool(killed)
+        ), f"stopped {self._who} in {status_view.span(elapsed)}{self._others()}{cut}{more}"
 
     def _is_up(self, status: Mapping[str, Any], elapsed: float) -> tuple[int, str] | None:
         programs = self._of(status)
         for one in programs:
-            if view.word(one, "phase") in ("backing off", "failed", "stopped"):
-                soon = view.figure(one, "next_start_seconds")
-                again = "" if soon is None else f"; the next start is in {view.span(soon)}"
-                return 1, f"{view.word(one, 'name')} did not come up: it {_how_it_ended(one)}{again}"
+            if status_view.word(one, "phase") in ("backing off", "failed", "stopped"):
+                soon = status_view.figure(one, "next_start_seconds")
+                again = "" if soon is None else f"; the next start is in {status_view.span(soon)}"
+                return (
+                    1,
+                    f"{status_view.word(one, 'name')} did not come up: it "
+                    f"{_how_it_ended(one)}{again}",
+                )
         if all(_has_come(one) for one in programs):
-            return 0, f"{self.done} {self._who} in {view.span(elapsed)}{self._others()}{_killed(status)}"
+            return (
+                0,
+                f"{self.done} {self._who} in "
+                f"{status_view.span(elapsed)}{self._others()}{_killed(status)}",
+            )
         return None
 
     def _others(self) -> str:
         others = [one for one in self.names if one not in self.named]
-        return f", and with {'it' if len(self.named) == 1 else 'them'} {listed(others)}" if others else ""
+        return (
+            f", and with {'it' if len(self.named) == 1 else 'them'} {listed(others)}"
+            if others
+            else ""
+        )
 
     def doing(self, status: Mapping[str, Any]) -> str:
         """Return what is waited for, in a line."""
         well = _has_come if self.again and not _is_under_way(status) else _has_ended
-        return view.each([one for one in self._of(status) if not well(one)]) or view.word(status, "phase") or "?"
+        return (
+            status_view.each([one for one in self._of(status) if not well(one)])
+            or status_view.word(status, "phase")
+            or "?"
+        )
 
     def left(self, status: Mapping[str, Any]) -> str:
-        """Return how long there is until the next SIGKILL: "3 s until web's SIGKILL"; "" if nothing is to be stopped."""
+        """Return how long there is until the next SIGKILL: "3 s until web's SIGKILL"; "" if nothing
+        is to be stopped."""
         in_turn = [one for one in self._of(status) if not one.get("waits_for")]
-        found = [(left, view.word(one, "name")) for one in in_turn if (left := view.figure(one, "left_seconds")) is not None]
+        found = [
+            (left, status_view.word(one, "name"))
+            for one in in_turn
+            if (left := status_view.figure(one, "left_seconds")) is not None
+        ]
         if not found:
-            return view.until_sigkill(status)
+            return status_view.until_sigkill(status)
         left, name = min(found)
         whose = f"{name}'s " if len(self.names) > 1 else ""
-        return f"{view.span(left, whole=True)} until {whose}SIGKILL"
+        return f"{status_view.span(left, whole=True)} until {whose}SIGKILL"
 
     def gone(self, last: Mapping[str, Any], elapsed: float) -> tuple[int, str]:
-        """Return exit status and last word when gracewrap has ended; *last* is what it said when it was judged last."""
+        """Return exit status and last word when gracewrap has ended; *last* is what it said when it
+        was judged last."""
         if not self.again:
             with_it = f"; gracewrap has ended {'with it' if self.ends else 'too; its log says why'}"
-            lefts = {view.word(one, "name"): view.figure(one, "left_seconds") for one in self._of(last) if not _has_ended(one)}
-            late = [name for name, left in lefts.items() if left is not None and left <= elapsed - self._seen]
+            lefts = {
+                status_view.word(one, "name"): status_view.figure(one, "left_seconds")
+                for one in self._of(last)
+                if not _has_ended(one)
+            }
+            late = [
+                name
+                for name, left in lefts.items()
+                if left is not None and left <= elapsed - self._seen
+            ]
             if late:  # nobody has seen its end, but its time was up
-                return 1, f"{self._not} gracefully: {listed(late)} had to be killed, as it seems{with_it}"
+                killed = f"{listed(late)} had to be killed, as it seems"
+                return 1, f"{self._not} gracefully: {killed}{with_it}"
             return self._stopped(last, elapsed, with_it)
         seen = f"; last seen: {self.doing(last)}" if last else ""
-        return 1, f"{self._not}: gracewrap has ended after {view.span(elapsed)}{seen}; its log says why"
+        return (
+            1,
+            f"{self._not}: gracewrap has ended after {status_view.span(elapsed)}{seen}; its log "
+            "says why",
+        )
 
 
 def _is_under_way(status: Mapping[str, Any]) -> bool:
     """Return whether the programs are still to be stopped, or not all of them have."""
-    request = view.mapping(status.get("request"))
-    return bool(view.mapping(status.get("part"))) if request is None else view.word(request, "state") in ("asked", "begun")
+    request = status_view.mapping(status.get("request"))
+    return (
+        bool(status_view.mapping(status.get("part")))
+        if request is None
+        else status_view.word(request, "state") in ("asked", "begun")
+    )
 
 
 def _has_come(program: Mapping[str, Any]) -> bool:
-    """Return whether a program is as far as it is to come: up and ready, or completed; or drained, if all are."""
-    phase = view.word(program, "phase")
+    """Return whether a program is as far as it is to come: up and ready, or completed; or drained,
+    if all are."""
+    phase = status_view.word(program, "phase")
     up = phase == "running" and bool(program.get("ready")) and not program.get("oneshot")
     return up or phase in ("draining", "drained", "completed", "exited")
 
 
 def _has_ended(program: Mapping[str, Any]) -> bool:
-    phase = view.word(program, "phase")
-    return phase in view.ENDED or phase == "ending"
+    phase = status_view.word(program, "phase")
+    return phase in status_view.ENDED or phase == "ending"
 
 
 def _how_it_ended(program: Mapping[str, Any]) -> str:
-    return "was stopped again" if view.word(program, "phase") == "stopped" else view.word(program, "why") or "has ended"
+    return (
+        "was stopped again"
+        if status_view.word(program, "phase") == "stopped"
+        else status_view.word(program, "why") or "has ended"
+    )
 
 
 def _killed(status: Mapping[str, Any]) -> str:
     """Return which programs had to be killed before they were started again; "" if none had."""
-    request = view.mapping(status.get("request")) or {}
-    pids = {view.word(one, "name"): view.word(one, "pid") for one in view.programs(status)}
+    request = status_view.mapping(status.get("request")) or {}
+    pids = {
+        status_view.word(one, "name"): status_view.word(one, "pid")
+        for one in status_view.programs(status)
+    }
     said = []
-    for one in view.mappings(request.get("killed")):
-        name, after = view.word(one, "program"), view.figure(one, "after_seconds")
+    for one in status_view.mappings(request.get("killed")):
+        name, after = status_view.word(one, "program"), status_view.figure(one, "after_seconds")
         whole, pid = one.get("whole") is not False, pids.get(name)
-        when = "" if after is None else f" after {view.span(after)}"
+        when = "" if after is None else f" after {status_view.span(after)}"
         who, it = (name, "") if whole else (f"some of {name}", "it was ")
-        said.append(f"; {who} was killed{when}, and {it}started again{f' (pid {pid})' if pid else ''}")
+        said.append(
+            f"; {who} was killed{when}, and {it}started again{f' (pid {pid})' if pid else ''}"
+        )
     more = f"; {len(said) - MOST} more were killed" if len(said) > MOST else ""
     return "".join(said[:MOST]) + more

@@ -1,23 +1,29 @@
-"""What several settings of the drain, the hooks and the endpoints are together, and what is wrong between them."""
+"""What several settings of the drain, the hooks and the endpoints are together, and what is wrong
+between them."""
 
 from __future__ import annotations
 
-from gracewrap.config.load import Problem, Where
+from gracewrap.config.origins import Where
 from gracewrap.config.parsers import probes as probing
-from gracewrap.config.parsers.values import show_duration
 from gracewrap.config.probe_specs import NotifyProbe, Probe, Probes, TcpProbe
+from gracewrap.config.problems import Problem
 from gracewrap.config.schema import FURTHER
+from gracewrap.config.values import KeyFault, show_duration
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+
 LINGER = 2.0
 # Settings that say nothing without another one -> that one, and what to write.
 NEEDS = {
     "health.on_stop": ("health.listen", 'health.listen, ":9000"'),
-    "report.pushgateway_job": ("report.pushgateway", 'report.pushgateway, "http://pushgateway:9091"'),
+    "report.pushgateway_job": (
+        "report.pushgateway",
+        'report.pushgateway, "http://pushgateway:9091"',
+    ),
     "on_watchdog": ("watchdog", 'watchdog, "30s"'),
 }
 OF_A_RESTART = ("backoff", "max_restarts")
@@ -25,7 +31,9 @@ OF_A_PROBE = ("when", "interval", "probe_timeout", "timeout", "min_drain", "conf
 
 # Settings that say something only where there are several programs, and where they stand.
 OF_SEVERAL = {
-    **dict.fromkeys(("depends_on", "stop_after", "until", "reserve", "oneshot"), "in [programs.NAME]"),
+    **dict.fromkeys(
+        ("depends_on", "stop_after", "until", "reserve", "oneshot"), "in [programs.NAME]"
+    ),
     "exit_code_from": "beside [programs.NAME]",
 }
 
@@ -33,19 +41,27 @@ OF_SEVERAL = {
 def of_several_only(origins: Mapping[str, str]) -> list[Problem]:
     """Return what is said of several programs where there is one command."""
     return [
-        Problem(f"cannot use {key} ({origin}): it is for several programs, and stands {OF_SEVERAL[key]}; leave it out")
+        Problem(
+            f"cannot use {key} ({origin}): it is for several programs, and stands "
+            f"{OF_SEVERAL[key]}; leave it out"
+        )
         for key, origin in origins.items()
         if key in OF_SEVERAL
     ]
 
 
 def put_together(
-    values: dict[str, Any], origins: Mapping[str, str], unusable: set[str], where: Where | None = None
+    values: dict[str, Any],
+    origins: Mapping[str, str],
+    unusable: set[str],
+    where: Where | None = None,
 ) -> list[Problem]:
-    """Complete *values*, which hold what was given of the further settings; return what does not go together.
+    """Complete *values*, which hold what was given of the further settings; return what does not go
+    together.
 
     Args:
-        values: By field. Defaults are added, and drain, notify, drain_linger and report_pushgateway_job computed.
+        values: By field. Defaults are added, and drain, notify, drain_linger and
+            report_pushgateway_job computed.
         origins: Where each given setting is from, by key.
         unusable: Keys whose values could not be parsed: what comes of them is no news.
         where: What they are called, if that is not what their keys say.
@@ -57,7 +73,11 @@ def put_together(
     values["drain"] = None
     problems: list[Problem] = []
     # Half a probe is no probe: with an unusable key of it nothing can be said about the others.
-    if not any(key.removeprefix("drain.") in (*probing.PARSERS, "all", "any") for key in unusable if key.startswith("drain.")):
+    if not any(
+        key.removeprefix("drain.") in (*probing.PARSERS, "all", "any")
+        for key in unusable
+        if key.startswith("drain.")
+    ):
         values["drain"] = _drain(values, where, problems)
     if not problems:
         problems += [Problem(text) for text in _faults(values, where, unusable)]
@@ -73,33 +93,47 @@ def put_together(
 
 
 def _asked(values: Mapping[str, Any]) -> tuple[Probe, ...]:
-    return tuple(probe for several in (values.get("drain"), values["ready"]) if several for probe in several.probes)
+    return tuple(
+        probe
+        for several in (values.get("drain"), values["ready"])
+        if several
+        for probe in several.probes
+    )
 
 
 def _drain(values: Mapping[str, Any], where: Where, problems: list[Problem]) -> Probes | None:
-    """Return the probes of [drain], or None if there are none; what is wrong between its keys becomes a problem."""
+    """Return the probes of [drain], or None if there are none; what is wrong between its keys
+    becomes a problem."""
     origins = where.origins
     given = {key: values[f"drain_{key}"] for key in probing.PARSERS if f"drain.{key}" in origins}
-    given = {key: value for key, value in given.items() if value is not False}  # notify and insecure: as if it were not there
+    given = {
+        key: value for key, value in given.items() if value is not False
+    }  # notify and insecure: as if it were not there
     several = [key for key in ("all", "any") if f"drain.{key}" in origins]
     try:
         if len(several) > 1:
-            raise probing.KeyFault("any", f"there is drain.all too ({origins['drain.all']}); leave one of them out")
+            raise KeyFault(
+                "any", f"there is drain.all too ({origins['drain.all']}); leave one of them out"
+            )
         if several and given:
             key = next(iter(given))
-            fault = f"there is drain.{several[0]} too ({origins[f'drain.{several[0]}']}); put it into one of its tables"
-            raise probing.KeyFault(key, fault)
+            fault = (
+                f"there is drain.{several[0]} too ({origins[f'drain.{several[0]}']}); put it "
+                "into one of its tables"
+            )
+            raise KeyFault(key, fault)
         if several:
             return Probes(values[f"drain_{several[0]}"], several[0])
         return Probes((probing.probe(given),)) if given else None
-    except probing.KeyFault as fault:
+    except KeyFault as fault:
         key = f"drain.{fault.key}"
         problems.append(Problem(f"cannot use {where.name(key)} ({where(key)}): {fault}"))
         return None
 
 
 def _linger(drain: Probes | None) -> float | None:
-    """Return how long a drained program may stay by default: not limited where the verdict may rest on tcp alone."""
+    """Return how long a drained program may stay by default: not limited where the verdict may rest
+    on tcp alone."""
     if drain is None:
         return None
     quantity = all if drain.combine == "all" else any
@@ -107,7 +141,8 @@ def _linger(drain: Probes | None) -> float | None:
 
 
 def reserve(shutdown_timeout: float, stop_timeout: float | None) -> float:
-    """Return how long before the end of the budget the stop signal is sent at the latest, in seconds."""
+    """Return how long before the end of the budget the stop signal is sent at the latest, in
+    seconds."""
     return min(shutdown_timeout / 10, 2.0) if stop_timeout is None else stop_timeout
 
 
@@ -130,17 +165,26 @@ def _too_long(values: Mapping[str, Any], origins: Mapping[str, str], where: Wher
         if key in origins and seconds is not None and seconds > budget:
             yield (
                 f"cannot use {_written(values, where, key)}: it is longer than the whole budget, "
-                f'{_written(values, where, "shutdown_timeout")}; write at most "{show_duration(budget)}", or a larger budget'
+                f"{_written(values, where, 'shutdown_timeout')}; write at most "
+                f'"{show_duration(budget)}", or a larger budget'
             )
     for key in ("pre_stop", "post_stop", "drain.start"):
         action = values[key.replace(".", "_")]
         if action is not None and action.timeout is not None and action.timeout > budget:
-            what = f'{where.name(key)} with timeout = "{show_duration(action.timeout)}" ({where(key)})'
-            yield f"cannot use {what}: it is longer than the whole budget, {_written(values, where, 'shutdown_timeout')}"
+            what = (
+                f'{where.name(key)} with timeout = "{show_duration(action.timeout)}" ({where(key)})'
+            )
+            yield (
+                f"cannot use {what}: it is longer than the whole budget, "
+                f"{_written(values, where, 'shutdown_timeout')}"
+            )
 
 
-def _does_not_fit(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
-    """What comes before the stop signal, and what is kept for the time after it, must fit into the budget."""
+def _does_not_fit(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+) -> Iterator[str]:
+    """What comes before the stop signal, and what is kept for the time after it, must fit into the
+    budget."""
     budget = values["shutdown_timeout"]
     kept = reserve(budget, values["stop_timeout"])
     parts = ["propagation_delay"] if values["propagation_delay"] else []
@@ -153,8 +197,10 @@ def _does_not_fit(values: Mapping[str, Any], origins: Mapping[str, str], where: 
     if values["stop_timeout"] is not None:
         rest = _written(values, where, "stop_timeout")
     yield (
-        f"cannot use {' and '.join(_written(values, where, key) for key in parts)}: with {rest} that is "
-        f"{show_duration(total - budget)} more than the whole budget, {_written(values, where, 'shutdown_timeout')}; shorten "
+        f"cannot use {' and '.join(_written(values, where, key) for key in parts)}: with {rest} "
+        "that is "
+        f"{show_duration(total - budget)} more than the whole budget, "
+        f"{_written(values, where, 'shutdown_timeout')}; shorten "
         "one of them, or write a larger budget"
     )
 
@@ -163,22 +209,36 @@ def _no_time(values: Mapping[str, Any], origins: Mapping[str, str], where: Where
     """A drain before the stop signal, and the stop signal is sent at once."""
     budget = values["shutdown_timeout"]
     left = budget - values["propagation_delay"] - reserve(budget, values["stop_timeout"])
-    if not values["drain"] or values["drain_when"] == "after-signal" or values["drain_min_drain"] or not budget or left:
+    if (
+        not values["drain"]
+        or values["drain_when"] == "after-signal"
+        or values["drain_min_drain"]
+        or not budget
+        or left
+    ):
         return  # with min_drain, or less than nothing left, it does not fit, and that is said there
     taker = "stop_timeout" if values["stop_timeout"] is not None else "propagation_delay"
     yield (
-        f"cannot use {where.name('drain.when')} ({where('drain.when')}): no time is left to drain before the stop signal, for "
-        f"{_written(values, where, taker)} takes all of {_written(values, where, 'shutdown_timeout')}; shorten it, or write a "
+        f"cannot use {where.name('drain.when')} ({where('drain.when')}): no time is left to drain "
+        "before the stop signal, for "
+        f"{_written(values, where, taker)} takes all of "
+        f"{_written(values, where, 'shutdown_timeout')}; shorten it, or write a "
         "larger budget"
     )
 
 
-def _never_counts(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _never_counts(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+) -> Iterator[str]:
     """A drain that is over before the first answer, or before enough of them, can count."""
     if values["drain"] is None:
         return
     budget, after = values["shutdown_timeout"], values["drain_when"] == "after-signal"
-    rest = budget - values["propagation_delay"] - (0 if after else reserve(budget, values["stop_timeout"]))
+    rest = (
+        budget
+        - values["propagation_delay"]
+        - (0 if after else reserve(budget, values["stop_timeout"]))
+    )
     if rest < 0 or (not after and values["drain_min_drain"] > rest):
         return  # it does not fit at all, and that has been said
     limits = [(rest, "what is left of shutdown_timeout")]
@@ -189,7 +249,8 @@ def _never_counts(values: Mapping[str, Any], origins: Mapping[str, str], where: 
     limit, name = min(limits)
     if values["drain_min_drain"] and values["drain_min_drain"] >= limit:
         yield (
-            f"cannot use {_written(values, where, 'drain.min_drain')}: no answer would ever count, the drain is over after "
+            f"cannot use {_written(values, where, 'drain.min_drain')}: no answer would ever count, "
+            "the drain is over after "
             f'"{show_duration(limit)}" ({name}); write less'
         )
         return
@@ -199,13 +260,17 @@ def _never_counts(values: Mapping[str, Any], origins: Mapping[str, str], where: 
     if needed >= limit and budget:
         key = "drain.interval" if "drain.interval" in origins else "drain.confirm"
         yield (
-            f"cannot use {where.name(key)} ({where(key)}): {values['drain_confirm']} answers in a row, one every "
-            f'"{show_duration(values["drain_interval"])}", take longer than "{show_duration(limit)}" ({name}); '
+            f"cannot use {where.name(key)} ({where(key)}): {values['drain_confirm']} answers in a "
+            "row, one every "
+            f'"{show_duration(values["drain_interval"])}", take longer than '
+            f'"{show_duration(limit)}" ({name}); '
             "write a shorter interval, or fewer"
         )
 
 
-def _nothing_to_ask(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _nothing_to_ask(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+) -> Iterator[str]:
     """Settings of a drain where there is no probe."""
     if values["drain"] is not None:
         return
@@ -229,29 +294,48 @@ def starts_again(values: Mapping[str, Any]) -> bool:
     return values["restart"] != "never" or "restart" in (values["on_exit"], values["on_failure"])
 
 
-def _ends_for_good(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _ends_for_good(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+) -> Iterator[str]:
     """Settings of a restart where there is none."""
     if starts_again(values):
         return
     for key in OF_A_RESTART:
         if key in origins:
             yield (
-                f"cannot use {where.name(key)} ({where(key)}): it means nothing without restart; add restart, "
+                f"cannot use {where.name(key)} ({where(key)}): it means nothing without restart; "
+                "add restart, "
                 '"on-failure", or leave it out'
             )
 
 
-def _not_notified(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _not_notified(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+) -> Iterator[str]:
     """notify = false, and something that needs it."""
     if "notify" not in origins or values["notify"]:
         return
     needs = "watchdog" if values["watchdog"] is not None else ""
-    needs = needs or ("a probe by notify" if any(isinstance(probe, NotifyProbe) for probe in _asked(values)) else "")
+    needs = needs or (
+        "a probe by notify"
+        if any(isinstance(probe, NotifyProbe) for probe in _asked(values))
+        else ""
+    )
     if needs:
-        yield f"cannot use {where.name('notify')} = false ({where('notify')}): {needs} needs it; leave it out"
+        yield (
+            f"cannot use {where.name('notify')} = false ({where('notify')}): {needs} needs it; "
+            "leave it out"
+        )
 
 
-_TIMES = ("shutdown_timeout", "stop_timeout", "propagation_delay", "drain.min_drain", "drain.timeout", "drain.when")
+_TIMES = (
+    "shutdown_timeout",
+    "stop_timeout",
+    "propagation_delay",
+    "drain.min_drain",
+    "drain.timeout",
+    "drain.when",
+)
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("shutdown_timeout", "pre_stop", "post_stop", "drain.start"), _too_long),
     (_TIMES, _does_not_fit),

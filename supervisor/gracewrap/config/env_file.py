@@ -5,7 +5,8 @@ NAME='value'       as it stands, over several lines if need be
 NAME="value"       the same, with \\n, \\t, \\r, \\", \\\\ and \\$
 export NAME=value  the same as without the word; a shell can read such a file too
 
-A $ stands for itself: no variable is filled in.  In bytes, for nobody says in which encoding such a file is.
+A $ stands for itself: no variable is filled in.  In bytes, for nobody says in which encoding such a
+file is.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def parse(content: bytes) -> dict[bytes, bytes]:
             raise BadLine(f"line {first} has no =; write NAME=value, or # before a comment")
         name, rest = name.rstrip(), rest.lstrip()
         if not is_variable(name.decode(errors="replace")):
-            raise BadLine(f"line {first}: before the = stands no name of a variable; write NAME=value")
+            raise BadLine(
+                f"line {first}: before the = stands no name of a variable; write NAME=value"
+            )
         if rest[:1] in (b"'", b'"'):
             value, number = _quoted(rows, first, rest)
         else:
@@ -49,7 +52,9 @@ def parse(content: bytes) -> dict[bytes, bytes]:
         if b"\0" in value:
             raise BadLine(f"line {first} holds a NUL character, which no variable can")
         if len(name) + len(value) + 2 > LONGEST:
-            raise BadLine(f"line {first}: the value has more than {LONGEST >> 10} KiB, and no variable can")
+            raise BadLine(
+                f"line {first}: the value has more than {LONGEST >> 10} KiB, and no variable can"
+            )
         found[name] = value
     return found
 
@@ -60,13 +65,17 @@ def _before_comment(text: bytes) -> bytes:
 
 
 def _quoted(rows: list[bytes], first: int, rest: bytes) -> tuple[bytes, int]:
-    """Return a value in quotes that starts on line *first* with *rest*, and how many lines have been read."""
+    """Return a value in quotes that starts on line *first* with *rest*, and how many lines have
+    been read."""
     quote, text, number = rest[:1], rest[1:], first
     value, at = bytearray(), 0
     while True:
         if at >= len(text):
             if number == len(rows):
-                raise BadLine(f"line {first}: its {quote.decode()} is never closed; write it at the end of the value")
+                raise BadLine(
+                    f"line {first}: its {quote.decode()} is never closed; write it at the end of "
+                    "the value"
+                )
             value += b"\n"
             text, at, number = rows[number], 0, number + 1
             continue
@@ -80,5 +89,8 @@ def _quoted(rows: list[bytes], first: int, rest: bytes) -> tuple[bytes, int]:
         value += letter
     after = text[at:].strip()
     if after and not after.startswith(b"#"):
-        raise BadLine(f"line {number}: something follows the closing {quote.decode()}; put all of the value into the quotes")
+        raise BadLine(
+            f"line {number}: something follows the closing {quote.decode()}; put all of the value "
+            "into the quotes"
+        )
     return bytes(value), number

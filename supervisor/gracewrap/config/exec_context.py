@@ -1,6 +1,8 @@
-"""From settings to what the child is to be: users are looked up, files of variables are read.  Before the start, as ourselves.
+"""From settings to what the child is to be: users are looked up, files of variables are read.
+Before the start, as ourselves.
 
-Loaded only where a setting asks for it.  A lookup of a user may take its time (NSS): nothing is running yet.
+Loaded only where a setting asks for it.  A lookup of a user may take its time (NSS): nothing is
+running yet.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from gracewrap.config import env_file as envfile
+from gracewrap.config import env_file
 from gracewrap.config.parsers.process import FromFile
 from gracewrap.config.safe_read import Unreadable, read, remedy
 from gracewrap.linux import spawn
@@ -62,7 +64,7 @@ def _unusable(settings: Settings, key: str, value: str, why: str) -> Unusable:
     return Unusable(f"cannot use {key}{shown} ({settings.origins.get(key, 'default')}): {why}")
 
 
-# --- users ------------------------------------------------------------------------------------------------------------
+# --- users ---------------------------------------------------------------------------------------
 
 
 def _with_user(settings: Settings, found: Process) -> Process:
@@ -75,7 +77,8 @@ def _with_user(settings: Settings, found: Process) -> Process:
         if entry is not None:
             uid, gid, name = entry.pw_uid, entry.pw_gid, entry.pw_name
         elif settings.user.isdigit():
-            # Its group must not stay ours: root's may write a good deal.  Most users have one of their own number.
+            # Its group must not stay ours: root's may write a good deal.  Most users have one of
+            # their own number.
             uid = gid = int(settings.user)
         else:
             why = "there is no such user here; write one of /etc/passwd, or a number"
@@ -88,9 +91,13 @@ def _with_user(settings: Settings, found: Process) -> Process:
         if uid == posix.geteuid() and gid == posix.getegid():
             groups = None  # we are it already, and may not be allowed to change anything
     if settings.supplementary_groups:
-        more = (_group(settings, "supplementary_groups", one) for one in settings.supplementary_groups)
+        more = (
+            _group(settings, "supplementary_groups", one) for one in settings.supplementary_groups
+        )
         groups = tuple(dict.fromkeys((*(posix.getgroups() if groups is None else groups), *more)))
-    return replace(found, uid=uid, gid=gid, groups=groups, user=settings.user or "", group=settings.group or "")
+    return replace(
+        found, uid=uid, gid=gid, groups=groups, user=settings.user or "", group=settings.group or ""
+    )
 
 
 def _group(settings: Settings, key: str, word: str) -> int:
@@ -101,37 +108,50 @@ def _group(settings: Settings, key: str, word: str) -> int:
         return int(entry.gr_gid)
     if word.isdigit():
         return int(word)
-    raise _unusable(settings, key, f'"{word}"', "there is no such group here; write one of /etc/group, or a number")
+    raise _unusable(
+        settings,
+        key,
+        f'"{word}"',
+        "there is no such group here; write one of /etc/group, or a number",
+    )
 
 
 def _lookup(word: str, by_number: Callable[[int], T], by_name: Callable[[str], T]) -> T | None:
     """Return the entry of a user or a group, or None."""
     try:
         return by_number(int(word)) if word.isdigit() else by_name(word)
-    except (KeyError, OSError, ValueError):  # not there; a database that fails; a name that cannot be encoded
+    except (
+        KeyError,
+        OSError,
+        ValueError,
+    ):  # not there; a database that fails; a name that cannot be encoded
         return None
 
 
-# --- the environment --------------------------------------------------------------------------------------------------
+# --- the environment -----------------------------------------------------------------------------
 
 
 def _with_environment(settings: Settings, found: Process) -> Process:
-    """Put the environment together: ours, what belongs to the user, the files, env; later ones count."""
+    """Put the environment together: ours, what belongs to the user, the files, env; later ones
+    count."""
     env = {} if settings.clear_env else dict(spawn.environment())
     if found.uid is not None:
         _name_user(env, found.uid)
     for path in settings.env_file:
         try:
-            env.update(envfile.parse(_content(settings, "env_file", path, f'"{path}"')))
-        except envfile.BadLine as fault:
+            env.update(env_file.parse(_content(settings, "env_file", path, f'"{path}"')))
+        except env_file.BadLine as fault:
             raise _unusable(settings, "env_file", f'"{path}"', str(fault)) from None
     for name, value in settings.env.items():
-        env[_bytes(name)] = _secret(settings, name, value.path) if isinstance(value, FromFile) else _bytes(value)
+        env[_bytes(name)] = (
+            _secret(settings, name, value.path) if isinstance(value, FromFile) else _bytes(value)
+        )
     return replace(found, environment=env)
 
 
 def _name_user(env: dict[bytes, bytes], uid: int) -> None:
-    """Set what a login would: those of ours are another's.  As systemd does for User=; a user without an entry has / (Docker)."""
+    """Set what a login would: those of ours are another's.  As systemd does for User=; a user
+    without an entry has / (Docker)."""
     import pwd
 
     for name in (b"HOME", b"USER", b"LOGNAME", b"SHELL"):
@@ -142,15 +162,30 @@ def _name_user(env: dict[bytes, bytes], uid: int) -> None:
         env[b"HOME"] = b"/"
         return
     name = _bytes(entry.pw_name)
-    env |= {b"HOME": _bytes(entry.pw_dir or "/"), b"USER": name, b"LOGNAME": name, b"SHELL": _bytes(entry.pw_shell or "/bin/sh")}
+    env |= {
+        b"HOME": _bytes(entry.pw_dir or "/"),
+        b"USER": name,
+        b"LOGNAME": name,
+        b"SHELL": _bytes(entry.pw_shell or "/bin/sh"),
+    }
 
 
 def _secret(settings: Settings, name: str, path: str) -> bytes:
     """Return what is in a file, without the line end at its end, which editors and echo(1) add."""
-    content = _content(settings, "env", path, f'{{{name} = {{file = "{path}"}}}}').removesuffix(b"\n").removesuffix(b"\r")
-    if b"\0" in content or len(name) + len(content) + 2 > envfile.LONGEST:
-        why = "it holds a NUL character" if b"\0" in content else f"it has more than {envfile.LONGEST >> 10} KiB"
-        raise _unusable(settings, "env", f'{{{name} = {{file = "{path}"}}}}', f"{why}, and no variable can")
+    content = (
+        _content(settings, "env", path, f'{{{name} = {{file = "{path}"}}}}')
+        .removesuffix(b"\n")
+        .removesuffix(b"\r")
+    )
+    if b"\0" in content or len(name) + len(content) + 2 > env_file.LONGEST:
+        why = (
+            "it holds a NUL character"
+            if b"\0" in content
+            else f"it has more than {env_file.LONGEST >> 10} KiB"
+        )
+        raise _unusable(
+            settings, "env", f'{{{name} = {{file = "{path}"}}}}', f"{why}, and no variable can"
+        )
     return content
 
 
@@ -158,7 +193,9 @@ def _content(settings: Settings, key: str, path: str, shown: str) -> bytes:
     try:
         return read(path, "variables")
     except OSError as error:
-        raise _unusable(settings, key, shown, f"cannot read it: {error.strerror}{remedy(path, error)}") from None
+        raise _unusable(
+            settings, key, shown, f"cannot read it: {error.strerror}{remedy(path, error)}"
+        ) from None
     except Unreadable as fault:
         raise _unusable(settings, key, shown, str(fault)) from None
 
@@ -170,7 +207,7 @@ def _bytes(text: str) -> bytes:
         return text.encode(errors="surrogateescape")
 
 
-# --- directory and limits ---------------------------------------------------------------------------------------------
+# --- directory and limits ------------------------------------------------------------------------
 
 
 def _with_directory(settings: Settings, found: Process) -> Process:
@@ -183,7 +220,9 @@ def _with_directory(settings: Settings, found: Process) -> Process:
     except OSError as error:
         why = "" if error.errno == _EACCES else error.strerror or "not there"
     if why:
-        raise _unusable(settings, "working_dir", f'"{path}"', f"{why}; write a directory that is there")
+        raise _unusable(
+            settings, "working_dir", f'"{path}"', f"{why}; write a directory that is there"
+        )
     return replace(found, working_dir=path)
 
 
@@ -196,9 +235,16 @@ def _with_limits(settings: Settings, found: Process) -> Process:
     for name, (soft, hard) in settings.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if number is None:
-            raise _unusable(settings, "rlimits", "", f"this system has no limit {name}; leave it out")
+            raise _unusable(
+                settings, "rlimits", "", f"this system has no limit {name}; leave it out"
+            )
         limits.append(Limit(name, number, soft, hard))
     return replace(found, limits=tuple(limits))
 
 
-_PARTS: tuple[Callable[[Settings, Process], Process], ...] = (_with_user, _with_environment, _with_directory, _with_limits)
+_PARTS: tuple[Callable[[Settings, Process], Process], ...] = (
+    _with_user,
+    _with_environment,
+    _with_directory,
+    _with_limits,
+)

@@ -1,14 +1,14 @@
 """${NAME}, ${NAME:-otherwise} and $$ in the strings of a file, filled in from our environment.
 
-Only where a command, a variable, a path, a URL or a user stands: a regular expression, say, has dollars of its own.  On the
-command line the shell does this; in a variable whoever sets it.
+Only where a command, a variable, a path, a URL or a user stands: a regular expression, say, has
+dollars of its own.  On the command line the shell does this; in a variable whoever sets it.
 """
 
 from __future__ import annotations
 
 import re
 
-from gracewrap.config.parsers.values import BadValue
+from gracewrap.config.values import BadValue
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,12 +17,24 @@ if TYPE_CHECKING:
 # The last words of the settings, and of the keys within their tables, in which it is done.
 PLACES = frozenset(
     {
-        *("command", "exec", "pre_stop", "post_stop", "start", "ready", "http", "pushgateway", "listen", "socket"),
+        *(
+            "command",
+            "exec",
+            "pre_stop",
+            "post_stop",
+            "start",
+            "ready",
+            "http",
+            "pushgateway",
+            "listen",
+            "socket",
+        ),
         *("user", "group", "supplementary_groups", "working_dir", "env", "env_file"),
         *("ca", "file", "termination_log", "prometheus_textfile"),
     }
 )
-# A string here is a command that is split into words, unless it is a URL: what a variable holds must not become several words.
+# A string here is a command that is split into words, unless it is a URL: what a variable holds
+# must not become several words.
 _SPLIT = frozenset({"command", "exec", "pre_stop", "post_stop", "start"})
 
 # Compiled when they are first needed.
@@ -56,7 +68,10 @@ def _walk(place: str, raw: object, env: Mapping[bytes, bytes]) -> object:
             return [_fill(one, env) for one in raw]
         return [_walk(place, one, env) for one in raw]
     if isinstance(raw, dict):
-        return {name: _walk(place if place == "env" else str(name), one, env) for name, one in raw.items()}
+        return {
+            name: _walk(place if place == "env" else str(name), one, env)
+            for name, one in raw.items()
+        }
     return raw
 
 
@@ -67,7 +82,9 @@ def _fill(text: str, env: Mapping[bytes, bytes]) -> str:
         name = re.fullmatch(_NAME, found[1])
         if name is None or not found[2]:
             raise Unexpanded(
-                found[0], f"{found[0]} is neither ${{NAME}} nor ${{NAME:-otherwise}}; for a dollar as it stands write $$"
+                found[0],
+                f"{found[0]} is neither ${{NAME}} nor ${{NAME:-otherwise}}; for a dollar as it "
+                "stands write $$",
             )
         given = env.get(name[1].encode())
         if given or (given is not None and name[2] is None):
@@ -75,7 +92,8 @@ def _fill(text: str, env: Mapping[bytes, bytes]) -> str:
         if name[2] is None:
             raise Unexpanded(
                 f"${{{name[1]}",
-                f"there is no variable {name[1]} in the environment; set it, or write ${{{name[1]}:-otherwise}}; for a dollar as "
+                f"there is no variable {name[1]} in the environment; set it, or write "
+                f"${{{name[1]}:-otherwise}}; for a dollar as "
                 "it stands write $$",
             )
         return name[2]

@@ -1,4 +1,4 @@
-"""What a probe asks and what an action does, as parsed: the values that config hands to the probes."""
+"""Parsed probes, hooks, URLs and addresses: what the parsers return and the runtime uses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+KINDS = ("http", "tcp", "exec", "file", "notify", "log_line")
 
 
 class Url(Record):
@@ -18,16 +21,20 @@ class Url(Record):
 
     @property
     def shown(self) -> str:
-        """The URL as it is written; without anything secret, for URLs with a password are refused."""
+        """The URL as it is written; without anything secret, for URLs with a password are
+        refused."""
         if self.scheme == "unix":
             return f"unix://{self.host}:{self.target}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = {"http": 80, "https": 443}[self.scheme]
-        return f"{self.scheme}://{host}{'' if self.port == default else f':{self.port}'}{self.target}"
+        return (
+            f"{self.scheme}://{host}{'' if self.port == default else f':{self.port}'}{self.target}"
+        )
 
 
 class Header(Record):
-    """A request header: *prefix* and then the value, or what is in a variable or a file when the request is made."""
+    """A request header: *prefix* and then the value, or what is in a variable or a file when the
+    request is made."""
 
     name: str
     prefix: str = ""
@@ -42,7 +49,9 @@ class Request(Record):
     method: str = "GET"
     headers: tuple[Header, ...] = ()
     body: bytes = b""
-    ca: str | None = None  # absolute path of a PEM file with the certificates to trust; None: the system's
+    ca: str | None = (
+        None  # absolute path of a PEM file with the certificates to trust; None: the system's
+    )
     insecure: bool = False  # https without looking at the certificate
 
 
@@ -50,7 +59,8 @@ class Expect(Record):
     """What an answer must say for the probe to count as drained (or ready)."""
 
     how: str = "status"  # "status", "json", "metric" or "text"
-    # json: a JSON Pointer; metric: a name, or name{label="value", other=~"regex"}; text: a regular expression
+    # json: a JSON Pointer; metric: a name, or name{label="value", other=~"regex"}; text: a regular
+    # expression
     what: str = ""
     status: int = 200  # for "status"; the others take any 2xx
     equals: object = 0  # a number, string or bool
@@ -138,7 +148,8 @@ def kind(probe: Probe) -> str:
 
 
 def unit(probe: Probe) -> str:
-    """Return what a probe counts, in the plural: what the user says, else what the pointer or the metric is called."""
+    """Return what a probe counts, in the plural: what the user says, else what the pointer or the
+    metric is called."""
     if isinstance(probe, FileProbe | LogLineProbe):
         return ""
     if not isinstance(probe, NotifyProbe) and probe.unit:

@@ -1,15 +1,16 @@
-"""What may have been meant by what is no probe, or by a key that no probe has.  Imported only when something is wrong.
+"""What may have been meant by what is no probe, or by a key that no probe has.  Imported only when
+something is wrong.
 
 Nothing is taken for what it may have been meant for: the text says what to write.
 """
 
 from __future__ import annotations
 
-from gracewrap.config.load import show
-from gracewrap.config.parsers import probes as probing
-from gracewrap.config.parsers import values
-from gracewrap.config.schema import concealed
-from gracewrap.config.suggestions import IN_TABLE
+from gracewrap.config import probe_specs, values
+from gracewrap.config.foreign_names import IN_TABLE
+from gracewrap.config.parsers import commands
+from gracewrap.config.problems import show
+from gracewrap.config.redact import concealed
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ _URL = "http://127.0.0.1:3000/"
 _USUAL = f'write "tcp", "notify", "{_URL}" or {{exec = ["./script"]}}'
 _AGAIN = "it is asked again and again, until it says yes; leave it out"
 
-# What stands before a colon or a space ("tcp:80"), and what kind of probe that is; as in hints without dashes and underscores.
+# What stands before a colon or a space ("tcp:80"), and what kind of probe that is; as in hints
+# without dashes and underscores.
 _KINDS = {
     **dict.fromkeys(("tcp", "port", "ports", "listen", "socket", "tcpsocket"), "tcp"),
     **dict.fromkeys(("exec", "cmd", "command", "script", "sh", "shell"), "exec"),
@@ -37,10 +39,30 @@ _KEYS = {
     **dict.fromkeys(("test", "run", "shell", "exec"), "exec"),
     "url": "http",
 }
-_OF_READY = dict.fromkeys(("log", "logline", "readylogline", "stdout", "regex", "regexp", "pattern"), "log_line")
+_OF_READY = dict.fromkeys(
+    ("log", "logline", "readylogline", "stdout", "regex", "regexp", "pattern"), "log_line"
+)
 _TIMES = {
-    *("interval", "period", "periodseconds", "every", "timeout", "timeoutseconds", "retries", "startperiod", "startinterval"),
-    *("initialdelay", "initialdelayseconds", "failurethreshold", "successthreshold", "probetimeout", "confirm", "delay"),
+    *(
+        "interval",
+        "period",
+        "periodseconds",
+        "every",
+        "timeout",
+        "timeoutseconds",
+        "retries",
+        "startperiod",
+        "startinterval",
+    ),
+    *(
+        "initialdelay",
+        "initialdelayseconds",
+        "failurethreshold",
+        "successthreshold",
+        "probetimeout",
+        "confirm",
+        "delay",
+    ),
 }
 
 
@@ -49,10 +71,15 @@ def _bare(word: str) -> str:
 
 
 def probe(raw: object) -> str:
-    """Say what to write instead of *raw*, which is no probe, if that is plain; else which probes there are."""
+    """Say what to write instead of *raw*, which is no probe, if that is plain; else which probes
+    there are."""
     if isinstance(raw, list):
         return _list(raw)
-    text = values.plain(raw).strip() if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
+    text = (
+        values.plain(raw).strip()
+        if isinstance(raw, str | int) and not isinstance(raw, bool)
+        else ""
+    )
     if _is_port(text):
         return _USUAL.replace('"tcp"', f"{{tcp = {text}}}")
     word = text.split(":")[0].lower()
@@ -61,8 +88,10 @@ def probe(raw: object) -> str:
     if meant := _WORDS.get(_bare(text)):
         return f"write {meant}"
     if text.startswith("/") and " " not in text:
-        return f'write "http://127.0.0.1:3000{text}" (it answers 200), {{exec = ["{text}"]}} (it exits with 0) or ' \
-               f'{{file = "{text}"}} (it is there)'  # fmt: skip
+        return (
+            f'write "http://127.0.0.1:3000{text}" (it answers 200), '
+            f'{{exec = ["{text}"]}} (it exits with 0) or {{file = "{text}"}} (it is there)'
+        )
     kind, space, rest = text.partition(" ")
     if space and _bare(kind) in _KINDS and rest.strip():
         return f"write {{{_one(_KINDS[_bare(kind)], rest.strip())}}}"
@@ -70,7 +99,8 @@ def probe(raw: object) -> str:
 
 
 def with_colon(text: str) -> str:
-    """Say what to write instead of a text with a colon that is no URL: "tcp:80", ":80", "redis://..."; "" if nobody knows."""
+    """Say what to write instead of a text with a colon that is no URL: "tcp:80", ":80",
+    "redis://..."; "" if nobody knows."""
     meant = _with_colon(text)
     return f"not a probe; {meant}" if meant else ""
 
@@ -83,9 +113,17 @@ def _with_colon(text: str) -> str:
     if kind in ("http", "https", "unix"):
         return ""  # those are known, and what is wrong with the URL has been said
     if kind in _KINDS:
-        return f"write {{{_one(_KINDS[kind], rest)}}}" if rest and rest != "auto" else f'write "{kind}"'
+        return (
+            f"write {{{_one(_KINDS[kind], rest)}}}"
+            if rest and rest != "auto"
+            else f'write "{kind}"'
+        )
     if remote:
-        return f'write {{tcp = {port}}} (it listens), or {{exec = ["./script"]}} that asks it' if _is_port(port) else ""
+        return (
+            f'write {{tcp = {port}}} (it listens), or {{exec = ["./script"]}} that asks it'
+            if _is_port(port)
+            else ""
+        )
     if _is_port(rest):  # ":80", "localhost:80"
         host = text.partition(":")[0]
         host = "127.0.0.1" if host in ("", "*", "0.0.0.0") else host
@@ -104,7 +142,8 @@ def _list(raw: list[object]) -> str:
 
 
 def _one(kind: str, value: object, beside: Mapping[object, object] | None = None) -> str:
-    """Return a probe of this *kind* as it is written in a table, with as much as can be used of *value*."""
+    """Return a probe of this *kind* as it is written in a table, with as much as can be used of
+    *value*."""
     if isinstance(value, dict):
         return _one(kind, *_inner(kind, value))
     if kind == "tcp":
@@ -118,16 +157,27 @@ def _one(kind: str, value: object, beside: Mapping[object, object] | None = None
 
 
 def _inner(kind: str, table: Mapping[object, object]) -> tuple[object, Mapping[object, object]]:
-    """Return what a table of Kubernetes or process-compose says: {port = 80}, {path = "/x", port = 80}, {command = [...]}."""
-    first = {"tcp": ("port",), "http": ("url", "path", "port"), "exec": ("command", "test", "cmd")}.get(kind, ())
-    found = next((table[key] for key in first if key in table and not isinstance(table[key], dict)), None)
+    """Return what a table of Kubernetes or process-compose says: {port = 80}, {path = "/x", port =
+    80}, {command = [...]}."""
+    first = {
+        "tcp": ("port",),
+        "http": ("url", "path", "port"),
+        "exec": ("command", "test", "cmd"),
+    }.get(kind, ())
+    found = next(
+        (table[key] for key in first if key in table and not isinstance(table[key], dict)), None
+    )
     return found, table
 
 
 def _port(value: object, beside: Mapping[object, object]) -> str:
     for one in (value, beside.get("port")):
         several = one if isinstance(one, list) else [one]
-        ports = [values.plain(port).strip().rpartition(":")[2] for port in several if isinstance(port, str | int)]
+        ports = [
+            values.plain(port).strip().rpartition(":")[2]
+            for port in several
+            if isinstance(port, str | int)
+        ]
         if ports and all(map(_is_port, ports)):
             return f"[{', '.join(ports)}]" if isinstance(one, list) else ports[0]
     return '"auto"'
@@ -144,20 +194,28 @@ def _url(value: object, beside: Mapping[object, object]) -> str:
 
 def _command(value: object) -> str:
     if isinstance(value, str) and value.strip():
-        value = ["sh", "-c", value] if probing.for_a_shell(value) else value
+        value = ["sh", "-c", value] if commands.for_a_shell(value) else value
     if isinstance(value, list) and value[:1] == ["CMD"]:  # as Compose writes it
         value = value[1:]
     elif isinstance(value, list) and value[:1] == ["CMD-SHELL"]:
         value = ["sh", "-c", *value[1:2]]
-    usable = value and (isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)))
+    usable = value and (
+        isinstance(value, str)
+        or (isinstance(value, list) and all(isinstance(word, str) for word in value))
+    )
     return show(concealed("exec", value)) if usable else '["./script"]'
 
 
 def key(name: str, table: Mapping[object, object], known: Collection[str]) -> str:
-    """Say what to write instead of a key that no probe, hook or action has, in a table with *known* keys; "" if nobody knows."""
+    """Say what to write instead of a key that no probe, hook or action has, in a table with *known*
+    keys; "" if nobody knows."""
     word, is_ready = _bare(name), "log_line" in known
     if word in _TIMES and "http" in known and "timeout" not in known:
-        return _AGAIN if is_ready else "it is said once for all probes; write it in [drain], beside them"
+        return (
+            _AGAIN
+            if is_ready
+            else "it is said once for all probes; write it in [drain], beside them"
+        )
     meant = _OF_READY.get(word, "") if is_ready and "http" not in table else ""
     meant = meant or _KEYS.get(word) or IN_TABLE["drain"].get(word, "")
     if word == "path" and "port" not in table and is_ready:
@@ -166,11 +224,16 @@ def key(name: str, table: Mapping[object, object], known: Collection[str]) -> st
         meant = "command"
     if meant not in known or meant in table:
         return ""
-    if meant not in (*probing.KINDS, "command"):
+    if meant not in (*probe_specs.KINDS, "command"):
         return f"gracewrap calls this {meant}"
     return f"gracewrap calls this {meant}; write {{{_one(meant, table[name], table)}}}"
 
 
 def value(name: str, raw: object) -> str:
-    """Say what to write instead of a table, {port = 80} or {command = [...]}, that stands for the value of a key."""
-    return f"its value is no table; write {{{_one(name, raw)}}}" if isinstance(raw, dict) and name in probing.KINDS else ""
+    """Say what to write instead of a table, {port = 80} or {command = [...]}, that stands for the
+    value of a key."""
+    return (
+        f"its value is no table; write {{{_one(name, raw)}}}"
+        if isinstance(raw, dict) and name in probe_specs.KINDS
+        else ""
+    )

@@ -1,11 +1,15 @@
-"""What is wrong between several programs: names, circles, conditions that never come, and a budget that is too small."""
+"""What is wrong between several programs: names, circles, conditions that never come, and a budget
+that is too small."""
 
 from __future__ import annotations
 
-from gracewrap.config.load import Problem, Where
-from gracewrap.config.parsers.values import close_to, show_duration
+from gracewrap.config.did_you_mean import close_to
+from gracewrap.config.origins import Where
+from gracewrap.config.problems import Problem
 from gracewrap.config.to_policy import policy_of
-from gracewrap.policy import dependencies as order
+from gracewrap.config.values import show_duration
+from gracewrap.policy import budget as budget_
+from gracewrap.policy import dependencies
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING, replace
 
@@ -20,7 +24,13 @@ class Program:
     """One of several programs while it is put together."""
 
     def __init__(
-        self, name: str, origin: str, own: Mapping[str, str], values: dict[str, Any], where: Where, unusable: set[str]
+        self,
+        name: str,
+        origin: str,
+        own: Mapping[str, str],
+        values: dict[str, Any],
+        where: Where,
+        unusable: set[str],
     ) -> None:
         self.name, self.origin = name, origin
         self.own = own  # what it says itself
@@ -35,8 +45,11 @@ class Program:
         return Problem(f"{self.where.name(key)} ({self.where(key)}): {fault}", True)
 
 
-def check_names(programs: Sequence[Program], exit_code_from: str | None, where: Where) -> Iterator[Problem]:
-    """Yield what is wrong with whom programs name; what they wait for is filled in where it was not written."""
+def check_names(
+    programs: Sequence[Program], exit_code_from: str | None, where: Where
+) -> Iterator[Problem]:
+    """Yield what is wrong with whom programs name; what they wait for is filled in where it was not
+    written."""
     by_name = {one.name: one for one in programs}
     for one in programs:
         for key, verb in (("depends_on", "depend on"), ("stop_after", "stop after")):
@@ -51,7 +64,10 @@ def check_names(programs: Sequence[Program], exit_code_from: str | None, where: 
             if needed in by_name
         }
     if exit_code_from is not None and exit_code_from not in by_name:
-        yield Problem(f"cannot use exit_code_from ({where('exit_code_from')}): {_nobody(exit_code_from, by_name)}")
+        yield Problem(
+            f"cannot use exit_code_from ({where('exit_code_from')}): "
+            f"{_nobody(exit_code_from, by_name)}"
+        )
     yield from _circle(programs)
 
 
@@ -69,17 +85,29 @@ def _circle(programs: Sequence[Program]) -> Iterator[Problem]:
     rules = [
         m.ProgramPolicy(
             name=one.name,
-            depends_on=tuple((index[needed], how) for needed, how in one.values["depends_on"].items() if needed != one.name),
-            stop_after=tuple(index[first] for first in one.values["stop_after"] if first in index and first != one.name),
+            depends_on=tuple(
+                (index[needed], how)
+                for needed, how in one.values["depends_on"].items()
+                if needed != one.name
+            ),
+            stop_after=tuple(
+                index[first]
+                for first in one.values["stop_after"]
+                if first in index and first != one.name
+            ),
         )
         for one in programs
     ]
-    circle = order.cycle(rules)
+    circle = dependencies.cycle(rules)
     if circle is None:
         return
     first, then = programs[circle[0]], programs[circle[1]]
-    one, key = (first, "depends_on") if then.name in first.values["depends_on"] else (then, "stop_after")
-    yield one.cannot(key, f"it goes in a circle: {order.spelled(circle, rules)}; leave one of these out")
+    one, key = (
+        (first, "depends_on") if then.name in first.values["depends_on"] else (then, "stop_after")
+    )
+    yield one.cannot(
+        key, f"it goes in a circle: {dependencies.spelled(circle, rules)}; leave one of these out"
+    )
 
 
 def check_runs(programs: Sequence[Program]) -> Iterator[Problem]:
@@ -88,7 +116,9 @@ def check_runs(programs: Sequence[Program]) -> Iterator[Problem]:
     for one in programs:
         if one.values["oneshot"] and one.values["restart"] == "always":
             why = f"{one.name} is a oneshot, which ends once it has completed"
-            yield one.cannot("restart", f'{why}; write restart = "on-failure" in [programs.{one.name}]')
+            yield one.cannot(
+                "restart", f'{why}; write restart = "on-failure" in [programs.{one.name}]'
+            )
         for needed, condition in one.values["depends_on"].items():
             if condition == "completed":
                 yield from _never_completed(one, by_name[needed])
@@ -101,8 +131,10 @@ def _over_budget(one: Program) -> Iterator[Problem]:
     budget, kept = one.values["shutdown_timeout"], one.values["reserve"]
     if kept is not None and kept > budget:
         yield Problem(
-            f'cannot use {one.where.name("reserve")} = "{show_duration(kept)}" ({one.where("reserve")}): it is longer than the '
-            f'whole budget, shutdown_timeout = "{show_duration(budget)}" ({one.where("shutdown_timeout")}); write at most '
+            f'cannot use {one.where.name("reserve")} = "{show_duration(kept)}" '
+            f"({one.where('reserve')}): it is longer than the "
+            f'whole budget, shutdown_timeout = "{show_duration(budget)}" '
+            f"({one.where('shutdown_timeout')}); write at most "
             f'"{show_duration(budget)}", or a larger budget'
         )
 
@@ -114,26 +146,46 @@ def _none_to_drain(programs: Sequence[Program]) -> Iterator[Problem]:
     """
     stopped_before = _stopped_before(programs)
     waiting = [one for one in programs if one.values["until"] == "drained"]
-    idle = [one for one in waiting if not any(other.values["drain"] for other in stopped_before[one.name])]
+    idle = [
+        one
+        for one in waiting
+        if not any(other.values["drain"] for other in stopped_before[one.name])
+    ]
     for one in idle:
         who = ", ".join(other.name for other in stopped_before[one.name])
         has = f"none of what is stopped before {one.name} ({who}) has a probe in its drain"
         if "until" in one.own:
-            yield one.doubt("until", f'{has if who else f"nothing is stopped before {one.name}"}; it means no more than "gone"')
+            yield one.doubt(
+                "until",
+                f"{has if who else f'nothing is stopped before {one.name}'}; it means no more than "
+                '"gone"',
+            )
         elif len(idle) == len(waiting):
-            yield one.doubt("until", 'no program that is stopped before another has a probe in its drain; it means "gone"')
+            yield one.doubt(
+                "until",
+                "no program that is stopped before another has a probe in its drain; it means "
+                '"gone"',
+            )
             return
 
 
 def _never_completed(one: Program, needed: Program) -> Iterator[Problem]:
-    """Yield what is to be said of a program that waits until another one has completed, which may never be."""
+    """Yield what is to be said of a program that waits until another one has completed, which may
+    never be."""
     if needed.values["oneshot"]:
         if needed.values["on_failure"] == "ignore":
             why = f"if {needed.name} fails, which is ignored, {one.name} waits for ever"
-            yield one.doubt("depends_on", f'{why}; write {{{needed.name} = "started"}} where it need not have completed')
+            yield one.doubt(
+                "depends_on",
+                f'{why}; write {{{needed.name} = "started"}} where it need not have completed',
+            )
     elif needed.values["restart"] == "always" or needed.values["on_exit"] == "restart":
         why = f"{needed.name} is started again whenever it exits, and never completes"
-        yield one.cannot("depends_on", f'{why}; write {{{needed.name} = "ready"}}, or oneshot = true in [programs.{needed.name}]')
+        yield one.cannot(
+            "depends_on",
+            f'{why}; write {{{needed.name} = "ready"}}, or oneshot = true in '
+            f"[programs.{needed.name}]",
+        )
     elif needed.values["on_exit"] == "shutdown":
         why = f"{needed.name} is no oneshot, and its exit stops everything"
         yield one.doubt("depends_on", f"{why}; write oneshot = true in [programs.{needed.name}]")
@@ -146,56 +198,81 @@ def _stopped_before(programs: Sequence[Program]) -> dict[str, list[Program]]:
     for one in programs:
         for needed in one.values["depends_on"]:
             found[needed].append(one)
-        found[one.name] += [by_name[first] for first in one.values["stop_after"] if first in by_name]
+        found[one.name] += [
+            by_name[first] for first in one.values["stop_after"] if first in by_name
+        ]
     return found
 
 
 def check_budget(settings: Settings) -> Iterator[Problem]:
-    """Yield the chain of programs that cannot be stopped one after the other within the budget, if there is one."""
-    from gracewrap.policy import system as coordinator
+    """Yield the chain of programs that cannot be stopped one after the other within the budget, if
+    there is one."""
+    from gracewrap.policy import finishing
 
     policy = policy_of(settings)
     if not policy.shutdown_timeout:
         return  # all is killed at once, and somebody may want just that
-    left = policy.shutdown_timeout - coordinator.tail(policy)
-    the_order = order.order(policy.programs)
-    tightest = order.cannot_fit(the_order, policy.programs, left)
+    left = policy.shutdown_timeout - finishing.tail(policy)
+    the_order = dependencies.order(policy.programs)
+    tightest = budget_.cannot_fit(the_order, policy.programs, left)
     if tightest is None:
         return
-    claimed = [replace(rules, reserve=order.claim(rules) or 0.0) for rules in policy.programs]
-    if overrun := order.cannot_fit(the_order, claimed, left):
+    claimed = [replace(rules, reserve=budget_.claim(rules) or 0.0) for rules in policy.programs]
+    if overrun := budget_.cannot_fit(the_order, claimed, left):
         yield _claims_too_much(settings, [policy.programs[i] for i in overrun.chain], left)
     else:
         yield _leaves_too_little(settings, [policy.programs[i] for i in tightest.chain], left)
 
 
 def _claims(chain: Sequence[m.ProgramPolicy]) -> str:
-    return ", then ".join(f"{one.name} {show_duration(claim)}" for one in chain if (claim := order.claim(one)))
+    return ", then ".join(
+        f"{one.name} {show_duration(claim)}" for one in chain if (claim := budget_.claim(one))
+    )
 
 
 def _budget(settings: Settings, left: float) -> tuple[str, str]:
     """Return the budget as it was written, and what is left of it for programs."""
     budget = settings.shutdown_timeout
-    written = f'shutdown_timeout = "{show_duration(budget)}" ({settings.origins.get("shutdown_timeout", "default")})'
-    return written, f"the {show_duration(left)} that hooks and metrics leave of it" if left < budget else "it"
+    written = (
+        f'shutdown_timeout = "{show_duration(budget)}" '
+        f"({settings.origins.get('shutdown_timeout', 'default')})"
+    )
+    return (
+        written,
+        f"the {show_duration(left)} that hooks and metrics leave of it" if left < budget else "it",
+    )
 
 
 def _claims_too_much(settings: Settings, chain: Sequence[m.ProgramPolicy], left: float) -> Problem:
     """Return the problem of a chain; of one that fits but for what comes after it, the warning."""
     written, whole = _budget(settings, left)
-    total = sum(order.claim(one) or 0.0 for one in chain)
-    claiming = sum(bool(order.claim(one)) for one in chain)
-    over = f"{_claims(chain)} need{'s' * (claiming == 1)} {show_duration(total)}, {show_duration(total - left)} more than {whole}"
+    total = sum(budget_.claim(one) or 0.0 for one in chain)
+    claiming = sum(bool(budget_.claim(one)) for one in chain)
+    over = (
+        f"{_claims(chain)} need{'s' * (claiming == 1)} {show_duration(total)}, "
+        f"{show_duration(total - left)} more than {whole}"
+    )
     if claiming == 1:  # as it may of a single command
         return Problem(f"{written}: {over}; it will have less", True)
-    return Problem(f"cannot use {written}: {over}; they are stopped one after the other: shorten one, or write a larger budget")
+    return Problem(
+        f"cannot use {written}: {over}; they are stopped one after the other: shorten one, or "
+        "write a larger budget"
+    )
 
 
-def _leaves_too_little(settings: Settings, chain: Sequence[m.ProgramPolicy], left: float) -> Problem:
+def _leaves_too_little(
+    settings: Settings, chain: Sequence[m.ProgramPolicy], left: float
+) -> Problem:
     """Return the warning about a chain in which little is left for those that claim nothing."""
     written, whole = _budget(settings, left)
-    rest = show_duration(max(0.0, left - sum(order.claim(one) or 0.0 for one in chain)))
-    without = ", ".join(one.name for one in chain if order.claim(one) is None)
-    taken = f"{_claims(chain)} leave {rest} of {whole} for {without}" if _claims(chain) else f"there are {rest} for {without}"
+    rest = show_duration(max(0.0, left - sum(budget_.claim(one) or 0.0 for one in chain)))
+    without = ", ".join(one.name for one in chain if budget_.claim(one) is None)
+    taken = (
+        f"{_claims(chain)} leave {rest} of {whole} for {without}"
+        if _claims(chain)
+        else f"there are {rest} for {without}"
+    )
     advice = "write a stop_timeout for each, or a larger budget"
-    return Problem(f"{written}: {taken}, stopped one after the other, which may not be enough: {advice}", True)
+    return Problem(
+        f"{written}: {taken}, stopped one after the other, which may not be enough: {advice}", True
+    )

@@ -1,16 +1,18 @@
-"""Several programs: what is said for all, what [defaults] says of each, and what each says of itself, put together.
+"""Several programs: what is said for all, what [defaults] says of each, and what each says of
+itself, put checks.
 
-A flag or a variable that is about one program is about all of them, and counts more than what the file says.  Loaded only for a
-file that has programs.
+A flag or a variable that is about one program is about all of them, and counts more than what the
+file says.  Loaded only for a file that has programs.
 """
 
 from __future__ import annotations
 
-from gracewrap.config import checks as together
-from gracewrap.config import load as sources
-from gracewrap.config import program_checks as between
-from gracewrap.config.load import COMMAND_LINE, Given, Problem, Where
-from gracewrap.config.parsers import probes as probing
+from gracewrap.config import checks, probe_specs, program_checks
+from gracewrap.config import origins as origins_
+from gracewrap.config.checks_core import cross_check
+from gracewrap.config.origins import Given, Where
+from gracewrap.config.parsers import probes
+from gracewrap.config.problems import COMMAND_LINE, Problem
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.settings import Settings
 from gracewrap.record import TYPE_CHECKING
@@ -23,24 +25,39 @@ DEFAULTS, PROGRAMS = "defaults", "programs"
 _OF_ONE = ("command", "depends_on", "stop_after")  # nothing that [defaults] could say of all
 _NO_COMMAND = 'it has no command; write command = ["node", "server.js"]'
 # What need not be kept for each program, since the class has it.
-_CLASS = {name: getattr(Settings, name) for name in Settings.__match_args__ if hasattr(Settings, name)}
-_CHOOSING = (*probing.KINDS, "all", "any")
+_CLASS = {
+    name: getattr(Settings, name) for name in Settings.__match_args__ if hasattr(Settings, name)
+}
+_CHOOSING = (*probe_specs.KINDS, "all", "any")
 # What nothing else within a program depends on.
 _FREE = frozenset(
-    (*_OF_ONE, "working_dir", "env", "env_file", "clear_env", "user", "group", "supplementary_groups", "umask", "nice", "rlimits")
+    (
+        *_OF_ONE,
+        "working_dir",
+        "env",
+        "env_file",
+        "clear_env",
+        "user",
+        "group",
+        "supplementary_groups",
+        "umask",
+        "nice",
+        "rlimits",
+    )
 )
-_OF_PROBES = {f"drain.{key}" for key in (*probing.PARSERS, "all", "any")}
+_OF_PROBES = {f"drain.{key}" for key in (*probes.PARSERS, "all", "any")}
 
 
 class Layer:
-    """What was said in one place, parsed: by flags and variables, by [defaults], or by [programs.NAME]."""
+    """What was said in one place, parsed: by flags and variables, by [defaults], or by
+    [programs.NAME]."""
 
     def __init__(self, given: Iterable[Given], problems: list[Problem]) -> None:
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
         self.places: dict[str, str] = {}
         given = tuple(given)
-        self.unusable = sources.parse_each(given, self.values, self.origins, problems)
+        self.unusable = origins_.parse_each(given, self.values, self.origins, problems)
         self.places = {one.key: one.place for one in given}
         self.meant: set[str] = set()  # what means something to any of the programs
         self.kind = self._probe_kind()
@@ -63,12 +80,15 @@ def resolve(
         from_file: What the file says, its programs too.
         shared: What variables and flags say.
         command: The command on the command line, which there must not be.
-        sound: Whether there has been no problem so far; else nothing is said of what may come of it.
+        sound: Whether there has been no problem so far; else nothing is said of what may come of
+            it.
     """
     tables = {one.place: one.origin for one in from_file if not one.key}
     if PROGRAMS not in tables:
         return None, [_no_programs(tables[DEFAULTS])] if sound else []
-    names = [place.removeprefix("programs.") for place in tables if place not in (DEFAULTS, PROGRAMS)]
+    names = [
+        place.removeprefix("programs.") for place in tables if place not in (DEFAULTS, PROGRAMS)
+    ]
     problems = list(_misplaced(from_file, tables, command))
     if not names and sound:
         fault = "there is no program in it; write [programs.web], and below it its command"
@@ -76,7 +96,9 @@ def resolve(
     rest = [one for one in from_file if one.key and (one.key in GLOBAL) == (not one.place)]
     overall = Layer([one for one in (*rest, *shared) if one.key in GLOBAL], problems)
     over = Layer([one for one in shared if one.key not in GLOBAL], problems)
-    defaults = Layer([one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems)
+    defaults = Layer(
+        [one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems
+    )
     base = _for_all(overall, problems)
     by_place: dict[str, list[Given]] = {}
     for one in rest:
@@ -86,38 +108,60 @@ def resolve(
     for name in names:
         place = f"programs.{name}"
         programs.append(making.program(name, tables[place], by_place.get(place, ()), problems))
-    problems += between.check_names(programs, overall.values.get("exit_code_from"), Where(overall.origins))
+    problems += program_checks.check_names(
+        programs, overall.values.get("exit_code_from"), Where(overall.origins)
+    )
     if sound and not any(not problem.warning for problem in problems):
         problems += _unused((over, defaults))
-    problems += between.check_runs(programs)
+    problems += program_checks.check_runs(programs)
     if not sound or any(not problem.warning for problem in problems):
         return None, problems
-    settings = Settings(**base, origins=overall.origins, programs=tuple(map(making.settings, programs)))
-    return settings, [*problems, *between.check_budget(settings)]
+    settings = Settings(
+        **base, origins=overall.origins, programs=tuple(map(making.settings, programs))
+    )
+    return settings, [*problems, *program_checks.check_budget(settings)]
 
 
 def _no_programs(origin: str) -> Problem:
-    fault = "it is for several programs, and there are none; write [programs.NAME], or move its lines to the top of the file"
+    fault = (
+        "it is for several programs, and there are none; write [programs.NAME], or move its "
+        "lines to the top of the file"
+    )
     return Problem(f"cannot use [defaults] ({origin}): {fault}")
 
 
-def _misplaced(given: Sequence[Given], tables: Mapping[str, str], command: Sequence[str]) -> Iterable[Problem]:
+def _misplaced(
+    given: Sequence[Given], tables: Mapping[str, str], command: Sequence[str]
+) -> Iterable[Problem]:
     """Yield what is said in a place where it cannot be."""
     if command:
-        fault = f"there are [programs] ({tables[PROGRAMS]}); leave one of the two out, or make the command one of them"
+        fault = (
+            f"there are [programs] ({tables[PROGRAMS]}); leave one of the two out, or make the "
+            "command one of them"
+        )
         yield Problem(f"cannot use a command ({COMMAND_LINE}): {fault}")
     for one in given:
         table, _, last = one.key.rpartition(".")
         if not one.key:
             continue
         if not one.place and one.key == "command":
-            fault = f"there are [programs] ({tables[PROGRAMS]}); write it as one of them, in [programs.NAME]"
+            fault = (
+                f"there are [programs] ({tables[PROGRAMS]}); write it as one of them, in "
+                "[programs.NAME]"
+            )
         elif not one.place and one.key not in GLOBAL:
             inner = f".{table}" if table else ""
             for_all = "" if one.key in _OF_ONE else f"[defaults{inner}], for all, or "
-            fault = f"there are [programs] ({tables[PROGRAMS]}); write {last} in {for_all}[programs.NAME{inner}]"
+            fault = (
+                f"there are [programs] ({tables[PROGRAMS]}); write {last} in "
+                f"{for_all}[programs.NAME{inner}]"
+            )
         elif one.place and one.key in GLOBAL:
-            where = f"in [{table}], beside [programs]" if table else "at the top of the file, above the first [table]"
+            where = (
+                f"in [{table}], beside [programs]"
+                if table
+                else "at the top of the file, above the first [table]"
+            )
             fault = f"it is one for all programs; write {last} {where}"
         elif one.place == DEFAULTS and one.key in _OF_ONE:
             fault = "it is another one for each program; write it in [programs.NAME]"
@@ -127,11 +171,12 @@ def _misplaced(given: Sequence[Given], tables: Mapping[str, str], command: Seque
 
 
 def _for_all(overall: Layer, problems: list[Problem]) -> dict[str, Any]:
-    """Return the values of all fields where no program says anything of its own, and check what is for all."""
+    """Return the values of all fields where no program says anything of its own, and check what is
+    for all."""
     values = {setting.field: setting.initial() for setting in TABLE} | overall.values
     where = Where(overall.origins)
-    problems += sources.cross_check(values, where, overall.unusable)
-    problems += together.put_together(values, overall.origins, overall.unusable, where)
+    problems += cross_check(values, where, overall.unusable)
+    problems += checks.put_together(values, overall.origins, overall.unusable, where)
     return values
 
 
@@ -145,38 +190,47 @@ class _Making:
         defaults: What [defaults] says of each.
     """
 
-    def __init__(self, base: Mapping[str, Any], overall: Layer, over: Layer, defaults: Layer) -> None:
+    def __init__(
+        self, base: Mapping[str, Any], overall: Layer, over: Layer, defaults: Layer
+    ) -> None:
         self._base, self._overall, self._over, self._defaults = base, overall, over, defaults
         self._kept = {field for field, value in base.items() if not _is_class(field, value)}
         self._said: set[str] = set()  # of which problems, whosever they are
-        # Most say nothing that others depend on: what is true of the first of them is true of all, and looked at once.
-        self._first: between.Program | None = None
+        # Most say nothing that others depend on: what is true of the first of them is true of all,
+        # and looked at once.
+        self._first: program_checks.Program | None = None
         self._firsts: set[str] = set()  # the fields in which that one differs from the class
         self._alike: set[str] = set()  # the names of those of which it is true
 
-    def program(self, name: str, origin: str, given: Iterable[Given], problems: list[Problem]) -> between.Program:
+    def program(
+        self, name: str, origin: str, given: Iterable[Given], problems: list[Problem]
+    ) -> program_checks.Program:
         """Return a program of which *given* is said by itself; add what is wrong with it."""
         place = f"programs.{name}"
         own = Layer(given, problems)
         if "command" not in own.places:
             problems.append(Problem(f"cannot use {place} ({origin}): {_NO_COMMAND}"))
         if own.unusable or not own.origins.keys() <= _FREE - self._over.origins.keys():
-            made = between.Program(name, origin, own.origins, *self._merged(place, own))
+            made = program_checks.Program(name, origin, own.origins, *self._merged(place, own))
             problems += self._checked(made)
             return made
         if self._first is None:
-            made = between.Program(name, origin, {}, *self._merged(place, Layer((), [])))
+            made = program_checks.Program(name, origin, {}, *self._merged(place, Layer((), [])))
             problems += self._checked(made)
             self._first = made
-            self._firsts = {field for field, value in made.values.items() if not _is_class(field, value)}
+            self._firsts = {
+                field for field, value in made.values.items() if not _is_class(field, value)
+            }
         values, where = dict(self._first.values), self._first.where
         for key in own.origins:
             values[BY_KEY[key].field] = own.values[BY_KEY[key].field]
         where = Where({**where.origins, **own.origins}, {**where.places, **own.places}, place)
         self._alike.add(name)
-        return between.Program(name, origin, own.origins, values, where, self._first.unusable)
+        return program_checks.Program(
+            name, origin, own.origins, values, where, self._first.unusable
+        )
 
-    def settings(self, made: between.Program) -> Settings:
+    def settings(self, made: program_checks.Program) -> Settings:
         """Return the settings of a program; what the class has anyway takes no memory."""
         values, base = made.values, self._base
         if made.name in self._alike:
@@ -191,7 +245,8 @@ class _Making:
         return Settings(**kept, name=made.name, origins=made.where.origins)
 
     def _merged(self, place: str, own: Layer) -> tuple[dict[str, Any], Where, set[str]]:
-        """Return the values of the program of *place*, where they are from, and which are unusable."""
+        """Return the values of the program of *place*, where they are from, and which are
+        unusable."""
         values, origins = dict(self._base), dict(self._overall.origins)
         places = dict.fromkeys(GLOBAL, "")
         layers = self._over, own, self._defaults
@@ -202,13 +257,22 @@ class _Making:
             for key, origin in layer.origins.items():
                 if key not in dropped:
                     field = BY_KEY[key].field
-                    values[field], origins[key], places[key] = layer.values[field], origin, layer.places[key]
-        return values, Where(origins, places, place), self._overall.unusable.union(*(layer.unusable for layer in layers))
+                    values[field], origins[key], places[key] = (
+                        layer.values[field],
+                        origin,
+                        layer.places[key],
+                    )
+        return (
+            values,
+            Where(origins, places, place),
+            self._overall.unusable.union(*(layer.unusable for layer in layers)),
+        )
 
-    def _checked(self, made: between.Program) -> Iterable[Problem]:
-        """Yield what does not go together within a program; what comes of [defaults] alone is said once."""
-        found = [*sources.cross_check(made.values, made.where, made.unusable)]
-        found += together.put_together(made.values, made.where.origins, made.unusable, made.where)
+    def _checked(self, made: program_checks.Program) -> Iterable[Problem]:
+        """Yield what does not go together within a program; what comes of [defaults] alone is said
+        once."""
+        found = [*cross_check(made.values, made.where, made.unusable)]
+        found += checks.put_together(made.values, made.where.origins, made.unusable, made.where)
         for problem in found:
             whosoever = problem.text.replace(f"programs.{made.name}.", "programs.*.")
             if whosoever not in self._said:
@@ -219,7 +283,8 @@ class _Making:
 def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], set[str]]:
     """Return of each layer what says nothing of this program.
 
-    [defaults] may say how often to ask, and there is nothing to ask here; or which probe, and here is another one.  What the
+    [defaults] may say how often to ask, and there is nothing to ask here; or which probe, and here
+    is another one.  What the
     program says of itself always counts: if it means nothing, that is a mistake.
     """
     over, own, defaults = layers
@@ -228,31 +293,42 @@ def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], se
     kind = layers[first].kind if first is not None else ""
     for n, layer in enumerate(layers):
         if n != first and not (layer is own and (first is None or n < first)):
-            dropped[n].update(key for key in layer.origins if key in _OF_PROBES and not _belongs(key, kind))
+            dropped[n].update(
+                key for key in layer.origins if key in _OF_PROBES and not _belongs(key, kind)
+            )
     said = {
         key: layer.values[BY_KEY[key].field]
         for layer, without in zip(reversed(layers), reversed(dropped))
         for key in layer.origins
         if key not in without
     }
-    nothing = set() if kind else {f"drain.{key}" for key in together.OF_A_PROBE if key != "when" or not said.get("drain.start")}
+    nothing = (
+        set()
+        if kind
+        else {
+            f"drain.{key}"
+            for key in checks.OF_A_PROBE
+            if key != "when" or not said.get("drain.start")
+        }
+    )
     if not said.get("watchdog"):
         nothing.add("on_watchdog")
-    if not together.starts_again({"restart": "never", "on_exit": "", "on_failure": "", **said}):
-        nothing.update(together.OF_A_RESTART)
+    if not checks.starts_again({"restart": "never", "on_exit": "", "on_failure": "", **said}):
+        nothing.update(checks.OF_A_RESTART)
     for layer, without in ((over, dropped[0]), (defaults, dropped[2])):
         without |= nothing & layer.origins.keys()
     return dropped
 
 
 def _belongs(key: str, kind: str) -> bool:
-    """Return whether a setting of a probe is looked at by a probe of this kind, and chooses no other one."""
+    """Return whether a setting of a probe is looked at by a probe of this kind, and chooses no
+    other one."""
     last = key.removeprefix("drain.")
     if last in _CHOOSING:
         return last == kind
     if last == "unit":
         return kind in ("http", "tcp", "exec")
-    return probing.OF.get(last, "http") == kind
+    return probes.OF.get(last, "http") == kind
 
 
 def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
@@ -261,11 +337,14 @@ def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
         where = Where(layer.origins, layer.places)
         for key in layer.origins:
             if key not in layer.meant:
-                yield Problem(f"cannot use {where.name(key)} ({where(key)}): it means nothing to any program; {_missing(key)}")
+                yield Problem(
+                    f"cannot use {where.name(key)} ({where(key)}): it means nothing to any "
+                    f"program; {_missing(key)}"
+                )
 
 
 def _missing(key: str) -> str:
-    if key in together.OF_A_RESTART:
+    if key in checks.OF_A_RESTART:
         return 'none is started again; add restart = "on-failure", or leave it out'
     if key == "on_watchdog":
         return 'none has a watchdog; add watchdog = "30s", or leave it out'

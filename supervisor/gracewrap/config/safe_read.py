@@ -1,4 +1,5 @@
-"""Read a file that somebody named, with care: it may be a directory, a gigabyte, a pipe that nobody writes to."""
+"""Read a file that somebody named, with care: it may be a directory, a gigabyte, a pipe that nobody
+writes to."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ import stat
 import time
 
 LARGEST = 1 << 18  # bytes; a large configuration has a few thousand
-PIPE_WAIT = 5.0  # seconds for all of `--config <(...)`; we cannot be interrupted here, so it must end
+PIPE_WAIT = (
+    5.0  # seconds for all of `--config <(...)`; we cannot be interrupted here, so it must end
+)
 
 
 class Unreadable(Exception):
@@ -30,11 +33,18 @@ def read(path: str, what: str) -> bytes:
         if not stat.S_ISREG(info.st_mode) and not stat.S_ISFIFO(info.st_mode):
             raise Unreadable("it is neither a file nor a pipe")
         if info.st_size > LARGEST:
-            raise Unreadable(f"it has {info.st_size} bytes, and {what} at most {LARGEST}; is it the right file?")
+            raise Unreadable(
+                f"it has {info.st_size} bytes, and {what} at most {LARGEST}; is it the right file?"
+            )
         content, until = b"", time.monotonic() + PIPE_WAIT
         while len(content) <= LARGEST:
-            if stat.S_ISFIFO(info.st_mode) and not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise Unreadable(f"the pipe did not end within {PIPE_WAIT:g} s; is anybody writing to it?")
+            if (
+                stat.S_ISFIFO(info.st_mode)
+                and not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]
+            ):
+                raise Unreadable(
+                    f"the pipe did not end within {PIPE_WAIT:g} s; is anybody writing to it?"
+                )
             part = os.read(fd, 1 << 16)
             if not part:
                 return content
@@ -45,11 +55,14 @@ def read(path: str, what: str) -> bytes:
 
 
 def remedy(path: str, error: OSError) -> str:
-    """Return what to do about a file that cannot be opened, to go after the reason; "" if there is nothing to say."""
+    """Return what to do about a file that cannot be opened, to go after the reason; "" if there is
+    nothing to say."""
     if not path:
         return "; its name is empty"
     if isinstance(error, FileNotFoundError):
-        return "" if os.path.isdir(os.path.dirname(path) or ".") else "; its directory does not exist"
+        return (
+            "" if os.path.isdir(os.path.dirname(path) or ".") else "; its directory does not exist"
+        )
     if isinstance(error, PermissionError):
         return f" for user {os.geteuid()}; chmod or chown it"
     return ""

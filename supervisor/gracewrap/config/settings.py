@@ -1,157 +1,31 @@
-"""The one table of settings: flags, variables, TOML keys, help, `init`, `check` and the README all come from it.
+"""The one table of settings: flags, variables, TOML keys, help, `init`, `check` and the README all
+come from it.
 
-Here are the rows that most runs use.  Those of the drain, the hooks and the endpoints are in config.further, which is loaded when
+Here are the rows that most runs use.  Those of the drain, the hooks and the endpoints are in
+config.further, which is loaded when
 one of them is named: thirty rows more, and what parses them, would keep every child waiting.
 """
 
 from __future__ import annotations
 
-from gracewrap.config.parsers import values
+from gracewrap.config import values
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from gracewrap.config.parsers.process import FromFile
     from gracewrap.config.probe_specs import Action, Address, Header, Probe, Probes, Url
     from gracewrap.policy.model import BackOff
 
 
-class Setting:
-    """One setting.  Not a Record: seventeen of these are made before the child runs, and this is ten times as quick."""
-
-    __slots__ = ("aliases", "default", "example", "field", "flag", "help", "joined", "key", "metavar", "parse")
-
-    def __init__(
-        self,
-        key: str,  # its TOML name ("log.format" is `format` in `[log]`)
-        parse: Callable[[object], object],
-        default: object,  # as it would be written in TOML; None: there is none
-        metavar: str,
-        help: str,
-        example: object = None,  # as it would be written in TOML, where the default is no good example
-        aliases: tuple[str, ...] = (),  # further flags
-        flag: bool = True,  # can be given as a flag or a variable; else in the file only
-        joined: str = "",  # what stands between the values of a repeated flag, which add up; a list and a map have ","
-    ) -> None:
-        self.key, self.parse, self.default, self.metavar, self.help = key, parse, default, metavar, help
-        self.example, self.aliases, self.flag = example, aliases, flag
-        self.joined = joined or ("," if isinstance(default, list | dict) else "")
-        self.field = key.replace(".", "_")  # the name in Settings
-
-    def initial(self) -> object:
-        """Return the default, parsed; without one, None, or no words for the command."""
-        if self.default is None:
-            return () if self.key == "command" else None
-        return self.parse(self.default)
-
-    @property
-    def switch(self) -> bool:
-        """Whether it is yes or no, and the flag alone means yes."""
-        return isinstance(self.default, bool)
-
-    @property
-    def option(self) -> str:
-        """The long flag."""
-        return "--" + self.field.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return "GRACEWRAP_" + self.field.upper()
-
-    @property
-    def more_variables(self) -> tuple[str, ...]:
-        """The variables that go with the further flags."""
-        return tuple("GRACEWRAP_" + alias[2:].replace("-", "_").upper() for alias in self.aliases)
-
-
-CORE: tuple[Setting, ...] = (
-    Setting(
-        "command", values.command, None, "ARGV",
-        "The command to wrap, as a list of words. On the command line: whatever follows the options, or `--`.",
-        ["node", "server.js"], flag=False,
-    ),
-    Setting(
-        "shutdown_timeout", values.duration, "25s", "DURATION",
-        "The whole budget: from the stop request to the last SIGKILL. Keep it below the orchestrator's grace period "
-        "(Docker 10 s, Kubernetes and ECS 30 s).",
-    ),
-    Setting(
-        "stop_on", values.request_signals, ["TERM", "INT"], "SIGNALS",
-        "Which signals are a stop request. All others are forwarded to the command.",
-    ),
-    Setting(
-        "stop_signal", values.stop_signal, "TERM", "SIGNAL",
-        "What the command is sent to make it stop (nginx and unicorn: QUIT, HAProxy: USR1, PostgreSQL: INT).",
-    ),
-    Setting(
-        "stop_timeout", values.duration, None, "DURATION",
-        "From the stop signal to SIGKILL. Without it: all that is left of shutdown_timeout.", "20s",
-    ),
-    Setting(
-        "escalation", values.escalation, [], "AFTER=SIGNAL,...",
-        "Rungs between the stop signal and SIGKILL: signals to send, each so long after the stop signal.",
-        [{"after": "10s", "signal": "INT"}],
-    ),
-    Setting(
-        "kill_mode", values.choice("mixed", "group", "process"), "mixed", "MODE",
-        "Who is sent the stop signal. mixed: the leader; what is left when it is gone is sent it then. group: its whole process "
-        "group at once. process: the leader only. In every mode, stopped means that nothing is left, and SIGKILL goes to all.",
-    ),
-    Setting(
-        "signal_map", values.signal_map, {}, "FROM=TO,...",
-        "Signals to forward as another one, or not at all (none), or to restart by: the programs one after the other (restart).",
-        {"HUP": "QUIT", "USR1": "none"},
-    ),
-    Setting(
-        "success_exit_codes", values.success_codes, [], "CODES",
-        "Exit statuses that count as 0 after a stop request; a signal's name means: ended by it, and it was we who sent it; "
-        "drained: it was killed because it was drained and did not exit.",
-        ["TERM"],
-    ),
-    Setting(
-        "on_repeat", values.choice("escalate", "ignore"), "escalate", "WHAT",
-        "A second stop request skips to the next rung, a third kills at once (escalate); or nothing of the kind (ignore).",
-    ),
-    Setting(
-        "flush_timeout", values.duration, "1s", "DURATION",
-        "In a container: how long to stay, when all is gone, for bytes the kernel has not delivered to the clients yet.",
-    ),
-    Setting(
-        "parent_death_signal", values.signal, None, "SIGNAL",
-        "Signal that gracewrap is sent when its own parent dies.", "TERM",
-    ),
-    Setting(
-        "log.format", values.choice("auto", "text", "json"), "auto", "FORMAT",
-        'text, json (one object a line), or auto: text on a terminal or beside lines of output = "prefix", else json.',
-    ),
-    Setting(
-        "log.level", values.choice("debug", "info", "warning", "error"), "info", "LEVEL",
-        "How much to say: debug, info, warning or error. With info, nothing is said until something happens.",
-    ),
-    Setting(
-        "log.file", values.path, None, "FILE",
-        "Where log lines go, appended. Without it: stderr.", "/var/log/gracewrap.log",
-    ),
-    Setting(
-        "report.file", values.path, None, "FILE",
-        "Write what happened as JSON, in one piece, when all is over.", "/run/gracewrap-report.json", ("--report",),
-    ),
-    Setting(
-        "report.termination_log", values.path, None, "FILE",
-        "The same in less than 4096 bytes, in place, as Kubernetes reads it.", "/dev/termination-log", ("--termination-log",),
-    ),
-)  # fmt: skip
-
-CORE_BY_KEY = {setting.key: setting for setting in CORE}
-
-
 class Settings(Record):
-    """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins* says where each came from.
+    """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins*
+    says where each came from.
 
-    What has a default here is in config.further, which need not be loaded for it.  Put together from several settings are *drain*
-    and *ready* (what is asked; None: nothing), *notify* (whether NOTIFY_SOCKET is offered) and *drain_linger* (None: off).
+    What has a default here is in config.further, which need not be loaded for it.  Put together
+    from several settings are *drain* and *ready* (what is asked; None: nothing), *notify* (whether
+    NOTIFY_SOCKET is offered) and *drain_linger* (None: off).
     """
 
     command: tuple[str, ...]
@@ -236,7 +110,8 @@ class Settings(Record):
     report_pushgateway: Url | None = None
     report_pushgateway_job: str | None = None  # with a pushgateway never None
 
-    # With [programs], *command* is empty, and each of *programs* has its own settings beside those that are for all.
+    # With [programs], *command* is empty, and each of *programs* has its own settings beside those
+    # that are for all.
     name: str = ""  # of [programs.NAME]; "": the one command
     programs: tuple[Settings, ...] = ()
     exit_code_from: str | None = None
@@ -259,18 +134,29 @@ class Settings(Record):
 
     @property
     def is_managed(self) -> bool:
-        """Whether there is more to decide than for one command that is started once and whose end is the end of all."""
-        again = self.restart != "never" or self.on_exit != "shutdown" or self.on_failure != "shutdown"
-        return bool(self.programs) or again or self.reads_output or values.RESTART in self.signal_map.values()
+        """Whether there is more to decide than for one command that is started once and whose end
+        is the end of all."""
+        again = (
+            self.restart != "never" or self.on_exit != "shutdown" or self.on_failure != "shutdown"
+        )
+        return (
+            bool(self.programs)
+            or again
+            or self.reads_output
+            or values.RESTART in self.signal_map.values()
+        )
 
     @property
     def reads_output(self) -> bool:
         """Whether what the command writes goes through us."""
-        return self.output != "inherit" or bool(self.ready and any(hasattr(probe, "log_line") for probe in self.ready.probes))
+        return self.output != "inherit" or bool(
+            self.ready and any(hasattr(probe, "log_line") for probe in self.ready.probes)
+        )
 
     @property
     def changes_process(self) -> bool:
-        """Whether the command is to be another than we are: in its user, directory, environment, limits or stdin."""
+        """Whether the command is to be another than we are: in its user, directory, environment,
+        limits or stdin."""
         if (
             self.user
             or self.group
@@ -281,20 +167,33 @@ class Settings(Record):
             or self.clear_env
         ):
             return True
-        return self.umask is not None or self.nice is not None or bool(self.rlimits) or self.stdin == "null"
+        return (
+            self.umask is not None
+            or self.nice is not None
+            or bool(self.rlimits)
+            or self.stdin == "null"
+        )
 
     @property
     def needs_errands(self) -> bool:
-        """Whether anything is done on the side: probes, hooks, a push of metrics, hearing what the command says of itself."""
+        """Whether anything is done on the side: probes, hooks, a push of metrics, hearing what the
+        command says of itself."""
         hooks = self.pre_stop or self.post_stop or self.drain_start
         return bool(hooks or self.drain or self.ready or self.notify or self.report_pushgateway)
 
     @property
     def needs_http(self) -> bool:
-        """Whether HTTP is spoken, for which h11 is needed: by a probe, a hook, health.listen or the push of metrics."""
-        asked = (probe for several in (self.drain, self.ready) if several for probe in several.probes)
+        """Whether HTTP is spoken, for which h11 is needed: by a probe, a hook, health.listen or the
+        push of metrics."""
+        asked = (
+            probe for several in (self.drain, self.ready) if several for probe in several.probes
+        )
         parts = (*asked, self.pre_stop, self.post_stop, self.drain_start)
-        return bool(self.health_listen or self.report_pushgateway or any(hasattr(part, "request") for part in parts))
+        return bool(
+            self.health_listen
+            or self.report_pushgateway
+            or any(hasattr(part, "request") for part in parts)
+        )
 
     @property
     def tells_metrics(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config.parsers.values import DRAINED
+from gracewrap.config.values import DRAINED
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING
 
@@ -24,13 +24,17 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         programs=tuple(_program(one, names, settings.is_managed) for one in settings.each),
         shutdown_timeout=settings.shutdown_timeout,
         stop_on=settings.stop_on,
-        signal_map={signum: max(0, sent) for signum, sent in settings.signal_map.items()},  # a rolling restart is the loop's
+        signal_map={
+            signum: max(0, sent) for signum, sent in settings.signal_map.items()
+        },  # a rolling restart is the loop's
         on_repeat=settings.on_repeat,
         flush_timeout=settings.flush_timeout,
         success_exit_codes=settings.success_exit_codes,
         drained_is_success=DRAINED in settings.success_exit_codes,
         push=settings.report_pushgateway is not None,
-        exit_code_from=None if settings.exit_code_from is None else names.get(settings.exit_code_from),
+        exit_code_from=None
+        if settings.exit_code_from is None
+        else names.get(settings.exit_code_from),
         seed=seed,
     )
 
@@ -46,11 +50,15 @@ def _program(settings: Settings, names: Mapping[str, int], managed: bool) -> m.P
         post_stop=settings.post_stop is not None,
         drain=_drain(settings),
         name=settings.name,
-        depends_on=tuple((names[needed], condition) for needed, condition in settings.depends_on.items()),
+        depends_on=tuple(
+            (names[needed], condition) for needed, condition in settings.depends_on.items()
+        ),
         stop_after=tuple(names[first] for first in settings.stop_after),
         until=settings.until,
         reserve=settings.reserve,
-        ready=managed and settings.ready is not None,  # of one command that is started once only people want to know
+        ready=managed
+        and settings.ready
+        is not None,  # of one command that is started once only people want to know
         oneshot=settings.oneshot,
         restart=settings.restart,
         back_off=settings.backoff or m.ProgramPolicy.back_off,

@@ -1,4 +1,5 @@
-"""What is wrong with a text that TOML cannot read, in the words of its file.  Imported only when something is wrong.
+"""What is wrong with a text that TOML cannot read, in the words of its file.  Imported only when
+something is wrong.
 
 tomllib says where it could not go on, which may be far from what was forgotten.
 """
@@ -12,8 +13,12 @@ from gracewrap.config.schema import BY_KEY
 from gracewrap.config.toml_lines import TOKENS, Lines, Path
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_STATEMENT = re.compile(r"""\s*(?:[\w.-]+|"[^"\n]*"|'[^'\n]*')\s*=(?!=)|\s*\[\[?\s*[A-Za-z_][\w.\s"'-]*\]\]?\s*(?:\#.*)?$""")
-_PROCFILE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62}):\s+([^\s=\[{].*)")  # as Foreman, Honcho and Overmind read it
+_STATEMENT = re.compile(
+    r"""\s*(?:[\w.-]+|"[^"\n]*"|'[^'\n]*')\s*=(?!=)|\s*\[\[?\s*[A-Za-z_][\w.\s"'-]*\]\]?\s*(?:\#.*)?$"""
+)
+_PROCFILE = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9_-]{0,62}):\s+([^\s=\[{].*)"
+)  # as Foreman, Honcho and Overmind read it
 _BARE = re.compile(r"(?:^|[\[,={])\s*(?![\d.+-]+\s*[,\]}]|true\b|false\b)([\w./+-]+)\s*(?=[,\]}])")
 _CURLED = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"  # what word processors make of quotes
 
@@ -33,7 +38,12 @@ def explained(text: str, error: ValueError) -> str:
     if twice := _twice(text[:at], line, what):
         return twice
     row = rows[line - 1]
-    hint = _brackets(text, at, what) or _quotes(row, column - 1, what) or _after(row, column - 1, what) or not_toml(row.strip())
+    hint = (
+        _brackets(text, at, what)
+        or _quotes(row, column - 1, what)
+        or _after(row, column - 1, what)
+        or not_toml(row.strip())
+    )
     return f"line {line}, column {column}: not TOML: {_small(what)}{hint}"
 
 
@@ -41,7 +51,7 @@ def _small(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-# --- what is there already --------------------------------------------------------------------------------------------
+# --- what is there already -----------------------------------------------------------------------
 
 
 class _Statements(Lines):
@@ -58,33 +68,48 @@ class _Statements(Lines):
 
 def _twice(before: str, line: int, what: str) -> str:
     """Say what is written twice, and where it stands first; "" if that is not what is wrong."""
-    if not what.startswith(("Cannot declare ", "Cannot overwrite ", "Cannot mutate ", "Duplicate inline table key ")):
+    if not what.startswith(
+        ("Cannot declare ", "Cannot overwrite ", "Cannot mutate ", "Duplicate inline table key ")
+    ):
         return ""
     if what.startswith("Duplicate "):
-        return f"line {line}: {what.removeprefix('Duplicate inline table key ')} is written twice in one table; leave one out"
+        key = what.removeprefix("Duplicate inline table key ")
+        return f"line {line}: {key} is written twice in one table; leave one out"
     lines = _Statements(before)
     if what.startswith("Cannot overwrite "):
         path, here = lines.last
         first = lines.found.get(path, here)
         if first == here:  # a value that is taken for a table, or the other way round
             return ""
-        return f"line {here}: {_dotted(path)} is written twice, the first time in line {first}; leave one of them out"
+        return (
+            f"line {here}: {_dotted(path)} is written twice, the first time in line {first}; "
+            "leave one of them out"
+        )
     path = _named(what)
     known = lines.found.get(path)
     if known is None:
         return ""
     if what.startswith("Cannot mutate "):
-        return f"line {line}: {_dotted(path)} is a table in braces, in line {known}; put all of its settings into the braces"
-    return f"line {line}: the table [{_dotted(path)}] is there already, in line {known}; put all of its settings below one header"
+        return (
+            f"line {line}: {_dotted(path)} is a table in braces, in line {known}; "
+            "put all of its settings into the braces"
+        )
+    return (
+        f"line {line}: the table [{_dotted(path)}] is there already, in line {known}; "
+        "put all of its settings below one header"
+    )
 
 
 def _named(what: str) -> Path:
-    """Return the keys that tomllib names, as Python writes a tuple: Cannot declare ('programs', 'web') twice."""
+    """Return the keys that tomllib names, as Python writes a tuple: Cannot declare ('programs',
+    'web') twice."""
     try:
         found = ast.literal_eval(what[what.index("(") : what.rindex(")") + 1])
     except (ValueError, SyntaxError):
         return ()
-    return found if isinstance(found, tuple) and all(isinstance(part, str) for part in found) else ()
+    return (
+        found if isinstance(found, tuple) and all(isinstance(part, str) for part in found) else ()
+    )
 
 
 def _dotted(path: Path) -> str:
@@ -92,11 +117,12 @@ def _dotted(path: Path) -> str:
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
 
 
-# --- brackets and quotes ----------------------------------------------------------------------------------------------
+# --- brackets and quotes -------------------------------------------------------------------------
 
 
 def _open(before: str) -> list[tuple[str, int]]:
-    """Return the brackets that are open at the end of a text, the outermost first, each with its line."""
+    """Return the brackets that are open at the end of a text, the outermost first, each with its
+    line."""
     line, found = 1, list[tuple[str, int]]()
     for token in TOKENS.finditer(before):
         kind, value = token.lastgroup, token.group()
@@ -109,14 +135,17 @@ def _open(before: str) -> list[tuple[str, int]]:
 
 
 def _brackets(text: str, at: int, what: str) -> str:
-    """Say which bracket is never closed, or what is missing between two elements; "" if it is neither."""
+    """Say which bracket is never closed, or what is missing between two elements; "" if it is
+    neither."""
     found = _open(text[:at])
     if not found:
         return ""
     line = text.count("\n", 0, at) + 1
     row = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0]
     outside = [(bracket, opened) for bracket, opened in found if opened < line]
-    if outside and outside[-1][0] == "[" and _STATEMENT.match(row):  # the next setting, or the next table
+    if (
+        outside and outside[-1][0] == "[" and _STATEMENT.match(row)
+    ):  # the next setting, or the next table
         return _never_closed(*outside[0])
     bracket, opened = found[-1]
     rest = text[at:].lstrip(" \t")
@@ -130,17 +159,22 @@ def _brackets(text: str, at: int, what: str) -> str:
     if closing not in rest or rest[:1] in ("]", "}"):
         return _never_closed(bracket, opened)
     if text[at - 1 : at] == '"' and rest[:1] not in ("", '"', "'", "[", "{"):
-        return "; a comma is missing, or a quote ends a text too early: within one write \\\", or put it all in '...'"
+        return (
+            '; a comma is missing, or a quote ends a text too early: within one write \\", '
+            "or put it all in '...'"
+        )
     word = re.match(r"""["']?[^\s,\]}"']*["']?""", rest)
     return f"; a comma is missing before {word[0][:40] if word else rest[:1]}"
 
 
 def _never_closed(bracket: str, line: int) -> str:
-    return f"; the {bracket} in line {line} is never closed: write {'}' if bracket == '{' else ']'} where it ends"
+    closing = "}" if bracket == "{" else "]"
+    return f"; the {bracket} in line {line} is never closed: write {closing} where it ends"
 
 
 def _over_lines(text: str, at: int, opened: int) -> str:
-    """Say what is wrong with a table in braces that goes on in the next line: that, or it is never closed."""
+    """Say what is wrong with a table in braces that goes on in the next line: that, or it is never
+    closed."""
     for row in text[at:].split("\n")[1:]:
         if row.strip()[:1] == "}" or (row.rstrip()[-1:] == "}" and "{" not in row):
             path = _Statements(text[:at]).last[0]
@@ -171,10 +205,12 @@ def _after(row: str, column: int, what: str) -> str:
         return f"; there is one {rest[0]} too many"
     if rest[0] == ",":
         return "; a list stands in brackets: [...]"
-    return "; each setting, and each [table], has a line of its own" if _STATEMENT.match(rest) else ""
+    return (
+        "; each setting, and each [table], has a line of its own" if _STATEMENT.match(rest) else ""
+    )
 
 
-# --- other languages --------------------------------------------------------------------------------------------------
+# --- other languages -----------------------------------------------------------------------------
 
 
 def not_toml(line: str) -> str:
@@ -190,5 +226,7 @@ def not_toml(line: str) -> str:
         return f"; a list stands in brackets: {key} = [{word[1:].rstrip(')')}]"
     if equals and key and word and word[0] not in "\"'[{":
         return f'; text needs quotes: {key} = "{word}"'
-    bare = _BARE.search(re.sub(r'"[^"]*"|' r"'[^']*'", '""', line))  # in a list or an inline table; what has quotes is not meant
+    bare = _BARE.search(
+        re.sub(r'"[^"]*"|' r"'[^']*'", '""', line)
+    )  # in a list or an inline table; what has quotes is not meant
     return f'; text needs quotes: "{bare[1]}"' if bare and line[:1] != "[" else ""

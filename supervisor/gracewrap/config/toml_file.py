@@ -6,8 +6,9 @@ import re
 import tomllib
 
 from gracewrap.config import expand
-from gracewrap.config.load import Given, Problem
+from gracewrap.config.origins import Given
 from gracewrap.config.parsers.lifecycle import is_name
+from gracewrap.config.problems import Problem
 from gracewrap.config.safe_read import Unreadable, read, remedy
 from gracewrap.config.schema import BY_KEY, TABLE
 from gracewrap.config.toml_lines import Lines
@@ -18,18 +19,24 @@ if TYPE_CHECKING:
 
 MOST_PROBLEMS = 30  # of one file; it is the wrong file then
 
-# tomllib takes time and memory by the square of a key's parts: 208 s and 24 GB for one line of 256 KiB, a.a.a.a...
+# tomllib takes time and memory by the square of a key's parts: 208 s and 24 GB for one line of 256
+# KiB, a.a.a.a...
 _KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _MOST_PARTS = 200
 _LONG_KEY = rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{_MOST_PARTS}}}"
 
 _SUPERVISORD = r"(?m)^\[(program|group|eventlistener|fcgi-program):[^\]\n]{0,60}\]|^\[supervisord\]"
-_FROM_SUPERVISORD = 'gracewrap init writes one of ours, and the table "Coming from" in the README says what its words are here'
+_FROM_SUPERVISORD = (
+    'gracewrap init writes one of ours, and the table "Coming from" in the README '
+    "says what its words are here"
+)
 
 TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
 
 
-def read_toml(path: str, origin: str, env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
+def read_toml(
+    path: str, origin: str, env: Mapping[bytes, bytes]
+) -> tuple[list[Given], list[Problem]]:
     """Return the settings in the file, each with its line, and what is wrong with the others.
 
     Args:
@@ -42,7 +49,11 @@ def read_toml(path: str, origin: str, env: Mapping[bytes, bytes]) -> tuple[list[
         tree = _parse(text)
     except OSError as error:
         hint = "; gracewrap init writes one" if isinstance(error, FileNotFoundError) else ""
-        return [], [Problem(f"cannot read {path!r} ({origin}): {error.strerror}{remedy(path, error) or hint}")]
+        return [], [
+            Problem(
+                f"cannot read {path!r} ({origin}): {error.strerror}{remedy(path, error) or hint}"
+            )
+        ]
     except Unreadable as fault:
         return [], [Problem(f"cannot read {path!r} ({origin}): {fault}")]
     return _flatten(path, text, tree, env)
@@ -50,17 +61,23 @@ def read_toml(path: str, origin: str, env: Mapping[bytes, bytes]) -> tuple[list[
 
 def _decode(content: bytes) -> str:
     try:
-        return content.decode("utf-8").removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
+        return content.decode("utf-8").removeprefix(
+            "\ufeff"
+        )  # a byte order mark, as Windows editors write it
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise Unreadable(f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8") from None
+        raise Unreadable(
+            f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8"
+        ) from None
 
 
 def _parse(text: str) -> dict[str, object]:
     dotted = any(line.count(".") >= _MOST_PARTS for line in text.split("\n"))
     if dotted and (long := re.search(_LONG_KEY, text)):
         line = text.count("\n", 0, long.start()) + 1
-        raise Unreadable(f"line {line}: a key of more than {_MOST_PARTS} parts is nested too deeply")
+        raise Unreadable(
+            f"line {line}: a key of more than {_MOST_PARTS} parts is nested too deeply"
+        )
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -68,21 +85,28 @@ def _parse(text: str) -> dict[str, object]:
     except ValueError as error:  # TOMLDecodeError, or what int() says to 5000 digits
         if section := re.search(_SUPERVISORD, text):
             at = text.count("\n", 0, section.start()) + 1
-            raise Unreadable(f"line {at}, {section[0]}: it is a file of supervisord; {_FROM_SUPERVISORD}") from None
+            raise Unreadable(
+                f"line {at}, {section[0]}: it is a file of supervisord; {_FROM_SUPERVISORD}"
+            ) from None
         from gracewrap.config.toml_errors import explained
 
         raise Unreadable(explained(text, error)) from None
 
 
-def _flatten(path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
-    """Walk the tables; *tree* holds settings, tables of settings one level down, and the like of each program."""
+def _flatten(
+    path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]
+) -> tuple[list[Given], list[Problem]]:
+    """Walk the tables; *tree* holds settings, tables of settings one level down, and the like of
+    each program."""
     walk = _Walk(path, text, env)
     for name, value in tree.items():
         if name == "programs":
             walk.programs(value)
         elif name == "defaults" and isinstance(value, dict):
             walk.table(("defaults",), value)
-        elif name == "group" and isinstance(value, dict):  # [group.x]; a setting of this name says who runs it
+        elif name == "group" and isinstance(
+            value, dict
+        ):  # [group.x]; a setting of this name says who runs it
             walk.unknown((), (name,), value)
         else:
             walk.add((), (name,), value)
@@ -105,19 +129,34 @@ class _Walk:
     def programs(self, tree: object) -> None:
         """Walk [programs]."""
         if not isinstance(tree, dict):
-            fault = "it is a table of programs; write [programs.web], and below it its command and settings"
-            self.problems.append(Problem(f"cannot use programs ({self._origin(('programs',))}): {fault}"))
+            fault = (
+                "it is a table of programs; write [programs.web], and below it its command and "
+                "settings"
+            )
+            self.problems.append(
+                Problem(f"cannot use programs ({self._origin(('programs',))}): {fault}")
+            )
             return
         self.given.append(Given("", None, self._origin(("programs",)), "programs"))
         for name, table in tree.items():
             fault = ""
             if not isinstance(table, dict):
                 below = name if name in BY_KEY else "its command and settings"
-                fault = f"in [programs] there are tables of programs only; write [programs.NAME], and {below} below it"
+                fault = (
+                    "in [programs] there are tables of programs only; write [programs.NAME], "
+                    f"and {below} below it"
+                )
             elif not is_name(name):
-                fault = "a program's name has up to 63 letters, digits, -, _ and ., and starts with neither - nor ."
+                fault = (
+                    "a program's name has up to 63 letters, digits, -, _ and ., and starts "
+                    "with neither - nor ."
+                )
             if fault:
-                self.problems.append(Problem(f"cannot use programs.{name} ({self._origin(('programs', name))}): {fault}"))
+                self.problems.append(
+                    Problem(
+                        f"cannot use programs.{name} ({self._origin(('programs', name))}): {fault}"
+                    )
+                )
             else:
                 self.table(("programs", name), table)
 
@@ -132,12 +171,21 @@ class _Walk:
         key, written = ".".join(keys), (*place, *keys)
         if key in BY_KEY and key.count(".") == len(keys) - 1:
             try:
-                self.given.append(Given(key, expand.expanded(key, value, self._env), self._origin(written), ".".join(place)))
+                self.given.append(
+                    Given(
+                        key,
+                        expand.expanded(key, value, self._env),
+                        self._origin(written),
+                        ".".join(place),
+                    )
+                )
             except expand.Unexpanded as wrong:
                 line = self._lines.find_text(written, wrong.reference)
                 if key == "command":  # there is one
                     self.given.append(Given(key, value, self._origin(written), ".".join(place)))
-                self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._path}, line {line}): {wrong}"))
+                self.problems.append(
+                    Problem(f"cannot use {'.'.join(written)} ({self._path}, line {line}): {wrong}")
+                )
         elif len(keys) == 1 and key in TABLES and isinstance(value, dict):
             for inner, inner_value in value.items():
                 self.add(place, (key, inner), inner_value)
@@ -155,6 +203,10 @@ class _Walk:
                 hint = f"if it is one of several programs, write [programs.{keys[0]}]"
             else:
                 hint = unknown_key(keys, BY_KEY, ".".join(place))
-            self.problems.append(Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}"))
+            self.problems.append(
+                Problem(f"cannot use {'.'.join(written)} ({self._origin(written)}): {hint}")
+            )
         elif self._unknown == MOST_PROBLEMS + 1:
-            self.problems.append(Problem(f"cannot use {self._path!r}: and there are more; is it the right file?"))
+            self.problems.append(
+                Problem(f"cannot use {self._path!r}: and there are more; is it the right file?")
+            )

@@ -1,12 +1,14 @@
-"""On which line of a TOML text each key stands; tomllib does not tell.  The text is valid TOML: tomllib has read it before."""
+"""On which line of a TOML text each key stands; tomllib does not tell.  The text is valid TOML:
+tomllib has read it before."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 
-# What matters for finding keys: strings (which may hold anything, line ends too), comments, brackets, line ends.  Most of what
-# is in brackets, headers too, is taken in as a whole: there may be hundreds of programs.
+# What matters for finding keys: strings (which may hold anything, line ends too), comments,
+# brackets, line ends.  Most of what is in brackets, headers too, is taken in as a whole: there may
+# be hundreds of programs.
 TOKENS = re.compile(
     r"""
     (?P<string>\"\"\"(?:\\.|[^\\])*?\"{3,5}|'''.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
@@ -27,7 +29,10 @@ Path = tuple[str, ...]
 
 def _parts(text: str) -> Path:
     """Split a dotted key: a."b.c".d"""
-    return tuple(tomllib.loads(f"x={part}")["x"] if part[0] in "\"'" else part for part in _PART.findall(text))
+    return tuple(
+        tomllib.loads(f"x={part}")["x"] if part[0] in "\"'" else part
+        for part in _PART.findall(text)
+    )
 
 
 class Lines:
@@ -40,7 +45,8 @@ class Lines:
         self._scan()
 
     def find(self, keys: Path) -> int | None:
-        """Return the line on which *keys* is first written; for a key within an inline table, that table's line."""
+        """Return the line on which *keys* is first written; for a key within an inline table, that
+        table's line."""
         while keys and keys not in self.found:
             keys = keys[:-1]
         return self.found.get(keys)
@@ -56,7 +62,8 @@ class Lines:
             self.found.setdefault(path[:end], line)
 
     def _scan(self) -> None:
-        """Go through the tokens: a key is what stands before the first `=` of a line that is not within brackets."""
+        """Go through the tokens: a key is what stands before the first `=` of a line that is not
+        within brackets."""
         line, depth, key, in_key, in_header = 1, 0, "", True, False
         for token in TOKENS.finditer(self.text):
             kind, value = token.lastgroup, token.group()

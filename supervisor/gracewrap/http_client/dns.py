@@ -1,4 +1,5 @@
-"""Find the addresses of a host without waiting for a resolver: getaddrinfo(3) blocks, so a helper calls it."""
+"""Find the addresses of a host without waiting for a resolver: getaddrinfo(3) blocks, so a helper
+calls it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 AF_UNIX, AF_INET, AF_INET6, SOCK_STREAM = 1, 2, 10, 1
 MOST = 8  # addresses that are tried
-# How long an answer is good for, in seconds: a helper costs some 20 ms, and a probe asks several times a second.
+# How long an answer is good for, in seconds: a helper costs some 20 ms, and a probe asks several
+# times a second.
 KEEP = 15.0
 
 _HELPER = """\
@@ -30,11 +32,14 @@ else:
     for family, _, _, _, address in found:
         print(family, address[0], *address[2:])
 """
-_known: dict[str, tuple[float, list[tuple[int, str, int]]]] = {}  # host: until when, and (family, address, scope)
+_known: dict[
+    str, tuple[float, list[tuple[int, str, int]]]
+] = {}  # host: until when, and (family, address, scope)
 
 
 def literal(host: str, port: int) -> list[Address]:
-    """Return where *host* is if no resolver is needed for that: an address, or localhost, which is 127.0.0.1 and then ::1.
+    """Return where *host* is if no resolver is needed for that: an address, or localhost, which is
+    127.0.0.1 and then ::1.
 
     Empty if it is a name.
     """
@@ -58,8 +63,11 @@ def forget(host: str) -> None:
 class Lookup:
     """One question for the addresses of a host name."""
 
-    def __init__(self, helpers: Helpers, host: str, port: int, done: Callable[[list[Address] | str], None]) -> None:
-        """Ask; *done* is called once, maybe at once, with addresses in the order to be tried, or with why there are none.
+    def __init__(
+        self, helpers: Helpers, host: str, port: int, done: Callable[[list[Address] | str], None]
+    ) -> None:
+        """Ask; *done* is called once, maybe at once, with addresses in the order to be tried, or
+        with why there are none.
 
         Raises:
             OSError: If no helper can be started.
@@ -89,11 +97,14 @@ class Lookup:
             if len(words) in (2, 4) and words[0] in (str(AF_INET), str(AF_INET6)):
                 found.append((int(words[0]), words[1], int(words[3]) if len(words) == 4 else 0))
         if not found:
-            return self._done(f"{self._host}: no address (the helper that looks it up ended with {status})")
+            return self._done(
+                f"{self._host}: no address (the helper that looks it up ended with {status})"
+            )
         _known[self._host] = time.monotonic() + KEEP, found[:MOST]
         return self._done(self._addresses(found[:MOST]))
 
     def _addresses(self, found: list[tuple[int, str, int]]) -> list[Address]:
         return [
-            (family, (host, self._port) if family == AF_INET else (host, self._port, 0, scope)) for family, host, scope in found
+            (family, (host, self._port) if family == AF_INET else (host, self._port, 0, scope))
+            for family, host, scope in found
         ]

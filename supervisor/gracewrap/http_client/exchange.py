@@ -1,7 +1,7 @@
 """One HTTP/1.1 request and its answer, over TCP, TLS or a unix socket, without ever waiting.
 
-How long it may take is for the caller to say, by cancel(); what is read has its limits in probes/answer.py.  Redirects are not
-followed and proxy variables are not read.
+How long it may take is for the caller to say, by cancel(); what is read has its limits in
+probes/answer.py.  Redirects are not followed and proxy variables are not read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 import h11
 
-from gracewrap.http_client import dns as resolve
+from gracewrap.http_client import dns
 from gracewrap.http_client.request import compose, host_name
 from gracewrap.http_client.response import (
     CHUNK_HEAD,
@@ -28,7 +28,7 @@ from gracewrap.http_client.response import (
     Unusable,
     printable,
 )
-from gracewrap.linux import sock_diag as sockdiag
+from gracewrap.linux import sock_diag
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 PER_ADDRESS = 0.5  # seconds to connect before the next address is tried, if there is one
 MSG_NOSIGNAL = 0x4000  # a SIGPIPE of our own would be pending for ever
-NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENETUNREACH}  # says something of our network, and nothing of the peer
+NOT_HERE = {
+    errno.EAFNOSUPPORT,
+    errno.EADDRNOTAVAIL,
+    errno.ENETUNREACH,
+}  # says something of our network, and nothing of the peer
 
 
 class Clear:
@@ -67,7 +71,11 @@ class Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, agenda: Agenda, request: Request, done: Callable[[Answer | Failure], None], helpers: Helpers | None = None
+        self,
+        agenda: Agenda,
+        request: Request,
+        done: Callable[[Answer | Failure], None],
+        helpers: Helpers | None = None,
     ) -> None:
         """Begin; *done* is called once, later, unless cancel() comes before.
 
@@ -75,7 +83,8 @@ class Exchange:
             agenda: Where it waits.
             request: What to ask.
             done: Called from the agenda's run(), never from within this call.
-            helpers: Who looks up host names; None: only addresses, localhost and unix sockets can be asked.
+            helpers: Who looks up host names; None: only addresses, localhost and unix sockets can
+                be asked.
         """
         self._agenda, self._request, self._done, self._helpers = agenda, request, done, helpers
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK_HEAD)
@@ -83,8 +92,8 @@ class Exchange:
         self._channel: Clear | Secured | None = None
         self._own = (0, 0)  # ports of a TCP connection of ours
         self._sock: _socket.socket | None = None
-        self._lookup: resolve.Lookup | None = None
-        self._left: list[resolve.Address] = []
+        self._lookup: dns.Lookup | None = None
+        self._left: list[dns.Address] = []
         self._address: object = None  # the one that is tried
         self._failed: list[int] = []
         self._over = self._reset = False
@@ -121,19 +130,22 @@ class Exchange:
         url = self._request.url
         self._channel = channel(compose(self._connection, self._request), self._request)
         if url.scheme == "unix":
-            self._left = [(resolve.AF_UNIX, url.host)]
+            self._left = [(dns.AF_UNIX, url.host)]
         else:
-            self._left = resolve.literal(url.host, url.port)
+            self._left = dns.literal(url.host, url.port)
         if self._left:
             return self._dial()
         if self._helpers is None:
             raise Unusable(f"host names cannot be looked up here: write the address of {url.host}")
-        self._lookup = resolve.Lookup(
-            self._helpers, host_name(url), url.port, lambda found: self._run(lambda: self._found(found))
+        self._lookup = dns.Lookup(
+            self._helpers,
+            host_name(url),
+            url.port,
+            lambda found: self._run(lambda: self._found(found)),
         )
         return None
 
-    def _found(self, found: list[resolve.Address] | str) -> Failure | None:
+    def _found(self, found: list[dns.Address] | str) -> Failure | None:
         self._lookup = None
         if isinstance(found, str):
             return Failure(UNREACHABLE, printable(found))
@@ -148,7 +160,7 @@ class Exchange:
             family, address = self._left.pop(0)
             self._address = address
             try:
-                kind = resolve.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+                kind = dns.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
                 self._sock = sock = _socket.socket(family, kind)
                 code = sock.connect_ex(address)
             except OSError as error:
@@ -156,12 +168,18 @@ class Exchange:
                     raise Unusable(str(error)) from None
                 code = error.errno
             if code in (0, errno.EINPROGRESS):
-                self._agenda.watch(sock.fileno(), lambda: self._run(self._connected), read=False, write=True)
-                if family != resolve.AF_UNIX:
+                self._agenda.watch(
+                    sock.fileno(), lambda: self._run(self._connected), read=False, write=True
+                )
+                if family != dns.AF_UNIX:
                     self._own = (sock.getsockname()[1], int(address[1]))
-                    sockdiag.OWN.add(self._own)  # no request of the program's clients: a tcp probe must not count it
+                    sock_diag.OWN.add(
+                        self._own
+                    )  # no request of the program's clients: a tcp probe must not count it
                 if self._left:
-                    self._timer = self._agenda.at(time.monotonic() + PER_ADDRESS, lambda: self._run(self._too_slow))
+                    self._timer = self._agenda.at(
+                        time.monotonic() + PER_ADDRESS, lambda: self._run(self._too_slow)
+                    )
                 return None
             self._failed.append(code)
             self._hang_up()
@@ -174,10 +192,13 @@ class Exchange:
     def _connected(self) -> Answer | Failure | None:
         assert self._sock is not None
         code = self._sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
-        if code == errno.ECONNRESET:  # after it was connected, or it would be refused: there may be an answer already
+        if (
+            code == errno.ECONNRESET
+        ):  # after it was connected, or it would be refused: there may be an answer already
             self._reset, code = True, 0
         elif not code and self._sock.getsockname() == self._address:
-            # To itself, by TCP's simultaneous open: the port is in the range that is used for outgoing connections.
+            # To itself, by TCP's simultaneous open: the port is in the range that is used for
+            # outgoing connections.
             code = errno.ECONNREFUSED
         if code:
             self._failed.append(code)
@@ -194,13 +215,19 @@ class Exchange:
             if code in (errno.ENOENT, errno.ENOTDIR):
                 return Failure(REFUSED, f"there is no {url.host}")
             if code == errno.EAGAIN:  # unix(7): connect() does not wait
-                return Failure(UNREACHABLE, "as many connections wait to be accepted as its listener allows")
+                return Failure(
+                    UNREACHABLE, "as many connections wait to be accepted as its listener allows"
+                )
             if code in (errno.EPERM, errno.EACCES, errno.EPROTOTYPE):
                 return Failure(INVALID, f"{url.host}: {posix.strerror(code)}")
         elif url.host and self._helpers:
-            resolve.forget(url.host)
+            dns.forget(url.host)
         others = [code for code in codes if code != errno.ECONNREFUSED]
-        return Failure(UNREACHABLE, posix.strerror(others[0])) if others else Failure(REFUSED, "connection refused")
+        return (
+            Failure(UNREACHABLE, posix.strerror(others[0]))
+            if others
+            else Failure(REFUSED, "connection refused")
+        )
 
     def _talk(self) -> Answer | None:
         """Receive, send and read, a part of each, and be called again.
@@ -226,7 +253,8 @@ class Exchange:
         return answer
 
     def _wait(self, at_once: bool) -> None:
-        """Be called again when the socket is ready, or in the next round: what is in hand is not read yet."""
+        """Be called again when the socket is ready, or in the next round: what is in hand is not
+        read yet."""
         assert self._sock is not None and self._channel is not None
         writing = bool(self._channel.out)
         if writing is not self._writing:
@@ -271,7 +299,7 @@ class Exchange:
             self._agenda.forget(self._sock.fileno())
             self._sock.close()
             self._sock = None
-            sockdiag.OWN.discard(self._own)
+            sock_diag.OWN.discard(self._own)
 
 
 def channel(sent: bytes, request: Request) -> Clear | Secured:
@@ -284,7 +312,9 @@ def channel(sent: bytes, request: Request) -> Clear | Secured:
         return Clear(sent)
     from gracewrap.http_client.tls import Secured, trust
 
-    return Secured(sent, trust(request.ca, request.insecure), host_name(request.url).partition("%")[0])
+    return Secured(
+        sent, trust(request.ca, request.insecure), host_name(request.url).partition("%")[0]
+    )
 
 
 def explain(error: Exception) -> Failure:

@@ -18,7 +18,8 @@ _S_IFMT, _S_IFREG = 0o170000, 0o100000
 
 
 def compose(connection: h11.Connection, request: Request) -> bytes:
-    """Return the request as it is sent.  What is in variables and files is read now, and only goes in here.
+    """Return the request as it is sent.  What is in variables and files is read now, and only goes
+    in here.
 
     Raises:
         Unusable: If a header's value cannot be read or sent.
@@ -29,7 +30,11 @@ def compose(connection: h11.Connection, request: Request) -> bytes:
         host = f"[{host}]"
     if url.port and url.port != {"http": 80, "https": 443}.get(url.scheme):
         host += f":{url.port}"
-    headers = {b"host": host.encode(), b"user-agent": f"gracewrap/{__version__}".encode(), b"accept": b"*/*"}
+    headers = {
+        b"host": host.encode(),
+        b"user-agent": f"gracewrap/{__version__}".encode(),
+        b"accept": b"*/*",
+    }
     headers[b"accept-encoding"] = b"identity"
     if request.body or request.method in ("POST", "PUT", "PATCH"):
         headers[b"content-length"] = str(len(request.body)).encode()
@@ -38,12 +43,16 @@ def compose(connection: h11.Connection, request: Request) -> bytes:
         headers.pop(name, None)
     fields = [*headers.items(), *given, (b"connection", b"close")]
     try:
-        sent = connection.send(h11.Request(method=request.method.encode(), target=url.target.encode(), headers=fields))
+        sent = connection.send(
+            h11.Request(method=request.method.encode(), target=url.target.encode(), headers=fields)
+        )
         body = connection.send(h11.Data(data=request.body)) if request.body else b""
         return sent + body + connection.send(h11.EndOfMessage())
     except (h11.LocalProtocolError, ValueError):  # whose text shows the value
         names = ", ".join(header.name for header in request.headers)
-        raise Unusable(f"the request cannot be made of this method, path, body and headers ({names or 'none'})") from None
+        raise Unusable(
+            f"the request cannot be made of this method, path, body and headers ({names or 'none'})"
+        ) from None
 
 
 def host_name(url: Url) -> str:
@@ -64,7 +73,8 @@ def header_value(header: Header) -> bytes:
     """Return what a header says, read from its variable or file.
 
     Raises:
-        Unusable: If it cannot be read or is no header's value; the text names where it is, and never says what.
+        Unusable: If it cannot be read or is no header's value; the text names where it is, and
+            never says what.
     """
     value = b""
     place = f"header {header.name}"

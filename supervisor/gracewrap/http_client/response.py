@@ -1,4 +1,5 @@
-"""Make an answer of the bytes that a server sends, by h11.  A header is read to 16 KiB and a body to 1 MiB."""
+"""Make an answer of the bytes that a server sends, by h11.  A header is read to 16 KiB and a body
+to 1 MiB."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import h11
 from gracewrap.record import Record
 
 HEAD, BODY, PART = 1 << 14, 1 << 20, 1 << 16  # limits in bytes: of a header, a body, one read
-# h11 makes an event of every chunk, in some 10 us each, and a hostile peer can send 11,000 chunks in one read.
+# h11 makes an event of every chunk, in some 10 us each, and a hostile peer can send 11,000 chunks
+# in one read.
 EVENTS = 64
-# It also takes the square of the length for a trailer or the head of a chunk that is wrong: 1 KiB costs it 7 ms, 16 KiB 2.3 s.
+# It also takes the square of the length for a trailer or the head of a chunk that is wrong: 1 KiB
+# costs it 7 ms, 16 KiB 2.3 s.
 # So it may keep 1 KiB of one, and gets what is in chunks in pieces.
 CHUNK_HEAD, PIECE = 1 << 10, 1 << 8
 INFORMATIONAL = 8  # 1xx answers before the real one
@@ -45,9 +48,10 @@ class Answer(Record):
 class Failure(Record):
     """Why there is no answer.
 
-    *kind* is REFUSED (nobody listens, there is no such unix socket, or the connection was reset before a byte came),
-    UNREACHABLE (no way there, closed in the middle, no descriptor left: it may be better next time) or INVALID (a mistake: what
-    answers does not speak HTTP, its certificate is not trusted, a header's value cannot be read).
+    *kind* is REFUSED (nobody listens, there is no such unix socket, or the connection was reset
+    before a byte came), UNREACHABLE (no way there, closed in the middle, no descriptor left: it may
+    be better next time) or INVALID (a mistake: what answers does not speak HTTP, its certificate is
+    not trusted, a header's value cannot be read).
     """
 
     kind: str
@@ -55,7 +59,8 @@ class Failure(Record):
 
 
 class Unusable(Exception):
-    """The request cannot be made, or what is answered is not HTTP; the text says why, without the value of any header."""
+    """The request cannot be made, or what is answered is not HTTP; the text says why, without the
+    value of any header."""
 
 
 class Broken(Exception):
@@ -123,7 +128,8 @@ class Reader:
         return not self._unread if self._response else not _BLANK_LINE.search(self._unread)
 
     def _feed(self) -> bool:
-        """Give the next piece to h11, and return whether there was one: a whole header, then parts of the body."""
+        """Give the next piece to h11, and return whether there was one: a whole header, then parts
+        of the body."""
         if self._response is None:
             return self._feed_head()
         if self._unread:
@@ -141,7 +147,11 @@ class Reader:
         if not b"HTTP/".startswith(start):
             tls = start[:2] == b"\x15\x03"  # an alert (RFC 8446, section 6)
             shown = printable(bytes(self._unread[:20]).decode("latin-1"))
-            raise Unusable('it speaks TLS: write "https://"' if tls else f'not HTTP: the answer starts with "{shown}"')
+            raise Unusable(
+                'it speaks TLS: write "https://"'
+                if tls
+                else f'not HTTP: the answer starts with "{shown}"'
+            )
         blank = _BLANK_LINE.search(self._unread)
         end = blank.end() if blank else len(self._unread)
         if end > HEAD:
@@ -164,9 +174,16 @@ class Reader:
         assert self._response is not None
         reason = printable(bytes(self._response.reason).decode("latin-1"))
         headers = tuple((bytes(name), bytes(value)) for name, value in self._response.headers)
-        return Answer(self._response.status_code, reason, headers, bytes(self._body[:BODY]), len(self._body) <= BODY)
+        return Answer(
+            self._response.status_code,
+            reason,
+            headers,
+            bytes(self._body[:BODY]),
+            len(self._body) <= BODY,
+        )
 
 
 def printable(text: str) -> str:
-    """Return *text* fit for a line of the log: 120 characters at most, and none that moves the cursor."""
+    """Return *text* fit for a line of the log: 120 characters at most, and none that moves the
+    cursor."""
     return "".join(char if char.isprintable() else "?" for char in text[:120])

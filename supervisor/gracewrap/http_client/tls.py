@@ -1,4 +1,5 @@
-"""TLS within memory: what an exchange sends and receives over its socket, made of what it says and hears."""
+"""TLS within memory: what an exchange sends and receives over its socket, made of what it says and
+hears."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Secured:
         self.out = bytearray()
         self._request = request
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        # For an address, ssl checks the certificate's addresses and sends no SNI, as RFC 6066 has it.
+        # For an address, ssl checks the certificate's addresses and sends no SNI, as RFC 6066 has
+        # it.
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._shaken = False
         self.get()  # the first flight
@@ -47,7 +49,8 @@ class Secured:
         except ssl.SSLWantReadError:
             return None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            # Closed without a close_notify, as Python's own server does it: an end like any other, as in all of its clients.
+            # Closed without a close_notify, as Python's own server does it: an end like any other,
+            # as in all of its clients.
             if not self._shaken:
                 raise
             return b""
@@ -55,11 +58,14 @@ class Secured:
             self.out += self._outgoing.read()
 
 
-_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # to load the system's certificates takes 35 ms
+_contexts: dict[
+    tuple[object, ...], ssl.SSLContext
+] = {}  # to load the system's certificates takes 35 ms
 
 
 def trust(ca: str | None, insecure: bool) -> ssl.SSLContext:
-    """Return the TLS settings that trust the certificates in *ca*, or the system's; kept until the file changes.
+    """Return the TLS settings that trust the certificates in *ca*, or the system's; kept until the
+    file changes.
 
     Raises:
         Unusable: If there are no certificates in the file.
@@ -85,7 +91,9 @@ def trust(ca: str | None, insecure: bool) -> ssl.SSLContext:
             try:
                 context.load_verify_locations(cafile=ca)
             except OSError as error:  # ssl.SSLError is one
-                raise Unusable(f"cannot use ca = {ca}: {_reason(error) or error.strerror}; it must be PEM") from None
+                raise Unusable(
+                    f"cannot use ca = {ca}: {_reason(error) or error.strerror}; it must be PEM"
+                ) from None
         if len(_contexts) >= 16:  # a file that is renewed again and again
             _contexts.clear()
         _contexts[key] = context
@@ -101,10 +109,18 @@ def explain(error: OSError) -> Failure:
     """Return what an ssl.SSLError means."""
     if isinstance(error, ssl.SSLCertVerificationError):
         verdict = printable(error.verify_message).rstrip(".")
-        return Failure(INVALID, f"its certificate is not trusted: {verdict}; name a file with its authority's as ca")
+        return Failure(
+            INVALID,
+            f"its certificate is not trusted: {verdict}; name a file with its authority's as ca",
+        )
     if isinstance(error, ssl.SSLEOFError):
         return Failure(UNREACHABLE, "the connection was closed during the TLS handshake")
     reason = _reason(error)
-    if reason in ("wrong version number", "http request", "packet length too long", "record layer failure"):
+    if reason in (
+        "wrong version number",
+        "http request",
+        "packet length too long",
+        "record layer failure",
+    ):
         return Failure(INVALID, 'it does not speak TLS: write "http://"')
     return Failure(INVALID, f"TLS failed: {reason or printable(str(error))}")

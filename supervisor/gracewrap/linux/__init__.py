@@ -1,1 +1,1 @@
-"""Does: system calls about processes, signals, descriptors and sockets.  Decides nothing."""
+"""TODO."""

@@ -1,4 +1,5 @@
-"""Another user, directory, limits: what a child makes of itself between fork(2) and exec.  Loaded only where it is asked for."""
+"""Another user, directory, limits: what a child makes of itself between fork(2) and exec.  Loaded
+only where it is asked for."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Refused(Exception):
 def become(process: Process) -> None:
     """In the child, before its exec: become *process*.
 
-    What needs privileges comes before the user is changed, and the directory is entered as that user.
+    What needs privileges comes before the user is changed, and the directory is entered as that
+    user.
 
     Raises:
         Refused: With a message for people.
@@ -73,7 +75,9 @@ def become(process: Process) -> None:
             posix.chdir(process.working_dir)
         except OSError as error:
             who = f" for user {posix.geteuid()}" if error.errno == EACCES else ""
-            raise Refused(f"cannot start in working_dir {process.working_dir!r}: {error.strerror}{who}") from None
+            raise Refused(
+                f"cannot start in working_dir {process.working_dir!r}: {error.strerror}{who}"
+            ) from None
 
 
 def _limit(limit: Limit) -> None:
@@ -85,12 +89,16 @@ def _limit(limit: Limit) -> None:
         hard = resource.getrlimit(limit.number)[1]
         shown = "unlimited" if hard == UNLIMITED else hard
         why = getattr(error, "strerror", None) or posix.strerror(EPERM)
-        raise Refused(f"cannot set the limit {limit.name}: {why}; the hard limit is {shown}, and {_us()}") from None
+        raise Refused(
+            f"cannot set the limit {limit.name}: {why}; the hard limit is {shown}, and {_us()}"
+        ) from None
 
 
 def _change_user(process: Process) -> None:
     """Change groups, group and user, in this order: afterwards nobody may."""
-    what = f"get the groups of user {process.user!r}" if process.user else "get supplementary_groups"
+    what = (
+        f"get the groups of user {process.user!r}" if process.user else "get supplementary_groups"
+    )
     try:
         if process.groups is not None and set(process.groups) != set(posix.getgroups()):
             posix.setgroups(process.groups)
@@ -101,7 +109,11 @@ def _change_user(process: Process) -> None:
         if process.uid is not None and set(posix.getresuid()) != {process.uid}:
             posix.setresuid(process.uid, process.uid, process.uid)
     except OSError as error:
-        why = f"{error.strerror} (a number that this user namespace does not have)" if error.errno == EINVAL else error.strerror
+        why = (
+            f"{error.strerror} (a number that this user namespace does not have)"
+            if error.errno == EINVAL
+            else error.strerror
+        )
         if error.errno == EPERM and process.user and process.uid != posix.geteuid():
             what = f"become user {process.user!r}"  # to whose groups the same applies
         raise Refused(f"cannot {what}: {why}; {_us()}") from None

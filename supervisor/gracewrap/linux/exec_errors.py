@@ -9,13 +9,17 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 ENOENT, EACCES, ENOTDIR = 2, 13, 20
-# Errors after which execvp(3) tries the next directory of PATH: not there, not a directory, a network disk gone away.
+ENOEXEC = 8
+# Errors after which execvp(3) tries the next directory of PATH: not there, not a directory, a
+# network disk gone away.
 TRY_NEXT = {ENOENT, ENOTDIR, 19, 110, 116}
 
 
 def explain(argv: Sequence[str], errno: int) -> tuple[int, str]:
-    """Return the exit status (126 cannot be executed, 127 not found) and the reason why *argv* could not be run."""
+    """Return the exit status (126 cannot be executed, 127 not found) and the reason why *argv*
+    could not be run."""
     file = argv[0]
     status = 127 if errno in TRY_NEXT else 126
     reason = posix.strerror(errno)
@@ -25,22 +29,31 @@ def explain(argv: Sequence[str], errno: int) -> tuple[int, str]:
         reason += " (searched PATH)"
     elif errno == ENOENT and (interpreter := _interpreter(file)):
         windows = "; it has Windows line ends: dos2unix" if interpreter.endswith("\r") else ""
-        reason = f"its interpreter {interpreter.rstrip()!r} (first line of the file) was not found{windows}"
+        reason = (
+            f"its interpreter {interpreter.rstrip()!r} (first line of the file) was not "
+            f"found{windows}"
+        )
     elif errno == EACCES:
         reason += _why_denied(file)
     if errno in (ENOENT, ENOTDIR) and " " in file.strip():
-        reason += "; it is one word with spaces: write the arguments as words of their own, or sh -c '...'"
+        reason += (
+            "; it is one word with spaces: write the arguments as words of their own, or sh "
+            "-c '...'"
+        )
     return status, f"cannot run {file!r}: {reason}"
 
 
 def _interpreter(file: str) -> str | None:
-    """Return what the first line of a script names, if that is why a file that exists was not found."""
+    """Return what the first line of a script names, if that is why a file that exists was not
+    found."""
     try:
         with open(file, "rb") as script:
             first = script.readline(256)
     except OSError:
         return None
-    words = first[2:].rstrip(b"\n").replace(b"\t", b" ").split(b" ") if first.startswith(b"#!") else []
+    words = (
+        first[2:].rstrip(b"\n").replace(b"\t", b" ").split(b" ") if first.startswith(b"#!") else []
+    )
     return next((word.decode(errors="replace") for word in words if word), None)
 
 

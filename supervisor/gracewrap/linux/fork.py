@@ -1,6 +1,8 @@
-"""Start a program by fork(2), for what posix_spawn(3) cannot do; never waits, not even for the exec.
+"""Start a program by fork(2), for what posix_spawn(3) cannot do; never waits, not even for the
+exec.
 
-There are no threads and no Python signal handlers here, so Python code between fork and exec is safe.
+There are no threads and no Python signal handlers here, so Python code between fork and exec is
+safe.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ import _signal
 import posix
 import sys
 
-from gracewrap.linux.exec_errors import EACCES, ENOENT, TRY_NEXT, explain
-from gracewrap.linux.spawn import ENOEXEC, OURS, defaults
+from gracewrap.linux.exec_errors import EACCES, ENOENT, ENOEXEC, TRY_NEXT, explain
+from gracewrap.linux.spawn import OURS, defaults
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from gracewrap.linux.exec_context import Process
 
 _LONGEST = 4096  # bytes of why it failed: no more go into a pipe in one piece (pipe(7))
-_DEFAULT_PATH = b"/bin:/usr/bin"  # confstr(_CS_PATH) of glibc, which execvp(3) searches without PATH
+_DEFAULT_PATH = (
+    b"/bin:/usr/bin"  # confstr(_CS_PATH) of glibc, which execvp(3) searches without PATH
+)
 
 
 def spawn(
@@ -30,7 +34,8 @@ def spawn(
     stdio: tuple[int, int] = OURS,
     no_stdin: bool = False,
 ) -> tuple[int, int]:
-    """Start *argv* in a process group of its own, in the foreground of *tty*, as *process*, and return at once.
+    """Start *argv* in a process group of its own, in the foreground of *tty*, as *process*, and
+    return at once.
 
     *stdio* and *no_stdin* are as for spawn.spawn(), only that here any descriptor will do.
 
@@ -43,7 +48,11 @@ def spawn(
     if no_stdin and not (process is not None and process.no_stdin):
         from gracewrap.linux.exec_context import Process
 
-        process = Process(environment=env, no_stdin=True) if process is None else replace(process, no_stdin=True)
+        process = (
+            Process(environment=env, no_stdin=True)
+            if process is None
+            else replace(process, no_stdin=True)
+        )
     try:
         reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:  # EMFILE: then the child says itself what goes wrong
@@ -61,9 +70,11 @@ def spawn(
 
 
 def helper(argv: Sequence[str], env: dict[bytes, bytes], stdout: int, process: Process) -> int:
-    """Start a helper as *process*, without stdin, with *stdout* (-1: ours), and return its pid at once.
+    """Start a helper as *process*, without stdin, with *stdout* (-1: ours), and return its pid at
+    once.
 
-    One that cannot be run ends with 126 or 127, and says why: on *stdout*, whose reader asks for it, else on our stderr.
+    One that cannot be run ends with 126 or 127, and says why: on *stdout*, whose reader asks for
+    it, else on our stderr.
 
     Raises:
         OSError: As spawn().
@@ -86,7 +97,9 @@ def _fork(
     if pid == 0:
         _become(argv, env, tty, process, status_fd, stdio)
     try:
-        posix.setpgid(pid, pid)  # both sides do it: whoever is first, the group exists for both from here on
+        posix.setpgid(
+            pid, pid
+        )  # both sides do it: whoever is first, the group exists for both from here on
     except OSError:
         pass  # EACCES: it has done its exec, and so its own setpgid before; ESRCH: it has exited
     return pid
@@ -100,16 +113,22 @@ def _become(
     status_fd: int,
     stdio: tuple[int, int],
 ) -> None:
-    """In the child: become *argv*, or say why not, to *status_fd* or else to people.  Never returns."""
+    """In the child: become *argv*, or say why not, to *status_fd* or else to people.  Never
+    returns."""
     status, reason = 126, "cannot be run"
     try:
         posix.setpgid(0, 0)
         if tty is not None:
             try:
-                posix.tcsetpgrp(tty, posix.getpid())  # SIGTTOU is still blocked, so this does not stop us
+                posix.tcsetpgrp(
+                    tty, posix.getpid()
+                )  # SIGTTOU is still blocked, so this does not stop us
             except OSError:
                 pass  # the terminal hung up meanwhile
-        for name in (b"LISTEN_PID", b"WATCHDOG_PID"):  # sd_listen_fds(3): they name the receiver, which we are not
+        for name in (
+            b"LISTEN_PID",
+            b"WATCHDOG_PID",
+        ):  # sd_listen_fds(3): they name the receiver, which we are not
             if env.get(name) == str(posix.getppid()).encode():
                 env[name] = str(posix.getpid()).encode()
         _connect(stdio)
@@ -124,10 +143,16 @@ def _become(
         status, reason = explain(argv, _exec(argv, env))
     except BaseException as error:
         errno = getattr(error, "errno", None)
-        status, reason = explain(argv, errno) if errno else (126, str(error) or f"cannot run {argv[0]!r}: {type(error).__name__}")
+        status, reason = (
+            explain(argv, errno)
+            if errno
+            else (126, str(error) or f"cannot run {argv[0]!r}: {type(error).__name__}")
+        )
     finally:
         data = f"{status} {reason}" if status_fd >= 0 else f"gracewrap: {reason}\n"
-        target = status_fd if status_fd >= 0 else 1 if stdio[0] >= 0 > stdio[1] else 2  # 1: of a helper
+        target = (
+            status_fd if status_fd >= 0 else 1 if stdio[0] >= 0 > stdio[1] else 2
+        )  # 1: of a helper
         posix.write(target, data.encode(errors="backslashreplace")[:_LONGEST])
         posix._exit(status)
 
@@ -145,14 +170,19 @@ def _connect(stdio: tuple[int, int]) -> None:
 
 
 def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> int:
-    """Execute as execvp(3): search PATH, prefer EACCES over ENOENT, run what has no format by /bin/sh.  Returns the errno."""
+    """Execute as execvp(3): search PATH, prefer EACCES over ENOENT, run what has no format by
+    /bin/sh.  Returns the errno."""
     encoding, handler = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
     args = [word.encode(encoding, handler) for word in argv]
     file, failed = args[0], ENOENT
     if b"/" in file:
         paths = [file]
     else:
-        paths = [(d or b".") + b"/" + file for d in env.get(b"PATH", _DEFAULT_PATH).split(b":")] if file else []
+        paths = (
+            [(d or b".") + b"/" + file for d in env.get(b"PATH", _DEFAULT_PATH).split(b":")]
+            if file
+            else []
+        )
     for path in paths:
         error = _try(path, args, env)
         if error == ENOEXEC:
@@ -172,7 +202,8 @@ def _try(path: bytes, args: list[bytes], env: dict[bytes, bytes]) -> int:
 
 
 def exec_failure(exec_fd: int) -> tuple[int, str] | None:
-    """Return exit status and reason of what could not be run, or None if it was (or has not been tried yet)."""
+    """Return exit status and reason of what could not be run, or None if it was (or has not been
+    tried yet)."""
     try:
         written = posix.read(exec_fd, _LONGEST)
     except OSError:  # EAGAIN: not yet; EBADF: there is none

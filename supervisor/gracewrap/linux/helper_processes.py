@@ -1,14 +1,15 @@
-"""Helpers: processes that we start for a probe or a hook.  Spawned, reaped and killed like the command, but never part of it.
+"""Helpers: processes that we start for a probe or a hook.  Spawned, reaped and killed like the
+command, but never part of it.
 
-Each leads a process group of its own, by which what it starts is told from what the command left behind.
+Each leads a process group of its own, by which what it starts is told from what the command left
+behind.
 """
 
 from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import spawn
+from gracewrap.linux import process_tree, spawn
 from gracewrap.linux.signals import SIGKILL
 from gracewrap.record import TYPE_CHECKING, replace
 
@@ -46,14 +47,22 @@ class Helpers:
         return frozenset(self._running)
 
     def run(
-        self, argv: Sequence[str], done: Done, capture: int = 0, more: Mapping[bytes, bytes] | None = None, ours: bool = False
+        self,
+        argv: Sequence[str],
+        done: Done,
+        capture: int = 0,
+        more: Mapping[bytes, bytes] | None = None,
+        ours: bool = False,
     ) -> Helper:
-        """Start a helper; *done* is called with its exit status and its output when it has ended, unless kill() comes before.
+        """Start a helper; *done* is called with its exit status and its output when it has ended,
+        unless kill() comes before.
 
         Args:
-            argv: Looked up and passed on as a command's is; a file without a format is not run by the shell.
+            argv: Looked up and passed on as a command's is; a file without a format is not run by
+                the shell.
             done: Called once, from the loop.
-            capture: How many bytes of its stdout to keep (the rest is read and dropped); 0: its stdout is ours.
+            capture: How many bytes of its stdout to keep (the rest is read and dropped); 0: its
+                stdout is ours.
             more: Variables for its environment, beside those that the command has.
             ours: It is gracewrap's own work, done as we are.
 
@@ -73,7 +82,7 @@ class Helpers:
                 posix.close(writing)
         helper = Helper(pid, reading, capture, done)
         self._running[pid] = helper
-        tree.HELPERS.add(pid)
+        process_tree.HELPERS.add(pid)
         if capture:
             self._agenda.watch(reading, lambda: self._read(helper))
         return helper
@@ -83,18 +92,21 @@ class Helpers:
         if helper is not None and self._running.get(helper.pid) is helper:
             helper.done = _nobody
             self._close(helper)
-            tree.signal_group(helper.pid, SIGKILL)
+            process_tree.signal_group(helper.pid, SIGKILL)
 
     def reaped(self, pid: int, status: int) -> bool:
-        """Take in an exit, and return whether it was a helper's.  What it has left running is killed."""
+        """Take in an exit, and return whether it was a helper's.  What it has left running is
+        killed."""
         helper = self._running.pop(pid, None)
         if helper is None:
             return False
         if helper.reading >= 0:
             self._read(helper)
         self._close(helper)
-        if tree.helpers_members(pid):  # the group keeps its number as long as it has a member
-            tree.signal_group(pid, SIGKILL)
+        if process_tree.helpers_members(
+            pid
+        ):  # the group keeps its number as long as it has a member
+            process_tree.signal_group(pid, SIGKILL)
         helper.done(status, helper.output)
         return True
 
@@ -129,9 +141,9 @@ def forget_gone(running: Set[int]) -> None:
     Args:
         running: The pids of all helpers that run.
     """
-    for group in tree.HELPERS - running:
-        if not tree.signal_group(group, 0):
-            tree.HELPERS.discard(group)
+    for group in process_tree.HELPERS - running:
+        if not process_tree.signal_group(group, 0):
+            process_tree.HELPERS.discard(group)
 
 
 def _nobody(status: int, output: bytes) -> None:

@@ -1,7 +1,8 @@
-"""Which TCP ports the program listens on, found through the descriptors of its processes and remembered when they are closed.
+"""Which TCP ports the program listens on, found through the descriptors of its processes and
+remembered when they are closed.
 
-What listens in the network namespace is a short question to the kernel; only for sockets not seen before are descriptors looked
-at.  Nothing here blocks for long: all of it is done in slices.
+What listens in the network namespace is a short question to the kernel; only for sockets not seen
+before are descriptors looked at.  Nothing here blocks for long: all of it is done in slices.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import sock_diag as sockdiag
+from gracewrap.linux import process_tree, sock_diag
 from gracewrap.linux.procfs import EMFILE, ENFILE, read_file
 from gracewrap.record import TYPE_CHECKING
 
@@ -22,30 +22,41 @@ if TYPE_CHECKING:
 
 # How many links of /proc/PID/fd to read between two looks at the signals: 6 us each.
 _LINKS = 100
-# After so many looks a socket that is in none of the program's processes is somebody else's, and is not looked for again.
+# After so many looks a socket that is in none of the program's processes is somebody else's, and is
+# not looked for again.
 # Not after one: a descriptor may pass from one process to another while we look.
 _LOOKS = 2
 _ENOMEM = 12
-# A setting of the whole kernel, which only the first network namespace shows (net_core_table in net/core/sysctl_net_core.c).
+# A setting of the whole kernel, which only the first network namespace shows (net_core_table in
+# net/core/sysctl_net_core.c).
 _OF_THE_HOST = "/proc/sys/net/core/netdev_max_backlog"
 
 
 class Ports:
     """The ports of one program.
 
-    Sockets of helpers and of gracewrap itself never count.  Where the descriptors of a process cannot be read (another uid,
-    and no CAP_SYS_PTRACE), those listeners count that nobody is known to have and that were made in a cgroup (version 2) of such
-    a process; where cgroups tell nothing (version 1, or the root cgroup), all that nobody is known to have, provided that the
-    network namespace is not the host's.  On the host's network they would be everybody's: then it is *blind*.
+    Sockets of helpers and of gracewrap itself never count.  Where the descriptors of a process
+    cannot be read (another uid, and no CAP_SYS_PTRACE), those listeners count that nobody is known
+    to have and that were made in a cgroup (version 2) of such a process; where cgroups tell nothing
+    (version 1, or the root cgroup), all that nobody is known to have, provided that the network
+    namespace is not the host's.  On the host's network they would be everybody's: then it is
+    *blind*.
     """
 
-    def __init__(self, agenda: Agenda, pids: Callable[[], Iterable[int]], connect: Connect = sockdiag.connect) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        pids: Callable[[], Iterable[int]],
+        connect: Connect = sock_diag.connect,
+    ) -> None:
         self._agenda, self._pids, self._connect = agenda, pids, connect
         self._ours: dict[int, int] = {}  # inode -> port, of all that were ever seen
         self._strangers: dict[int, int] = {}  # inode -> how many looks have not found it
         self.known: frozenset[int] = frozenset()  # all that were ever seen
         self.open: frozenset[int] = frozenset()  # those on which it listens now
-        self.everyone: frozenset[int] = frozenset()  # whatever is listened on in the network namespace
+        self.everyone: frozenset[int] = (
+            frozenset()
+        )  # whatever is listened on in the network namespace
         self.blind = False  # none is known, and there are some that may be its
 
     def look(self) -> None:
@@ -53,7 +64,8 @@ class Ports:
         self._agenda.work(self._quietly())
 
     def look_now(self, bound: float = 0.02) -> None:
-        """Look at once, for *bound* seconds at most (the loop is deaf meanwhile), and for what is left in slices.
+        """Look at once, for *bound* seconds at most (the loop is deaf meanwhile), and for what is
+        left in slices.
 
         For the moment before the stop signal, after which listeners are closed.
         """
@@ -68,7 +80,8 @@ class Ports:
         try:
             yield from self.steps()
         except OSError:
-            pass  # no descriptor, no memory: the next look may do better, and a probe says why it cannot
+            # no descriptor, no memory: the next look may do better, and a probe says why it cannot
+            pass
 
     def steps(self) -> Iterator[None]:
         """Look, with a yield between any two slices.
@@ -77,7 +90,7 @@ class Ports:
             OSError: If the kernel cannot be asked, by neither way.
         """
         now: dict[int, Listener] = {}
-        for some in sockdiag.listeners(self._connect):
+        for some in sock_diag.listeners(self._connect):
             now.update((listener.inode, listener) for listener in some)
             yield
         self._strangers = {inode: looks for inode, looks in self._strangers.items() if inode in now}
@@ -126,7 +139,8 @@ class Ports:
                 yield
 
     def _guess(self, new: dict[int, Listener], closed_to_us: list[int]) -> Iterator[None]:
-        """Judge those that no process is seen to have, while the descriptors of these processes cannot be read."""
+        """Judge those that no process is seen to have, while the descriptors of these processes
+        cannot be read."""
         for pid in (posix.getpid(), *_helpers()):
             try:
                 for inode in _sockets(pid, own=pid == posix.getpid()):
@@ -155,16 +169,20 @@ def _sockets(pid: int, own: bool = False) -> Iterator[int]:
 
     Args:
         pid: Whose.
-        own: It is us; then only what is closed on exec, for the rest we hold for the program (socket activation).
+        own: It is us; then only what is closed on exec, for the rest we hold for the program
+            (socket activation).
 
     Raises:
-        OSError: PermissionError if we may not know; else it is gone, or there is no descriptor left.
+        OSError: PermissionError if we may not know; else it is gone, or there is no descriptor
+            left.
     """
     with posix.scandir(f"/proc/{pid}/fd") as entries:
         for count, entry in enumerate(entries, 1):
             try:
                 link = posix.readlink(entry.path)
-                if link.startswith("socket:[") and not (own and posix.get_inheritable(int(entry.name))):
+                if link.startswith("socket:[") and not (
+                    own and posix.get_inheritable(int(entry.name))
+                ):
                     yield int(link[8:-1])
             except PermissionError:
                 raise
@@ -176,11 +194,16 @@ def _sockets(pid: int, own: bool = False) -> Iterator[int]:
 
 def _helpers() -> list[int]:
     """Return the pids of what helpers there are."""
-    return [member.pid for pgid in list(tree.HELPERS) for member in tree.helpers_members(pgid)]
+    return [
+        member.pid
+        for pgid in list(process_tree.HELPERS)
+        for member in process_tree.helpers_members(pgid)
+    ]
 
 
 def on_host_network() -> bool:
-    """Return whether our network namespace is the machine's first one, whose listeners are everybody's."""
+    """Return whether our network namespace is the machine's first one, whose listeners are
+    everybody's."""
     try:
         posix.stat(_OF_THE_HOST)
     except FileNotFoundError:
@@ -199,15 +222,28 @@ def _exists(path: str) -> bool:
 
 
 def cgroup(pid: int) -> int:
-    """Return the id of a process's cgroup (version 2); 0 if it is not known, or the root, in which anybody may be.
+    """Return the id of a process's cgroup (version 2); 0 if it is not known, or the root, in which
+    anybody may be.
 
-    It is the inode of its directory (cgroups(7); 64-bit kernels), which a cgroup namespace does not hide.
+    It is the inode of its directory (cgroups(7); 64-bit kernels), which a cgroup namespace does not
+    hide.
     """
-    path = next((line[3:] for line in read_file(f"/proc/{pid}/cgroup").split(b"\n") if line.startswith(b"0::")), b"")
+    path = next(
+        (
+            line[3:]
+            for line in read_file(f"/proc/{pid}/cgroup").split(b"\n")
+            if line.startswith(b"0::")
+        ),
+        b"",
+    )
     for line in read_file("/proc/self/mountinfo").split(b"\n"):
         mount, _, source = line.partition(b" - ")
         fields = mount.split()
-        if source.startswith(b"cgroup2 ") and b"/.." not in path and path.startswith(fields[3].rstrip(b"/")):
+        if (
+            source.startswith(b"cgroup2 ")
+            and b"/.." not in path
+            and path.startswith(fields[3].rstrip(b"/"))
+        ):
             directory = fields[4] + b"/" + path[len(fields[3].rstrip(b"/")) :]
             try:
                 inode = posix.stat(directory).st_ino

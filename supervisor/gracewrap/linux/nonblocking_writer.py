@@ -1,7 +1,8 @@
 """Write to stderr or stdout without ever waiting for its reader.
 
-They are shared with the child, so their O_NONBLOCK flag is not ours to set.  A pipe or terminal is opened anew by way of /proc,
-which gives flags of our own; a socket, or what may not be opened again, is written with RWF_NOWAIT.
+They are shared with the child, so their O_NONBLOCK flag is not ours to set.  A pipe or terminal is
+opened anew by way of /proc, which gives flags of our own; a socket, or what may not be opened
+again, is written with RWF_NOWAIT.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
 
 _RWF_NOWAIT = 8  # pwritev2(2)
 _FIFO, _CHARACTER_DEVICE, _REGULAR = 0o010000, 0o020000, 0o100000
-_UNSUPPORTED = (29, 38, 95)  # ESPIPE, ENOSYS, EOPNOTSUPP: not for this kind of file, or not by this kernel
-PIPE_BUF = 4096  # pipe(7): so much is written in one piece, or not at all; and there is room for it if poll(2) says so
+_UNSUPPORTED = (
+    29,
+    38,
+    95,
+)  # ESPIPE, ENOSYS, EOPNOTSUPP: not for this kind of file, or not by this kernel
+# pipe(7): so much is written in one piece, or not at all; and there is room for it if poll(2) says
+# so
+PIPE_BUF = 4096
 
 
 class Writer:
-    """Where bytes go: stderr, another one of our standard descriptors, or a descriptor that does not block anyway.
+    """Where bytes go: stderr, another one of our standard descriptors, or a descriptor that does
+    not block anyway.
 
     Attributes:
         fd: What is written to.
@@ -44,7 +52,9 @@ class Writer:
                 return fd, False
             self.whole = kind == _REGULAR
             return number, not self.whole
-        except OSError:  # closed; or owned by another user, so that it cannot be opened anew; or nobody reads it
+        except (
+            OSError
+        ):  # closed; or owned by another user, so that it cannot be opened anew; or nobody reads it
             return number, True
 
     def write(self, data: bytes) -> int:
@@ -75,7 +85,8 @@ class Writer:
 
 
 def wait_for_room(writers: Iterable[Writer], seconds: float) -> bool:
-    """Wait until one of *writers* can be written to, no longer than *seconds*; return whether one can.
+    """Wait until one of *writers* can be written to, no longer than *seconds*; return whether one
+    can.
 
     For when nothing else is to be waited for any more, or for 0 seconds.
     """

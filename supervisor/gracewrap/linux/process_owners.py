@@ -1,20 +1,21 @@
 """Whose a process below us is, where several programs run: with one, everything is its own.
 
-A child of ours is a program's leader or an orphan, and what is below it belongs to the same program.  Of an orphan the parent is
-gone, so it is found out by what it has kept (its place when it was last seen, a variable in its environment, its process group or
-session, a user that only one program has), and else by when it came: what is new among our children when a leader has been reaped
+A child of ours is a program's leader or an orphan, and what is below it belongs to the same
+program.  Of an orphan the parent is gone, so it is found out by what it has kept (its place when it
+was last seen, a variable in its environment, its process group or session, a user that only one
+program has), and else by when it came: what is new among our children when a leader has been reaped
 was most likely that leader's.
 
-Variables alone would not do: programs that show a title (PostgreSQL, nginx) write over their environment, and that of another
-user's process is not ours to read without CAP_SYS_PTRACE (proc(5)).  Groups alone would not: daemons and PostgreSQL's backends
-start sessions of their own.
+Variables alone would not do: programs that show a title (PostgreSQL, nginx) write over their
+environment, and that of another user's process is not ours to read without CAP_SYS_PTRACE
+(proc(5)).  Groups alone would not: daemons and PostgreSQL's backends start sessions of their own.
 """
 
 from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree as tree
+from gracewrap.linux import process_tree
 from gracewrap.linux.procfs import read_file
 from gracewrap.record import TYPE_CHECKING
 
@@ -34,12 +35,16 @@ class Owners:
     """
 
     def __init__(self, names: Sequence[str], users: Sequence[int]) -> None:
-        self._users = {user: program for program, user in enumerate(users) if users.count(user) == 1}
+        self._users = {
+            user: program for program, user in enumerate(users) if users.count(user) == 1
+        }
         self._names = {name.encode(): program for program, name in enumerate(names)}
         self._blind = False  # we could not look
         self._of: dict[int, int] = {}  # until it is reaped, a child's number is nobody else's
         self._groups: dict[int, int] = {}
-        self._seen: dict[int, frozenset[tuple[int, int]]] = {}  # what was below a program when we last looked
+        self._seen: dict[
+            int, frozenset[tuple[int, int]]
+        ] = {}  # what was below a program when we last looked
         self._there: set[int] = set()  # the programs of which something may be left
 
     def spawned(self, pid: int, program: int) -> None:
@@ -58,16 +63,18 @@ class Owners:
         self._there.discard(program)
 
     def sort(self, ended: Collection[int] = ()) -> None:
-        """Find out whose the new ones among our children are; *ended* are the programs whose leaders have just been reaped."""
-        children = tree.our_children()
+        """Find out whose the new ones among our children are; *ended* are the programs whose
+        leaders have just been reaped."""
+        children = process_tree.our_children()
         self._blind = children is None
         for pid in children or ():
-            if self._of.get(pid, NOBODY) == NOBODY and not tree.is_helpers(pid):
+            if self._of.get(pid, NOBODY) == NOBODY and not process_tree.is_helpers(pid):
                 # What has been here before did not come with the end of these.
                 self._of[pid] = self._whose(pid, () if pid in self._of else ended)
 
     def left(self, program: int) -> bool:
-        """Return whether anything may be left of a program, as far as sort() has seen; what is nobody's is the last one's."""
+        """Return whether anything may be left of a program, as far as sort() has seen; what is
+        nobody's is the last one's."""
         if self._blind:
             return self.is_last(program)
         owners = set(self._of.values())
@@ -78,27 +85,30 @@ class Owners:
         return self._there <= {program}
 
     def owns(self, program: int, pid: int) -> bool:
-        """Return whether a process is of a program: its leader, what is below that, or an orphan of it."""
+        """Return whether a process is of a program: its leader, what is below that, or an orphan of
+        it."""
         us, steps = posix.getpid(), 0
         self.sort()
-        while pid > 1 and steps < tree.DEEPEST:
-            parent, steps = tree.parent_of(pid), steps + 1
+        while pid > 1 and steps < process_tree.DEEPEST:
+            parent, steps = process_tree.parent_of(pid), steps + 1
             if parent == us:
                 owner = self._of.get(pid, NOBODY)
                 return owner == program or (owner == NOBODY and self.is_last(program))
             pid = parent
         return False
 
-    def look(self, program: int, until: float | None = None) -> list[tree.Member]:
+    def look(self, program: int, until: float | None = None) -> list[process_tree.Member]:
         """Return every living process of a program; see tree.descendants()."""
         self.sort()
         whose = (program, NOBODY) if self.is_last(program) else (program,)
-        found = tree.descendants(until, [pid for pid, owner in self._of.items() if owner in whose])
+        found = process_tree.descendants(
+            until, [pid for pid, owner in self._of.items() if owner in whose]
+        )
         self._seen[program] = frozenset((one.pid, one.started) for one in found)
         return found
 
     def _whose(self, pid: int, ended: Collection[int]) -> int:
-        known = tree.member(pid)
+        known = process_tree.member(pid)
         for program, seen in self._seen.items():
             if known is not None and (pid, known.started) in seen:
                 return program
@@ -108,7 +118,7 @@ class Owners:
         for group in _groups(pid):
             if group in self._groups:
                 return self._groups[group]
-        user = tree.user_of(pid)
+        user = process_tree.user_of(pid)
         if user is not None and user in self._users:
             return self._users[user]
         return next(iter(ended)) if len(ended) == 1 else NOBODY

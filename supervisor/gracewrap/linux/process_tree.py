@@ -1,7 +1,7 @@
 """Everything that descends from us: find it, signal it, kill it.
 
-As PID 1 or subreaper every orphan below us becomes our child, so the tree below us is complete: setsid(2) and double forks do not
-lead out of it.
+As PID 1 or subreaper every orphan below us becomes our child, so the tree below us is complete:
+setsid(2) and double forks do not lead out of it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# A fork bomb can add processes while we look, signal or kill: we go over the tree again, but not for longer than this in one go
-# (seconds), for we are deaf meanwhile.  The policy comes back to a kill.
+# A fork bomb can add processes while we look, signal or kill: we go over the tree again, but not
+# for longer than this in one go (seconds), for we are deaf meanwhile.  The policy comes back to a
+# kill.
 LOOK = 0.25
 DEEPEST = 1000  # no tree of processes is deeper than this, unless it changes while we climb
 
@@ -47,8 +48,11 @@ def member(pid: int) -> Member | None:
 
 
 def _stat(pid: int) -> tuple[str, list[bytes]]:
-    """Return a process's name, and what /proc/PID/stat says from field 3 (state) on (proc(5)); nothing if it is gone."""
-    head, _, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")  # the name in brackets may hold anything, a bracket too
+    """Return a process's name, and what /proc/PID/stat says from field 3 (state) on (proc(5));
+    nothing if it is gone."""
+    head, _, rest = read_file(f"/proc/{pid}/stat").rpartition(
+        b")"
+    )  # the name in brackets may hold anything, a bracket too
     return head.partition(b"(")[2].decode(errors="replace"), rest.split()
 
 
@@ -62,7 +66,8 @@ class Look(Record):
 
 
 def look(seconds: float) -> tuple[list[Look], bool]:
-    """Return what is below us, helpers left out, as far as one can look in *seconds*, and whether that is all."""
+    """Return what is below us, helpers left out, as far as one can look in *seconds*, and whether
+    that is all."""
     until, found, todo = time.monotonic() + seconds, list[Look](), children(posix.getpid())
     while todo and time.monotonic() < until:
         pid = todo.pop(0)
@@ -76,7 +81,11 @@ def look(seconds: float) -> tuple[list[Look], bool]:
 def looks(members: Iterable[Member]) -> list[Look]:
     """Return how these look now; those that have gone meanwhile are left out."""
     seen = ((member, _stat(member.pid)[1]) for member in members)
-    return [Look(member.pid, int(fields[1]), member.name, fields[0].decode()) for member, fields in seen if fields]
+    return [
+        Look(member.pid, int(fields[1]), member.name, fields[0].decode())
+        for member, fields in seen
+        if fields
+    ]
 
 
 def children(pid: int) -> list[int]:
@@ -98,7 +107,8 @@ def descendants(until: float | None = None, roots: Iterable[int] | None = None) 
     """Return every living process below us that is not a helper's, parents before their children.
 
     Args:
-        until: When to stop looking, for a tree can grow faster than one can look (monotonic; None: in LOOK seconds).
+        until: When to stop looking, for a tree can grow faster than one can look (monotonic; None:
+            in LOOK seconds).
         roots: Look only at these of our children, and at what is below them.
     """
     found: list[Member] = []
@@ -115,7 +125,8 @@ def descendants(until: float | None = None, roots: Iterable[int] | None = None) 
 
 
 def our_children() -> list[int] | None:
-    """Return the pids of our children, zombies and helpers too; None if /proc cannot be read, or is of another namespace."""
+    """Return the pids of our children, zombies and helpers too; None if /proc cannot be read, or is
+    of another namespace."""
     us = posix.getpid()
     try:
         if posix.readlink("/proc/self") != str(us):
@@ -127,7 +138,8 @@ def our_children() -> list[int] | None:
 
 
 def anything_left() -> bool:
-    """Return whether a child of ours is no helper's: something of the command, or an orphan of it."""
+    """Return whether a child of ours is no helper's: something of the command, or an orphan of
+    it."""
     return any(not is_helpers(pid) for pid in children(posix.getpid()))
 
 
@@ -155,7 +167,9 @@ def _group(pid: int) -> int:
 def helpers_members(pgid: int) -> list[Member]:
     """Return every living process of a helper's group, below us."""
     found = (member(pid) for pid in children(posix.getpid()))
-    return [known for known in found if known is not None and known.pgid == pgid and not known.zombie]
+    return [
+        known for known in found if known is not None and known.pgid == pgid and not known.zombie
+    ]
 
 
 def _has_children_file(us: int) -> bool:
@@ -169,7 +183,8 @@ def _has_children_file(us: int) -> bool:
 
 
 def _children_by_scan(parent: int) -> list[int]:
-    """Return *parent*'s children where the kernel has no `children` file (CONFIG_PROC_CHILDREN; gVisor)."""
+    """Return *parent*'s children where the kernel has no `children` file (CONFIG_PROC_CHILDREN;
+    gVisor)."""
     found = []
     try:
         entries = spared(lambda: posix.listdir("/proc"))
@@ -188,7 +203,8 @@ def parent_of(pid: int) -> int:
 
 
 def user_of(pid: int) -> int | None:
-    """Return the real user of a process; None if it is gone.  (Who owns /proc/PID is root for one that changed its user.)"""
+    """Return the real user of a process; None if it is gone.  (Who owns /proc/PID is root for one
+    that changed its user.)"""
     for line in read_file(f"/proc/{pid}/status").split(b"\n"):
         if line.startswith(b"Uid:"):
             return int(line.split()[1])
@@ -209,20 +225,23 @@ def is_below_us(pid: int) -> bool:
 
 
 def signal_leader(pid: int, signum: int, fd: int | None = None) -> bool:
-    """Signal a child of ours that has not been reaped, or what *fd*, a pidfd, stands for; return whether it was there."""
+    """Signal a child of ours that has not been reaped, or what *fd*, a pidfd, stands for; return
+    whether it was there."""
     try:
         if fd is None:
             posix.kill(pid, signum)
         else:
             _signal.pidfd_send_signal(fd, signum)
     except OSError:
-        # ESRCH: it exited between the decision and the call; its SIGCHLD is on the way.  EPERM: it changed its user.
+        # ESRCH: it exited between the decision and the call; its SIGCHLD is on the way.  EPERM: it
+        # changed its user.
         return False
     return True
 
 
 def signal_group(pgid: int, signum: int) -> bool:
-    """Signal a process group; only while its leader is not reaped, or the number may have passed to somebody else."""
+    """Signal a process group; only while its leader is not reaped, or the number may have passed to
+    somebody else."""
     try:
         posix.killpg(pgid, signum)
     except OSError:
@@ -236,10 +255,16 @@ def signal_member(target: Member, signum: int) -> bool:
         fd = posix.pidfd_open(target.pid)
     except OSError:  # gone; or no pidfd (Linux < 5.3, seccomp), no descriptor left: then by number
         again = member(target.pid)
-        return again is not None and again.started == target.started and signal_leader(target.pid, signum)
+        return (
+            again is not None
+            and again.started == target.started
+            and signal_leader(target.pid, signum)
+        )
     try:
         again = member(target.pid)
-        if again is None and not read_file("/proc/self/stat"):  # the pidfd was the last descriptor: by number, then
+        if again is None and not read_file(
+            "/proc/self/stat"
+        ):  # the pidfd was the last descriptor: by number, then
             return signal_leader(target.pid, signum)
         if again is None or again.started != target.started:
             return False
@@ -269,13 +294,16 @@ def _in_mask(pid: int, mask: bytes, signum: int) -> bool:
     return False
 
 
-def kill_all(leader: int | None, everyone: bool, look: Callable[[float], list[Member]] = descendants) -> list[Member]:
-    """SIGKILL everything below us, or what *look* finds of it, until nothing new is found; return what was killed.
+def kill_all(
+    leader: int | None, everyone: bool, look: Callable[[float], list[Member]] = descendants
+) -> list[Member]:
+    """SIGKILL everything below us, or what *look* finds of it, until nothing new is found; return
+    what was killed.
 
     Args:
         leader: The leader's pid, which is its group's too, while it is not reaped.
-        everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in one go of the kernel,
-            faster than anything can fork.
+        everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in
+            one go of the kernel, faster than anything can fork.
         look: Returns what is to be killed, and stops looking at the time that it is given.
     """
     until = time.monotonic() + LOOK

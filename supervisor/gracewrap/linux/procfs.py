@@ -1,4 +1,5 @@
-"""Reads small files of /proc, with a descriptor in reserve for when there is none left."""
+"""Does: system calls about processes, signals, terminals and sockets.  Reports what happened and
+decides nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _SPARE: list[int] = []
 
 
 def keep_spare() -> None:
-    """Hold back a descriptor for what must be read when there is none left: who is there to be stopped, or killed."""
+    """Hold back a descriptor for what must be read when there is none left: who is there to be
+    stopped, or killed."""
     if not _SPARE:
         try:
             _SPARE.append(posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC))
@@ -25,7 +27,8 @@ def keep_spare() -> None:
 
 
 def spared(call: Callable[[], T]) -> T:
-    """Return what *call* returns, a second time with the descriptor that was held back if there was none left for it."""
+    """Return what *call* returns, a second time with the descriptor that was held back if there was
+    none left for it."""
     try:
         return call()
     except OSError as error:

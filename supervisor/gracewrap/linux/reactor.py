@@ -1,7 +1,10 @@
-"""What is under way besides the command: descriptors that are watched, times to call back at, long work in short slices.
+"""What is under way besides the command: descriptors that are watched, times to call back at, long
+work in short slices.
 
-It never waits.  SIGIO wakes the loop's one wait when something can be read or written (fcntl(2): F_SETOWN, O_ASYNC), and poll(2)
-with no timeout then says what: so at rest nothing wakes, signals keep their siginfo, and no handler of signals ever runs.
+It never waits.  SIGIO wakes the loop's one wait when something can be read or written (fcntl(2):
+F_SETOWN, O_ASYNC), and poll(2)
+with no timeout then says what: so at rest nothing wakes, signals keep their siginfo, and no handler
+of signals ever runs.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ class Timer:
 
 
 class Agenda:
-    """One for the whole of gracewrap.  Whatever raises in here is told to *fault* and forgotten, so that the rest goes on."""
+    """One for the whole of gracewrap.  Whatever raises in here is told to *fault* and forgotten, so
+    that the rest goes on."""
 
     def __init__(self, fault: Callable[[BaseException], None]) -> None:
         self._fault = fault
@@ -40,11 +44,13 @@ class Agenda:
         self._work: list[Iterator[None]] = []
         self.stirred = False  # something can be read or written
 
-    def watch(self, fd: int, call: Callable[[], None], read: bool = True, write: bool = False) -> None:
+    def watch(
+        self, fd: int, call: Callable[[], None], read: bool = True, write: bool = False
+    ) -> None:
         """Call *call* whenever *fd* can be read, or written; watching it again changes what for.
 
-        It is made non-blocking.  *call* is called again and again as long as it can be, so it must read what there is, or
-        forget() it.  Errors and a hang-up count as both.
+        It is made non-blocking.  *call* is called again and again as long as it can be, so it must
+        read what there is, or forget() it.  Errors and a hang-up count as both.
         """
         if fd not in self._watched:
             self._arm(fd)
@@ -63,7 +69,8 @@ class Agenda:
             self._deaf.add(fd)
 
     def forget(self, fd: int) -> None:
-        """Watch *fd* no more; to be called before it is closed.  Nothing happens if it is not watched."""
+        """Watch *fd* no more; to be called before it is closed.  Nothing happens if it is not
+        watched."""
         self._watched.pop(fd, None)
         self._deaf.discard(fd)
 
@@ -79,7 +86,8 @@ class Agenda:
             self._timers.remove(timer)
 
     def work(self, steps: Iterator[None]) -> None:
-        """Advance *steps* again and again, with a look at the signals between any two: each should take 2 ms at most."""
+        """Advance *steps* again and again, with a look at the signals between any two: each should
+        take 2 ms at most."""
         self._work.append(steps)
 
     def stir(self) -> None:
@@ -101,10 +109,15 @@ class Agenda:
         return min(times, default=None)
 
     def run(self, at: float) -> None:
-        """Do what is due: what can be read or written, then timers (which that may have made needless), then slices of work."""
+        """Do what is due: what can be read or written, then timers (which that may have made
+        needless), then slices of work."""
         if (self.stirred or self._deaf) and not self._safely(self._look):
-            self.at(at + LOOK_EVERY, self.stir)  # no memory, no descriptor for the import: there may be some soon
-        for timer in sorted((timer for timer in self._timers if timer.at <= at), key=lambda timer: timer.at):
+            self.at(
+                at + LOOK_EVERY, self.stir
+            )  # no memory, no descriptor for the import: there may be some soon
+        for timer in sorted(
+            (timer for timer in self._timers if timer.at <= at), key=lambda timer: timer.at
+        ):
             if timer in self._timers:  # another one may have cancelled it
                 self._timers.remove(timer)
                 self._safely(timer.call)
@@ -113,7 +126,8 @@ class Agenda:
                 self._work.remove(steps)
 
     def _look(self) -> None:
-        """Call whoever waits for a descriptor that is ready; when none is, the next SIGIO will say so."""
+        """Call whoever waits for a descriptor that is ready; when none is, the next SIGIO will say
+        so."""
         import select
 
         self.stirred = False

@@ -1,4 +1,5 @@
-"""The one reaper: nothing else in the package waits for a process, or exit statuses get lost (subprocess reports 0 then)."""
+"""The one reaper: nothing else in the package waits for a process, or exit statuses get lost
+(subprocess reports 0 then)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class Reaped(Record):
-    """One process that is no more, or one that stopped (*stopped_by* is the signal, and it lives)."""
+    """One process that is no more, or one that stopped (*stopped_by* is the signal, and it
+    lives)."""
 
     pid: int
     status: int
@@ -35,12 +37,14 @@ def exit_status(wait_status: int) -> int:
 
 
 def reap(known: Container[int] | None, stops: bool = False) -> tuple[list[Reaped], bool, int]:
-    """Return what has become of the children in *known*, whether any child is left, and how many others have been reaped.
+    """Return what has become of the children in *known*, whether any child is left, and how many
+    others have been reaped.
 
     One SIGCHLD may stand for any number of exits, or for none: so all are fetched, always.
 
     Args:
-        known: The pids to be told about; None: all.  Those of orphans are only counted, and thousands of them cost little.
+        known: The pids to be told about; None: all.  Those of orphans are only counted, and
+            thousands of them cost little.
         stops: Report stopped children too (for a terminal's job control).
     """
     flags = posix.WNOHANG | posix.WUNTRACED if stops else posix.WNOHANG
@@ -49,14 +53,24 @@ def reap(known: Container[int] | None, stops: bool = False) -> tuple[list[Reaped
     while True:
         try:
             pid, status = posix.waitpid(-1, flags)
-        except ChildProcessError:  # ECHILD: no child at all, hence no descendant either: orphans come to us
+        except (
+            ChildProcessError
+        ):  # ECHILD: no child at all, hence no descendant either: orphans come to us
             return found, False, others
         if pid == 0:
             return found, True, others
         if known is not None and pid not in known:
             others += not posix.WIFSTOPPED(status)
-        elif posix.WIFSTOPPED(status):  # also unasked, of a child that is traced (PTRACE_TRACEME, with us as the tracer)
+        elif posix.WIFSTOPPED(
+            status
+        ):  # also unasked, of a child that is traced (PTRACE_TRACEME, with us as the tracer)
             if stops:
                 found.append(Reaped(pid, 0, 0, posix.WSTOPSIG(status)))
         else:
-            found.append(Reaped(pid, exit_status(status), posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else 0))
+            found.append(
+                Reaped(
+                    pid,
+                    exit_status(status),
+                    posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else 0,
+                )
+            )

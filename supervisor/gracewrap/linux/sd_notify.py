@@ -1,11 +1,13 @@
-"""The receiving side of sd_notify(3): what the command says of itself, over the socket that its NOTIFY_SOCKET names.
+"""The receiving side of sd_notify(3): what the command says of itself, over the socket that its
+NOTIFY_SOCKET names.
 
-make() comes before the spawn and imports next to nothing.  A message is believed for who has sent it, which the kernel says
-(SCM_CREDENTIALS of unix(7)), never because it could be sent: everybody may write to the socket, so that a command which changes
-its user still can.
+make() comes before the spawn and imports next to nothing.  A message is believed for who has sent
+it, which the kernel says (SCM_CREDENTIALS of unix(7)), never because it could be sent: everybody
+may write to the socket, so that a command which changes its user still can.
 
-Facts of the protocol: sd_notify(3) of systemd 254.  As its manager does (src/core/manager.c), messages of more than 4096 bytes
-and those with a NUL inside are ignored, the first counts of a key that comes twice, and unwanted descriptors are closed.
+Facts of the protocol: sd_notify(3) of systemd 254.  As its manager does (src/core/manager.c),
+messages of more than 4096 bytes and those with a NUL inside are ignored, the first counts of a key
+that comes twice, and unwanted descriptors are closed.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import _socket
 import posix
 
-from gracewrap.linux import process_tree as tree
+from gracewrap.linux import process_tree
 from gracewrap.linux.procfs import read_file
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -23,15 +25,23 @@ if TYPE_CHECKING:
     from gracewrap.linux.reactor import Agenda
 
 MESSAGE = 4096  # bytes of a message
-AT_ONCE = (
-    16  # messages in one go: with the look at each sender (some 60 us a generation) about 1 ms; a flood waits in its senders
-)
+# messages in one go: with the look at each sender (some 60 us a generation) about 1 ms; a flood
+# waits in its senders
+AT_ONCE = 16
 STATUS = 200  # characters of STATUS= that are kept
 LONGEST = 366 * 86400.0  # seconds; nothing is given more time, and "infinity" (2^64 - 1) is that
 
 KEYS = frozenset(
     {
-        *("READY", "STOPPING", "STATUS", "EXTEND_TIMEOUT_USEC", "WATCHDOG", "WATCHDOG_USEC", "MAINPID"),
+        *(
+            "READY",
+            "STOPPING",
+            "STATUS",
+            "EXTEND_TIMEOUT_USEC",
+            "WATCHDOG",
+            "WATCHDOG_USEC",
+            "MAINPID",
+        ),
         *("X_GRACEWRAP", "X_GRACEWRAP_IN_FLIGHT"),
     }
 )
@@ -40,7 +50,8 @@ KEYS = frozenset(
 DIRECTORIES = ("/run", "/dev/shm", "/tmp")
 PREFIX = "gracewrap-notify-"
 _SWEPT = 32  # files left behind that one start looks at
-_FRESH = 10.0  # seconds; the file is there a moment before its socket answers, so one so young is not called dead
+# seconds; the file is there a moment before its socket answers, so one so young is not called dead
+_FRESH = 10.0
 
 _S_IFMT, _S_IFSOCK = 0o170000, 0o140000  # inode(7)
 _SCM_CREDENTIALS, _UCRED = 2, 12  # linux/socket.h: three 32 bit numbers, pid, uid and gid
@@ -49,18 +60,22 @@ _ANCILLARY = _socket.CMSG_SPACE(_UCRED) + _socket.CMSG_SPACE(4 * _SCM_MAX_FD)
 
 
 def make() -> tuple[int, str]:
-    """Return the descriptor to read from and the value of NOTIFY_SOCKET; to be called before the spawn.
+    """Return the descriptor to read from and the value of NOTIFY_SOCKET; to be called before the
+    spawn.
 
-    The value is a path, for not every sender can do abstract addresses, in the first directory that takes it; else an abstract
-    address.  The name is new each time: a file that an earlier PID 1 has left is in nobody's way, and what is there already, put
-    there by whomever, is never used (bind(2) refuses it).
+    The value is a path, for not every sender can do abstract addresses, in the first directory that
+    takes it; else an abstract address.  The name is new each time: a file that an earlier PID 1 has
+    left is in nobody's way, and what is there already, put there by whomever, is never used
+    (bind(2) refuses it).
 
     Raises:
         OSError: If not even the abstract address can be had.
     """
     import time
 
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)  # closed on exec, as all of Python's
+    sock = _socket.socket(
+        _socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK
+    )  # closed on exec, as all of Python's
     try:
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
         name = f"{PREFIX}{posix.getpid()}-{time.time_ns():x}"
@@ -95,14 +110,19 @@ def _directories() -> Iterator[str]:
 
 
 def _bind(sock: _socket.socket, directory: str, name: str) -> bool:
-    """Bind to a file that everybody may write to, from its first moment on; return whether that was possible."""
+    """Bind to a file that everybody may write to, from its first moment on; return whether that was
+    possible."""
     before = posix.umask(0o111)
     try:
-        # Only root's command can become somebody else, and then it must still get there (XDG_RUNTIME_DIR is 0700).
+        # Only root's command can become somebody else, and then it must still get there
+        # (XDG_RUNTIME_DIR is 0700).
         if posix.geteuid() == 0 and not posix.stat(directory).st_mode & 0o001:
             return False
         sock.bind(f"{directory}/{name}")
-    except (OSError, ValueError):  # not there, read-only, not ours, full, too long for an address; a NUL in it
+    except (
+        OSError,
+        ValueError,
+    ):  # not there, read-only, not ours, full, too long for an address; a NUL in it
         return False
     finally:
         posix.umask(before)
@@ -110,12 +130,16 @@ def _bind(sock: _socket.socket, directory: str, name: str) -> bool:
 
 
 def _sweep(directory: str, own: str) -> None:
-    """Remove the sockets of gracewraps that were killed: a container that is started again keeps its files.
+    """Remove the sockets of gracewraps that were killed: a container that is started again keeps
+    its files.
 
-    A socket that has once been closed is refused for ever; one that is alive may be another container's, in a shared directory.
+    A socket that has once been closed is refused for ever; one that is alive may be another
+    container's, in a shared directory.
     """
     try:
-        others = [name for name in posix.listdir(directory) if name.startswith(PREFIX) and name != own]
+        others = [
+            name for name in posix.listdir(directory) if name.startswith(PREFIX) and name != own
+        ]
         now = posix.stat(f"{directory}/{own}").st_mtime
     except OSError:
         return
@@ -152,7 +176,8 @@ class Message(Record):
 
     @property
     def status(self) -> str | None:
-        """What people are to read, on one line and without anything that moves a cursor; empty: no longer what it was."""
+        """What people are to read, on one line and without anything that moves a cursor; empty: no
+        longer what it was."""
         text = self.fields.get("STATUS")
         if text is None:
             return None
@@ -175,7 +200,8 @@ class Message(Record):
 
     @property
     def watchdog_timeout(self) -> float | None:
-        """The seconds within which the next sign of life comes, from now on; 0.0: there will be none."""
+        """The seconds within which the next sign of life comes, from now on; 0.0: there will be
+        none."""
         return self._seconds("WATCHDOG_USEC")
 
     @property
@@ -205,7 +231,8 @@ class Message(Record):
 
 
 def parse(data: bytes) -> dict[str, str]:
-    """Return the assignments of a message that are known (KEYS); whatever else is in it is ignored."""
+    """Return the assignments of a message that are known (KEYS); whatever else is in it is
+    ignored."""
     fields: dict[str, str] = {}
     if b"\0" in data[:-1]:
         return fields
@@ -219,8 +246,10 @@ def parse(data: bytes) -> dict[str, str]:
 class Receiver:
     """Reads the messages and passes on those of the command's own processes.
 
-    A sender that has ended before we look (`systemd-notify` of a shell script without its barrier, `python -c`) can no longer be
-    found in the tree: it is believed if it was root or of the leader's user.  So is one that we cannot look for, without /proc.
+    A sender that has ended before we look (`systemd-notify` of a shell script without its barrier,
+    `python -c`) can no longer be
+    found in the tree: it is believed if it was root or of the leader's user.  So is one that we
+    cannot look for, without /proc.
     A process that is alive and not of the tree is always refused.
 
     Args:
@@ -236,12 +265,18 @@ class Receiver:
     """
 
     def __init__(
-        self, agenda: Agenda, fd: int, leader: int, is_member: Callable[[int], bool], said: Callable[[Message], None]
+        self,
+        agenda: Agenda,
+        fd: int,
+        leader: int,
+        is_member: Callable[[int], bool],
+        said: Callable[[Message], None],
     ) -> None:
         self._agenda, self.leader, self._is_member, self._said = agenda, leader, is_member, said
         self.refused = 0
         self._uids: set[int] = {0}
-        self._trusted()  # as long as it can be found out: later there may be no descriptor for it, or no leader
+        # as long as it can be found out: later there may be no descriptor for it, or no leader
+        self._trusted()
         self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
         agenda.watch(fd, self.read)
@@ -259,7 +294,9 @@ class Receiver:
             if self._socket.fileno() < 0:  # closed by whom we told
                 return
             try:
-                data, ancillary, flags, _ = self._socket.recvmsg(MESSAGE, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
+                data, ancillary, flags, _ = self._socket.recvmsg(
+                    MESSAGE, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 return
             sender = _sender(ancillary)
@@ -281,8 +318,11 @@ class Receiver:
         return (_is_gone(pid) or not read_file("/proc/self/stat")) and uid in self._trusted()
 
     def _trusted(self) -> set[int]:
-        """Return the users whose processes are believed when they are gone: the leader's, as was last seen, and root."""
-        user = tree.user_of(self.leader)  # the real one: what the kernel puts into the credentials
+        """Return the users whose processes are believed when they are gone: the leader's, as was
+        last seen, and root."""
+        user = process_tree.user_of(
+            self.leader
+        )  # the real one: what the kernel puts into the credentials
         if user is not None:
             self._uids = {0, user}
         return self._uids
@@ -299,9 +339,11 @@ def _is_gone(pid: int) -> bool:
 
 
 def _sender(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[int, int]:
-    """Return pid and uid of a message's sender, or zeros if it has none; close the descriptors that came with it.
+    """Return pid and uid of a message's sender, or zeros if it has none; close the descriptors that
+    came with it.
 
-    That they are closed is what BARRIER=1 waits for, and what a service manager without a store does with FDSTORE=1.
+    That they are closed is what BARRIER=1 waits for, and what a service manager without a store
+    does with FDSTORE=1.
     """
     sender = 0, 0
     for level, kind, data in ancillary:
@@ -317,7 +359,8 @@ def _sender(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[int, int]:
 def _close(fd: int) -> None:
     """Close a descriptor of somebody else's without waiting.
 
-    close(2) of a socket with SO_LINGER waits for its peer, for 3 s where it was set to 3 (seen), O_NONBLOCK or not.
+    close(2) of a socket with SO_LINGER waits for its peer, for 3 s where it was set to 3 (seen),
+    O_NONBLOCK or not.
     """
     try:
         sock = _socket.socket(fileno=fd)
@@ -327,7 +370,9 @@ def _close(fd: int) -> None:
         if sock is None:
             posix.close(fd)
         else:
-            if any(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, 8)[4:]):  # struct linger: on or off, seconds
+            if any(
+                sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, 8)[4:]
+            ):  # struct linger: on or off, seconds
                 sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, bytes(8))
             sock.close()
     except OSError:
@@ -335,9 +380,11 @@ def _close(fd: int) -> None:
 
 
 def open_main(pid: int, is_member: Callable[[int], bool]) -> int | None:
-    """Return a pidfd of a process that MAINPID names, or None if it is not one of the command's (or Linux is older than 5.3).
+    """Return a pidfd of a process that MAINPID names, or None if it is not one of the command's (or
+    Linux is older than 5.3).
 
-    It is opened first and looked at afterwards: as long as the pidfd finds somebody, the number cannot have passed to another.
+    It is opened first and looked at afterwards: as long as the pidfd finds somebody, the number
+    cannot have passed to another.
     """
     import _signal
 

@@ -1,11 +1,12 @@
-"""Signal numbers and names, without the signal module: its enums cost 7 ms before the child runs."""
+"""Signal numbers and names, without the signal module, whose enums take 7 ms to import."""
 
 from __future__ import annotations
 
 import _signal
 import posix
 
-BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}  # all that can be caught; SIGKILL and SIGSTOP cannot (signal(7))
+# All that can be caught; SIGKILL and SIGSTOP cannot (signal(7)).
+BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}
 
 SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ = 1, 2, 6, 9, 13, 15, 17, 25
 SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGIO = 18, 19, 20, 21, 22, 29
@@ -16,7 +17,9 @@ _ALIASES = {"IOT": 6, "POLL": 29, "CLD": 17}
 NUMBERS: dict[str, int] = {
     name[3:]: int(getattr(_signal, name))
     for name in dir(_signal)
-    if name.startswith("SIG") and name[3].isalpha() and name not in ("SIGRTMIN", "SIGRTMAX", "SIGIOT", "SIGPOLL", "SIGCLD")
+    if name.startswith("SIG")
+    and name[3].isalpha()
+    and name not in ("SIGRTMIN", "SIGRTMAX", "SIGIOT", "SIGPOLL", "SIGCLD")
 }
 NAMES = {number: name for name, number in NUMBERS.items()}
 
@@ -24,8 +27,9 @@ NAMES = {number: name for name, number in NUMBERS.items()}
 def is_our_own(got: _signal.struct_siginfo) -> bool:
     """Return whether a signal is about what we do ourselves, and not to be forwarded.
 
-    That is the SIGPIPE or SIGXFSZ of our own write, which is pending although it is ignored, because it is blocked; and the
-    kernel's SIGIO for a descriptor that we watch (si_code is above 0: no process can send that).
+    That is the SIGPIPE or SIGXFSZ of our own write, which is pending although it is ignored,
+    because it is blocked; and the kernel's SIGIO for a descriptor that we watch (si_code is above
+    0: no process can send that).
     """
     if got.si_signo == SIGIO:
         return got.si_code > 0

@@ -1,8 +1,10 @@
-"""The kernel's table of the TCP sockets of our network namespace: who listens, which connections there are, when they last moved.
+"""The kernel's table of the TCP sockets of our network namespace: who listens, which connections
+there are, when they last moved.
 
-Asked by sock_diag over netlink (sock_diag(7)), which filters in the kernel; where that is refused (gVisor, seccomp, no tcp_diag
-module) /proc/net/tcp{,6} stands in, and tells less.  Everything is a generator that yields what the kernel gives in one go, so
-that the loop can look at signals in between; nothing waits, for the kernel has each part of a dump ready when it is asked.
+Asked by sock_diag over netlink (sock_diag(7)), which filters in the kernel; where that is refused
+(gVisor, seccomp, no tcp_diag module) /proc/net/tcp{,6} stands in, and tells less.  Everything is a
+generator that yields what the kernel gives in one go, so that the loop can look at signals in
+between; nothing waits, for the kernel has each part of a dump ready when it is asked.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     Row = TypeVar("Row")
     Connect = Callable[[], socket]
     Parse = Callable[[bytes, int, int], Row]
-    # Milliseconds since it last sent and last received data, bytes received, segments with data sent (-1: not told, Linux < 4.6).
+    # Milliseconds since it last sent and last received data, bytes received, segments with data
+    # sent (-1: not told, Linux < 4.6).
     Info = tuple[int, int, int, int]
-    # Family, state, local port, bytes not read by the program, bytes not acknowledged by the peer, inode (0: no descriptor is
-    # open for it, not yet or not any more), Info (None: not told, Linux < 4.1), the peer's port.
+    # Family, state, local port, bytes not read by the program, bytes not acknowledged by the peer,
+    # inode (0: no descriptor is open for it, not yet or not any more), Info (None: not told, Linux
+    # < 4.1), the peer's port.
     Connection = tuple[int, int, int, int, int, int, Info | None, int]
-    # Family, state, local port, unread, unacknowledged, inode, the "pingpong" bit of delayed acknowledgement, the peer's port.
+    # Family, state, local port, unread, unacknowledged, inode, the "pingpong" bit of delayed
+    # acknowledgement, the peer's port.
     Line = tuple[int, int, int, int, int, int, bool, int]
 
 AF_INET, AF_INET6 = 2, 10
@@ -33,16 +38,24 @@ AF_INET, AF_INET6 = 2, 10
 ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = 1, 4, 5, 8, 9, 10, 11
 # Shut by the program: it has no more to say on these.
 SHUT = frozenset((FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING))
-# A handshake that is not over (SYN_RECV) carries no request yet, and a flood of them must not look like one.
+# A handshake that is not over (SYN_RECV) carries no request yet, and a flood of them must not look
+# like one.
 CONNECTED = frozenset((ESTABLISHED, CLOSE_WAIT)) | SHUT
 TABLES = {AF_INET: "/proc/net/tcp", AF_INET6: "/proc/net/tcp6"}
 
-# The connections that gracewrap itself makes, for an http probe has one in flight whenever both kinds are asked at the same time:
-# the local port and the peer's.  Whoever connects adds them, and takes them out when it closes.
+# The connections that gracewrap itself makes, for an http probe has one in flight whenever both
+# kinds are asked at the same time: the local port and the peer's.  Whoever connects adds them, and
+# takes them out when it closes.
 OWN: set[tuple[int, int]] = set()
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
-_AF_NETLINK, _SOCK_RAW, _SOCK_CLOEXEC, _SOCK_NONBLOCK, _NETLINK_SOCK_DIAG = 16, 3, 0o2000000, 0o4000, 4
+_AF_NETLINK, _SOCK_RAW, _SOCK_CLOEXEC, _SOCK_NONBLOCK, _NETLINK_SOCK_DIAG = (
+    16,
+    3,
+    0o2000000,
+    0o4000,
+    4,
+)
 _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 18, 20, 0x301
 _NOOP, _ERROR, _DONE, _DUMP_INTR = 1, 2, 3, 0x10
 _INFO, _CGROUP = 2, 21
@@ -54,10 +67,13 @@ _HEADER = Struct("=IHH8x")  # nlmsghdr: length, type, flags, sequence number, po
 _NUMBER = Struct("=i")
 _ATTRIBUTE = Struct("=HH")  # nlattr: length, type
 _CGROUP_ID = Struct("=Q")
-_MESSAGE = 72  # inet_diag_msg: family, state, timer, retrans, inet_diag_sockid (48 bytes), expires, rqueue, wqueue, uid, inode
+# inet_diag_msg: family, state, timer, retrans, inet_diag_sockid (48 bytes), expires, rqueue,
+# wqueue, uid, inode
+_MESSAGE = 72
 _CONNECTION = Struct("=BBxx2s2s44x4xII4xI")
 _LISTENER = Struct("=BBxx2s46x12xII")
-# tcp_info: last_data_sent at 44, last_data_recv at 52; bytes_received at 128 (Linux 4.1), data_segs_out at 156 (4.6).
+# tcp_info: last_data_sent at 44, last_data_recv at 52; bytes_received at 128 (Linux 4.1),
+# data_segs_out at 156 (4.6).
 _AGES, _RECEIVED, _SEGMENTS = Struct("=44xI4xI"), Struct("=128xQ"), Struct("=156xI")
 
 
@@ -77,17 +93,21 @@ def connect() -> socket:
     """Return a netlink socket that answers sock_diag, non-blocking.
 
     Raises:
-        OSError: If the kernel has none (gVisor), or seccomp forbids it, or there is no descriptor left.
+        OSError: If the kernel has none (gVisor), or seccomp forbids it, or there is no descriptor
+            left.
     """
     from _socket import socket
 
     return socket(_AF_NETLINK, _SOCK_RAW | _SOCK_CLOEXEC | _SOCK_NONBLOCK, _NETLINK_SOCK_DIAG)
 
 
-def dump(parse_one: Parse[Row], states: frozenset[int], port: int = 0, connect: Connect = connect) -> Iterator[list[Row]]:
+def dump(
+    parse_one: Parse[Row], states: frozenset[int], port: int = 0, connect: Connect = connect
+) -> Iterator[list[Row]]:
     """Yield the sockets in these states, up to 80 at a time, which takes half a millisecond.
 
-    The old request (TCPDIAG_GETSOCK) goes over the table once for both families; with SOCK_DIAG_BY_FAMILY it would be twice.
+    The old request (TCPDIAG_GETSOCK) goes over the table once for both families; with
+    SOCK_DIAG_BY_FAMILY it would be twice.
 
     Args:
         parse_one: connection() or listener(), which says what is wanted of each.
@@ -99,13 +119,17 @@ def dump(parse_one: Parse[Row], states: frozenset[int], port: int = 0, connect: 
         Refused: If the kernel does not answer.
     """
     wanted = _WANT_INFO if parse_one is connection else 0
-    request = pack("=BBBBHH44xII", 0, 0, 0, wanted, _swapped(port), 0, sum(1 << state for state in states), 0)
+    request = pack(
+        "=BBBBHH44xII", 0, 0, 0, wanted, _swapped(port), 0, sum(1 << state for state in states), 0
+    )
     try:
         asking = connect()
     except (OSError, ImportError) as error:
         raise _refused(error) from error
     try:
-        asking.send(pack("=IHHII", 16 + len(request), _TCPDIAG_GETSOCK, _REQUEST_DUMP, 1, 0) + request)
+        asking.send(
+            pack("=IHHII", 16 + len(request), _TCPDIAG_GETSOCK, _REQUEST_DUMP, 1, 0) + request
+        )
         done = False
         while not done:
             rows, done = parse(asking.recv(_BUFFER), parse_one)
@@ -122,7 +146,8 @@ def parse(answer: bytes, parse_one: Parse[Row]) -> tuple[list[Row], bool]:
     """Return the sockets in one part of a dump, and whether it was the last part.
 
     Raises:
-        Refused: If it is an error message, makes no sense, or says that the table changed under the dump.
+        Refused: If it is an error message, makes no sense, or says that the table changed under the
+            dump.
     """
     rows: list[Row] = []
     at, size = 0, len(answer)
@@ -161,7 +186,16 @@ def connection(answer: bytes, at: int, end: int) -> Connection:
         sent, received = _AGES.unpack_from(answer, start)
         segments = _SEGMENTS.unpack_from(answer, start)[0] if length >= 160 else -1
         info = sent, received, _RECEIVED.unpack_from(answer, start)[0], segments
-    return family, state, port[0] << 8 | port[1], unread, unsent, inode, info, peer[0] << 8 | peer[1]
+    return (
+        family,
+        state,
+        port[0] << 8 | port[1],
+        unread,
+        unsent,
+        inode,
+        info,
+        peer[0] << 8 | peer[1],
+    )
 
 
 def listener(answer: bytes, at: int, end: int) -> Listener:
@@ -173,7 +207,8 @@ def listener(answer: bytes, at: int, end: int) -> Listener:
 
 
 def _attribute(answer: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
-    """Return where the payload of an attribute begins and how long it is; 0, 0 if it is not there."""
+    """Return where the payload of an attribute begins and how long it is; 0, 0 if it is not
+    there."""
     while at + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(answer, at)
         if length < 4 or at + length > end:
@@ -194,14 +229,20 @@ def listeners(connect: Connect = connect) -> Iterator[list[Listener]]:
         yield from dump(listener, frozenset((LISTEN,)), connect=connect)
     except Refused:
         for lines in table():
-            yield [Listener(port, inode) for _, state, port, _, _, inode, *_ in lines if state == LISTEN]
+            yield [
+                Listener(port, inode)
+                for _, state, port, _, _, inode, *_ in lines
+                if state == LISTEN
+            ]
 
 
-def table(families: Sequence[int] = (AF_INET, AF_INET6), ports: Set[int] = frozenset()) -> Iterator[list[Line]]:
+def table(
+    families: Sequence[int] = (AF_INET, AF_INET6), ports: Set[int] = frozenset()
+) -> Iterator[list[Line]]:
     """Yield what /proc/net/tcp{,6} say, some 200 lines at a time.
 
-    A part with few lines takes as long as the kernel needs to find them in its table, which is the whole host's: up to 5 ms where
-    that has 262,144 buckets.
+    A part with few lines takes as long as the kernel needs to find them in its table, which is the
+    whole host's: up to 5 ms where that has 262,144 buckets.
 
     Args:
         families: Which of the two to read.
@@ -227,7 +268,9 @@ def _lines(fd: int, family: int, ports: Set[int]) -> Iterator[list[Line]]:
     rest = b""
     while part := posix.read(fd, _BUFFER):
         count = 1
-        while part and len(part) > _FULL and count < 8:  # the kernel gives a page at a time; less than that was hard to find
+        while (
+            part and len(part) > _FULL and count < 8
+        ):  # the kernel gives a page at a time; less than that was hard to find
             rest += part
             part = posix.read(fd, _BUFFER)
             count += 1
@@ -236,16 +279,20 @@ def _lines(fd: int, family: int, ports: Set[int]) -> Iterator[list[Line]]:
 
 
 def parse_lines(text: bytes, family: int, ports: Set[int] = frozenset()) -> list[Line]:
-    """Return the sockets that some lines of /proc/net/tcp are about (Linux: Documentation/networking/proc_net_tcp.rst).
+    """Return the sockets that some lines of /proc/net/tcp are about (Linux:
+    Documentation/networking/proc_net_tcp.rst).
 
-    Left out are sockets in TIME_WAIT, for there can be thousands of which nobody wants to know, and lines that make no sense.
+    Left out are sockets in TIME_WAIT, for there can be thousands of which nobody wants to know, and
+    lines that make no sense.
     """
     found: list[Line] = []
     wanted = {b"%04X" % port for port in ports}
     skip = 11 if family == AF_INET else 35  # from the colon of the line's number to the local port
     for line in text.split(b"\n"):
         at = line.find(b":") + skip
-        if (wanted and line[at : at + 4] not in wanted) or line[at + skip + 8 : at + skip + 10] == b"06":
+        if (wanted and line[at : at + 4] not in wanted) or line[
+            at + skip + 8 : at + skip + 10
+        ] == b"06":
             continue
         fields = line.split(None, 15)
         try:
@@ -253,7 +300,18 @@ def parse_lines(text: bytes, family: int, ports: Set[int] = frozenset()) -> list
             # Sockets in SYN_RECV have fewer fields.
             pingpong = len(fields) > 14 and bool(int(fields[14]) & 1)
             port, peer = int(line[at : at + 4], 16), int(fields[2].rpartition(b":")[2], 16)
-            found.append((family, int(fields[3], 16), port, int(unread, 16), int(unsent, 16), int(fields[9]), pingpong, peer))
+            found.append(
+                (
+                    family,
+                    int(fields[3], 16),
+                    port,
+                    int(unread, 16),
+                    int(unsent, 16),
+                    int(fields[9]),
+                    pingpong,
+                    peer,
+                )
+            )
         except (IndexError, ValueError):
             continue
     return found

@@ -1,8 +1,10 @@
-"""Start a program: own process group, clean signals, exec.  On the lean path: imports nothing that is not built in.
+"""Start a program: own process group, clean signals, exec.  On the lean path: imports nothing that
+is not built in.
 
-posix_spawn(3) shares our memory until the exec, where a fork copies our page tables and then page after page: 0.7 ms and 540 page
-faults less, of some 10 ms.  What it cannot do (hand over a terminal, write the child's pid into LISTEN_PID, run a file without a
-format by the shell) is done by posix/fork.py.  Signals that come while it waits for the exec stay pending.
+posix_spawn(3) shares our memory until the exec, where a fork copies our page tables and then page
+after page: 0.7 ms and 540 page faults less, of some 10 ms.  What it cannot do (hand over a
+terminal, write the child's pid into LISTEN_PID, run a file without a format by the shell) is done
+by posix/fork.py.  Signals that come while it waits for the exec stay pending.
 """
 
 from __future__ import annotations
@@ -13,24 +15,43 @@ import posix
 from gracewrap.linux.procfs import read_file
 
 TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
     from gracewrap.linux.exec_context import Process
 
+
+# Named here, as SIGHUP is: what has these names, and more, is not loaded before the spawn.
 ENOENT, ENOEXEC, EAGAIN, ENOMEM = 2, 8, 11, 12
 SIGHUP = 1
 OURS = (-1, -1)  # stdout and stderr as we have them
 
-
 _given: list[dict[bytes, bytes]] = []  # our environment, once it has been found out
+
+_defaults: list[int] = []  # what defaults() has found out
+
+
+def defaults() -> list[int]:
+    """Return the signals to which the child gets the default action, as a program started by init
+    has them.
+
+    What we were started with does not count (a shell's `&` ignores SIGINT; a stop signal must
+    work), except an ignored SIGHUP:
+    that is nohup(1), and meant.  Python ignores SIGPIPE and SIGXFSZ for itself.
+    """
+    if not _defaults:
+        kept = (9, 19, SIGHUP) if _signal.getsignal(SIGHUP) == _signal.SIG_IGN else (9, 19)
+        _defaults.extend(signum for signum in _signal.valid_signals() if signum not in kept)
+    return _defaults
 
 
 def environment() -> Mapping[bytes, bytes]:
     """Return our environment as it was given to us, in bytes.
 
-    In the C locale Python sets LC_CTYPE in its own environment (PEP 538); the child must not find that.
+    In the C locale Python sets LC_CTYPE in its own environment (PEP 538); the child must not find
+    that.
     """
     if not _given:
         _given.append(_environment())
@@ -38,7 +59,9 @@ def environment() -> Mapping[bytes, bytes]:
 
 
 def _environment() -> dict[bytes, bytes]:
-    env: dict[bytes, bytes] = {name: value for name, value in posix.environ.items() if name}  # "=x" cannot be passed on
+    env: dict[bytes, bytes] = {
+        name: value for name, value in posix.environ.items() if name
+    }  # "=x" cannot be passed on
     if b"LC_CTYPE" in env and (given := read_file("/proc/self/environ")):
         original = [word for word in given.split(b"\0") if word.startswith(b"LC_CTYPE=")]
         if original:
@@ -46,21 +69,6 @@ def _environment() -> dict[bytes, bytes]:
         else:
             del env[b"LC_CTYPE"]
     return env
-
-
-_defaults: list[int] = []  # what defaults() has found out
-
-
-def defaults() -> list[int]:
-    """Return the signals to which the child gets the default action, as a program started by init has them.
-
-    What we were started with does not count (a shell's `&` ignores SIGINT; a stop signal must work), except an ignored SIGHUP:
-    that is nohup(1), and meant.  Python ignores SIGPIPE and SIGXFSZ for itself.
-    """
-    if not _defaults:
-        kept = (9, 19, SIGHUP) if _signal.getsignal(SIGHUP) == _signal.SIG_IGN else (9, 19)
-        _defaults.extend(signum for signum in _signal.valid_signals() if signum not in kept)
-    return _defaults
 
 
 def spawn(
@@ -82,8 +90,8 @@ def spawn(
         no_stdin: Whether its stdin is empty, as it also is if *process* says so.
 
     Returns:
-        The child's pid; a descriptor for fork.exec_failure(), where the exec is still to come, or -1; or no pid (0) and the errno
-        of the exec that failed.
+        The child's pid; a descriptor for fork.exec_failure(), where the exec is still to come, or
+        -1; or no pid (0) and the errno of the exec that failed.
 
     Raises:
         OSError: If there is no process to be had; EAGAIN has been tried twice.
@@ -92,7 +100,12 @@ def spawn(
         return 0, -1, ENOENT  # what execvp(3) says of an empty name
     env = {**(environment() if process is None else process.environment), **(more or {})}
     us = str(posix.getpid()).encode()
-    if tty is None and process is None and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID")) and _is_simple(stdio):
+    if (
+        tty is None
+        and process is None
+        and us not in (env.get(b"LISTEN_PID"), env.get(b"WATCHDOG_PID"))
+        and _is_simple(stdio)
+    ):
         try:
             return _spawn(argv, env, _actions(stdio, no_stdin)), -1, 0
         except OSError as error:
@@ -105,7 +118,9 @@ def spawn(
     return *fork.spawn(argv, env, tty, process, stdio, no_stdin), 0
 
 
-def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], process: Process | None = None) -> int:
+def helper(
+    argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], process: Process | None = None
+) -> int:
     """Start a helper in a process group of its own, without stdin, and return its pid.
 
     Args:
@@ -125,22 +140,27 @@ def helper(argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], proces
 
 
 def _is_simple(stdio: tuple[int, int]) -> bool:
-    """Return whether none of them stands where another one, or stdin, is to come: we were started without a stdout or stderr.
+    """Return whether none of them stands where another one, or stdin, is to come: we were started
+    without a stdout or stderr.
 
-    The order of copying would matter then, and dup2(2) of a number onto itself leaves it to be closed by the exec.
+    The order of copying would matter then, and dup2(2) of a number onto itself leaves it to be
+    closed by the exec.
     """
     return stdio == OURS or not {0, 1, 2} & {*stdio}
 
 
 def _actions(stdio: tuple[int, int], no_stdin: bool) -> list[tuple[Any, ...]]:
-    actions: list[tuple[Any, ...]] = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio, 1) if fd >= 0]
+    actions: list[tuple[Any, ...]] = [
+        (posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio, 1) if fd >= 0
+    ]
     if no_stdin:
         actions.append((posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0))
     return actions
 
 
 def _has_no_null() -> bool:
-    """Return whether it was /dev/null that could not be opened, and not the command; by fork(2) it can say so."""
+    """Return whether it was /dev/null that could not be opened, and not the command; by fork(2) it
+    can say so."""
     try:
         posix.close(posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC))
     except OSError:
@@ -148,11 +168,19 @@ def _has_no_null() -> bool:
     return False
 
 
-def _spawn(argv: Sequence[str], env: dict[bytes, bytes], actions: Sequence[tuple[Any, ...]] = ()) -> int:
+def _spawn(
+    argv: Sequence[str], env: dict[bytes, bytes], actions: Sequence[tuple[Any, ...]] = ()
+) -> int:
     for last in (False, True):
         try:
             return posix.posix_spawnp(
-                argv[0], list(argv), env, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=defaults()
+                argv[0],
+                list(argv),
+                env,
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=defaults(),
             )
         except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
             if last:

@@ -1,4 +1,5 @@
-"""The controlling terminal: its foreground goes to the child's group and comes back; Ctrl-Z stops us along with the child."""
+"""The controlling terminal: its foreground goes to the child's group and comes back; Ctrl-Z stops
+us along with the child."""
 
 from __future__ import annotations
 
@@ -24,15 +25,19 @@ def is_foreground(tty: int, pgid: int) -> bool:
 def is_interactive(tty: int) -> bool:
     """Return whether the child should have the foreground from its first instruction on.
 
-    Not in a pipeline (`gracewrap -- server | less`: the pager is in our group and needs the terminal; a child that does read gets
-    it then), nor as a script's background job (there the shell ignores SIGINT: POSIX.1-2017, XCU 2.11).
+    Not in a pipeline (`gracewrap -- server | less`: the pager is in our group and needs the
+    terminal; a child that does read gets it then), nor as a script's background job (there the
+    shell ignores SIGINT: POSIX.1-2017, XCU 2.11).
     """
     ignored = _signal.getsignal(SIGINT) is _signal.SIG_IGN
-    return posix.isatty(0) and posix.isatty(1) and not ignored and is_foreground(tty, posix.getpgrp())
+    return (
+        posix.isatty(0) and posix.isatty(1) and not ignored and is_foreground(tty, posix.getpgrp())
+    )
 
 
 def give(tty: int, pgid: int) -> None:
-    """Make *pgid* the foreground group (SIGTTOU is blocked, so we may do that from the background)."""
+    """Make *pgid* the foreground group (SIGTTOU is blocked, so we may do that from the
+    background)."""
     try:
         posix.tcsetpgrp(tty, pgid)
     except OSError:  # the terminal hung up, or the group is gone
@@ -46,9 +51,11 @@ def take_back(tty: int, pgid: int) -> None:
 
 
 def _has_resumer() -> bool:
-    """Return whether somebody could continue us: an ancestor in our session but not in our group, which is a job-control shell.
+    """Return whether somebody could continue us: an ancestor in our session but not in our group,
+    which is a job-control shell.
 
-    Without one our group is orphaned (POSIX.1-2017, XBD 3.264), and a stop would be for ever; on PID 1 it has no effect at all.
+    Without one our group is orphaned (POSIX.1-2017, XBD 3.264), and a stop would be for ever; on
+    PID 1 it has no effect at all.
     """
     session, group, pid = posix.getsid(0), posix.getpgrp(), posix.getppid()
     while pid > 0:
@@ -80,7 +87,8 @@ def child_stopped(tty: int, pgid: int, signum: int) -> str:
         signal_group(pgid, SIGCONT)
         return "resumed, since nobody else could"
     take_back(tty, pgid)
-    # Our whole job stops, as the shell that started it sees it; SIGTSTP is blocked here, so we ourselves stop by SIGSTOP.
+    # Our whole job stops, as the shell that started it sees it; SIGTSTP is blocked here, so we
+    # ourselves stop by SIGSTOP.
     posix.kill(0, SIGTSTP)
     posix.kill(posix.getpid(), SIGSTOP)
     resume(tty, pgid)
@@ -88,7 +96,8 @@ def child_stopped(tty: int, pgid: int, signum: int) -> str:
 
 
 def stop_with(pgids: Sequence[int]) -> None:
-    """After Ctrl-Z: stop groups that are not in the foreground, and ourselves, as one job; return once that is resumed.
+    """After Ctrl-Z: stop groups that are not in the foreground, and ourselves, as one job; return
+    once that is resumed.
 
     Nobody is stopped whom nobody could resume.
     """
@@ -101,7 +110,8 @@ def stop_with(pgids: Sequence[int]) -> None:
 
 
 def resume(tty: int, pgid: int) -> None:
-    """After SIGCONT: give the child the foreground if `fg` gave it to us and it is meant to have it, and continue it."""
+    """After SIGCONT: give the child the foreground if `fg` gave it to us and it is meant to have
+    it, and continue it."""
     if is_interactive(tty):
         give(tty, pgid)
     signal_group(pgid, SIGCONT)

@@ -1,6 +1,8 @@
-"""Connections that nobody owns any more but for which the kernel still holds bytes: what a closing network would cut off.
+"""Connections that nobody owns any more but for which the kernel still holds bytes: what a closing
+network would cut off.
 
-Asked by sock_diag over netlink (sock_diag(7)), which filters by state in the kernel; else from /proc/net/tcp.
+Asked by sock_diag over netlink (sock_diag(7)), which filters by state in the kernel; else from
+/proc/net/tcp.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ _AF_INET, _AF_INET6 = 2, 10
 
 
 def in_container() -> bool:
-    """Return whether we live in a PID namespace of our own, so that the network may go when we go."""
+    """Return whether we live in a PID namespace of our own, so that the network may go when we
+    go."""
     import posix
 
     try:
@@ -26,7 +29,8 @@ def in_container() -> bool:
 
 
 def unsent_connections() -> int:
-    """Return how many orphaned TCP connections of this network namespace still have unsent or unacknowledged bytes."""
+    """Return how many orphaned TCP connections of this network namespace still have unsent or
+    unacknowledged bytes."""
     try:
         return sum(_by_netlink(family) for family in (_AF_INET, _AF_INET6))
     except (OSError, ImportError, ValueError):
@@ -39,11 +43,13 @@ def _by_netlink(family: int) -> int:
     Raises:
         OSError: If the kernel refuses (gVisor, no INET_DIAG).
     """
-    from gracewrap.linux import sock_diag as sockdiag  # only now: most runs end without
+    from gracewrap.linux import sock_diag  # only now: most runs end without
 
     count = 0
-    for rows in sockdiag.dump(sockdiag.connection, frozenset(STATES)):
-        count += sum(bool(unsent and not inode) for of, _, _, _, unsent, inode, *_ in rows if of == family)
+    for rows in sock_diag.dump(sock_diag.connection, frozenset(STATES)):
+        count += sum(
+            bool(unsent and not inode) for of, _, _, _, unsent, inode, *_ in rows if of == family
+        )
     return count
 
 

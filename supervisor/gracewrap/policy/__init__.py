@@ -1,1 +1,2 @@
-"""Decides: when which signal goes where, and which exit status comes of it.  Pure: no os, no clock; time is an argument."""
+"""Decides: when which signal goes where, and which exit status comes of it.  Pure: no os, no clock;
+time is an argument."""

@@ -1,16 +1,21 @@
 """The order in which programs are stopped, as a graph, and the budget along it.  Pure.
 
-An edge says that one program has to be gone before another is told to stop: what depends on a program, and what it is to be
-stopped after.  The order of the start is the inverse, without what only counts at the stop.
+An edge says that one program has to be gone before another is told to stop: what depends on a
+program, and what it is to be stopped after.  The order of the start is the inverse, without what
+only counts at the stop.
 
-The budget is shared out backwards.  What a program needs for its stop (`reserve`, else `stop_timeout`) is kept for it in every
-chain that it stands in; what no program of a chain has claimed is shared equally by those of it that claim nothing.  SIGKILL
-comes when what has to come after would else have less than was kept for it.  So nobody waits for shares: who is early leaves the
-rest of its time to the next.
+The budget is shared out backwards.  What a program needs for its stop (`reserve`, else
+`stop_timeout`) is kept for it in every chain that it stands in; what no program of a chain has
+claimed is shared equally by those of it that claim nothing.  SIGKILL comes when what has to come
+after would else have less than was kept for it.  So nobody waits for shares: who is early leaves
+the rest of its time to the next.
 """
 
 from __future__ import annotations
 
+from gracewrap.policy import program as one
+from gracewrap.policy.model import Policy
+from gracewrap.policy.restart import Past
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -18,28 +23,19 @@ if TYPE_CHECKING:
 
     from gracewrap.policy.model import ProgramPolicy
 
-# A program that claims nothing has at least this part of the budget, and no more seconds than that, in a chain that is full.
-LEAST_PART, LEAST = 0.1, 2.0
-
 
 class Order(Record):
-    """For each program those that are stopped before it and after it; *sequence* has every program after those before it."""
+    """For each program those that are stopped before it and after it; *sequence* has every program
+    after those before it."""
 
     before: tuple[tuple[int, ...], ...]
     after: tuple[tuple[int, ...], ...]
     sequence: tuple[int, ...]
 
 
-class Overrun(Record):
-    """The programs of *chain* are stopped one after the other and need *needed* seconds for it: *over* more than there are."""
-
-    chain: tuple[int, ...]
-    needed: float
-    over: float
-
-
 def order(programs: Sequence[ProgramPolicy]) -> Order:
-    """Return the order of the stop.  Where it goes in a circle (`cycle`, an error before the start), it is cut somewhere."""
+    """Return the order of the stop.  Where it goes in a circle (`cycle`, an error before the
+    start), it is cut somewhere."""
     before: list[list[int]] = [[] for _ in programs]
     for i, rules in enumerate(programs):
         for needed, _ in rules.depends_on:
@@ -49,7 +45,9 @@ def order(programs: Sequence[ProgramPolicy]) -> Order:
         before[i] += [first for first in dict.fromkeys(rules.stop_after) if first not in before[i]]
     sequence = _sequence(before)
     place = {i: n for n, i in enumerate(sequence)}
-    kept = tuple(tuple(sorted(p for p in firsts if place[p] < place[i])) for i, firsts in enumerate(before))
+    kept = tuple(
+        tuple(sorted(p for p in firsts if place[p] < place[i])) for i, firsts in enumerate(before)
+    )
     after: list[list[int]] = [[] for _ in programs]
     for i, firsts in enumerate(kept):
         for first in firsts:
@@ -58,7 +56,8 @@ def order(programs: Sequence[ProgramPolicy]) -> Order:
 
 
 def _sequence(before: list[list[int]]) -> tuple[int, ...]:
-    """Return every program after those before it; one in a circle when there is nothing else left."""
+    """Return every program after those before it; one in a circle when there is nothing else
+    left."""
     waits = [len(firsts) for firsts in before]
     after: list[list[int]] = [[] for _ in before]
     for i, firsts in enumerate(before):
@@ -81,7 +80,8 @@ def _sequence(before: list[list[int]]) -> tuple[int, ...]:
 
 
 def cycle(programs: Sequence[ProgramPolicy]) -> tuple[int, ...] | None:
-    """Return programs each of which is to be stopped before the next, the last being the first again; None if there are none."""
+    """Return programs each of which is to be stopped before the next, the last being the first
+    again; None if there are none."""
     after: list[list[int]] = [[needed for needed, _ in rules.depends_on] for rules in programs]
     for i, rules in enumerate(programs):
         for first in rules.stop_after:
@@ -113,8 +113,11 @@ def spelled(circle: Sequence[int], programs: Sequence[ProgramPolicy]) -> str:
     return ", ".join(said)
 
 
-def dependants(the_order: Order, programs: Sequence[ProgramPolicy], needed: Iterable[int]) -> frozenset[int]:
-    """Return programs and all that depends on them, directly or not: what cannot go on without them."""
+def dependants(
+    the_order: Order, programs: Sequence[ProgramPolicy], needed: Iterable[int]
+) -> frozenset[int]:
+    """Return programs and all that depends on them, directly or not: what cannot go on without
+    them."""
     todo = list(needed)
     found = set(todo)
     while todo:
@@ -127,7 +130,8 @@ def dependants(the_order: Order, programs: Sequence[ProgramPolicy], needed: Iter
 
 
 def stacks(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[frozenset[int]]:
-    """Return the programs in sets, none of which depends on another: what can be restarted one after the other."""
+    """Return the programs in sets, none of which depends on another: what can be restarted one
+    after the other."""
     found: list[frozenset[int]] = []
     for i in reversed(the_order.sequence):
         if not programs[i].depends_on:
@@ -138,90 +142,20 @@ def stacks(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[frozense
     return found
 
 
-def claim(rules: ProgramPolicy) -> float | None:
-    """Return the seconds that are kept for a program's stop whatever the others do, or None: a share."""
-    return rules.stop_timeout if rules.reserve is None else rules.reserve
+def missing(
+    program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[Past, ...]
+) -> tuple[int, ...]:
+    """Return what a program still waits for before it is started.
 
-
-def shares(the_order: Order, programs: Sequence[ProgramPolicy], alive: frozenset[int], budget: float) -> tuple[float, ...]:
-    """Return the seconds of *budget* that are kept for each program; in no chain is their sum greater than that.
-
-    What is not *alive* needs none, but those on both sides of it still keep their order.  Claims that cannot be met are cut in
-    proportion: the last of the chain is to be stopped gracefully as well.
+    What has ended without being a reason to stop keeps nobody waiting, unless it is to complete and
+    has failed.
     """
-    claims = [claim(rules) if i in alive else 0.0 for i, rules in enumerate(programs)]
-    least = min(LEAST, LEAST_PART * budget)
-    wanted = [max(least, share) if need is None else need for need, share in zip(claims, _equal(the_order, claims, budget))]
-    whole = _through(the_order, wanted)
-    return tuple(want * min(1.0, budget / total) if total > 0 else 0.0 for want, total in zip(wanted, whole))
-
-
-def _equal(the_order: Order, claims: Sequence[float | None], budget: float) -> list[float]:
-    """Return for each program its equal share, with those that claim nothing, of what is not claimed: in its tightest chain."""
-    up = _claimed(the_order.before, the_order.sequence, claims)
-    down = _claimed(the_order.after, reversed(the_order.sequence), claims)
     found = []
-    for i, need in enumerate(claims):
-        own, sharer = need or 0.0, need is None
-        chains = ((n + m - sharer, more + other - own) for n, more in up[i].items() for m, other in down[i].items())
-        found.append(min((budget - claimed) / sharers for sharers, claimed in chains if sharers) if sharer else 0.0)
-    return found
-
-
-def _claimed(
-    near: tuple[tuple[int, ...], ...], sequence: Iterable[int], claims: Sequence[float | None]
-) -> list[dict[int, float]]:
-    """Return for each program and each number of sharers the most that is claimed in a chain of those that *near* leads to.
-
-    A chain in which another one has as many sharers and as much is claimed is left out: it is not as tight.
-    """
-    found: list[dict[int, float]] = [{} for _ in claims]
-    for i in sequence:
-        need = claims[i]
-        chains = [(sharers, claimed) for other in near[i] for sharers, claimed in found[other].items()] or [(0, 0.0)]
-        most = -1.0
-        for sharers, claimed in sorted(chains, reverse=True):
-            if claimed > most:
-                most = claimed
-                found[i][sharers + (need is None)] = claimed + (need or 0.0)
-    return found
-
-
-def kill_times(
-    the_order: Order, programs: Sequence[ProgramPolicy], alive: frozenset[int], since: float, kill_at: float
-) -> tuple[float, ...]:
-    """Return when each program is sent SIGKILL at the latest; the budget runs from *since* to *kill_at*."""
-    kept = shares(the_order, programs, alive, max(0.0, kill_at - since))
-    later = _longest(the_order.after, reversed(the_order.sequence), kept)
-    return tuple(max(since, kill_at - (later[i] - kept[i])) for i in range(len(programs)))
-
-
-def cannot_fit(the_order: Order, programs: Sequence[ProgramPolicy], budget: float) -> Overrun | None:
-    """Return the chain whose claims exceed *budget* most, or None if all can be met.
-
-    A full chain in which a program claims nothing does not fit either: so much is needed for that as it has at least.
-    """
-    least = min(LEAST, LEAST_PART * budget)
-    needs = [least if (need := claim(rules)) is None else need for rules in programs]
-    longest = _longest(the_order.before, the_order.sequence, needs)
-    if max(longest, default=0.0) <= budget:
-        return None
-    chain = [longest.index(max(longest))]
-    while the_order.before[chain[0]]:
-        chain.insert(0, max(the_order.before[chain[0]], key=lambda i: longest[i]))
-    return Overrun(tuple(chain), max(longest), max(longest) - budget)
-
-
-def _through(the_order: Order, values: Sequence[float]) -> list[float]:
-    """Return for each program the greatest sum of *values* along any chain that it stands in."""
-    up = _longest(the_order.before, the_order.sequence, values)
-    down = _longest(the_order.after, reversed(the_order.sequence), values)
-    return [up[i] + down[i] - value for i, value in enumerate(values)]
-
-
-def _longest(near: tuple[tuple[int, ...], ...], sequence: Iterable[int], values: Sequence[float]) -> list[float]:
-    """Return for each program its value and the greatest sum along any chain of those that *near* leads to."""
-    found = [0.0] * len(values)
-    for i in sequence:
-        found[i] = values[i] + max((found[other] for other in near[i]), default=0.0)
-    return found
+    for needed, condition in policy.programs[program].depends_on:
+        up = isinstance(phases[needed], one.Running | one.Held)
+        come = condition == "started" or (condition == "ready" and pasts[needed].ready)
+        phase = phases[needed]
+        ended = isinstance(phase, one.Gone) and not (condition == "completed" and phase.status)
+        if not ended and not (up and come):
+            found.append(needed)
+    return tuple(found)

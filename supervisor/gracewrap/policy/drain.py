@@ -1,7 +1,8 @@
 """Is it drained?  What probes have said, when to ask them next, and when that is enough.  Pure.
 
-Only DRAINED, several times in a row, shortens a wait; nothing lengthens one.  What was drained once stays so while the endpoint
-cannot be reached (many close it at the end), but not when it says that it is busy again.
+Only DRAINED, several times in a row, shortens a wait; nothing lengthens one.  What was drained once
+stays so while the endpoint cannot be reached (many close it at the end), but not when it says that
+it is busy again.
 """
 
 from __future__ import annotations
@@ -52,15 +53,23 @@ def begin(rules: DrainPolicy, at: float) -> Drain:
 
 def deadline(drain: Drain) -> float | None:
     """Return when a probe is to be asked next, or None."""
-    return min((probing.next_at for probing in drain.probes if probing.next_at is not None), default=None)
+    return min(
+        (probing.next_at for probing in drain.probes if probing.next_at is not None), default=None
+    )
 
 
 def tick(drain: Drain, program: int, at: float) -> tuple[Drain, tuple[Command, ...]]:
     """Ask the probes whose time has come."""
-    due = [i for i, probing in enumerate(drain.probes) if probing.next_at is not None and at >= probing.next_at]
+    due = [
+        i
+        for i, probing in enumerate(drain.probes)
+        if probing.next_at is not None and at >= probing.next_at
+    ]
     if not due:
         return drain, ()
-    probes = tuple(replace(p, asked_at=at, next_at=None) if i in due else p for i, p in enumerate(drain.probes))
+    probes = tuple(
+        replace(p, asked_at=at, next_at=None) if i in due else p for i, p in enumerate(drain.probes)
+    )
     return replace(drain, probes=probes), tuple(Ask(program, i) for i in due)
 
 
@@ -71,7 +80,10 @@ def sampled(
     if drain.failed or probe >= len(drain.probes) or drain.probes[probe].next_at is not None:
         return drain, ()  # nobody has asked, or nobody asks any more: it comes too late
     before = drain.probes[probe]
-    after = replace(_counted(drain, rules, before, reading, at), next_at=max(at, before.asked_at + rules.interval))
+    after = replace(
+        _counted(drain, rules, before, reading, at),
+        next_at=max(at, before.asked_at + rules.interval),
+    )
     said: list[Command] = []
     if reading.kind == INVALID and not before.invalid:
         after = replace(after, invalid=True)
@@ -84,26 +96,46 @@ def sampled(
         said.append(note("drained", program=program, after=at - drain.since))
         drain = replace(drain, drained_at=at)
     elif not drained and drain.drained_at is not None:
-        said.append(note("undrained", program=program, probe=probe, in_flight=after.in_flight, why=reading.why))
+        said.append(
+            note(
+                "undrained",
+                program=program,
+                probe=probe,
+                in_flight=after.in_flight,
+                why=reading.why,
+            )
+        )
         drain = replace(drain, drained_at=None)
     return drain, tuple(said)
 
 
-def _counted(drain: Drain, rules: DrainPolicy, probing: Probing, reading: Reading, at: float) -> Probing:
+def _counted(
+    drain: Drain, rules: DrainPolicy, probing: Probing, reading: Reading, at: float
+) -> Probing:
     if reading.kind == DRAINED:
         if at < drain.since + rules.min_drain:  # it counts only later, but the number is known
             return replace(probing, in_flight=0)
         in_a_row = probing.in_a_row + 1
-        return replace(probing, in_a_row=in_a_row, drained=probing.drained or in_a_row >= rules.confirm, in_flight=0)
+        return replace(
+            probing,
+            in_a_row=in_a_row,
+            drained=probing.drained or in_a_row >= rules.confirm,
+            in_flight=0,
+        )
     if reading.kind == BUSY:
         return replace(probing, in_a_row=0, drained=False, in_flight=reading.in_flight)
     assert reading.kind in (UNREACHABLE, INVALID, FAILED), reading.kind
     return replace(probing, in_a_row=0)
 
 
-def _fail(drain: Drain, program: int, probe: int, reading: Reading, said: list[Command]) -> tuple[Drain, tuple[Command, ...]]:
+def _fail(
+    drain: Drain, program: int, probe: int, reading: Reading, said: list[Command]
+) -> tuple[Drain, tuple[Command, ...]]:
     probes = tuple(replace(probing, next_at=None) for probing in drain.probes)
-    said += [note("drain_failed", program=program, probe=probe, why=reading.why), StopAsking(program)]
+    said += [
+        note("drain_failed", program=program, probe=probe, why=reading.why),
+        StopAsking(program),
+    ]
     return replace(drain, probes=probes, drained_at=None, failed=True), tuple(said)
 
 

@@ -1,6 +1,7 @@
 """What the policy is told (Policy), what happens (events) and what it answers (commands).
 
-Times are seconds on a monotonic clock, given by the caller.  A program is named by its index in Policy.programs.
+Times are seconds on a monotonic clock, given by the caller.  A program is named by its index in
+Policy.programs.
 """
 
 from __future__ import annotations
@@ -20,17 +21,22 @@ DRAINED, BUSY, UNREACHABLE, INVALID, FAILED = "drained", "busy", "unreachable", 
 class Reading(Record):
     """One sample of a probe.
 
-    *kind* is DRAINED, BUSY (*in_flight* says how much, if it is known), UNREACHABLE (no answer: keep waiting), INVALID (an
-    answer that cannot be used: a mistake in the configuration, or an endpoint that is not there) or FAILED (do not ask again).
+    *kind* is DRAINED, BUSY (*in_flight* says how much, if it is known), UNREACHABLE (no answer:
+    keep waiting), INVALID (an
+    answer that cannot be used: a mistake in the configuration, or an endpoint that is not there) or
+    FAILED (do not ask again).
     """
 
     kind: str
     in_flight: float | None = None
-    why: str = ""  # for people, of what is not drained: "404 Not Found", "3 of 7 connections in flight"
+    why: str = (
+        ""  # for people, of what is not drained: "404 Not Found", "3 of 7 connections in flight"
+    )
 
 
 class Rung(Record):
-    """One step of the ladder between the stop signal and SIGKILL: *after* seconds from the stop signal, send *signum*."""
+    """One step of the ladder between the stop signal and SIGKILL: *after* seconds from the stop
+    signal, send *signum*."""
 
     after: float
     signum: int
@@ -47,7 +53,9 @@ class DrainPolicy(Record):
     timeout: float | None = None  # of the whole drain; None: what is left
     min_drain: float = 0.0  # before that no reading counts
     confirm: int = 2  # DRAINED readings in a row
-    linger: float | None = 2.0  # drained, but still running: so long until it is killed early; None: it is not
+    linger: float | None = (
+        2.0  # drained, but still running: so long until it is killed early; None: it is not
+    )
 
 
 class BackOff(Record):
@@ -56,7 +64,8 @@ class BackOff(Record):
     first: float = 0.5
     factor: float = 2.0  # each wait over the one before
     cap: float = 30.0
-    jitter: float = 0.25  # up to this part of a wait is left out, so that what fell together does not rise together
+    # up to this part of a wait is left out, so that what fell together does not rise together
+    jitter: float = 0.25
     stable: float = 10.0  # what has run so long starts counting anew
 
 
@@ -64,7 +73,9 @@ class ProgramPolicy(Record):
     """How one program is started and stopped."""
 
     stop_signal: int = 15
-    stop_timeout: float | None = None  # seconds from the stop signal to SIGKILL; None: what is left of the budget
+    stop_timeout: float | None = (
+        None  # seconds from the stop signal to SIGKILL; None: what is left of the budget
+    )
     escalation: tuple[Rung, ...] = ()
     kill_mode: str = "mixed"
     propagation_delay: float = 0.0  # seconds to go on serving after readiness was turned off
@@ -72,16 +83,25 @@ class ProgramPolicy(Record):
     post_stop: bool = False
     drain: DrainPolicy = DrainPolicy()
     name: str = ""
-    depends_on: tuple[tuple[int, str], ...] = ()  # (program, "started" | "ready" | "completed"); stopped before it
+    depends_on: tuple[
+        tuple[int, str], ...
+    ] = ()  # (program, "started" | "ready" | "completed"); stopped before it
     stop_after: tuple[int, ...] = ()  # only stopped after these
-    until: str = "gone"  # or "drained": what those that are stopped before this one have to be, before it is its turn
-    reserve: float | None = None  # seconds of the budget that are kept for its stop; None: stop_timeout, else a fair share
-    ready: bool = False  # something tells when it is ready (ProgramReady); else it is as soon as it is started
+    # or "drained": what those that are stopped before this one have to be, before it is its turn
+    until: str = "gone"
+    reserve: float | None = (
+        # seconds of the budget that are kept for its stop; None: stop_timeout, else a fair share
+        None
+    )
+    # something tells when it is ready (ProgramReady); else it is as soon as it is started
+    ready: bool = False
     oneshot: bool = False  # it is to complete; its exit with 0 is no reason to stop
     restart: str = "never"  # or "on-failure" or "always"
     back_off: BackOff = BackOff()
     max_restarts: int | None = None  # in a row, without a stable time in between
-    on_exit: str = "shutdown"  # or "restart" or "ignore": when it exits with 0, and is not restarted
+    on_exit: str = (
+        "shutdown"  # or "restart" or "ignore": when it exits with 0, and is not restarted
+    )
     on_failure: str = "shutdown"  # when it fails, and is not restarted
     success_exit_codes: frozenset[int] | None = None  # None: the Policy's
     drained_is_success: bool | None = None
@@ -97,9 +117,13 @@ class Policy(Record):
     on_repeat: str = "escalate"
     flush_timeout: float = 1.0  # seconds to stay for bytes that the kernel has not sent yet
     success_exit_codes: frozenset[int] = frozenset()
-    drained_is_success: bool = False  # of a program that was killed because it was drained and did not exit
+    drained_is_success: bool = (
+        False  # of a program that was killed because it was drained and did not exit
+    )
     push: bool = False  # metrics are pushed when all is over
-    exit_code_from: int | None = None  # the program whose status is ours; None: the first one that has failed
+    exit_code_from: int | None = (
+        None  # the program whose status is ours; None: the first one that has failed
+    )
     seed: int = 0  # of the jitter: two runs with the same wait the same times
 
 
@@ -114,7 +138,8 @@ class SignalReceived(Record):
 
 
 class StopRequested(Record):
-    """A stop was asked for by other means than a signal: *by* says whose or what.  *failure*: it is because something failed."""
+    """A stop was asked for by other means than a signal: *by* says whose or what.  *failure*: it is
+    because something failed."""
 
     by: str
     at: float
@@ -143,7 +168,8 @@ class Sampled(Record):
 
 
 class HelperEnded(Record):
-    """A hook (*what*: "pre_stop", "start", "post_stop") or the push of metrics ("push") is done; *why* says what went wrong."""
+    """A hook (*what*: "pre_stop", "start", "post_stop") or the push of metrics ("push") is done;
+    *why* says what went wrong."""
 
     program: int
     what: str
@@ -175,7 +201,8 @@ class ProgramReady(Record):
 
 
 class StartFailed(Record):
-    """StartProgram could not be carried out, as may show only after ProgramStarted; *status* is what a shell would report."""
+    """StartProgram could not be carried out, as may show only after ProgramStarted; *status* is
+    what a shell would report."""
 
     program: int
     status: int
@@ -184,7 +211,8 @@ class StartFailed(Record):
 
 
 class PartRequested(Record):
-    """Some programs and what depends on them are to be stopped, and, if *again*, started anew; the others go on."""
+    """Some programs and what depends on them are to be stopped, and, if *again*, started anew; the
+    others go on."""
 
     programs: tuple[int, ...]
     by: str
@@ -193,14 +221,17 @@ class PartRequested(Record):
 
 
 class LeaderExited(Record):
-    """The process that was spawned for a program has been reaped; *left* says whether anything of the program lives on."""
+    """The process that was spawned for a program has been reaped; *left* says whether anything of
+    the program lives on."""
 
     program: int
     status: int  # exit status as a shell reports it
     signum: int  # the signal that ended it, or 0
     left: bool
     at: float
-    may_have_told: bool = False  # it is a shell, and shells pass a signal on by a trap and do not wait
+    may_have_told: bool = (
+        False  # it is a shell, and shells pass a signal on by a trap and do not wait
+    )
 
 
 class ProgramGone(Record):
@@ -262,7 +293,8 @@ Event = (
 
 
 class StartProgram(Record):
-    """Spawn the program; ProgramStarted or StartFailed answers.  No other is commanded before that."""
+    """Spawn the program; ProgramStarted or StartFailed answers.  No other is commanded before
+    that."""
 
     program: int
 
@@ -333,7 +365,8 @@ class Exit(Record):
 
 
 class Note(Record):
-    """Tell people: *what* happened or was decided, with its particulars (seconds, statuses, signal numbers)."""
+    """Tell people: *what* happened or was decided, with its particulars (seconds, statuses, signal
+    numbers)."""
 
     what: str
     fields: Mapping[str, object]

@@ -1,17 +1,19 @@
-"""One program's stop: held while it is drained, leader signalled, rungs climbed, the rest told, SIGKILL, gone.  Pure.
+"""One program's stop: held while it is drained, leader signalled, rungs climbed, the rest told,
+SIGKILL, gone.  Pure.
 
 The phases, in the order in which a program passes through them (any may be skipped):
 
-    Pending -> Spawning -> Running -> Held -> Stopping -> Leftover -> Killing -> Gone -> BackingOff -> Pending ...
+    Pending -> Spawning -> Running -> Held -> Stopping -> Leftover -> Killing -> Gone -> BackingOff
+    -> Pending ...
 
-One program alone is spawned before the policy is asked, and begins as Running.  When to start one of several, and whether to
-start it again, is starting.py's.
+One program alone is spawned before the policy is asked, and begins as Running.  When to start one
+of several, and whether to start it again, is starting.py's.
 
-Held is what comes before the stop signal: the pre_stop hook, the propagation delay, the start of the drain, and with
-`when = "before-signal"` the drain itself.
+Held is what comes before the stop signal: the pre_stop hook, the propagation delay, the start of
+the drain, and with `when = "before-signal"` the drain itself.
 
-"Gone" means that nothing is left of the program, not that its leader has been reaped: under supervisord and circus a member
-that ignored the signal outlived a stop that was reported as clean.
+"Gone" means that nothing is left of the program, not that its leader has been reaped: under
+supervisord and circus a member that ignored the signal outlived a stop that was reported as clean.
 """
 
 from __future__ import annotations
@@ -37,28 +39,35 @@ from gracewrap.policy.model import (
 from gracewrap.record import Record, assert_never, replace
 
 KILLED = 128 + SIGKILL
-EARLY = "drained, and still running"  # why a program is killed, or sent the next rung, before its time
+EARLY = (
+    "drained, and still running"  # why a program is killed, or sent the next rung, before its time
+)
 
-# After SIGKILL the exit takes milliseconds, unless a process hangs in the kernel or belongs to somebody we may not signal.
-# Look again soon (a forking program may have slipped a child through), and give up after this long: staying would break our word
-# about time, and when PID 1 goes the kernel finishes the job anyway.
+# After SIGKILL the exit takes milliseconds, unless a process hangs in the kernel or belongs to
+# somebody we may not signal.
+# Look again soon (a forking program may have slipped a child through), and give up after this long:
+# staying would break our word about time, and when PID 1 goes the kernel finishes the job anyway.
 KILL_AGAIN = 0.02
 GIVE_UP = 1.0
-# What comes after it in the order waits no longer than this: what hangs in the kernel does no work that could miss what it
-# depends on, and the time of the others goes by.
+# What comes after it in the order waits no longer than this: what hangs in the kernel does no work
+# that could miss what it depends on, and the time of the others goes by.
 DEAD = 0.1
 
-# A leader that ends by exit(2) after the stop signal had a handler for it, and may have passed the signal on before (a shell's
-# `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on it, and thereby to show that they have had it.  A shell most
-# likely has: its receivers get half of the time that is left, to end by themselves, before they are told (again).
+# A leader that ends by exit(2) after the stop signal had a handler for it, and may have passed the
+# signal on before (a shell's `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on
+# it, and thereby to show that they have had it.  A shell most
+# likely has: its receivers get half of the time that is left, to end by themselves, before they are
+# told (again).
 SETTLE = 0.2
 LAST_CALL = 0.75  # of a shell's time; then its members are told by us
 
 
-# What is done before the stop signal leaves it a time to act: stop_timeout, else this part of the budget, and no more than that.
+# What is done before the stop signal leaves it a time to act: stop_timeout, else this part of the
+# budget, and no more than that.
 RESERVE_PART, RESERVE = 0.1, 2.0
 FOREVER = float("inf")
-# While only a drain was asked for, no budget runs; so long may the action that starts it take then, unless it has its own limit.
+# While only a drain was asked for, no budget runs; so long may the action that starts it take then,
+# unless it has its own limit.
 START_LIMIT = 60.0
 
 
@@ -127,12 +136,17 @@ class Stopping(Record):
     whole: bool = False  # the stop signal has gone to more than the leader
     rest_at: float | None = None  # when it goes to the others, should the leader still be there
     drain: Drain = draining.NONE
-    patient_since: float = 0.0  # from when on a drained program is given its linger: the last signal
-    drained_kill_at: float = 0.0  # what kill_at is once it has been drained: drain.timeout limits the wait for that only
+    patient_since: float = (
+        0.0  # from when on a drained program is given its linger: the last signal
+    )
+    drained_kill_at: float = (
+        0.0  # what kill_at is once it has been drained: drain.timeout limits the wait for that only
+    )
 
 
 class Leftover(Record):
-    """The leader is gone, members are left: they have the rest of the time, and are sent the stop signal at *tell_at*."""
+    """The leader is gone, members are left: they have the rest of the time, and are sent the stop
+    signal at *tell_at*."""
 
     status: int
     kill_at: float
@@ -140,7 +154,8 @@ class Leftover(Record):
 
 
 class Killing(Record):
-    """Everything has been sent SIGKILL at *since*; *status* is the leader's, or KILLED while it is not reaped.
+    """Everything has been sent SIGKILL at *since*; *status* is the leader's, or KILLED while it is
+    not reaped.
 
     *early*: because it was drained, and not because its time was up.
     """
@@ -152,7 +167,8 @@ class Killing(Record):
 
 
 class Gone(Record):
-    """Nothing is left.  *gave_up*: something is, but it cannot be killed.  *early*: as of Killing."""
+    """Nothing is left.  *gave_up*: something is, but it cannot be killed.  *early*: as of
+    Killing."""
 
     status: int
     gave_up: bool = False
@@ -174,8 +190,16 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
             due = min(signal_at, _stage_deadline(stage, policy))
             return None if due == FOREVER else due
         case Stopping(since, kill_at, rung, _, rest_at, drain):
-            rung_at = since + policy.escalation[rung].after if rung < len(policy.escalation) else kill_at
-            times = (kill_at, rung_at, rest_at, draining.deadline(drain), _linger_ends(phase, policy))
+            rung_at = (
+                since + policy.escalation[rung].after if rung < len(policy.escalation) else kill_at
+            )
+            times = (
+                kill_at,
+                rung_at,
+                rest_at,
+                draining.deadline(drain),
+                _linger_ends(phase, policy),
+            )
             return min(time for time in times if time is not None)
         case Leftover(_, kill_at, tell_at):
             return kill_at if tell_at is None else min(kill_at, tell_at)
@@ -190,7 +214,11 @@ def _stage_deadline(stage: Stage, policy: ProgramPolicy) -> float:
         case Waiting(until, hook):
             return FOREVER if hook else until
         case Draining(drain):
-            limit = FOREVER if policy.drain.timeout is None or drain.failed else drain.since + policy.drain.timeout
+            limit = (
+                FOREVER
+                if policy.drain.timeout is None or drain.failed
+                else drain.since + policy.drain.timeout
+            )
             next_at = draining.deadline(drain)
             return limit if next_at is None else min(limit, next_at)
         case Starting() | Drained():
@@ -246,7 +274,14 @@ def let_go(phase: Phase, program: int) -> Step:
     return Running(), _end_stage(phase, program)
 
 
-def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: float, unready_since: float) -> Step:
+def stop(
+    phase: Phase,
+    program: int,
+    policy: ProgramPolicy,
+    at: float,
+    kill_at: float,
+    unready_since: float,
+) -> Step:
     """Stop a program that has not been asked to; *kill_at* is the coordinator's limit for it.
 
     Load balancers have known since *unready_since* that it gets no new work.
@@ -262,9 +297,19 @@ def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: 
             return phase, ()
     if kill_at <= at:
         return kill(phase, program, at, "no time was given to stop in")
-    reserve = min(RESERVE, RESERVE_PART * (kill_at - at)) if policy.stop_timeout is None else policy.stop_timeout
+    reserve = (
+        min(RESERVE, RESERVE_PART * (kill_at - at))
+        if policy.stop_timeout is None
+        else policy.stop_timeout
+    )
     signal_at = max(at, kill_at - reserve)
-    held = Held(since, Waiting(since + policy.propagation_delay, policy.pre_stop), kill_at, signal_at, started)
+    held = Held(
+        since,
+        Waiting(since + policy.propagation_delay, policy.pre_stop),
+        kill_at,
+        signal_at,
+        started,
+    )
     hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
     serving = since + policy.propagation_delay - at
     said = (note("serving", program=program, seconds=serving),) if serving > 0 else ()
@@ -273,12 +318,19 @@ def stop(phase: Phase, program: int, policy: ProgramPolicy, at: float, kill_at: 
 
 
 def limit(phase: Phase, kill_at: float) -> Phase:
-    """Give a program whose stop has begun before no more time than until *kill_at*; one that is not up will not be started."""
+    """Give a program whose stop has begun before no more time than until *kill_at*; one that is not
+    up will not be started."""
     match phase:
         case Held() if phase.kill_at != FOREVER and kill_at < phase.kill_at:
-            return replace(phase, kill_at=kill_at, signal_at=phase.signal_at - (phase.kill_at - kill_at))
+            return replace(
+                phase, kill_at=kill_at, signal_at=phase.signal_at - (phase.kill_at - kill_at)
+            )
         case Stopping():
-            return replace(phase, kill_at=min(kill_at, phase.kill_at), drained_kill_at=min(kill_at, phase.drained_kill_at))
+            return replace(
+                phase,
+                kill_at=min(kill_at, phase.kill_at),
+                drained_kill_at=min(kill_at, phase.drained_kill_at),
+            )
         case Leftover():
             return replace(phase, kill_at=min(kill_at, phase.kill_at))
         case Pending():
@@ -306,7 +358,10 @@ def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
             )
     if policy.drain.probes and (not asked or policy.drain.when == "before-signal"):
         drain, commands = draining.tick(draining.begin(policy.drain, at), program, at)
-        return replace(held, stage=Draining(drain)), (note("draining", program=program, stopping=asked), *commands)
+        return replace(held, stage=Draining(drain)), (
+            note("draining", program=program, stopping=asked),
+            *commands,
+        )
     return _signal(held, program, policy, at) if asked else (replace(held, stage=Drained()), ())
 
 
@@ -326,20 +381,32 @@ def _end_stage(held: Held, program: int) -> tuple[Command, ...]:
 
 
 def _signal(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
-    """Send the stop signal; what is still under way before it ends, but for the probes, which go on."""
-    kill_at = drained_kill_at = held.kill_at if policy.stop_timeout is None else min(held.kill_at, at + policy.stop_timeout)
+    """Send the stop signal; what is still under way before it ends, but for the probes, which go
+    on."""
+    kill_at = drained_kill_at = (
+        held.kill_at if policy.stop_timeout is None else min(held.kill_at, at + policy.stop_timeout)
+    )
     ended: tuple[Command, ...] = ()
     if isinstance(held.stage, Draining):
         drain = held.stage.drain
     else:
         ended = _end_stage(held, program)
         drain = draining.begin(policy.drain, at)
-        if drain.probes and policy.drain.timeout is not None and policy.drain.when == "after-signal":
+        if (
+            drain.probes
+            and policy.drain.timeout is not None
+            and policy.drain.when == "after-signal"
+        ):
             kill_at = min(kill_at, at + policy.drain.timeout)
     group = policy.kill_mode == "group"
     return Stopping(at, kill_at, 0, group, None, drain, at, drained_kill_at), (
         *ended,
-        note("stop_signal", program=program, signal=policy.stop_signal, to="group" if group else "leader"),
+        note(
+            "stop_signal",
+            program=program,
+            signal=policy.stop_signal,
+            to="group" if group else "leader",
+        ),
         *_send(program, policy, policy.stop_signal),
     )
 
@@ -348,7 +415,9 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
     """Take in what a probe said."""
     match phase:
         case Held(stage=Draining(drain)):
-            drain, said = draining.sampled(drain, program, policy.drain, event.probe, event.reading, event.at)
+            drain, said = draining.sampled(
+                drain, program, policy.drain, event.probe, event.reading, event.at
+            )
             phase = replace(phase, stage=Draining(drain))
             if phase.kill_at == FOREVER:
                 if drain.drained_at is None:
@@ -359,10 +428,25 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
             after, commands = _signal(phase, program, policy, event.at)
             return after, (*said, *commands)
         case Stopping(drain=drain):
-            drain, said = draining.sampled(drain, program, policy.drain, event.probe, event.reading, event.at)
-            kill_at = phase.kill_at if drain.drained_at is None else max(phase.kill_at, phase.drained_kill_at)
+            drain, said = draining.sampled(
+                drain, program, policy.drain, event.probe, event.reading, event.at
+            )
+            kill_at = (
+                phase.kill_at
+                if drain.drained_at is None
+                else max(phase.kill_at, phase.drained_kill_at)
+            )
             return replace(phase, drain=drain, kill_at=kill_at), said
-        case Pending() | Spawning() | BackingOff() | Running() | Held() | Leftover() | Killing() | Gone():
+        case (
+            Pending()
+            | Spawning()
+            | BackingOff()
+            | Running()
+            | Held()
+            | Leftover()
+            | Killing()
+            | Gone()
+        ):
             return phase, ()
         case _:
             assert_never(phase)
@@ -373,10 +457,24 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
     said = note("helper_ended", program=program, hook=event.what, ok=event.ok, why=event.why)
     match phase:
         case Held(stage=Waiting(until, True)) if event.what == "pre_stop":
-            after, commands = _go_on(replace(phase, stage=Waiting(until, False)), program, policy, event.at)
+            after, commands = _go_on(
+                replace(phase, stage=Waiting(until, False)), program, policy, event.at
+            )
         case Held(stage=Starting()) if event.what == "start":
-            after, commands = _go_on(replace(phase, stage=Waiting(event.at, False)), program, policy, event.at)
-        case Running() | Held() | Stopping() | Leftover() | Killing() | Gone() | Pending() | Spawning() | BackingOff():
+            after, commands = _go_on(
+                replace(phase, stage=Waiting(event.at, False)), program, policy, event.at
+            )
+        case (
+            Running()
+            | Held()
+            | Stopping()
+            | Leftover()
+            | Killing()
+            | Gone()
+            | Pending()
+            | Spawning()
+            | BackingOff()
+        ):
             after, commands = phase, ()
         case _:
             assert_never(phase)
@@ -384,30 +482,49 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
 
 
 def extended(phase: Phase, program: int, seconds: float, at: float, limit: float) -> Step:
-    """The program asks for more time; it gets what there is, up to *limit*, the end of the budget."""
-    if not isinstance(phase, Stopping | Leftover) or at + seconds <= phase.kill_at or phase.kill_at >= limit:
+    """The program asks for more time; it gets what there is, up to *limit*, the end of the
+    budget."""
+    if (
+        not isinstance(phase, Stopping | Leftover)
+        or at + seconds <= phase.kill_at
+        or phase.kill_at >= limit
+    ):
         return phase, ()
     kill_at = min(limit, at + seconds)
     if isinstance(phase, Stopping) and phase.rest_at is not None:
         phase = replace(phase, rest_at=phase.since + LAST_CALL * (kill_at - phase.since))
-    return replace(phase, kill_at=kill_at), (note("extended", program=program, remaining=kill_at - at),)
+    return replace(phase, kill_at=kill_at), (
+        note("extended", program=program, remaining=kill_at - at),
+    )
 
 
 def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ...]:
     target = SendGroup if policy.kill_mode == "group" else SendLeader
-    # A stopped process cannot act on SIGTERM until it is continued; systemd and s6-supervise send both for this reason.
-    return (target(program, signum), target(program, SIGCONT)) if signum != SIGCONT else (target(program, signum),)
+    # A stopped process cannot act on SIGTERM until it is continued; systemd and s6-supervise send
+    # both for this reason.
+    return (
+        (target(program, signum), target(program, SIGCONT))
+        if signum != SIGCONT
+        else (target(program, signum),)
+    )
 
 
-def leader_exited(phase: Phase, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float) -> Step:
-    """Take the leader's exit status; what is left is sent the stop signal if it has not had it, and has the rest of the time."""
+def leader_exited(
+    phase: Phase, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float
+) -> Step:
+    """Take the leader's exit status; what is left is sent the stop signal if it has not had it, and
+    has the rest of the time."""
     if isinstance(phase, Killing):
         again = replace(phase, status=event.status)
         return (again, ()) if event.left else (Gone(event.status, early=phase.early), ())
     if isinstance(phase, Leftover | Gone | Pending | BackingOff):
         return phase, ()
     ended = _end(phase, program)
-    after, commands = _leftover(phase, program, policy, event, kill_at) if event.left else (Gone(event.status), ())
+    after, commands = (
+        _leftover(phase, program, policy, event, kill_at)
+        if event.left
+        else (Gone(event.status), ())
+    )
     return after, (*ended, *commands)
 
 
@@ -425,7 +542,11 @@ def _end(phase: Spawning | Running | Held | Stopping, program: int) -> tuple[Com
 
 
 def _leftover(
-    phase: Spawning | Running | Held | Stopping, program: int, policy: ProgramPolicy, event: LeaderExited, kill_at: float
+    phase: Spawning | Running | Held | Stopping,
+    program: int,
+    policy: ProgramPolicy,
+    event: LeaderExited,
+    kill_at: float,
 ) -> Step:
     status, at, told, tell_at = event.status, event.at, False, event.at
     if isinstance(phase, Stopping):
@@ -454,7 +575,8 @@ def _tell(phase: Leftover, program: int, policy: ProgramPolicy) -> Step:
 
 
 def ignored(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
-    """The leader ignores the stop signal (`trap '' TERM`): it will not pass it on either, so tell the others now."""
+    """The leader ignores the stop signal (`trap '' TERM`): it will not pass it on either, so tell
+    the others now."""
     if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
         return phase, ()
     return _tell_rest(phase, program, policy, "stop_signal_ignored", at)
@@ -468,9 +590,11 @@ def _tell_rest(phase: Stopping, program: int, policy: ProgramPolicy, why: str, a
 
 
 def shell_told(phase: Phase, policy: ProgramPolicy) -> Step:
-    """The leader is a shell with a trap: if it is still there late in its time, it waits for a child that it has not told.
+    """The leader is a shell with a trap: if it is still there late in its time, it waits for a
+    child that it has not told.
 
-    Or for one that it has told and that is slow: for that one the second signal comes so late that SIGKILL is near anyway.
+    Or for one that it has told and that is slow: for that one the second signal comes so late that
+    SIGKILL is near anyway.
     """
     if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
         return phase, ()
@@ -491,7 +615,8 @@ def gone(phase: Phase) -> Step:
 
 
 def tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
-    """Do all that is due: ask probes, climb rungs, SIGKILL at the end of the time, give up on what cannot be killed."""
+    """Do all that is due: ask probes, climb rungs, SIGKILL at the end of the time, give up on what
+    cannot be killed."""
     done: tuple[Command, ...] = ()
     due = deadline(phase, policy)
     while due is not None and at >= due:
@@ -532,20 +657,38 @@ def _tick_held(phase: Held, program: int, policy: ProgramPolicy, at: float) -> S
     if at >= phase.signal_at:
         doing = type(phase.stage).__name__.lower()
         after, commands = _signal(phase, program, policy, at)
-        return after, (note("held_too_long", program=program, doing=doing, after=at - phase.since), *commands)
+        return after, (
+            note("held_too_long", program=program, doing=doing, after=at - phase.since),
+            *commands,
+        )
     if isinstance(phase.stage, Draining):
         drain = phase.stage.drain
-        if policy.drain.timeout is not None and not drain.failed and at >= drain.since + policy.drain.timeout:
+        if (
+            policy.drain.timeout is not None
+            and not drain.failed
+            and at >= drain.since + policy.drain.timeout
+        ):
             return _drain_timed_out(phase, drain, program, policy, at)
         drain, commands = draining.tick(drain, program, at)
         return replace(phase, stage=Draining(drain)), commands
     return _go_on(phase, program, policy, at)
 
 
-def _drain_timed_out(phase: Held, drain: Drain, program: int, policy: ProgramPolicy, at: float) -> Step:
-    said = note("drain_timeout", program=program, after=at - drain.since, in_flight=draining.in_flight(drain))
-    if phase.kill_at == FOREVER:  # only a drain was asked for: it has not been reached, and nobody asks any more
-        failed = replace(drain, failed=True, probes=tuple(replace(probe, next_at=None) for probe in drain.probes))
+def _drain_timed_out(
+    phase: Held, drain: Drain, program: int, policy: ProgramPolicy, at: float
+) -> Step:
+    said = note(
+        "drain_timeout",
+        program=program,
+        after=at - drain.since,
+        in_flight=draining.in_flight(drain),
+    )
+    if (
+        phase.kill_at == FOREVER
+    ):  # only a drain was asked for: it has not been reached, and nobody asks any more
+        failed = replace(
+            drain, failed=True, probes=tuple(replace(probe, next_at=None) for probe in drain.probes)
+        )
         return replace(phase, stage=Draining(failed)), (said, *draining.stop(drain, program))
     after, commands = _signal(phase, program, policy, at)
     return after, (said, *commands)
@@ -554,11 +697,16 @@ def _drain_timed_out(phase: Held, drain: Drain, program: int, policy: ProgramPol
 def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: float) -> Step:
     if phase.rest_at is not None and at >= phase.rest_at:
         return _tell_rest(phase, program, policy, "last_call", at)
-    if phase.rung < len(policy.escalation) and at >= phase.since + policy.escalation[phase.rung].after:
+    if (
+        phase.rung < len(policy.escalation)
+        and at >= phase.since + policy.escalation[phase.rung].after
+    ):
         return _climb(phase, program, policy, "its time has come", at)
     lingers = _linger_ends(phase, policy)
     if lingers is not None and at >= lingers:
-        if phase.rest_at is not None:  # the shell's members may know of nothing yet; they are told before they are killed
+        if (
+            phase.rest_at is not None
+        ):  # the shell's members may know of nothing yet; they are told before they are killed
             return _tell_rest(phase, program, policy, "last_call", at)
         if phase.rung < len(policy.escalation):
             return _climb(phase, program, policy, EARLY, at)
@@ -570,14 +718,17 @@ def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: flo
 def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: float) -> Step:
     rung = policy.escalation[phase.rung]
     after = replace(phase, rung=phase.rung + 1, patient_since=at)
-    return after, (note("rung", program=program, signal=rung.signum, why=why), *_send(program, policy, rung.signum))
+    return after, (
+        note("rung", program=program, signal=rung.signum, why=why),
+        *_send(program, policy, rung.signum),
+    )
 
 
 def hurry(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Skip ahead: the stop signal, the next rung, or the end of a pause, now.
 
-    With none left there is nothing to skip; the stop signal is not sent twice.  (A second SIGTERM made RQ, Dramatiq and
-    close-with-grace drop their work.)
+    With none left there is nothing to skip; the stop signal is not sent twice.  (A second SIGTERM
+    made RQ, Dramatiq and close-with-grace drop their work.)
     """
     if isinstance(phase, Held) and phase.kill_at != FOREVER:
         return _signal(phase, program, policy, at)

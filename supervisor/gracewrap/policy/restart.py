@@ -5,8 +5,7 @@ Loaded only where there is more to decide than for one command, whose end is the
 
 from __future__ import annotations
 
-from gracewrap.policy import program as one
-from gracewrap.policy.model import Policy, ProgramPolicy
+from gracewrap.policy.model import ProgramPolicy
 from gracewrap.record import Record, replace
 
 SHUTDOWN, RESTART, IGNORE = "shutdown", "restart", "ignore"
@@ -23,54 +22,44 @@ class Past(Record):
     stopped: bool = False  # a stop of it was asked for, and no new start
 
 
-def missing(program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[Past, ...]) -> tuple[int, ...]:
-    """Return what a program still waits for before it is started.
-
-    What has ended without being a reason to stop keeps nobody waiting, unless it is to complete and has failed.
-    """
-    found = []
-    for needed, condition in policy.programs[program].depends_on:
-        up = isinstance(phases[needed], one.Running | one.Held)
-        come = condition == "started" or (condition == "ready" and pasts[needed].ready)
-        phase = phases[needed]
-        ended = isinstance(phase, one.Gone) and not (condition == "completed" and phase.status)
-        if not ended and not (up and come):
-            found.append(needed)
-    return tuple(found)
-
-
 def started(past: Past, rules: ProgramPolicy, at: float) -> Past:
     """Return the past of a program that has just been spawned."""
     return Past(True, not rules.ready, at, past.ran, past.in_a_row, past.stopped)
 
 
 def ended(past: Past, rules: ProgramPolicy, at: float) -> Past:
-    """Return the past of a program that has just ended; a stable time makes up for all the starts before it."""
+    """Return the past of a program that has just ended; a stable time makes up for all the starts
+    before it."""
     stable = at - past.since >= rules.back_off.stable
     return replace(past, ready=False, in_a_row=0 if stable else past.in_a_row)
 
 
 def never_ran(past: Past) -> Past:
-    """Return the past of a program that was taken to be started, and could not become its command."""
+    """Return the past of a program that was taken to be started, and could not become its
+    command."""
     return replace(past, ran=past.ran_before)
 
 
 def verdict(rules: ProgramPolicy, past: Past, status: int) -> str:
     """Return what follows from a program's end: SHUTDOWN, RESTART or IGNORE.
 
-    *restart* comes first; what on_exit or on_failure says counts when it does not restart the program, or not any more.
+    *restart* comes first; what on_exit or on_failure says counts when it does not restart the
+    program, or not any more.
     """
     if rules.oneshot and not status:
         return IGNORE
     then = rules.on_failure if status else rules.on_exit
-    again = rules.restart == "always" or (rules.restart == "on-failure" and status) or then == RESTART
+    again = (
+        rules.restart == "always" or (rules.restart == "on-failure" and status) or then == RESTART
+    )
     if again and (rules.max_restarts is None or past.in_a_row < rules.max_restarts):
         return RESTART
     return SHUTDOWN if then == RESTART else then
 
 
 def delay(rules: ProgramPolicy, in_a_row: int, chance: float) -> float:
-    """Return the seconds until a program is started again that was so *in_a_row* times before; *chance* is from [0, 1)."""
+    """Return the seconds until a program is started again that was so *in_a_row* times before;
+    *chance* is from [0, 1)."""
     back_off = rules.back_off
     # An exponent beyond this is beyond any cap, and beyond what a float holds.
     wait = min(back_off.cap, back_off.first * back_off.factor ** min(in_a_row, 64))
@@ -80,9 +69,12 @@ def delay(rules: ProgramPolicy, in_a_row: int, chance: float) -> float:
 def chance(seed: int, program: int, time: int) -> float:
     """Return a number from [0, 1) that looks like chance and is the same for the same arguments.
 
-    Source: the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+    Source: the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+    generators", 2014).
     """
-    mixed = (seed * 0x9E3779B97F4A7C15 + program * 0xD1B54A32D192ED03 + time * 0x8CB92BA72F3D8DD7) % 2**64
+    mixed = (
+        seed * 0x9E3779B97F4A7C15 + program * 0xD1B54A32D192ED03 + time * 0x8CB92BA72F3D8DD7
+    ) % 2**64
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
     return (mixed ^ mixed >> 31) / 2**64

@@ -52,18 +52,25 @@ class ExecAsker(Asker):
 def read(status: int, output: bytes) -> Reading:
     """Return what an exit status and the output say.
 
-    Status 0 is drained, whatever the output.  With any other, a number on the first line is what is in flight.  126 and 127 are
-    what shells say of a command that cannot be executed, or is not there.  A command that dies of a signal has said nothing.
+    Status 0 is drained, whatever the output.  With any other, a number on the first line is what is
+    in flight.  126 and 127 are what shells say of a command that cannot be executed, or is not
+    there.  A command that dies of a signal has said nothing.
     """
     if status == 0:
         return Reading(DRAINED)
     line = output.partition(b"\n")[0].strip()
-    shown = "".join(char if char.isprintable() else "?" for char in line.decode(errors="replace")[:_LINE])
+    shown = "".join(
+        char if char.isprintable() else "?" for char in line.decode(errors="replace")[:_LINE]
+    )
     why = f"exit status {status}"
     if status > 128:  # as a shell reports it, so a command may have said so itself
         why += f" ({name(status - 128)})"
     if status in (126, 127):
-        return Reading(INVALID, None, f"{why}: {shown or ('cannot be executed' if status == 126 else 'not found')}")
+        return Reading(
+            INVALID,
+            None,
+            f"{why}: {shown or ('cannot be executed' if status == 126 else 'not found')}",
+        )
     number = _number(line)
     if number is not None:
         return Reading(BUSY, number, f"{shown} in flight")

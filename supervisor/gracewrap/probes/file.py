@@ -1,6 +1,7 @@
 """Is a file there, is it gone, does it hold a text?
 
-Opened is nothing but a regular file, and only to look for a text in it: opening a FIFO or a device can wait, or do something.
+Opened is nothing but a regular file, and only to look for a text in it: opening a FIFO or a device
+can wait, or do something.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _NOT_NOW = {5, 12, 23, 24, 116}
 
 
 class FileAsker(Asker):
-    """Answers at once.  Symbolic links are followed: one that leads nowhere is a file that is not there."""
+    """Answers at once.  Symbolic links are followed: one that leads nowhere is a file that is not
+    there."""
 
     def __init__(self, probe: FileProbe) -> None:
         self._path, self._absent = probe.path, probe.state == "absent"
@@ -36,7 +38,11 @@ class FileAsker(Asker):
         except FileNotFoundError:
             reading = self._not_there()
         except OSError as error:
-            reading = Reading(UNREACHABLE if error.errno in _NOT_NOW else INVALID, None, f"{self._path}: {error.strerror}")
+            reading = Reading(
+                UNREACHABLE if error.errno in _NOT_NOW else INVALID,
+                None,
+                f"{self._path}: {error.strerror}",
+            )
         except ValueError as error:  # a NUL in the path
             reading = Reading(INVALID, None, f"{self._path!r}: {error}")
         answer(reading)
@@ -53,18 +59,26 @@ class FileAsker(Asker):
         if not self._text:
             return Reading(DRAINED)
         if mode & _S_IFMT == _S_IFREG:
-            fd = posix.open(self._path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+            fd = posix.open(
+                self._path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+            )
             try:
-                # It may be another file by now: that one has been opened without waiting, and is not read.
+                # It may be another file by now: that one has been opened without waiting, and is
+                # not read.
                 if posix.fstat(fd).st_mode & _S_IFMT == _S_IFREG:
                     found = self._text in _read(fd)
-                    return Reading(DRAINED) if found else Reading(BUSY, None, f"{self._path} does not hold the text")
+                    return (
+                        Reading(DRAINED)
+                        if found
+                        else Reading(BUSY, None, f"{self._path} does not hold the text")
+                    )
             finally:
                 posix.close(fd)
         return Reading(INVALID, None, f"{self._path} is not a regular file, so it is not searched")
 
     def _not_there(self) -> Reading:
-        """An absent directory is a mistake for a file that is to come; one that is to go may take its directory along."""
+        """An absent directory is a mistake for a file that is to come; one that is to go may take
+        its directory along."""
         if self._absent:
             return Reading(DRAINED)
         directory = self._path.rpartition("/")[0] or "/"
@@ -76,7 +90,8 @@ class FileAsker(Asker):
 
 
 def _read(fd: int) -> bytes:
-    """Return the first MOST bytes; what cannot be read without waiting (files of /proc may be so) is the end."""
+    """Return the first MOST bytes; what cannot be read without waiting (files of /proc may be so)
+    is the end."""
     content = b""
     try:
         while len(content) < MOST and (part := posix.read(fd, MOST - len(content))):

@@ -29,7 +29,10 @@ class HttpAsker(Asker):
         """Take one sample."""
         self.cancel()
         self._exchange = Exchange(
-            self._agenda, self.probe.request, lambda outcome: answer(reading(self.probe, outcome)), self._helpers
+            self._agenda,
+            self.probe.request,
+            lambda outcome: answer(reading(self.probe, outcome)),
+            self._helpers,
         )
 
     def cancel(self) -> None:
@@ -55,8 +58,15 @@ def reading(probe: HttpProbe, outcome: Answer | Failure) -> Reading:
 class HttpDoer:
     """A hook, or the start of a drain, that is an HTTP request."""
 
-    def __init__(self, request: Request, agenda: Agenda, helpers: Helpers | None, done: Callable[[bool, str], None]) -> None:
-        """Make the request; *done* is called once, later, with whether a 2xx was answered, and with what was answered.
+    def __init__(
+        self,
+        request: Request,
+        agenda: Agenda,
+        helpers: Helpers | None,
+        done: Callable[[bool, str], None],
+    ) -> None:
+        """Make the request; *done* is called once, later, with whether a 2xx was answered, and with
+        what was answered.
 
         How long it may take is for the caller to say, by cancel().
         """

@@ -1,6 +1,8 @@
-"""What an HTTP answer says about the drain: by its status, a place in its JSON, a metric, or a text.  Asks nobody.
+"""What an HTTP answer says about the drain: by its status, a place in its JSON, a metric, or a
+text.  Asks nobody.
 
-Only an answer that surely says "drained" counts as that.  One that cannot be used is INVALID, and says what was found instead.
+Only an answer that surely says "drained" counts as that.  One that cannot be used is INVALID, and
+says what was found instead.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 # Statuses that no drain brings about: the request is wrong, or goes to the wrong place.
 MISTAKES = {301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 501}
-# A text is searched so far.  Even an innocent regular expression can take the square of that (\d+ jobs, in a page of digits: 19 s
-# for 64 KiB), and nothing but its own end ends a search.
+# A text is searched so far.  Even an innocent regular expression can take the square of that (\d+
+# jobs, in a page of digits: 19 s for 64 KiB), and nothing but its own end ends a search.
 SEARCHED = 1 << 13
 
 
@@ -80,7 +82,8 @@ def _usable(answer: Answer) -> None:
 def _compare(expect: Expect, value: object, place: str) -> Reading:
     """Return what a number, string or boolean that was found means.
 
-    Numbers: drained at the wanted one or below; "3" is one too.  Strings and booleans: drained if they are the same.
+    Numbers: drained at the wanted one or below; "3" is one too.  Strings and booleans: drained if
+    they are the same.
 
     Raises:
         Unusable: If it is of another type than what is wanted.
@@ -92,9 +95,13 @@ def _compare(expect: Expect, value: object, place: str) -> Reading:
             raise Unusable(f"{place} is {_shown(value)}, which is not a number{_instead(value)}")
         return _count(number, limit, place)
     if isinstance(expect.equals, bool):
-        found = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+        found = (
+            {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+        )
         if not isinstance(found, bool):
-            raise Unusable(f"{place} is {_shown(value)}, which is neither true nor false{_instead(value)}")
+            raise Unusable(
+                f"{place} is {_shown(value)}, which is neither true nor false{_instead(value)}"
+            )
         same = found is expect.equals
     elif isinstance(value, str):
         same = value == expect.equals
@@ -130,7 +137,8 @@ def _wanted(expect: Expect) -> Number | None:
 
 
 def _number(value: object) -> Number | None:
-    """Return *value* if it is a number, or the number that a string writes in decimal; else None."""
+    """Return *value* if it is a number, or the number that a string writes in decimal; else
+    None."""
     if isinstance(value, int | float):
         return value
     if isinstance(value, str) and len(value) <= 400:
@@ -171,12 +179,17 @@ def _json(expect: Expect, body: bytes) -> Reading:
         value = json.loads(body)
     except RecursionError:
         raise Unusable("the answer is JSON that is nested too deep") from None
-    except ValueError as error:  # of the decoder, UnicodeDecodeError, or an int of more than 4300 digits
+    except (
+        ValueError
+    ) as error:  # of the decoder, UnicodeDecodeError, or an int of more than 4300 digits
         if not body.strip():
             raise Unusable("the answer is empty, and not JSON") from None
         if isinstance(error, json.JSONDecodeError):
             start = short(body[:40].decode(errors="replace"))
-            raise Unusable(f'not JSON (line {error.lineno}, column {error.colno}): the answer starts with "{start}"') from None
+            raise Unusable(
+                f"not JSON (line {error.lineno}, column {error.colno}): the answer starts with "
+                f'"{start}"'
+            ) from None
         raise Unusable(f"not JSON that can be read: {short(str(error))}") from None
     value = _at(value, expect.what)
     place = expect.what or "the answer"
@@ -223,7 +236,9 @@ def _index(step: str, length: int) -> bool:
 def _holds(value: object) -> str:
     if isinstance(value, dict):
         names = [short(name) for name in list(value)[:8]]
-        return f"has: {', '.join(names)}{', ...' if len(value) > 8 else ''}" if names else "is empty"
+        return (
+            f"has: {', '.join(names)}{', ...' if len(value) > 8 else ''}" if names else "is empty"
+        )
     if isinstance(value, list):
         return f"is a list of {len(value)}"
     return f"is {_shown(value)}"
@@ -274,7 +289,11 @@ def _metric(expect: Expect, body: bytes) -> Reading:
         raise Unusable(str(error)) from None
     if count:
         return _count(total, _wanted(expect) or 0, expect.what)
-    return Reading(DRAINED, 0.0) if expect.absent == "zero" else Reading(BUSY, None, f"no {expect.what} in the answer")
+    return (
+        Reading(DRAINED, 0.0)
+        if expect.absent == "zero"
+        else Reading(BUSY, None, f"no {expect.what} in the answer")
+    )
 
 
 def _selector(text: str) -> prometheus.Selector:
@@ -288,7 +307,10 @@ def _selector(text: str) -> prometheus.Selector:
             name, found = selectors.parse_selector(text)
         except ValueError as error:
             raise Unusable(str(error)) from None
-        matchers = tuple((label, how, value, _compiled(value) if "~" in how else None) for label, how, value in found)
+        matchers = tuple(
+            (label, how, value, _compiled(value) if "~" in how else None)
+            for label, how, value in found
+        )
         _selectors[text] = prometheus.Selector(name, prometheus.lines_of(name), matchers)
     return _selectors[text]
 
@@ -302,10 +324,15 @@ def _text(expect: Expect, body: bytes) -> Reading:
     # What ends where the search ends may go on behind it: 1 of 1000.
     if not found or (len(body) > SEARCHED and found.end() == len(text)):
         within = f" within its first {SEARCHED >> 10} KiB" if len(body) > SEARCHED else ""
-        raise Unusable(f'"{short(expect.what)}" is not in the answer{within}, which starts with "{short(text[:60])}"')
+        raise Unusable(
+            f'"{short(expect.what)}" is not in the answer{within}, which starts with '
+            f'"{short(text[:60])}"'
+        )
     group = found[1] if found.re.groups else found[0]
     if group is None:
-        raise Unusable(f'the group in "{short(expect.what)}" matched nothing in "{short(found[0])}"')
+        raise Unusable(
+            f'the group in "{short(expect.what)}" matched nothing in "{short(found[0])}"'
+        )
     return _compare(expect, group, f'"{short(expect.what)}"')
 
 

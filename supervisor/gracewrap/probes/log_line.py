@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from gracewrap.config.probe_specs import LogLineProbe
     from gracewrap.probes.sampler import Answer
 
-# Bytes of a line, from its beginning.  Even an innocent regular expression can take the square of that (\d+ jobs, in a line of
-# digits: 1 s for 16 KiB, 60 ms for this), and nothing but its own end ends a search.
+# Bytes of a line, from its beginning.  Even an innocent regular expression can take the square of
+# that (\d+ jobs, in a line of digits: 1 s for 16 KiB, 60 ms for this), and nothing but its own end
+# ends a search.
 SEARCHED = 1 << 12
 # Colours and the like (ECMA-48, 5.4): "\x1b[32mready\x1b[0m in 3 s" is found by "ready in".
 _STYLE = re.compile(rb"\x1b\[[0-?]*+[ -/]*+[@-~]")
 
 
 class LogLineState:
-    """What the program has written so far, as far as somebody waits for it.  One is for one start of it."""
+    """What the program has written so far, as far as somebody waits for it.  One is for one start
+    of it."""
 
     def __init__(self, probes: Iterable[LogLineProbe]) -> None:
         self.matched: set[str] = set()
@@ -32,12 +34,15 @@ class LogLineState:
         for probe in probes:
             try:
                 self._waits[probe.log_line] = selectors.compiled(probe.log_line)
-            except ValueError as fault:  # settings are checked before; this is for whoever makes a probe otherwise
+            except (
+                ValueError
+            ) as fault:  # settings are checked before; this is for whoever makes a probe otherwise
                 self.faults[probe.log_line] = str(fault)
 
     @property
     def waits(self) -> bool:
-        """Whether there is a line that has not come yet: when not, take() need not be called any more."""
+        """Whether there is a line that has not come yet: when not, take() need not be called any
+        more."""
         return bool(self._waits)
 
     def take(self, line: bytes) -> bool:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class NotifyState:
-    """What the program has said so far; the last word counts, whichever of its processes it came from."""
+    """What the program has said so far; the last word counts, whichever of its processes it came
+    from."""
 
     def __init__(self) -> None:
         self.forget()
@@ -27,7 +28,8 @@ class NotifyState:
     def take(self, message: Message) -> None:
         """Take in a message.
 
-        X_GRACEWRAP=busy takes an earlier X_GRACEWRAP=drained back, and so does a number in flight that is not 0.  A number of 0
+        X_GRACEWRAP=busy takes an earlier X_GRACEWRAP=drained back, and so does a number in flight
+        that is not 0.  A number of 0
         is not drained: more may come at any moment, and only the program knows.
         """
         self.ready = self.ready or message.ready
@@ -42,7 +44,11 @@ class NotifyState:
 
     def has(self, assignment: str) -> bool | None:
         """Return whether an assignment holds; None if it is none that a probe can wait for."""
-        return {"X_GRACEWRAP=drained": self.drained, "READY=1": self.ready, "STOPPING=1": self.stopping}.get(assignment)
+        return {
+            "X_GRACEWRAP=drained": self.drained,
+            "READY=1": self.ready,
+            "STOPPING=1": self.stopping,
+        }.get(assignment)
 
 
 class NotifyAsker(Asker):
@@ -55,7 +61,13 @@ class NotifyAsker(Asker):
         """Take one sample."""
         said = self._state.has(self._assignment)
         if said is None:
-            answer(Reading(INVALID, None, f"{self._assignment!r} is not waited for; X_GRACEWRAP=drained and READY=1 are"))
+            answer(
+                Reading(
+                    INVALID,
+                    None,
+                    f"{self._assignment!r} is not waited for; X_GRACEWRAP=drained and READY=1 are",
+                )
+            )
         elif said:
             answer(Reading(DRAINED))
         else:

@@ -1,4 +1,5 @@
-"""Find a metric in Prometheus' text format, versions 0.0.4 and 1.0.0, or in OpenMetrics 1.0.  Only its own lines are read."""
+"""Find a metric in Prometheus' text format, versions 0.0.4 and 1.0.0, or in OpenMetrics 1.0.  Only
+its own lines are read."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 _NAME, _VALUE = r"[a-zA-Z_:][a-zA-Z0-9_:]*", r'"([^"\\\n]*(?:\\.[^"\\\n]*)*)"'
 _LABELS = r'\{[^"{}\n]*(?:"[^"\\\n]*(?:\\.[^"\\\n]*)*"[^"{}\n]*)*\}'
-# What follows the name: labels, value, and the rest of the line; or, if it is no sample, the whole of it.
+# What follows the name: labels, value, and the rest of the line; or, if it is no sample, the whole
+# of it.
 _SAMPLE = rf"(?:(?:[ \t]*({_LABELS})[ \t]*|[ \t]+)([^ \t\r\n#{{]+)([^\n]*)|([ \t{{][^\n]*))"
 _ANY = re.compile(rf"[ \t]*(?:{_NAME}(?=[ \t{{])|(?={{)){_SAMPLE}")
 # A label that is not a plain name is quoted too (Prometheus 3).
@@ -24,11 +26,14 @@ class Selector(Record):
 
     name: str
     lines: re.Pattern[str]  # finds its lines
-    matchers: tuple[tuple[str, str, str, re.Pattern[str] | None], ...]  # label, one of = != =~ !~, value, regular expression
+    matchers: tuple[
+        tuple[str, str, str, re.Pattern[str] | None], ...
+    ]  # label, one of = != =~ !~, value, regular expression
 
 
 def lines_of(name: str) -> re.Pattern[str]:
-    """Return what finds the lines of a metric in exposed(); it starts with a literal text, which makes it fast."""
+    """Return what finds the lines of a metric in exposed(); it starts with a literal text, which
+    makes it fast."""
     return re.compile("\n" + re.escape(name) + _SAMPLE)
 
 
@@ -53,7 +58,10 @@ def total(selector: Selector, text: str) -> tuple[float, int]:
 def _values(selector: Selector, text: str) -> Iterator[float]:
     for labels, written, rest, wrong in selector.lines.findall(text):
         if wrong or (rest and not _is_tail(rest)):
-            raise ValueError(f'cannot read the line "{short(selector.name + (wrong or labels + " " + written + rest))}"')
+            raise ValueError(
+                "cannot read the line "
+                f'"{short(selector.name + (wrong or labels + " " + written + rest))}"'
+            )
         if selector.matchers and not _matches(selector, labels):
             continue
         value = _number(written)
@@ -82,8 +90,11 @@ def _is_tail(rest: str) -> bool:
 
 
 def _matches(selector: Selector, labels: str) -> bool:
-    """Return whether the labels of a series are as wanted; one that it does not have is empty, as in Prometheus."""
-    plain = not any(mark in labels for mark in (" ", "\t", "\\", '"='))  # then label="value" stands there as it is
+    """Return whether the labels of a series are as wanted; one that it does not have is empty, as
+    in Prometheus."""
+    plain = not any(
+        mark in labels for mark in (" ", "\t", "\\", '"=')
+    )  # then label="value" stands there as it is
     for label, operator, wanted, _ in selector.matchers:
         if plain and operator == "=" and wanted and f'{label}="{wanted}"' not in labels:
             return False  # by far the commonest case: 0.3 us where the rest takes 3
@@ -97,11 +108,16 @@ def _matches(selector: Selector, labels: str) -> bool:
 
 
 def _unescaped(value: str) -> str:
-    return _ESCAPED.sub(lambda one: "\n" if one[1] == "n" else one[1], value) if "\\" in value else value
+    return (
+        _ESCAPED.sub(lambda one: "\n" if one[1] == "n" else one[1], value)
+        if "\\" in value
+        else value
+    )
 
 
 def must_be_metrics(text: str) -> None:
-    """Look whether an answer without the metric is one of metrics at all, by its first sample; an empty one is.
+    """Look whether an answer without the metric is one of metrics at all, by its first sample; an
+    empty one is.
 
     Raises:
         ValueError: If it is a page of something else: then nothing is known.
@@ -110,7 +126,9 @@ def must_be_metrics(text: str) -> None:
         if line.strip() and not line.startswith("#"):
             found = _ANY.match(line)
             if not found or found[4] or _number(found[2]) is None:
-                raise ValueError(f'not metrics in Prometheus\' text format: there is a line "{short(line)}"')
+                raise ValueError(
+                    f'not metrics in Prometheus\' text format: there is a line "{short(line)}"'
+                )
             return
 
 

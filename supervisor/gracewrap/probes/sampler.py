@@ -33,7 +33,8 @@ class Sampler:
         self._sample = 0  # its number; an answer to another one comes too late
 
     def ask(self, at: float, answered: Answer) -> None:
-        """Take one sample; *answered* is called once, by at + timeout at the latest, unless cancel() comes before."""
+        """Take one sample; *answered* is called once, by at + timeout at the latest, unless
+        cancel() comes before."""
         self.cancel()
         self._sample += 1
         number = self._sample

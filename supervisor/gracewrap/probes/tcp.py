@@ -1,20 +1,21 @@
 """Ask the kernel about the program's TCP connections; never connects, needs nothing of the program.
 
-A connection is in flight when a request came after the last answer, or bytes are on their way.  What the kernel tells is when
-data last came and last went, in jiffies, so a request that follows its predecessor's answer at once is a tie.  There the
-"pingpong" bit of /proc/net/tcp decides: the kernel sets it when data is answered at once, and clears it when it has to
-acknowledge data that is not answered (after 40 to 200 ms).
+A connection is in flight when a request came after the last answer, or bytes are on their way.
+What the kernel tells is when data last came and last went, in jiffies, so a request that follows
+its predecessor's answer at once is a tie.  There the "pingpong" bit of /proc/net/tcp decides: the
+kernel sets it when data is answered at once, and clears it when it has to acknowledge data that is
+not answered (after 40 to 200 ms).
 
-Known to be missed: an answer that pauses for longer than `quiet` (streams, headers sent early, 100-continue), pipelined requests,
-on a tie an upload of more than a segment or two.  Called in flight although idle: a connection on which the peer had the last
-word (HTTP/2, WebSocket).
+Known to be missed: an answer that pauses for longer than `quiet` (streams, headers sent early,
+100-continue), pipelined requests, on a tie an upload of more than a segment or two.  Called in
+flight although idle: a connection on which the peer had the last word (HTTP/2, WebSocket).
 """
 
 from __future__ import annotations
 
 import time
 
-from gracewrap.linux import sock_diag as sockdiag
+from gracewrap.linux import sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
@@ -34,18 +35,22 @@ if TYPE_CHECKING:
 # What a connection is.
 IN_FLIGHT, RECENT, IDLE, TIE, GONE = "in flight", "recent", "idle", "tie", "gone"
 
-# Two ages that differ by no more than this are a tie: a jiffy, which nothing tells us the length of (10 ms at CONFIG_HZ=100).
+# Two ages that differ by no more than this are a tie: a jiffy, which nothing tells us the length of
+# (10 ms at CONFIG_HZ=100).
 _JIFFY = 10  # milliseconds
-# By then a delayed acknowledgement has been sent (TCP_DELACK_MAX is 200 ms) and the pingpong bit says what it has to say.
+# By then a delayed acknowledgement has been sent (TCP_DELACK_MAX is 200 ms) and the pingpong bit
+# says what it has to say.
 _SETTLED = 250  # milliseconds
-# How often to read /proc/net/tcp for ties when the answer is "busy" anyway; it costs six times what a dump does.
+# How often to read /proc/net/tcp for ties when the answer is "busy" anyway; it costs six times what
+# a dump does.
 _TIES_EVERY = 1.0  # seconds
 _SLICE = 500  # how many ties to go over between two looks at the signals: half a millisecond
 # Up to so many ports are asked for one by one; the kernel goes over its table for each.
 _ONE_BY_ONE = 4
 
 _BLIND = (
-    "cannot see which ports it listens on: its processes run as another user, gracewrap has no CAP_SYS_PTRACE, "
+    "cannot see which ports it listens on: its processes run as another user, gracewrap has no "
+    "CAP_SYS_PTRACE, "
     "and the network is the host's; write drain.tcp = [PORT]"
 )
 
@@ -53,14 +58,19 @@ _BLIND = (
 def judge(connection: Connection, quiet: float) -> str:
     """Return what a connection is; TIE if only the pingpong bit can tell.
 
-    *quiet* is in milliseconds.  One that moved within it and is not in flight is RECENT: a stream looks like that.
+    *quiet* is in milliseconds.  One that moved within it and is not in flight is RECENT: a stream
+    looks like that.
     """
     _, state, _, unread, unsent, inode, info, _ = connection
-    if state in SHUT:  # the program has said its last word; a FIN that is not acknowledged counts as one byte
+    if (
+        state in SHUT
+    ):  # the program has said its last word; a FIN that is not acknowledged counts as one byte
         if unsent > 1:
             return IN_FLIGHT
         return IDLE if inode else GONE
-    fin = state == CLOSE_WAIT  # a FIN counts as a byte: received, and unread until the program sees the end
+    fin = (
+        state == CLOSE_WAIT
+    )  # a FIN counts as a byte: received, and unread until the program sees the end
     if unread > fin or unsent or info is None:
         return IN_FLIGHT
     sent, received, count, segments = info
@@ -92,15 +102,20 @@ class Count:
 class TcpAsker(Asker):
     """The `tcp` probe.
 
-    What gracewrap itself asks the program (sockdiag.OWN) does not count.  A reading's in_flight counts the connections in flight;
-    when there is none, those that moved within `quiet`, which keep it busy too.
+    What gracewrap itself asks the program (sockdiag.OWN) does not count.  A reading's in_flight
+    counts the connections in flight; when there is none, those that moved within `quiet`, which
+    keep it busy too.
     """
 
-    def __init__(self, probe: TcpProbe, agenda: Agenda, ports: Ports, connect: Connect = sockdiag.connect) -> None:
+    def __init__(
+        self, probe: TcpProbe, agenda: Agenda, ports: Ports, connect: Connect = sock_diag.connect
+    ) -> None:
         self.probe, self.agenda, self.ports = probe, agenda, ports
         self._connect = connect
         self._steps: Iterator[None] | None = None
-        self._untied: dict[int, tuple[int, int, bool]] = {}  # inode -> bytes received, segments sent, in flight
+        self._untied: dict[
+            int, tuple[int, int, bool]
+        ] = {}  # inode -> bytes received, segments sent, in flight
         self._untied_at = float("-inf")
 
     def ask(self, answer: Answer) -> None:
@@ -119,7 +134,11 @@ class TcpAsker(Asker):
         try:
             reading = yield from self._sample()
         except OSError as error:  # neither sock_diag nor /proc: no descriptor, no memory
-            reading = Reading(UNREACHABLE, None, f"cannot ask the kernel about connections: {error.strerror or error}")
+            reading = Reading(
+                UNREACHABLE,
+                None,
+                f"cannot ask the kernel about connections: {error.strerror or error}",
+            )
         self._steps = None
         answer(reading)
 
@@ -135,11 +154,23 @@ class TcpAsker(Asker):
             missing = asked - listening if probe.ports else asked if not listening else frozenset()
             if asked and not missing:
                 return Reading(DRAINED)
-            return Reading(BUSY, None, f"nothing listens on {_shown(missing)} yet" if missing else "it listens on no port yet")
+            return Reading(
+                BUSY,
+                None,
+                f"nothing listens on {_shown(missing)} yet"
+                if missing
+                else "it listens on no port yet",
+            )
         if not asked:
-            return Reading(INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will")
+            return Reading(
+                INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will"
+            )
         if probe.mode == "listener-closed":
-            return Reading(BUSY, None, f"it still listens on {_shown(listening)}") if listening else Reading(DRAINED)
+            return (
+                Reading(BUSY, None, f"it still listens on {_shown(listening)}")
+                if listening
+                else Reading(DRAINED)
+            )
         try:
             count = yield from self._count(asked)
         except Refused as error:
@@ -150,12 +181,16 @@ class TcpAsker(Asker):
         return self._idle(count)
 
     def _count(self, ports: Set[int]) -> Generator[None, None, Count]:
-        """Go over all connections but our own probes'; ends of clients on this host are left out, for their port is another."""
+        """Go over all connections but our own probes'; ends of clients on this host are left out,
+        for their port is another."""
         count, quiet = Count(), self.probe.quiet * 1000
         for port in ports if len(ports) <= _ONE_BY_ONE else (0,):
-            for some in sockdiag.dump(sockdiag.connection, CONNECTED, port, self._connect):
+            for some in sock_diag.dump(sock_diag.connection, CONNECTED, port, self._connect):
                 for connection in some:
-                    if connection[2] not in ports or (connection[7], connection[2]) in sockdiag.OWN:
+                    if (
+                        connection[2] not in ports
+                        or (connection[7], connection[2]) in sock_diag.OWN
+                    ):
                         continue
                     verdict = judge(connection, quiet)
                     if verdict == GONE:
@@ -166,12 +201,15 @@ class TcpAsker(Asker):
                         count.ties.append((connection, RECENT if age < quiet else IDLE))
                     else:
                         count.add(verdict)
-                        count.not_accepted += verdict == IN_FLIGHT and not connection[5] and connection[1] not in SHUT
+                        count.not_accepted += (
+                            verdict == IN_FLIGHT and not connection[5] and connection[1] not in SHUT
+                        )
                 yield
         return count
 
     def _untie(self, count: Count) -> Iterator[None]:
-        """Tell ties apart, from memory where nothing has moved since they were told apart, else by /proc/net/tcp."""
+        """Tell ties apart, from memory where nothing has moved since they were told apart, else by
+        /proc/net/tcp."""
         old, self._untied = self._untied, {}
         unknown: dict[int, tuple[Connection, str]] = {}
         for done, (connection, otherwise) in enumerate(count.ties, 1):
@@ -205,12 +243,14 @@ class TcpAsker(Asker):
             if not done % _SLICE:
                 yield
 
-    def _pingpong(self, wanted: dict[int, tuple[Connection, str]]) -> Generator[None, None, dict[int, bool]]:
+    def _pingpong(
+        self, wanted: dict[int, tuple[Connection, str]]
+    ) -> Generator[None, None, dict[int, bool]]:
         """Return the pingpong bit of these sockets, by inode."""
         found: dict[int, bool] = {}
         families = {connection[0] for connection, _ in wanted.values()}
         ports = {connection[2] for connection, _ in wanted.values()}
-        for lines in sockdiag.table(tuple(families), ports):
+        for lines in sock_diag.table(tuple(families), ports):
             found.update((inode, bit) for _, _, _, _, _, inode, bit, _ in lines if inode in wanted)
             if len(found) == len(wanted):
                 break
@@ -224,20 +264,26 @@ class TcpAsker(Asker):
         if count.not_accepted:
             why += f" ({count.not_accepted} not accepted yet)"
         if count.recent:
-            why += f", {count.recent} {'more' if count.in_flight else 'of them'} moved in the last {self.probe.quiet:g} s"
+            why += (
+                f", {count.recent} {'more' if count.in_flight else 'of them'} moved in the last "
+                f"{self.probe.quiet:g} s"
+            )
         return Reading(BUSY, float(count.in_flight), why)
 
     def _without_sock_diag(self, ports: Set[int], refused: Refused) -> Steps:
         """Count by /proc/net/tcp, which does not say when a connection last moved."""
         total = 0
-        for lines in sockdiag.table(ports=ports):
+        for lines in sock_diag.table(ports=ports):
             for _, state, port, _, unsent, inode, _, peer in lines:
                 live = state in CONNECTED and (state not in SHUT or unsent > 1 or inode > 0)
-                total += live and (peer, port) not in sockdiag.OWN
+                total += live and (peer, port) not in sock_diag.OWN
             yield
         reading = _connections(total, ports)
         if self.probe.mode == "idle" and total:
-            why = f"{reading.why}; /proc/net/tcp cannot tell busy ones from idle ones (sock_diag: {refused.strerror})"
+            why = (
+                f"{reading.why}; /proc/net/tcp cannot tell busy ones from idle ones (sock_diag: "
+                f"{refused.strerror})"
+            )
             return Reading(BUSY, reading.in_flight, why)
         return reading
 

@@ -1,4 +1,5 @@
-"""What the probes have said last, and what is in flight: for progress lines, status, metrics and the report."""
+"""What the probes have said last, and what is in flight: for progress lines, status, metrics and
+the report."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Numbers:
             one.first = one.last = None
 
     def begin_again(self) -> None:
-        """The program was started again: what the one before it had is not its own; failures go on being counted."""
+        """The program was started again: what the one before it had is not its own; failures go on
+        being counted."""
         for one in self.probes:
             one.first, one.last, one.reading, one.at = None, None, Reading("none"), None
 
@@ -51,9 +53,12 @@ class Numbers:
         return changed
 
     def unusable(self) -> str:
-        """Return what is wrong with probes whose last answer could not be used, or that did not answer."""
+        """Return what is wrong with probes whose last answer could not be used, or that did not
+        answer."""
         return "; ".join(
-            f"probe {one.kind}: {one.reading.why}" for one in self.probes if one.reading.kind in (UNREACHABLE, INVALID)
+            f"probe {one.kind}: {one.reading.why}"
+            for one in self.probes
+            if one.reading.kind in (UNREACHABLE, INVALID)
         )
 
     def in_flight(self) -> float | None:
@@ -67,7 +72,11 @@ class Numbers:
 
     def busy(self) -> str:
         """Return why it is not drained yet, as the probes say it."""
-        said = [f"{one.kind}: {one.reading.why}" for one in self.probes if one.reading.kind != DRAINED and one.reading.why]
+        said = [
+            f"{one.kind}: {one.reading.why}"
+            for one in self.probes
+            if one.reading.kind != DRAINED and one.reading.why
+        ]
         return "; ".join(said)
 
 

@@ -1,4 +1,5 @@
-"""JSON without the json package: its import costs 15 ms, in the middle of a stop; and Debian's python3-minimal has none."""
+"""JSON without the json package: its import costs 15 ms, in the middle of a stop; and Debian's
+python3-minimal has none."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def _escape(char: str) -> str:
 
 
 def dumps(value: object) -> str:
-    """Return *value* (None, bool, int, float, str, list, tuple, dict with string keys) as JSON on one line, in ASCII."""
+    """Return *value* (None, bool, int, float, str, list, tuple, dict with string keys) as JSON on
+    one line, in ASCII."""
     if isinstance(value, str):
         return _quote(value)
     if value is None or isinstance(value, bool):
@@ -32,9 +34,13 @@ def dumps(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return repr(round(value, 6)) if value - value == 0 else "null"  # JSON has no infinity and no NaN
+        return (
+            repr(round(value, 6)) if value - value == 0 else "null"
+        )  # JSON has no infinity and no NaN
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quote(str(key))}: {dumps(one)}" for key, one in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{_quote(str(key))}: {dumps(one)}" for key, one in value.items()) + "}"
+        )
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(dumps, value)) + "]"
     return _quote(str(value))

@@ -1,4 +1,5 @@
-"""Log lines that never hold anything up: a reader that is slow, gone or stopped costs lines, not time."""
+"""Log lines that never hold anything up: a reader that is slow, gone or stopped costs lines, not
+time."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ class Log:
         self.file = file
         self.dropped = 0
         self.behind = 0.0  # seconds since what is being said has happened
-        self.beside: Callable[[bytes], bool] | None = None  # takes lines for stderr, where others write there too; False: no room
+        self.beside: Callable[[bytes], bool] | None = (
+            None  # takes lines for stderr, where others write there too; False: no room
+        )
         self._writer: Writer | None = None
         self._kept: list[bytes] = []
 
@@ -39,7 +42,9 @@ class Log:
             try:
                 self._writer = Writer(posix.open(self.file, _NEW_FLAGS | posix.O_CREAT, 0o644))
             except OSError as error:
-                fault = f"cannot write the log to {self.file!r}: {error.strerror}; it goes to stderr"
+                fault = (
+                    f"cannot write the log to {self.file!r}: {error.strerror}; it goes to stderr"
+                )
         if self._writer is None:
             self._writer = Writer()
         if self.format == "auto":
@@ -52,13 +57,23 @@ class Log:
         return LEVELS[level] >= self.lowest
 
     def say(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> None:
-        """Write one line; what cannot be written now is kept for the next time, as far as there is room."""
+        """Write one line; what cannot be written now is kept for the next time, as far as there is
+        room."""
         if not self.enabled(level):
             return
         self.open()
         if self.format == "json":
             at = timestamp(time.time() - self.behind)
-            line = dumps({"time": at, "level": level, "source": "gracewrap", "event": event, "message": message, **fields})
+            line = dumps(
+                {
+                    "time": at,
+                    "level": level,
+                    "source": "gracewrap",
+                    "event": event,
+                    "message": message,
+                    **fields,
+                }
+            )
         else:
             line = f"gracewrap: {message}"
         data = line.encode("utf-8", "backslashreplace") + b"\n"
@@ -92,6 +107,7 @@ class Log:
 
 
 def timestamp(at: float | None = None) -> str:
-    """Return the wall-clock time *at* (seconds since 1970; None: now) as RFC 3339 in UTC with milliseconds."""
+    """Return the wall-clock time *at* (seconds since 1970; None: now) as RFC 3339 in UTC with
+    milliseconds."""
     now = time.time() if at is None else at
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

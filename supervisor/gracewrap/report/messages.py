@@ -1,4 +1,5 @@
-"""What each note says: its level and its sentence for people.  The fields beside it are for machines."""
+"""What each note says: its level and its sentence for people.  The fields beside it are for
+machines."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    # Of several programs *program* is the name of the one that it is about, *several* how many there are.
+    # Of several programs *program* is the name of the one that it is about, *several* how many
+    # there are.
     Fields = Mapping[str, object]
 
 MOST = 6  # so many programs are named in a line
@@ -47,7 +49,8 @@ def seconds(value: object) -> str:
 
 
 def listed(names: Sequence[str], most: int = MOST, last: str = "and") -> str:
-    """Return names for people: "web", "web and worker", "web, worker and 44 more"; with *last* before the last one."""
+    """Return names for people: "web", "web and worker", "web, worker and 44 more"; with *last*
+    before the last one."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
@@ -76,7 +79,9 @@ def _unasked(f: Fields) -> str:
     """Return what there is to say of a signal that ended a program, and was not ours."""
     if not f["signal"] or f.get("ours"):
         return ""
-    return ", which gracewrap did not send" + (" (out of memory?)" if int(str(f["signal"])) == 9 else "")
+    return ", which gracewrap did not send" + (
+        " (out of memory?)" if int(str(f["signal"])) == 9 else ""
+    )
 
 
 def _several(f: Fields) -> int:
@@ -103,28 +108,47 @@ def _leader_exited(f: Fields) -> str:
     rest = "; something of it is left" if f["left"] else ""
     unasked = "" if f["asked"] else _unasked(f)
     if f["left"] and not f["asked"] and not f["status"]:
-        rest += " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
+        rest += (
+            " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
+        )
     return f"{f['who']} {outcome(f)}{unasked}{rest}{_no_more(f)}{_others(f)}"
 
 
 def _leftover(f: Fields) -> str:
     told = f"sent {_signal(f)} to" if f["told"] else "waiting for"
-    return f"{told} what {f['who']} left behind: {f.get('members') or 'nothing that is still there'}"
+    return (
+        f"{told} what {f['who']} left behind: {f.get('members') or 'nothing that is still there'}"
+    )
 
 
 def _leftover_waits(f: Fields) -> str:
     behind = f.get("members") or "nothing that is still there"
-    return f"{f['who']} may have passed {_signal(f)} on to {behind}; what is left in {seconds(f['after'])} is sent it"
+    return (
+        f"{f['who']} may have passed {_signal(f)} on to {behind}; what is left in "
+        f"{seconds(f['after'])} is sent it"
+    )
 
 
 def _ignored(f: Fields) -> str:
-    sent = f" and will not pass it on; sent it to its members: {f['members']}" if f.get("members") else ""
+    sent = (
+        f" and will not pass it on; sent it to its members: {f['members']}"
+        if f.get("members")
+        else ""
+    )
     return f"{f['who']} ignores {_signal(f)}{sent}"
 
 
 def _kill(f: Fields) -> str:
-    hint = f'; {f["who"]} kept the stop signal from {f["untold"]}: write exec, or kill_mode = "group"' if f["untold"] else ""
-    hint = "; it ignores the stop signal, and so does what it has started since" if f["untold"] and f.get("ignores") else hint
+    hint = (
+        f'; {f["who"]} kept the stop signal from {f["untold"]}: write exec, or kill_mode = "group"'
+        if f["untold"]
+        else ""
+    )
+    hint = (
+        "; it ignores the stop signal, and so does what it has started since"
+        if f["untold"] and f.get("ignores")
+        else hint
+    )
     return f"SIGKILL ({f['why']}): {f.get('members') or f['who']}{hint}"
 
 
@@ -147,11 +171,23 @@ def _why(f: Fields) -> str:
 
 
 def _held_too_long(f: Fields) -> str:
-    waiting = {"waiting": "pre_stop has not ended", "starting": "drain.start has not ended", "draining": "it is not drained"}
-    return f"{waiting.get(str(f['doing']), f['doing'])} after {seconds(f['after'])}, and the budget ends soon{_in_flight(f)}"
+    waiting = {
+        "waiting": "pre_stop has not ended",
+        "starting": "drain.start has not ended",
+        "draining": "it is not drained",
+    }
+    return (
+        f"{waiting.get(str(f['doing']), f['doing'])} after {seconds(f['after'])}, and the "
+        f"budget ends soon{_in_flight(f)}"
+    )
 
 
-_HOOKS = {"pre_stop": "pre_stop", "start": "drain.start", "post_stop": "post_stop", "push": "the push of metrics"}
+_HOOKS = {
+    "pre_stop": "pre_stop",
+    "start": "drain.start",
+    "post_stop": "post_stop",
+    "push": "the push of metrics",
+}
 
 
 def _helper_ended(f: Fields) -> str:
@@ -173,23 +209,35 @@ def _asked_again(f: Fields) -> str:
 
 def _restarts(f: Fields) -> str:
     after, number = seconds(round(float(str(f["after"])), 3)), _ordinal(int(str(f["restart"])))
-    return f"{f['who']} {f['ended']}{_unasked(f)}; it is started again in {after} ({number} restart in a row)"
+    return (
+        f"{f['who']} {f['ended']}{_unasked(f)}; it is started again in {after} ({number} "
+        "restart in a row)"
+    )
 
 
 def _ordinal(number: int) -> str:
-    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    suffix = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
     return f"{number}{suffix}"
 
 
 def _program_ended(f: Fields) -> str:
     if f["oneshot"] and not f["status"]:
         return f"{f['who']} has completed"
-    return f"{f['who']} {f['ended']}{_unasked(f)}{_no_more(f)}{'; the others go on' if f.get('several') else ''}"
+    return (
+        f"{f['who']} "
+        f"{f['ended']}{_unasked(f)}{_no_more(f)}{'; the others go on' if f.get('several') else ''}"
+    )
 
 
 def _no_more(f: Fields) -> str:
     """Return what there is to say of a program that is not started again, after max_restarts."""
-    return f"; it was started again {_times(f['restarts'])} in a row, and is not started any more" if f.get("restarts") else ""
+    return (
+        f"; it was started again {_times(f['restarts'])} in a row, and is not started any more"
+        if f.get("restarts")
+        else ""
+    )
 
 
 def _times(count: object) -> str:
@@ -202,8 +250,15 @@ def _program_gone(f: Fields) -> str:
 
 
 def _roll(f: Fields) -> str:
-    what = "all programs are restarted, one after the other" if _several(f) else f"{f['who']} is restarted"
-    return f"{f['by']}: {what}{'; that begins when all that is to be up is ready' if f['waits'] else ''}"
+    what = (
+        "all programs are restarted, one after the other"
+        if _several(f)
+        else f"{f['who']} is restarted"
+    )
+    return (
+        f"{f['by']}: "
+        f"{what}{'; that begins when all that is to be up is ready' if f['waits'] else ''}"
+    )
 
 
 def _told_to_all(f: Fields, how: str) -> str:
@@ -221,9 +276,11 @@ def _receivers(f: Fields) -> str:
 
 
 def waiting_for(parts: Sequence[Part]) -> str:
-    """Return what several programs are waited for: "web: requests 7 → 3 · worker: jobs 2 · db waits for web and worker".
+    """Return what several programs are waited for: "web: requests 7 → 3 · worker: jobs 2 · db waits
+    for web and worker".
 
-    Those that are being stopped come before those whose turn it is not yet; what there is no room for is counted.
+    Those that are being stopped come before those whose turn it is not yet; what there is no room
+    for is counted.
     """
     in_turn = sorted(parts, key=lambda part: bool(part.waits_for))
     shown = [_part(part) for part in in_turn[:MOST]]
@@ -241,12 +298,18 @@ def _part(part: Part) -> str:
 def _waiting(f: Fields) -> str:
     parts = f.get("parts")
     if isinstance(parts, list):
-        return f"waiting: {waiting_for(parts)}; {seconds(f['elapsed'])} gone, {seconds(f['remaining'])} left for all"
+        return (
+            f"waiting: {waiting_for(parts)}; {seconds(f['elapsed'])} gone, "
+            f"{seconds(f['remaining'])} left for all"
+        )
     numbers = f"{f['numbers']} · " if f.get("numbers") else ""
     until = "the stop signal" if f.get("held") else "SIGKILL"
     doing = f.get("doing") or f"waiting for {f['who']}"
     why = f" ({f['why']})" if f.get("why") else ""
-    return f"{doing}: {numbers}{seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until {until}{why}"
+    return (
+        f"{doing}: {numbers}{seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until "
+        f"{until}{why}"
+    )
 
 
 # note -> (level, sentence).  A callable level looks at the fields.
@@ -259,70 +322,162 @@ WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] 
     "leftover": ("info", _leftover),
     "last_call": (
         "info",
-        lambda f: f"{f['who']} is a shell that still waits; sent {_signal(f)} to {f.get('members') or 'nobody else'}",
+        lambda f: (
+            f"{f['who']} is a shell that still waits; sent {_signal(f)} to "
+            f"{f.get('members') or 'nobody else'}"
+        ),
     ),
     "leftover_waits": ("info", _leftover_waits),
     "stop_signal_ignored": ("info", _ignored),
     "rung": ("info", lambda f: f"sent {_signal(f)} to {f['who']} ({f['why']})"),
     "kill": ("warning", _kill),
-    "gave_up": ("error", lambda f: f"gave up on {f['who']}: still there {seconds(f['after'])} after SIGKILL"),
+    "gave_up": (
+        "error",
+        lambda f: f"gave up on {f['who']}: still there {seconds(f['after'])} after SIGKILL",
+    ),
     "asked_again": ("info", _asked_again),
-    "serving": ("info", lambda f: f"serving for another {seconds(f['seconds'])}, until every load balancer has noticed"),
-    "drain_requested": ("info", lambda f: f"drain requested: {_told_to_all(f, 'to take no new work')}"),
+    "serving": (
+        "info",
+        lambda f: (
+            f"serving for another {seconds(f['seconds'])}, until every load balancer has noticed"
+        ),
+    ),
+    "drain_requested": (
+        "info",
+        lambda f: f"drain requested: {_told_to_all(f, 'to take no new work')}",
+    ),
     "undrain_requested": ("info", lambda f: f"drain taken back: {_told_to_all(f, 'ready again')}"),
     "drain_start": ("info", lambda f: f"drain.start: telling {f['who']} to take no new work"),
     "draining": ("info", _draining),
-    "drained": ("info", lambda f: f"{f['who']} is drained after {seconds(round(float(str(f['after'])), 3))}"),
+    "drained": (
+        "info",
+        lambda f: f"{f['who']} is drained after {seconds(round(float(str(f['after'])), 3))}",
+    ),
     "undrained": ("warning", _undrained),
     "drain_failed": ("warning", lambda f: f"the drain is given up{_why(f)}"),
-    "drain_timeout": ("warning", lambda f: f"not drained after {seconds(f['after'])} (drain.timeout){_in_flight(f)}"),
+    "drain_timeout": (
+        "warning",
+        lambda f: f"not drained after {seconds(f['after'])} (drain.timeout){_in_flight(f)}",
+    ),
     "held_too_long": ("warning", _held_too_long),
-    "probe_invalid": ("warning", lambda f: f"a probe cannot be used: {f['probe']}: {f['why']}; it never says drained like this"),
+    "probe_invalid": (
+        "warning",
+        lambda f: (
+            f"a probe cannot be used: {f['probe']}: {f['why']}; it never says drained like this"
+        ),
+    ),
     "probe_silent": (
         "warning",
-        lambda f: f"probe {f['probe']} has had no answer in {seconds(round(float(str(f['after']))))}{_why(f)}",
+        lambda f: (
+            f"probe {f['probe']} has had no answer in "
+            f"{seconds(round(float(str(f['after']))))}{_why(f)}"
+        ),
     ),
-    "not_ready": ("warning", lambda f: f"{f['who']} is not ready after {seconds(round(float(str(f['after']))))}{_why(f)}"),
-    "probe_seen": ("debug", lambda f: f"probe {f['probe']}: {f['reading']}{_in_flight(f)}{_why(f)}"),
+    "not_ready": (
+        "warning",
+        lambda f: (
+            f"{f['who']} is not ready after {seconds(round(float(str(f['after']))))}{_why(f)}"
+        ),
+    ),
+    "probe_seen": (
+        "debug",
+        lambda f: f"probe {f['probe']}: {f['reading']}{_in_flight(f)}{_why(f)}",
+    ),
     "in_flight": ("debug", lambda f: f"in flight: {f['numbers']}"),
     "hook": ("info", lambda f: f"running {_HOOKS[str(f['hook'])]}: {f['command']}"),
     "helper_ended": (lambda f: "info" if f["ok"] else "warning", _helper_ended),
-    "extended": ("info", lambda f: f"{f['who']} asks for more time; it has {seconds(f['remaining'])} until SIGKILL"),
+    "extended": (
+        "info",
+        lambda f: f"{f['who']} asks for more time; it has {seconds(f['remaining'])} until SIGKILL",
+    ),
     # With many programs these lines would be as many, and hide the others.
     "stop_waits": (
         lambda f: "info" if _several(f) <= MOST else "debug",
         lambda f: f"{f.get('program') or f['who']} is stopped after {f['named']}",
     ),
-    "program_ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
-    "program_ended": (lambda f: "warning" if f["signal"] or f.get("restarts") else "info", _program_ended),
-    "program_gone": (lambda f: "info" if f["asked"] and f.get("several") else "debug", _program_gone),
+    "program_ready": (
+        "info",
+        lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}",
+    ),
+    "program_ended": (
+        lambda f: "warning" if f["signal"] or f.get("restarts") else "info",
+        _program_ended,
+    ),
+    "program_gone": (
+        lambda f: "info" if f["asked"] and f.get("several") else "debug",
+        _program_gone,
+    ),
     "restarts": ("warning", _restarts),
     "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}{_others(f)}"),
-    "all_ended": (lambda f: "info" if f.get("several") else "debug", lambda f: "all programs have ended"),
+    "all_ended": (
+        lambda f: "info" if f.get("several") else "debug",
+        lambda f: "all programs have ended",
+    ),
     "roll": ("info", _roll),
-    "part_requested": ("info", lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['named']}: {f['by']}"),
+    "part_requested": (
+        "info",
+        lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['named']}: {f['by']}",
+    ),
     "part_refused": ("warning", lambda f: f"{f['by']} is refused: another part is being stopped"),
-    "part_stopped": ("info", lambda f: f"{f['named']} stopped{'; to be started again' if f['again'] else ''}"),
-    "ready": ("info", lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}"),
+    "part_stopped": (
+        "info",
+        lambda f: f"{f['named']} stopped{'; to be started again' if f['again'] else ''}",
+    ),
+    "ready": (
+        "info",
+        lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}",
+    ),
     "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
-    "watchdog": ("warning", lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"),
-    "main_pid": ("info", lambda f: f"{f['who']} says that its main process is {f['main']}; signals go there"),
-    "fault": ("warning", lambda f: f"a bug in gracewrap, beside the command: {f['error']}; it goes on without"),
+    "watchdog": (
+        "warning",
+        lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}",
+    ),
+    "main_pid": (
+        "info",
+        lambda f: f"{f['who']} says that its main process is {f['main']}; signals go there",
+    ),
+    "fault": (
+        "warning",
+        lambda f: f"a bug in gracewrap, beside the command: {f['error']}; it goes on without",
+    ),
     "unheard": ("warning", lambda f: str(f["why"])),
     "waiting": ("info", _waiting),
-    "output_lost": ("warning", lambda f: f"lines of output lost: {f['lines']}; nobody read them, or there was no room"),
+    "output_lost": (
+        "warning",
+        lambda f: f"lines of output lost: {f['lines']}; nobody read them, or there was no room",
+    ),
     "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to {_receivers(f)}"),
-    "dropped": ("debug", lambda f: f"{_signal(f)}: dropped: signal_map says so, or {_receivers(f)} {_is(f)} gone"),
-    "unsent": ("warning", lambda f: f"leaving although bytes are unsent on {f['connections']} connection(s)"),
+    "dropped": (
+        "debug",
+        lambda f: f"{_signal(f)}: dropped: signal_map says so, or {_receivers(f)} {_is(f)} gone",
+    ),
+    "unsent": (
+        "warning",
+        lambda f: f"leaving although bytes are unsent on {f['connections']} connection(s)",
+    ),
     "reaped": ("debug", lambda f: f"reaped orphan {f['pid']} (status {f['status']})"),
     "child_stopped": ("info", lambda f: f"{f['who']} was stopped by {_signal(f)}: {f['done']}"),
-    "bug": ("error", lambda f: f"a bug in gracewrap: {f['error']}; from now on it only forwards, reaps, and kills in time"),
+    "bug": (
+        "error",
+        lambda f: (
+            f"a bug in gracewrap: {f['error']}; from now on it only forwards, reaps, and kills in "
+            "time"
+        ),
+    ),
 }
 
 
 # What does not say by itself whose it is.
 _NAMELESS = {
-    *("serving", "drain_failed", "drain_timeout", "held_too_long", "probe_invalid", "probe_silent", "probe_seen"),
+    *(
+        "serving",
+        "drain_failed",
+        "drain_timeout",
+        "held_too_long",
+        "probe_invalid",
+        "probe_silent",
+        "probe_seen",
+    ),
     *("in_flight", "hook", "helper_ended", "kill", "unheard"),
 }
 

@@ -1,6 +1,8 @@
-"""Metrics as Prometheus text, for /metrics, a textfile and a Pushgateway.  Pure: facts in, text out.
+"""Metrics as Prometheus text, for /metrics, a textfile and a Pushgateway.  Pure: facts in, text
+out.
 
-Format: the Prometheus text exposition format, version 0.0.4; names as its naming practices ask (base units, _total).
+Format: the Prometheus text exposition format, version 0.0.4; names as its naming practices ask
+(base units, _total).
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ if TYPE_CHECKING:
 
     from gracewrap.report.program_history import Tale
 
+    Sample = tuple[str, Mapping[str, str], float]  # suffix of the name, labels, value
+    Family = tuple[str, str, str, Iterable[Sample]]  # name, type, what it is, samples
+
 PHASES = ("running", "draining", "stopping", "killing", "ended")
 BUCKETS = (1, 5, 10, 15, 20, 25, 30)  # seconds
 
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, section 2.3
+_UNRESERVED = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+)  # RFC 3986, section 2.3
 
 
 class ProgramFacts(Record):
@@ -24,8 +31,12 @@ class ProgramFacts(Record):
     name: str
     up: bool
     restarts: int = 0
-    in_flight: tuple[tuple[str, float], ...] = ()  # what is counted ("jobs"), and how many; several of a name are summed
-    probe_failures: tuple[tuple[str, int], ...] = ()  # a probe's kind, and how often there was no answer; summed likewise
+    in_flight: tuple[
+        tuple[str, float], ...
+    ] = ()  # what is counted ("jobs"), and how many; several of a name are summed
+    probe_failures: tuple[
+        tuple[str, int], ...
+    ] = ()  # a probe's kind, and how often there was no answer; summed likewise
     ready: bool | None = None  # None: nothing tells whether it is
 
 
@@ -50,7 +61,9 @@ def facts_of(tale: Tale, up: bool, ready: bool | None = None) -> ProgramFacts:
         tale.label,
         up,
         tale.restarts,
-        tuple((one.unit or one.kind, one.last) for one in tale.numbers.probes if one.last is not None),
+        tuple(
+            (one.unit or one.kind, one.last) for one in tale.numbers.probes if one.last is not None
+        ),
         tuple((one.kind, one.failures) for one in tale.numbers.probes),
         ready,
     )
@@ -60,24 +73,39 @@ def exposition(facts: Facts) -> str:
     """Return the metrics; a family without a sample is left out."""
     lines: list[str] = []
     for name, kind, what, samples in _families(facts):
-        shown = [f"{name}{suffix}{_labels(labels)} {_number(value)}" for suffix, labels, value in samples]
+        shown = [
+            f"{name}{suffix}{_labels(labels)} {_number(value)}" for suffix, labels, value in samples
+        ]
         if shown:
             lines += [f"# HELP {name} {what}", f"# TYPE {name} {kind}", *shown]
     return "\n".join(lines) + "\n"
 
 
-if TYPE_CHECKING:
-    Sample = tuple[str, Mapping[str, str], float]  # suffix of the name, labels, value
-    Family = tuple[str, str, str, Iterable[Sample]]  # name, type, what it is, samples
-
-
 def _families(facts: Facts) -> Iterable[Family]:
     programs = facts.programs
-    in_flight = [({"program": one.name, "unit": unit}, value) for one in programs for unit, value in one.in_flight]
-    failures = [({"program": one.name, "probe": kind}, count) for one in programs for kind, count in one.probe_failures]
+    in_flight = [
+        ({"program": one.name, "unit": unit}, value)
+        for one in programs
+        for unit, value in one.in_flight
+    ]
+    failures = [
+        ({"program": one.name, "probe": kind}, count)
+        for one in programs
+        for kind, count in one.probe_failures
+    ]
     return (
-        ("gracewrap_build_info", "gauge", "Always 1; which gracewrap this is.", _one(1, {"version": facts.version})),
-        ("gracewrap_start_time_seconds", "gauge", "When the run began, since the epoch.", _one(facts.started)),
+        (
+            "gracewrap_build_info",
+            "gauge",
+            "Always 1; which gracewrap this is.",
+            _one(1, {"version": facts.version}),
+        ),
+        (
+            "gracewrap_start_time_seconds",
+            "gauge",
+            "When the run began, since the epoch.",
+            _one(facts.started),
+        ),
         (
             "gracewrap_phase",
             "gauge",
@@ -94,7 +122,9 @@ def _families(facts: Facts) -> Iterable[Family]:
             "gracewrap_program_ready",
             "gauge",
             "Whether the program is ready for new work.",
-            _summed([({"program": one.name}, one.ready) for one in programs if one.ready is not None]),
+            _summed(
+                [({"program": one.name}, one.ready) for one in programs if one.ready is not None]
+            ),
         ),
         (
             "gracewrap_restarts_total",
@@ -102,19 +132,54 @@ def _families(facts: Facts) -> Iterable[Family]:
             "How often the program was started again.",
             _summed([({"program": one.name}, one.restarts) for one in programs]),
         ),
-        ("gracewrap_drain_in_flight", "gauge", "What the program still works on, as its probes said last.", _summed(in_flight)),
-        ("gracewrap_probe_failures_total", "counter", "How often a probe got no answer.", _summed(failures)),
-        ("gracewrap_seconds_left", "gauge", "Seconds until what is left is killed.", _one(facts.seconds_left)),
-        ("gracewrap_interrupted_total", "counter", "What was in flight when it was killed.", _one(facts.interrupted)),
-        ("gracewrap_zombies_reaped_total", "counter", "Orphans whose exit was collected.", _one(facts.zombies_reaped)),
-        ("gracewrap_signals_forwarded_total", "counter", "Signals passed on to the programs.", _one(facts.signals_forwarded)),
+        (
+            "gracewrap_drain_in_flight",
+            "gauge",
+            "What the program still works on, as its probes said last.",
+            _summed(in_flight),
+        ),
+        (
+            "gracewrap_probe_failures_total",
+            "counter",
+            "How often a probe got no answer.",
+            _summed(failures),
+        ),
+        (
+            "gracewrap_seconds_left",
+            "gauge",
+            "Seconds until what is left is killed.",
+            _one(facts.seconds_left),
+        ),
+        (
+            "gracewrap_interrupted_total",
+            "counter",
+            "What was in flight when it was killed.",
+            _one(facts.interrupted),
+        ),
+        (
+            "gracewrap_zombies_reaped_total",
+            "counter",
+            "Orphans whose exit was collected.",
+            _one(facts.zombies_reaped),
+        ),
+        (
+            "gracewrap_signals_forwarded_total",
+            "counter",
+            "Signals passed on to the programs.",
+            _one(facts.signals_forwarded),
+        ),
         (
             "gracewrap_shutdown_duration_seconds",
             "histogram",
             "From the stop request to the last exit.",
             _histogram(facts.shutdown_duration),
         ),
-        ("gracewrap_exit_status", "gauge", "The exit status that gracewrap ends with.", _one(facts.exit_status)),
+        (
+            "gracewrap_exit_status",
+            "gauge",
+            "The exit status that gracewrap ends with.",
+            _one(facts.exit_status),
+        ),
     )
 
 
@@ -123,7 +188,8 @@ def _one(value: float | None, labels: Mapping[str, str] | None = None) -> list[S
 
 
 def _summed(values: Iterable[tuple[Mapping[str, str], float]]) -> list[Sample]:
-    """Return one sample for each set of labels: two of the same would make the whole text invalid."""
+    """Return one sample for each set of labels: two of the same would make the whole text
+    invalid."""
     sums: dict[tuple[tuple[str, str], ...], float] = {}
     for labels, value in values:
         key = tuple(labels.items())
@@ -134,8 +200,15 @@ def _summed(values: Iterable[tuple[Mapping[str, str], float]]) -> list[Sample]:
 def _histogram(value: float | None) -> list[Sample]:
     """Return the samples of a histogram with one observation, or none."""
     count = int(value is not None)
-    within: list[Sample] = [("_bucket", {"le": str(most)}, value is not None and value <= most) for most in BUCKETS]
-    return [*within, ("_bucket", {"le": "+Inf"}, count), ("_sum", {}, value or 0), ("_count", {}, count)]
+    within: list[Sample] = [
+        ("_bucket", {"le": str(most)}, value is not None and value <= most) for most in BUCKETS
+    ]
+    return [
+        *within,
+        ("_bucket", {"le": "+Inf"}, count),
+        ("_sum", {}, value or 0),
+        ("_count", {}, count),
+    ]
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -145,7 +218,8 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    r"""Return a label's value as it is written: \, " and the line feed escaped; what is no Unicode is replaced by a ?."""
+    r"""Return a label's value as it is written: \, " and the line feed escaped; what is no Unicode
+    is replaced by a ?."""
     whole = value.encode(errors="replace").decode()
     return whole.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
@@ -158,13 +232,16 @@ def _number(value: float) -> str:
 
 
 def push_path(job: str, instance: str = "") -> str:
-    """Return the path at which a Pushgateway takes our metrics (PUT): the grouping key {job=..., instance=...}.
+    """Return the path at which a Pushgateway takes our metrics (PUT): the grouping key {job=...,
+    instance=...}.
 
     *job* must not be empty; an empty *instance* is left out.
 
     Source: the README of prometheus/pushgateway, "URL".
     """
-    return f"/metrics/{_grouping('job', job)}" + (f"/{_grouping('instance', instance)}" if instance else "")
+    return f"/metrics/{_grouping('job', job)}" + (
+        f"/{_grouping('instance', instance)}" if instance else ""
+    )
 
 
 def _grouping(label: str, value: str) -> str:
@@ -174,6 +251,10 @@ def _grouping(label: str, value: str) -> str:
     if b"/" in encoded or encoded in (b".", b".."):
         import binascii
 
-        urlsafe = binascii.b2a_base64(encoded, newline=False).translate(bytes.maketrans(b"+/", b"-_"))
+        urlsafe = binascii.b2a_base64(encoded, newline=False).translate(
+            bytes.maketrans(b"+/", b"-_")
+        )
         return f"{label}@base64/{urlsafe.decode()}"
-    return f"{label}/" + "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in encoded)
+    return f"{label}/" + "".join(
+        chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in encoded
+    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import signals
+from gracewrap.linux import process_tree, signals
 from gracewrap.policy.program import EARLY, KILLED
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import messages as words
+from gracewrap.report import messages
 from gracewrap.report.in_flight import Number, Numbers, number
 
 if TYPE_CHECKING:
@@ -15,11 +14,21 @@ if TYPE_CHECKING:
 AT_ONCE = 0.1  # seconds; a handler that finishes anything takes longer
 
 # How a program can have ended, the worst first.
-OUTCOMES = ("not_started", "gave_up", "killed", "drained", "ended_by_signal", "graceful", "exited", "skipped")
+OUTCOMES = (
+    "not_started",
+    "gave_up",
+    "killed",
+    "drained",
+    "ended_by_signal",
+    "graceful",
+    "exited",
+    "skipped",
+)
 
 
 class Tale:
-    """What happened to one program, in its last life if it was started again; times are on the loop's monotonic clock."""
+    """What happened to one program, in its last life if it was started again; times are on the
+    loop's monotonic clock."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name  # "": the one command
@@ -31,9 +40,13 @@ class Tale:
         self.last_status: int | None = None  # of the life before this one
         self.numbers = Numbers(())
         self.oneshot = False
-        self.interrupted: float | None = None  # what was in flight when it was cut, of all its lives
+        self.interrupted: float | None = (
+            None  # what was in flight when it was cut, of all its lives
+        )
         self.members = ""  # what is left of it, or was sent a signal just now
-        self.find: Callable[[], Sequence[tree.Member]] = tree.descendants  # what is there of it
+        self.find: Callable[[], Sequence[process_tree.Member]] = (
+            process_tree.descendants
+        )  # what is there of it
         self._ran = False
         self._forget()
 
@@ -53,7 +66,9 @@ class Tale:
         self.untold = ""  # who was killed without ever having been sent the stop signal
         self.cut: float | None = None  # what was in flight when this life was cut, if that is known
         self.cut_before = self.interrupted
-        self.drained_after: float | None = None  # seconds from the stop request, or from that for a drain
+        self.drained_after: float | None = (
+            None  # seconds from the stop request, or from that for a drain
+        )
         self.drain_began: float | None = None
         self.ready_after: float | None = None
         self.told_at: float | None = None  # when its first stop signal went
@@ -89,10 +104,11 @@ class Tale:
         """Return what there is of it, for people."""
         return name_members(self.find())
 
-    # --- what happens -------------------------------------------------------------------------------------------------
+    # --- what happens ----------------------------------------------------------------------------
 
     def take(self, what: str, at: float, fields: dict[str, object], since: float | None) -> None:
-        """Keep what matters of one thing that happened, and complete its *fields*; a stop began at *since*."""
+        """Keep what matters of one thing that happened, and complete its *fields*; a stop began at
+        *since*."""
         match what:
             case "leader_exited":
                 self._exited(at, fields)
@@ -117,10 +133,15 @@ class Tale:
             case "ready" | "program_ready":
                 self.ready_after = float(str(fields["after"]))
             case "cannot_run":
-                self.not_started, self.not_started_status = str(fields["who"]), int(str(fields["status"]))
+                self.not_started, self.not_started_status = (
+                    str(fields["who"]),
+                    int(str(fields["status"])),
+                )
             case "start_failed" | "program_gone" | "program_ended" | "restarts":
                 self._is_gone(what, at, fields)
-        if what in ("probe_invalid", "undrained", "drain_failed") and isinstance(fields.get("probe"), int):
+        if what in ("probe_invalid", "undrained", "drain_failed") and isinstance(
+            fields.get("probe"), int
+        ):
             fields["probe"] = self.numbers.probes[int(str(fields["probe"]))].kind
 
     def _exited(self, at: float, fields: dict[str, object]) -> None:
@@ -168,7 +189,11 @@ class Tale:
             fields["restart"] = self.again
         if what == "program_ended" and self.again and self.leader.get("status"):
             fields["restarts"] = self.again
-        ended = {"ended": self.ended(), "ours": self.ended_by_stop_signal(), "oneshot": self.oneshot}
+        ended = {
+            "ended": self.ended(),
+            "ours": self.ended_by_stop_signal(),
+            "oneshot": self.oneshot,
+        }
         fields.update(signal=self.leader.get("signal", 0), **ended)
 
     def drain_begins(self, at: float) -> None:
@@ -195,14 +220,15 @@ class Tale:
             self.cut = in_flight if self.cut is None else max(self.cut, in_flight)
             self.interrupted = self.cut + (self.cut_before or 0)
 
-    # --- how it ended -------------------------------------------------------------------------------------------------
+    # --- how it ended ----------------------------------------------------------------------------
 
     def outcome(self) -> str:
         """Return in one word how it ended.
 
-        not_started, exited (nobody asked), graceful, ended_by_signal (a command without a handler for the stop signal loses what
-        it does; some end so after a good stop), drained (it was done, did not exit, and was killed early), killed (it, or
-        something it left behind), gave_up (something is still there), skipped (the stop came before its start).
+        not_started, exited (nobody asked), graceful, ended_by_signal (a command without a handler
+        for the stop signal loses what it does; some end so after a good stop), drained (it was
+        done, did not exit, and was killed early), killed (it, or something it left behind), gave_up
+        (something is still there), skipped (the stop came before its start).
         """
         if self.not_started:
             return "not_started"
@@ -214,17 +240,30 @@ class Tale:
             return "skipped"
         if not self.leader["asked"]:
             return "exited"
-        return "ended_by_signal" if self.ended_by_stop_signal() and not self.leftover else "graceful"
+        return (
+            "ended_by_signal" if self.ended_by_stop_signal() and not self.leftover else "graceful"
+        )
 
     def is_troubled(self) -> bool:
         """Return whether people will want to know how it ended."""
-        if self.outcome() in ("not_started", "gave_up", "killed") or self.leftover or self.interrupted:
+        if (
+            self.outcome() in ("not_started", "gave_up", "killed")
+            or self.leftover
+            or self.interrupted
+        ):
             return True
-        return bool(self.leader and self.leader["status"]) and not self.early and not self.ended_by_stop_signal()
+        return (
+            bool(self.leader and self.leader["status"])
+            and not self.early
+            and not self.ended_by_stop_signal()
+        )
 
     def ended_by_stop_signal(self) -> bool:
         """Return whether its leader was ended by a signal that we had sent it."""
-        return bool(self.leader and self.leader["signal"]) and signal_name(self.leader["signal"]) in self.sent
+        return (
+            bool(self.leader and self.leader["signal"])
+            and signal_name(self.leader["signal"]) in self.sent
+        )
 
     def status(self) -> int | None:
         """Return its exit status as a shell reports it; None: it never ran."""
@@ -235,7 +274,7 @@ class Tale:
     def ended(self) -> str:
         """Return how its leader ended, for people: "exited with 1"."""
         if self.leader:
-            return words.outcome(self.leader)
+            return messages.outcome(self.leader)
         if self.not_started:
             return "could not be started"
         return "could not be killed" if self.killed or not self.name else "was never started"
@@ -246,20 +285,40 @@ class Tale:
         if self.ended_by_stop_signal():
             lost = " at once (without a handler for it, what it was doing is lost)"
             return text + (lost if self._is_without_handler(since) else "")
-        if self.name and self.killed and not self.early and self.leader and self.leader["signal"] == 9:
+        if (
+            self.name
+            and self.killed
+            and not self.early
+            and self.leader
+            and self.leader["signal"] == 9
+        ):
             return f"{text} ({self.kill_why})"
-        return text + (f" after {', '.join(dict.fromkeys(self.sent))}" if self.sent and self.leader.get("asked") else "")
+        return text + (
+            f" after {', '.join(dict.fromkeys(self.sent))}"
+            if self.sent and self.leader.get("asked")
+            else ""
+        )
 
     def _is_without_handler(self, since: float | None) -> bool:
         """Return whether a stop signal has ended it sooner than anything that handles one."""
         began = self.told_at if self.name else since
         at_once = float(str(self.leader["at"])) - (began or 0.0) < AT_ONCE
-        return self.ended_by_stop_signal() and at_once and not self.leftover and self.drained_after is None
+        return (
+            self.ended_by_stop_signal()
+            and at_once
+            and not self.leftover
+            and self.drained_after is None
+        )
 
     def own_status(self, since: float | None) -> str:
-        """Return the signal that it has told its end by (128 + N), after a stop that may well have been a good one; else ""."""
+        """Return the signal that it has told its end by (128 + N), after a stop that may well have
+        been a good one; else ""."""
         status = self.status() or 0
-        name = signals.name(status - 128) if status > 128 and self.leader.get("asked") and not self.killed else ""
+        name = (
+            signals.name(status - 128)
+            if status > 128 and self.leader.get("asked") and not self.killed
+            else ""
+        )
         return name if name in self.sent and not self._is_without_handler(since) else ""
 
     def particulars(self) -> list[str]:
@@ -271,13 +330,25 @@ class Tale:
             parts.append("it was done, but did not exit")
         elif self.killed and self.leader:
             whole = int(str(self.leader["signal"])) == 9
-            parts += [] if whole and self.name else ["it had to be killed" if whole else "some of it had to be killed"]
+            parts += (
+                []
+                if whole and self.name
+                else ["it had to be killed" if whole else "some of it had to be killed"]
+            )
         if self.interrupted:
-            parts.append(f"{number(self.interrupted)} in flight {'were' if self.interrupted != 1 else 'was'} cut")
-        elif self.drained_after is None and self.drain_began is not None and self.killed and (wrong := self.numbers.unusable()):
+            parts.append(
+                f"{number(self.interrupted)} in flight "
+                f"{'were' if self.interrupted != 1 else 'was'} cut"
+            )
+        elif (
+            self.drained_after is None
+            and self.drain_began is not None
+            and self.killed
+            and (wrong := self.numbers.unusable())
+        ):
             parts.append(wrong)
         elif self.drained_after is not None:
-            parts.append(f"drained after {words.seconds(round(self.drained_after, 2))}")
+            parts.append(f"drained after {messages.seconds(round(self.drained_after, 2))}")
         return parts
 
     def facts(self) -> dict[str, str]:
@@ -290,7 +361,11 @@ class Tale:
 
     def leader_entry(self) -> dict[str, object] | None:
         """Return how its leader ended, for the report."""
-        return {"status": self.leader["status"], "signal": signal_name(self.leader["signal"])} if self.leader else None
+        return (
+            {"status": self.leader["status"], "signal": signal_name(self.leader["signal"])}
+            if self.leader
+            else None
+        )
 
     def drain_entry(self) -> list[dict[str, object]]:
         """Return what its probes have said, for the report."""
@@ -298,10 +373,13 @@ class Tale:
 
     def hooks_entry(self) -> dict[str, dict[str, object]]:
         """Return how its hooks went, for the report."""
-        return {name: {k: v for k, v in hook.items() if k != "at"} for name, hook in self.hooks.items()}
+        return {
+            name: {k: v for k, v in hook.items() if k != "at"} for name, hook in self.hooks.items()
+        }
 
     def entry(self, since: float | None) -> dict[str, object]:
-        """Return all of it for the report of several; what is about the stop is in seconds from the request."""
+        """Return all of it for the report of several; what is about the stop is in seconds from the
+        request."""
         return {
             "name": self.name,
             "command": self.command,
@@ -327,11 +405,15 @@ class Tale:
 
 
 def most_telling(tales: Sequence[Tale]) -> tuple[list[Tale], list[Tale]]:
-    """Return the programs whose end is told one by one, and the rest: all of a few, else the worst of those with trouble."""
-    if len(tales) <= words.MOST:
+    """Return the programs whose end is told one by one, and the rest: all of a few, else the worst
+    of those with trouble."""
+    if len(tales) <= messages.MOST:
         return list(tales), []
-    troubled = sorted((tale for tale in tales if tale.is_troubled()), key=lambda tale: OUTCOMES.index(tale.outcome()))
-    shown = troubled[: words.MOST]
+    troubled = sorted(
+        (tale for tale in tales if tale.is_troubled()),
+        key=lambda tale: OUTCOMES.index(tale.outcome()),
+    )
+    shown = troubled[: messages.MOST]
     return shown, [tale for tale in tales if tale not in shown]
 
 
@@ -379,7 +461,7 @@ def signal_name(signum: object) -> str | None:
     return signals.name(int(str(signum))) if signum else None
 
 
-def name_members(members: Sequence[tree.Member], most: int = 8) -> str:
+def name_members(members: Sequence[process_tree.Member], most: int = 8) -> str:
     """Return processes for people: "node (pid 7), sleep (pid 9) and 3 more"."""
     shown = ", ".join(f"{m.name} (pid {m.pid})" for m in members[:most])
     return f"{shown} and {len(members) - most} more" if len(members) > most else shown

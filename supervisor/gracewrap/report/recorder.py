@@ -1,11 +1,12 @@
-"""The story of a run: notes become log lines and timeline, and in the end a summary and a report."""
+"""The story of a run: notes become log lines and timeline, and in the end a summary and a
+report."""
 
 from __future__ import annotations
 
 from gracewrap.linux.procfs import read_file
 from gracewrap.policy.model import INVALID, UNREACHABLE
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import messages as words
+from gracewrap.report import messages
 from gracewrap.report.log import timestamp
 from gracewrap.report.program_history import OUTCOMES, Tale, counted, most_telling, signal_name
 
@@ -34,12 +35,15 @@ FOR_WORDS = (
     "then",
     "cause",
 )
-TIMELINE = 200  # notes kept for the report, and for each further program some more; a flood must not fill the memory
+# notes kept for the report, and for each further program some more; a flood must not fill the
+# memory
+TIMELINE = 200
 TIMELINE_MORE = 8
 
 
 class Narrator:
-    """Keeps what happened.  Times are on the loop's monotonic clock; *wall* is what the wall clock shows at *at*.
+    """Keeps what happened.  Times are on the loop's monotonic clock; *wall* is what the wall clock
+    shows at *at*.
 
     Args:
         log: Where lines go.
@@ -49,12 +53,23 @@ class Narrator:
         programs: Name and command of each; one command alone has no name.
     """
 
-    def __init__(self, log: Log, budget: float, at: float, wall: float, programs: Sequence[tuple[str, Sequence[str]]]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        budget: float,
+        at: float,
+        wall: float,
+        programs: Sequence[tuple[str, Sequence[str]]],
+    ) -> None:
         self.log, self.budget = log, budget
         self.started, self.started_wall = at, wall
         self.tales = [Tale(*program) for program in programs]
-        self.several = len(self.tales) if self.tales[0].name else 0  # 0: the one command, of which no line says its name
-        self.all = Tale(self._everybody(), ()) if self.several else self.tales[0]  # for what is about no single one
+        self.several = (
+            len(self.tales) if self.tales[0].name else 0
+        )  # 0: the one command, of which no line says its name
+        self.all = (
+            Tale(self._everybody(), ()) if self.several else self.tales[0]
+        )  # for what is about no single one
         self.since: float | None = None  # when the stop began
         self.asked: dict[str, object] = {}
         self.cause = ""  # whose end the stop began with, if nobody asked
@@ -64,16 +79,20 @@ class Narrator:
         self.counts = {"orphans_reaped": 0, "signals_forwarded": 0}
         self.unsent = 0
         self.output_lost = 0  # lines of the programs'
-        self.sender = ""  # of the signal that is being told about; siginfo is looked up only when it is
+        self.sender = (
+            ""  # of the signal that is being told about; siginfo is looked up only when it is
+        )
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
         self._room = TIMELINE + TIMELINE_MORE * (len(self.tales) - 1)
         self._before = 0  # how many entries of the timeline are from before the stop
         self._faults: set[str] = set()
-        self._late: list[tuple[int, float]] = []  # which programs have been started, and when, without a word of it so far
+        self._late: list[
+            tuple[int, float]
+        ] = []  # which programs have been started, and when, without a word of it so far
 
     def _everybody(self) -> str:
-        names = words.listed([tale.name for tale in self.tales])
+        names = messages.listed([tale.name for tale in self.tales])
         return f"{self.several} programs ({names})" if self.several > 1 else names
 
     def _tale(self, program: int | None) -> Tale:
@@ -85,27 +104,32 @@ class Narrator:
         known = [tale.interrupted for tale in self.tales if tale.interrupted is not None]
         return sum(known) if known else None
 
-    # --- what happens -------------------------------------------------------------------------------------------------
+    # --- what happens ----------------------------------------------------------------------------
 
     def note(self, note: Note, at: float) -> None:
-        """Take in one note of the policy, completed with what only the doing has shown (sender, members)."""
+        """Take in one note of the policy, completed with what only the doing has shown (sender,
+        members)."""
         fields = {k: v for k, v in note.fields.items() if k != "program"}
         program = note.fields.get("program")
         index = program if isinstance(program, int) else None
-        if note.what == "probe_invalid" and not self._is_news(_mistake(index, fields["probe"], fields["why"])):
+        if note.what == "probe_invalid" and not self._is_news(
+            _mistake(index, fields["probe"], fields["why"])
+        ):
             return  # it was told when the command started
         self.counts["signals_forwarded"] += note.what == "forwarded"
         self.tell(note.what, at, index, **fields)
 
     def forwarded(self, signum: int, sent: int, at: float) -> None:
-        """Count a signal that was passed on (*sent* is 0: dropped); told at debug level only, for there may be thousands."""
+        """Count a signal that was passed on (*sent* is 0: dropped); told at debug level only, for
+        there may be thousands."""
         if sent:
             self.counts["signals_forwarded"] += 1
         if self.log.lowest == 0:
             self.tell("forwarded" if sent else "dropped", at, signal=signum, sent=sent)
 
     def started_one(self, program: int, at: float) -> None:
-        """A program has been started: told before whatever comes next, or by catch_up(); hundreds need not wait for that."""
+        """A program has been started: told before whatever comes next, or by catch_up(); hundreds
+        need not wait for that."""
         self._late.append((program, at))
 
     def catch_up(self, now: float) -> None:
@@ -117,7 +141,8 @@ class Narrator:
         self.log.behind = 0.0
 
     def tell(self, what: str, at: float, program: int | None = None, **fields: object) -> None:
-        """Take in one thing that happened, to one program or (None) to no single one, and log it."""
+        """Take in one thing that happened, to one program or (None) to no single one, and log
+        it."""
         if self._late:
             self.catch_up(at)
         if fields.get("hook") == "push":
@@ -135,7 +160,7 @@ class Narrator:
         self._say(what, at, fields)
 
     def _say(self, what: str, at: float, fields: dict[str, object]) -> None:
-        level, sentence = words.describe(what, fields)
+        level, sentence = messages.describe(what, fields)
         if level != "debug" or what == "in_flight":
             self._keep(what, at, fields)
         if what == "in_flight" and self.log.format == "json":
@@ -145,7 +170,9 @@ class Narrator:
             if self.log.format == "auto":
                 self.log.open()
             if elapsed and self.log.format == "text":
-                sentence = f"{at - self.since:6.2f} s  {sentence}" if self.since is not None else sentence
+                sentence = (
+                    f"{at - self.since:6.2f} s  {sentence}" if self.since is not None else sentence
+                )
             self.log.say(level, what, sentence, {**elapsed, **_named(fields)})
 
     def _name_others(self, fields: dict[str, object]) -> None:
@@ -153,7 +180,7 @@ class Narrator:
         programs, parts = fields.get("programs"), fields.get("parts")
         if isinstance(programs, tuple):
             names = [self.tales[i].label for i in programs]
-            fields.update(programs=names if self.several else None, named=words.listed(names))
+            fields.update(programs=names if self.several else None, named=messages.listed(names))
         if isinstance(parts, list):
             fields["programs"] = [part.fields() for part in parts]
 
@@ -163,10 +190,19 @@ class Narrator:
             case "stop_requested":
                 self._requested(at, fields)
             case "leader_exited" | "start_failed":
-                fields["typed"] = self.interactive and fields.get("signal") in (2, 3)  # Ctrl-C, Ctrl-\\: the terminal sent it
-                if self.since is None and not fields.get("asked") and fields.get("then", "shutdown") == "shutdown":
+                fields["typed"] = self.interactive and fields.get("signal") in (
+                    2,
+                    3,
+                )  # Ctrl-C, Ctrl-\\: the terminal sent it
+                if (
+                    self.since is None
+                    and not fields.get("asked")
+                    and fields.get("then", "shutdown") == "shutdown"
+                ):
                     self.since, fields["cause"] = at, True
-                    self.cause = f"{tale.label} {words.outcome(fields) if 'signal' in fields else 'could not be started'}"
+                    ran = "signal" in fields
+                    end = messages.outcome(fields) if ran else "could not be started"
+                    self.cause = f"{tale.label} {end}"
             case "all_ended":
                 self.since = at if self.since is None else self.since
                 self.cause = self.cause or "all programs have ended"
@@ -180,7 +216,7 @@ class Narrator:
     def _there(self) -> str:
         """Return which programs there are, for people, if others have ended before; else ""."""
         there = [tale.name for tale in self.tales if tale.is_there] if self.several else []
-        return words.listed(there) if there and len(there) < self.several else ""
+        return messages.listed(there) if there and len(there) < self.several else ""
 
     def _requested(self, at: float, fields: dict[str, object]) -> None:
         if self.siginfo is not None:
@@ -208,7 +244,9 @@ class Narrator:
         if reading.kind == INVALID and self._is_news(_mistake(program, probe, reading.why)):
             self.tell("probe_invalid", at, program, probe=kind, why=reading.why)
         elif reading.kind == UNREACHABLE:
-            self.tell("probe_silent", at, program, probe=kind, why=reading.why, after=at - tale.started)
+            self.tell(
+                "probe_silent", at, program, probe=kind, why=reading.why, after=at - tale.started
+            )
         elif self.log.lowest == 0:
             seen = {"reading": reading.kind, "in_flight": reading.in_flight, "why": reading.why}
             self.tell("probe_seen", at, program, probe=kind, **seen)
@@ -221,12 +259,14 @@ class Narrator:
         waits_for: Sequence[int] = (),
         held: bool = False,
         is_leftover: bool = False,
-    ) -> words.Part:
-        """Return what one of several programs is waited for, for tell("waiting", parts=[...], elapsed=, remaining=).
+    ) -> messages.Part:
+        """Return what one of several programs is waited for, for tell("waiting", parts=[...],
+        elapsed=, remaining=).
 
         Args:
             program: Its index.
-            remaining: Seconds until it is killed, or until it is sent the stop signal while it is *held*.
+            remaining: Seconds until it is killed, or until it is sent the stop signal while it is
+                *held*.
             doing: What it is held for: "pre_stop", "draining".
             waits_for: The programs that are stopped before it; then nothing else matters.
             held: The stop signal has not gone yet.
@@ -234,7 +274,7 @@ class Narrator:
         """
         tale = self.tales[program]
         numbers = "" if is_leftover or waits_for else tale.numbers.shown()
-        return words.Part(
+        return messages.Part(
             tale.name,
             remaining,
             doing,
@@ -263,7 +303,11 @@ class Narrator:
         """Return who asked for the stop, for people."""
         if not self.asked:
             return self.cause if self.several or not self.cause else "the command's own exit"
-        return f"{self.asked['signal']} from {self.asked['sender']}" if self.asked["signal"] else str(self.asked["sender"])
+        return (
+            f"{self.asked['signal']} from {self.asked['sender']}"
+            if self.asked["signal"]
+            else str(self.asked["sender"])
+        )
 
     def fault(self, error: BaseException, at: float) -> None:
         """Tell of something that failed beside the command; each kind of it once."""
@@ -278,7 +322,8 @@ class Narrator:
         return news
 
     def _keep(self, what: str, at: float, fields: dict[str, object]) -> None:
-        """Keep a note for the report; where there is no more room, what is longest past goes, but nothing of the stop does."""
+        """Keep a note for the report; where there is no more room, what is longest past goes, but
+        nothing of the stop does."""
         if len(self.timeline) >= self._room:
             self.omitted += 1
             if not self._before:
@@ -289,29 +334,42 @@ class Narrator:
         start = self.started if self.since is None else self.since
         self.timeline.append({"at": round(at - start, 6), "event": what, **_named(fields)})
 
-    # --- in the end ---------------------------------------------------------------------------------------------------
+    # --- in the end ------------------------------------------------------------------------------
 
     def outcome(self, program: int | None = None) -> str:
         """Return in one word how a program ended; of all (None): how the worst off has."""
         if program is not None:
             return self.tales[program].outcome()
         ended = {tale.outcome() for tale in self.tales} - {"skipped"}
-        return next((one for one in OUTCOMES if one in ended), "graceful" if self.asked else "exited")
+        return next(
+            (one for one in OUTCOMES if one in ended), "graceful" if self.asked else "exited"
+        )
 
     def summary(self, status: int, at: float) -> tuple[str, str] | None:
-        """Return level and text of the last line, or None after a run in which nothing happened but the command's end."""
-        if not self.several and not self.asked and not any(tale.leftover or tale.killed or tale.sent for tale in self.tales):
+        """Return level and text of the last line, or None after a run in which nothing happened but
+        the command's end."""
+        if (
+            not self.several
+            and not self.asked
+            and not any(tale.leftover or tale.killed or tale.sent for tale in self.tales)
+        ):
             return None
         used = at - (at if self.since is None else self.since)
-        took = f"stopped in {words.seconds(round(used, 3))} of {words.seconds(self.budget)}"
+        took = f"stopped in {messages.seconds(round(used, 3))} of {messages.seconds(self.budget)}"
         left = max(0.0, self.budget - used)
         parts = self._ends()
         if self.counts["orphans_reaped"]:
             parts.append(f"orphans reaped: {self.counts['orphans_reaped']}")
         if self.log.dropped:
             parts.append(f"log lines lost: {self.log.dropped}")
-        bad = any(tale.gave_up or tale.not_started or (tale.killed and not tale.early) for tale in self.tales)
-        text = f"{took}, {words.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}{self._whose(status)}"
+        bad = any(
+            tale.gave_up or tale.not_started or (tale.killed and not tale.early)
+            for tale in self.tales
+        )
+        text = (
+            f"{took}, {messages.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status "
+            f"{status}{self._whose(status)}"
+        )
         if hint := self._own_status(status):
             text += f'; for 0 write success_exit_codes = ["{hint.removeprefix("SIG")}"]'
         return "warning" if bad else "info", text
@@ -326,12 +384,14 @@ class Narrator:
         return [f"{self.several} programs: {ends[0]}", *ends[1:]] if self.several > 1 else ends
 
     def _whose(self, status: int) -> str:
-        """Return whose status it is that is no success: of exit_code_from, else of the first that failed so."""
+        """Return whose status it is that is no success: of exit_code_from, else of the first that
+        failed so."""
         tale = self._exit_code_from(status)
         return f" ({tale.name}'s)" if tale is not None and tale.name else ""
 
     def _own_status(self, status: int) -> str:
-        """Return the signal whose number is in an exit status that says no more than that: it was stopped as it was asked to."""
+        """Return the signal whose number is in an exit status that says no more than that: it was
+        stopped as it was asked to."""
         tale = self._exit_code_from(status)
         return tale.own_status(self.since) if tale is not None and self.asked else ""
 
@@ -342,12 +402,18 @@ class Narrator:
         if self.exit_code_from is not None and self.tales[self.exit_code_from].status() == status:
             return self.tales[self.exit_code_from]
         such = [tale for tale in self.tales if tale.status() == status]
-        return min(such, key=lambda tale: float(str(tale.leader.get("at", float("inf")))), default=None)
+        return min(
+            such, key=lambda tale: float(str(tale.leader.get("at", float("inf")))), default=None
+        )
 
     def last_words(self, status: int, at: float) -> dict[str, object]:
         """Return the summary's fields for machines."""
         used = 0.0 if self.since is None else at - self.since
-        drained = [tale.drained_after for tale in self.tales if tale.numbers.probes or tale.drained_after is not None]
+        drained = [
+            tale.drained_after
+            for tale in self.tales
+            if tale.numbers.probes or tale.drained_after is not None
+        ]
         all_drained = [after for after in drained if after is not None]
         return {
             "outcome": self.outcome(),
@@ -357,14 +423,20 @@ class Narrator:
             "left_seconds": round(max(0.0, self.budget - used), 6),
             "killed": [one for tale in self.tales for one in tale.killed],
             "interrupted": self.interrupted,
-            "drained_after_seconds": round(max(all_drained), 6) if drained and len(all_drained) == len(drained) else None,
+            "drained_after_seconds": round(max(all_drained), 6)
+            if drained and len(all_drained) == len(drained)
+            else None,
             "orphans_reaped": self.counts["orphans_reaped"],
         }
 
     def report(self, status: int, at: float, version: str) -> dict[str, object]:
         """Return all of it as a JSON-able dict."""
         last = self.summary(status, at)
-        how = "; ".join(self._ends()) if self.several else self.all.not_started or self.all.how(self.since)
+        how = (
+            "; ".join(self._ends())
+            if self.several
+            else self.all.not_started or self.all.how(self.since)
+        )
         return {
             "gracewrap": version,
             **self.last_words(status, at),
@@ -405,7 +477,9 @@ class Narrator:
         return {
             **self._begun(),
             "cause": None if self.asked else self.cause or None,
-            "exit_code_from": None if (whose := self._exit_code_from(status)) is None else whose.name,
+            "exit_code_from": None
+            if (whose := self._exit_code_from(status)) is None
+            else whose.name,
             "unsent_connections": self.unsent,
             "hooks": self.all.hooks_entry(),
             "programs": [self._entry(tale) for tale in self.tales],
@@ -415,7 +489,11 @@ class Narrator:
         return {**tale.entry(self.since), "started": self._wall(tale.started) if tale.pid else None}
 
 
-_FROM_A_TERMINAL = {1: "the terminal, which has gone", 2: "the terminal (Ctrl-C)", 3: "the terminal (Ctrl-\\)"}
+_FROM_A_TERMINAL = {
+    1: "the terminal, which has gone",
+    2: "the terminal (Ctrl-C)",
+    3: "the terminal (Ctrl-\\)",
+}
 
 
 def _mistake(program: int | None, probe: object, why: object) -> str:
@@ -424,12 +502,17 @@ def _mistake(program: int | None, probe: object, why: object) -> str:
 
 def _named(fields: dict[str, object]) -> dict[str, object]:
     """Return the fields for machines: signals by name, the empty ones left out."""
-    named = {k: signal_name(v) if k in ("signal", "sent") else v for k, v in fields.items() if k not in FOR_WORDS}
+    named = {
+        k: signal_name(v) if k in ("signal", "sent") else v
+        for k, v in fields.items()
+        if k not in FOR_WORDS
+    }
     return {k: v for k, v in named.items() if v not in (None, "")}
 
 
 def sender(pid: int, uid: int, code: int, signum: int) -> str:
-    """Return who sent a signal, from its siginfo (sigaction(2)): the kernel, somebody outside, or a process."""
+    """Return who sent a signal, from its siginfo (sigaction(2)): the kernel, somebody outside, or a
+    process."""
     if code > 0:  # SI_KERNEL
         return _FROM_A_TERMINAL.get(signum, "the kernel")
     if pid == 0:

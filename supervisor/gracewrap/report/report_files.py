@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
 
 
-def write_all(settings: Settings, report: Mapping[str, object], metrics: Callable[[], str] | None) -> list[str]:
+def write_all(
+    settings: Settings, report: Mapping[str, object], metrics: Callable[[], str] | None
+) -> list[str]:
     """Write the report, and *metrics*, wherever the settings say; return what went wrong."""
     faults = []
     if settings.report_file is not None:
@@ -23,7 +25,9 @@ def write_all(settings: Settings, report: Mapping[str, object], metrics: Callabl
     if settings.report_termination_log is not None:
         faults.append(write_termination_log(settings.report_termination_log, report))
     if settings.report_prometheus_textfile is not None and metrics is not None:
-        faults.append(write_whole(settings.report_prometheus_textfile, metrics().encode(), "the metrics"))
+        faults.append(
+            write_whole(settings.report_prometheus_textfile, metrics().encode(), "the metrics")
+        )
     return [fault for fault in faults if fault is not None]
 
 
@@ -33,7 +37,8 @@ def write_report(path: str, report: Mapping[str, object]) -> str | None:
 
 
 def write_whole(path: str, data: bytes, what: str) -> str | None:
-    """Write *data* beside *path* and rename it there, so that a reader sees the old content or the new; return the error.
+    """Write *data* beside *path* and rename it there, so that a reader sees the old content or the
+    new; return the error.
 
     What is no regular file (a pipe, /dev/stderr) is appended to as it is.
     """
@@ -43,7 +48,9 @@ def write_whole(path: str, data: bytes, what: str) -> str | None:
         if _is_special(path):
             _write(path, data, posix.O_NONBLOCK | posix.O_APPEND)
             return None
-        _remove(temporary)  # as PID 1 we have the same pid each time: a crash may have left it behind
+        _remove(
+            temporary
+        )  # as PID 1 we have the same pid each time: a crash may have left it behind
         _write(temporary, data, posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK)
         posix.rename(temporary, path)
     except OSError as error:
@@ -53,7 +60,8 @@ def write_whole(path: str, data: bytes, what: str) -> str | None:
 
 
 def _resolve(path: str) -> str:
-    """Return where a symbolic link leads, so that not the link is replaced; an open file (/proc/self/fd/2) stays itself."""
+    """Return where a symbolic link leads, so that not the link is replaced; an open file
+    (/proc/self/fd/2) stays itself."""
     for _ in range(40):  # as many as the kernel follows (path_resolution(7))
         if path.startswith("/proc/"):
             break
@@ -90,15 +98,23 @@ def _remove(path: str) -> None:
 
 
 def write_termination_log(path: str, report: Mapping[str, object]) -> str | None:
-    """Write a shortened report in place (it is a mount, and cannot be renamed over); return the error.
+    """Write a shortened report in place (it is a mount, and cannot be renamed over); return the
+    error.
 
-    What the command itself has written there is kept as far as both fit, before ours: the kubelet reads the end.
+    What the command itself has written there is kept as far as both fit, before ours: the kubelet
+    reads the end.
     """
     data = shorten(report, TERMINATION_LIMIT - 1)
     special = _is_special(_resolve(path))
     try:
         fd = posix.open(
-            path, posix.O_RDWR | posix.O_CLOEXEC | posix.O_CREAT | posix.O_NONBLOCK | (posix.O_APPEND if special else 0), 0o644
+            path,
+            posix.O_RDWR
+            | posix.O_CLOEXEC
+            | posix.O_CREAT
+            | posix.O_NONBLOCK
+            | (posix.O_APPEND if special else 0),
+            0o644,
         )
     except OSError as error:
         return f"cannot write the termination log to {path!r}: {error.strerror}"
@@ -122,7 +138,8 @@ def write_termination_log(path: str, report: Mapping[str, object]) -> str | None
 def shorten(report: Mapping[str, object], limit: int) -> bytes:
     """Return the report in at most *limit* bytes.
 
-    What goes first is the timeline, then the particulars of each program, the programs that ended well, the ends of long texts.
+    What goes first is the timeline, then the particulars of each program, the programs that ended
+    well, the ends of long texts.
     """
     short = {key: value for key, value in report.items() if value not in (None, [], 0)}
     short["exit_status"] = report["exit_status"]
@@ -139,19 +156,35 @@ def shorten(report: Mapping[str, object], limit: int) -> bytes:
     for longest in (500, 200, 80, 20):
         if (data := _fitting(short, longest, limit)) is not None:
             return data
-    return dumps({"outcome": report["outcome"], "exit_status": report["exit_status"]}).encode() + b"\n"
+    return (
+        dumps({"outcome": report["outcome"], "exit_status": report["exit_status"]}).encode() + b"\n"
+    )
 
 
 # Of each program; without these one still knows how it ended.
-_PARTICULARS = ("command", "pid", "started", "ready_after_seconds", "stop", "signals_sent", "drain", "hooks")
+_PARTICULARS = (
+    "command",
+    "pid",
+    "started",
+    "ready_after_seconds",
+    "stop",
+    "signals_sent",
+    "drain",
+    "hooks",
+)
 
 
 def _shorter(programs: list[dict[str, object]]) -> Iterator[dict[str, object]]:
     """Yield fields of the report that say less and less of its programs."""
-    brief = [{k: v for k, v in one.items() if k not in _PARTICULARS and v not in (None, [], 0)} for one in programs]
+    brief = [
+        {k: v for k, v in one.items() if k not in _PARTICULARS and v not in (None, [], 0)}
+        for one in programs
+    ]
     yield {"programs": brief}
     bad: list[dict[str, object]] = [
-        one for one in brief if one.keys() & {"exit_status", "killed", "not_started", "left_behind", "interrupted"}
+        one
+        for one in brief
+        if one.keys() & {"exit_status", "killed", "not_started", "left_behind", "interrupted"}
     ]
     yield {"programs": bad, "programs_omitted": len(programs) - len(bad)}
     for most in (len(bad), 10):

@@ -1,11 +1,11 @@
-"""One program's processes: its leader, what it says is its main one, its group, and the rest.  Does; decides nothing."""
+"""One program's processes: its leader, what it says is its main one, its group, and the rest.
+Does; decides nothing."""
 
 from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import stop_signal as told
+from gracewrap.linux import process_tree, stop_signal
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gracewrap.report.program_history import Tale
     from gracewrap.runtime.handover import Equipment
 
-    Look = Callable[[float | None], list[tree.Member]]
+    Look = Callable[[float | None], list[process_tree.Member]]
 
 
 class Child:
@@ -30,23 +30,38 @@ class Child:
         look: Returns its living processes, and stops looking at the time that it is given.
     """
 
-    def __init__(self, index: int, settings: Settings, tale: Tale, equipment: Equipment, look: Look = tree.descendants) -> None:
-        self.index, self.settings, self.tale, self.equipment, self.look = index, settings, tale, equipment, look
+    def __init__(
+        self,
+        index: int,
+        settings: Settings,
+        tale: Tale,
+        equipment: Equipment,
+        look: Look = process_tree.descendants,
+    ) -> None:
+        self.index, self.settings, self.tale, self.equipment, self.look = (
+            index,
+            settings,
+            tale,
+            equipment,
+            look,
+        )
         tale.find, tale.oneshot = lambda: look(None), settings.oneshot
         self.pid = 0  # 0: it has not been started
         self.started_at = 0.0
         self.status: int | None = None  # the leader's, once it is reaped
         self.exec_fd = -1  # tells of an exec that fails later (posix.fork.exec_failure), or -1
         self.group = 0  # its process group
-        self.told = told.Told(look)
-        self.main: tuple[int, int] | None = None  # pid and pidfd of what it says is its main process
+        self.told = stop_signal.Told(look)
+        self.main: tuple[int, int] | None = (
+            None  # pid and pidfd of what it says is its main process
+        )
 
     def started(self, pid: int, exec_fd: int, at: float) -> None:
         """It has a leader, perhaps not its first one."""
         self._close_exec_fd()
         self.pid = self.group = pid
         self.exec_fd, self.started_at, self.status = exec_fd, at, None
-        self.told = told.Told(self.look)
+        self.told = stop_signal.Told(self.look)
         self.forget_main()
 
     @property
@@ -55,7 +70,8 @@ class Child:
         return self.pid if self.pid and self.status is None else None
 
     def ended(self, status: int) -> tuple[int, str] | None:
-        """Its leader has been reaped; return status and reason if it had never become the command, else None."""
+        """Its leader has been reaped; return status and reason if it had never become the command,
+        else None."""
         self.status = status
         if self.exec_fd < 0:
             return None
@@ -70,7 +86,7 @@ class Child:
             posix.close(self.exec_fd)
             self.exec_fd = -1
 
-    # --- signals ------------------------------------------------------------------------------------------------------
+    # --- signals ---------------------------------------------------------------------------------
 
     def _target(self) -> tuple[int | None, int | None]:
         """Return pid and pidfd of the process that signals go to; no pid: there is none."""
@@ -80,15 +96,16 @@ class Child:
         """Signal the leader, or its main process, if it is there."""
         pid, fd = self._target()
         if pid is not None:
-            tree.signal_leader(pid, signum, fd)
+            process_tree.signal_leader(pid, signum, fd)
 
     def signal_group(self, signum: int) -> None:
         """Signal the leader's group, as long as its number is the leader's."""
         if self.leader is not None:
-            tree.signal_group(self.group, signum)
+            process_tree.signal_group(self.group, signum)
 
     def send_stop(self, signum: int) -> int | None:
-        """Send the stop signal to the leader, or its main process; return which process that was."""
+        """Send the stop signal to the leader, or its main process; return which process that
+        was."""
         pid, fd = self._target()
         if pid is not None:
             self.told.send_leader(pid, signum, fd)
@@ -99,15 +116,15 @@ class Child:
         if self.leader is not None:
             self.told.send_group(self.group, signum)
 
-    def send_rest(self, signum: int) -> list[tree.Member]:
+    def send_rest(self, signum: int) -> list[process_tree.Member]:
         """Send the stop signal to what has not had it; return who that was."""
         return self.told.send_rest(self.leader, signum)
 
-    def kill(self, everyone: bool) -> list[tree.Member]:
+    def kill(self, everyone: bool) -> list[process_tree.Member]:
         """SIGKILL all that is left of it; see tree.kill_all()."""
-        return tree.kill_all(self.leader, everyone, self.look)
+        return process_tree.kill_all(self.leader, everyone, self.look)
 
-    # --- the main process ---------------------------------------------------------------------------------------------
+    # --- the main process ------------------------------------------------------------------------
 
     def names_main(self, pid: int, fd: int) -> bool:
         """It says which of its processes is the main one; return whether that is news."""
@@ -128,16 +145,25 @@ class Child:
         self.tale.pid = self.pid
 
     def _main_is_there(self) -> bool:
-        """Return whether the main process that was named is still there; else the leader is it again."""
+        """Return whether the main process that was named is still there; else the leader is it
+        again."""
         if self.main is not None:
-            known = tree.member(self.main[0]) if tree.signal_leader(self.main[0], 0, self.main[1]) else None
-            # If it is a zombie of ours, its starter has gone, and its exit is the one that counts: it is reaped in a moment.
-            if known is None or (known.zombie and tree.parent_of(self.main[0]) != posix.getpid()):
+            known = (
+                process_tree.member(self.main[0])
+                if process_tree.signal_leader(self.main[0], 0, self.main[1])
+                else None
+            )
+            # If it is a zombie of ours, its starter has gone, and its exit is the one that counts:
+            # it is reaped in a moment.
+            if known is None or (
+                known.zombie and process_tree.parent_of(self.main[0]) != posix.getpid()
+            ):
                 self.forget_main()
         return self.main is not None
 
     def follow_main(self, found: list[Reaped]) -> Reaped | None:
-        """Let its main process take the place of a leader that has gone; return that exit, of *found*: it does not count."""
+        """Let its main process take the place of a leader that has gone; return that exit, of
+        *found*: it does not count."""
         if self.main is None:
             return None
         main, fd = self.main
@@ -145,9 +171,9 @@ class Child:
         ended = any(one.pid == main and not one.stopped_by for one in found)
         if gone is None and ended:
             self.forget_main()
-        if gone is None or not (ended or tree.parent_of(main) == posix.getpid()):
+        if gone is None or not (ended or process_tree.parent_of(main) == posix.getpid()):
             return None
         posix.close(fd)
         self.main, self.pid = None, main
-        self.group = tree.group_of(main, self.group)
+        self.group = process_tree.group_of(main, self.group)
         return gone

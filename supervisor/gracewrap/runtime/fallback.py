@@ -1,6 +1,8 @@
-"""The last resort: forward, reap, SIGKILL at the deadline.  Runs when the policy, or anything else after the spawn, has raised.
+"""The last resort: forward, reap, SIGKILL at the deadline.  Runs when the policy, or anything else
+after the spawn, has raised.
 
-The first thing that is loaded after the spawn, before what could raise; uses nothing but the posix package.
+The first thing that is loaded after the spawn, before what could raise; uses nothing but the posix
+package.
 """
 
 from __future__ import annotations
@@ -9,8 +11,7 @@ import _signal
 import posix
 import time
 
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import reaper as reap
+from gracewrap.linux import process_tree, reaper
 from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_our_own
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -31,7 +32,9 @@ class Remains(Record):
     kill_at: float | None = None  # when a stop has begun
     stop_signal_sent: bool = False
     in_hand: int = 0  # the signal that was being acted on when it failed, or 0
-    output: tuple[tuple[int, int], ...] = ()  # pipes that the programs write to, and which of our descriptors that is meant for
+    output: tuple[
+        tuple[int, int], ...
+    ] = ()  # pipes that the programs write to, and which of our descriptors that is meant for
 
 
 class Rules(Record):
@@ -47,7 +50,9 @@ def rules_of(settings: Settings | None) -> Rules:
     """Return what *settings* say, or the defaults if not even they could be loaded."""
     if settings is None:
         return Rules()
-    return Rules(settings.shutdown_timeout, settings.stop_on, settings.stop_signal, settings.signal_map)
+    return Rules(
+        settings.shutdown_timeout, settings.stop_on, settings.stop_signal, settings.signal_map
+    )
 
 
 def carry_on(known: Remains, rules: Rules) -> int:
@@ -58,7 +63,9 @@ def carry_on(known: Remains, rules: Rules) -> int:
     try:
         return _loop(known, rules)
     except BaseException:
-        tree.kill_all(None, posix.getpid() == 1)  # kill(-1) from any other process would reach the whole machine
+        process_tree.kill_all(
+            None, posix.getpid() == 1
+        )  # kill(-1) from any other process would reach the whole machine
         return 137
 
 
@@ -69,7 +76,7 @@ def _loop(known: Remains, rules: Rules) -> int:
         told = True
         _stop(leaders)
     while True:
-        found, left, _ = reap.reap(leaders)
+        found, left, _ = reaper.reap(leaders)
         statuses += [one.status for one in found]
         ended = [leaders.pop(one.pid) for one in found]
         if not left:
@@ -79,28 +86,32 @@ def _loop(known: Remains, rules: Rules) -> int:
         if statuses and kill_at is None:  # the end of one is the end of all
             told, kill_at = True, now + rules.shutdown_timeout
             _stop(leaders)
-            for member in tree.descendants() if not leaders else ():
-                tree.signal_member(member, ended[-1] if ended else rules.stop_signal)
+            for member in process_tree.descendants() if not leaders else ():
+                process_tree.signal_member(member, ended[-1] if ended else rules.stop_signal)
         if kill_at is not None and now >= kill_at:
             if killed:
                 return _status(statuses)
             for pid in leaders or (None,):
-                tree.kill_all(pid, False)
+                process_tree.kill_all(pid, False)
             killed, kill_at = True, now + AFTER_KILL
         if signum not in (0, SIGCHLD) and signum not in rules.stop_on:
             for pid in leaders:
-                tree.signal_leader(pid, rules.signal_map.get(signum, signum))
+                process_tree.signal_leader(pid, rules.signal_map.get(signum, signum))
         elif signum in rules.stop_on and leaders and not told:
             told, kill_at = True, kill_at or now + rules.shutdown_timeout
             _stop(leaders)
         longest = COPY_EVERY if known.output else 3600.0
-        got = _signal.sigtimedwait(BLOCKABLE, longest if kill_at is None else min(longest, max(0.0, kill_at - time.monotonic())))
+        got = _signal.sigtimedwait(
+            BLOCKABLE,
+            longest if kill_at is None else min(longest, max(0.0, kill_at - time.monotonic())),
+        )
         _copy(known.output)
         signum = got.si_signo if got is not None and not is_our_own(got) else 0
 
 
 def _copy(output: Sequence[tuple[int, int]]) -> None:
-    """Pass on what the programs write, as it comes: whoever reads it may hold us up, but nobody else."""
+    """Pass on what the programs write, as it comes: whoever reads it may hold us up, but nobody
+    else."""
     for reading, ours in output:
         try:
             while part := posix.read(reading, 1 << 16):
@@ -111,8 +122,8 @@ def _copy(output: Sequence[tuple[int, int]]) -> None:
 
 def _stop(leaders: Mapping[int, int]) -> None:
     for pid, signum in leaders.items():
-        tree.signal_leader(pid, signum)
-        tree.signal_leader(pid, SIGCONT)
+        process_tree.signal_leader(pid, signum)
+        process_tree.signal_leader(pid, SIGCONT)
 
 
 def _status(statuses: Sequence[int]) -> int:

@@ -1,4 +1,5 @@
-"""What start.py hands to supervise.py: one small value, so that whoever holds the child first can be something else one day."""
+"""What start.py hands to supervise.py: one small value, so that whoever holds the child first can
+be something else one day."""
 
 from __future__ import annotations
 
@@ -21,9 +22,13 @@ class StopRequest(Record):
 class Equipment(Record):
     """What has been prepared for one program."""
 
-    environment: Mapping[bytes, bytes] = {}  # variables for it, beside those of *process*, or else ours
+    environment: Mapping[
+        bytes, bytes
+    ] = {}  # variables for it, beside those of *process*, or else ours
     process: Process | None = None  # what it is to be, and its helpers are; None: as we are
-    notify: tuple[int, str] | None = None  # the socket that it finds in NOTIFY_SOCKET, and that value
+    notify: tuple[int, str] | None = (
+        None  # the socket that it finds in NOTIFY_SOCKET, and that value
+    )
 
 
 class Handover(Record):
@@ -32,7 +37,9 @@ class Handover(Record):
     Times are seconds of CLOCK_MONOTONIC.
     """
 
-    pid: int  # 0: there is none: its exec failed with *exec_errno*, or the loop is to start all programs (exec_errno = 0)
+    # 0: there is none: its exec failed with *exec_errno*, or the loop is to start all programs
+    # (exec_errno = 0)
+    pid: int
     at: float  # when it was spawned
     stop_requests: tuple[StopRequest, ...] = ()
     orphans_reaped: int = 0

@@ -1,38 +1,46 @@
-"""The loop: the only place that waits.  Signal, deadline, answer -> event -> policy step -> commands carried out -> told.
+"""The loop: the only place that waits.  Signal, deadline, answer -> event -> policy step ->
+commands carried out -> told.
 
-Signals stay blocked and are fetched one by one (sigtimedwait(2)): no handler ever runs, nothing is interrupted, and with no
-deadline set we sleep without a single wakeup.  Descriptors wake us by a signal too, SIGIO (posix/agenda.py).  After the spawn no
-exception leaves this module.
+Signals stay blocked and are fetched one by one (sigtimedwait(2)): no handler ever runs, nothing is
+interrupted, and with no deadline set we sleep without a single wakeup.  Descriptors wake us by a
+signal too, SIGIO (posix/agenda.py).  After the spawn no exception leaves this module.
 """
 
 from __future__ import annotations
 
 import _signal
+import gc
 import posix
 import time
 
 from gracewrap import __version__
-from gracewrap.config.load import COMMAND_LINE
-from gracewrap.config.parsers.values import RESTART
+from gracewrap.config.problems import COMMAND_LINE
 from gracewrap.config.to_policy import policy_of
-from gracewrap.linux import process_tree as tree
-from gracewrap.linux import reaper as reap
-from gracewrap.linux import spawn, terminal
-from gracewrap.linux import unsent_bytes as sockets
+from gracewrap.config.values import RESTART
+from gracewrap.linux import process_tree, reaper, spawn, terminal, unsent_bytes
 from gracewrap.linux.procfs import EMFILE, ENFILE, keep_spare
 from gracewrap.linux.reactor import Agenda
-from gracewrap.linux.signals import BLOCKABLE, SIGABRT, SIGCHLD, SIGCONT, SIGIO, SIGKILL, SIGTSTP, is_our_own, name
+from gracewrap.linux.signals import (
+    BLOCKABLE,
+    SIGABRT,
+    SIGCHLD,
+    SIGCONT,
+    SIGIO,
+    SIGKILL,
+    SIGTSTP,
+    is_our_own,
+    name,
+)
+from gracewrap.policy import advance, program
 from gracewrap.policy import model as m
-from gracewrap.policy import program
+from gracewrap.policy import step as step_
 from gracewrap.policy import system as coordinator
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
-from gracewrap.report import recorder as narrator
-from gracewrap.report import report_files as files
+from gracewrap.report import recorder, report_files
 from gracewrap.report.log import Log
 from gracewrap.report.program_history import name_members
-from gracewrap.runtime import fallback as bare
+from gracewrap.runtime import fallback, progress
 from gracewrap.runtime import program as aside
-from gracewrap.runtime import program_status as standing
 from gracewrap.runtime.child import Child
 
 if TYPE_CHECKING:
@@ -58,9 +66,11 @@ def supervise(handover: Handover, settings: Settings) -> int:
         return 126 if handover.exec_errno else last_resort(handover, settings, error, loop)
 
 
-def last_resort(handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None) -> int:
+def last_resort(
+    handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None
+) -> int:
     """Say that something has raised, and carry on without it."""
-    known = bare.Remains({handover.pid: settings.stop_signal} if handover.pid else {})
+    known = fallback.Remains({handover.pid: settings.stop_signal} if handover.pid else {})
     if loop is not None:
         known = loop.remains()
         try:
@@ -70,45 +80,66 @@ def last_resort(handover: Handover, settings: Settings, error: BaseException, lo
             pass  # telling is not worth the child
     if not known.leaders and not known.statuses:
         return 125  # nothing has been started
-    return bare.carry_on(known, bare.rules_of(settings))
+    return fallback.carry_on(known, fallback.rules_of(settings))
 
 
 class Loop:
     """One run, of one command or of several programs."""
 
-    def __init__(self, handover: Handover, settings: Settings, step: Callable[..., coordinator.Step] = coordinator.step) -> None:
+    def __init__(
+        self,
+        handover: Handover,
+        settings: Settings,
+        step: Callable[..., coordinator.Step] = step_.step,
+    ) -> None:
         self.handover, self.settings, self.step = handover, settings, step
         self.managed = settings.is_managed
         self.policy = policy_of(settings, time.time_ns() % 2**32)
-        if not sockets.in_container():
+        if not unsent_bytes.in_container():
             self.policy = replace(self.policy, flush_timeout=0.0)
-        self.system: coordinator.System = coordinator.begin(self.policy, () if self.managed else None, handover.at)
+        self.system: coordinator.System = coordinator.begin(
+            self.policy, () if self.managed else None, handover.at
+        )
         keep_spare()
         self._due_of: coordinator.System | None = None  # of which _due is the deadline
         self._due: float | None = None
         self.exit: int | None = None
-        self.in_hand = 0  # the signal that is being acted on; should that fail, the last resort does
+        self.in_hand = (
+            0  # the signal that is being acted on; should that fail, the last resort does
+        )
         self.log = Log(log_format(settings), settings.log_level, settings.log_file)
-        self.narrator = narrator.Narrator(
-            self.log, settings.shutdown_timeout, handover.at, time.time(), [(one.name, one.command) for one in settings.each]
+        self.narrator = recorder.Narrator(
+            self.log,
+            settings.shutdown_timeout,
+            handover.at,
+            time.time(),
+            [(one.name, one.command) for one in settings.each],
         )
         self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
         self.narrator.interactive = handover.tty is not None
         self.narrator.exit_code_from = self.policy.exit_code_from
-        self._routes: dict[int, tuple[m.SendLeader | m.SendGroup, ...] | None] = {}  # of the signals that have come so far
+        self._routes: dict[
+            int, tuple[m.SendLeader | m.SendGroup, ...] | None
+        ] = {}  # of the signals that have come so far
         self.agenda = Agenda(self.fault)
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
-        self.rolling: list[tuple[int, ...]] = []  # the programs that are still to be restarted, those of a set at once
+        self.rolling: list[
+            tuple[int, ...]
+        ] = []  # the programs that are still to be restarted, those of a set at once
         self.rolls = ""  # who asked for that
-        self._sorts: list[Timer] = []  # when to find out whose the orphans are, after the last start
+        self._sorts: list[
+            Timer
+        ] = []  # when to find out whose the orphans are, after the last start
         self.owners: Owners | None = None  # None: whatever there is, is of the one command
         self.children: list[Child] = []
         self.leaders: dict[int, Child] = {}  # of those that are not reaped, by pid
-        self.aside = aside.Aside(self.agenda, self.narrator, self.log, self.posted.append, self.managed)
+        self.aside = aside.Aside(
+            self.agenda, self.narrator, self.log, self.posted.append, self.managed
+        )
         self.desk: Desk | None = None
         self._know_programs()
-        self.progress = standing.Progress(self.narrator, self.policy, self.children)
+        self.progress = progress.Progress(self.narrator, self.policy, self.children)
 
     def _know_programs(self) -> None:
         """Make what looks after each program."""
@@ -116,16 +147,24 @@ class Loop:
             from gracewrap.linux.process_owners import Owners
 
             processes = [one.process for one in self.handover.equipment]
-            users = [posix.geteuid() if one is None or one.uid is None else one.uid for one in processes]
+            users = [
+                posix.geteuid() if one is None or one.uid is None else one.uid for one in processes
+            ]
             self.owners = Owners([one.name for one in self.settings.programs], users)
         for i, one in enumerate(self.settings.each):
-            look = tree.descendants if self.owners is None else _looking(self.owners, i)
-            self.children.append(Child(i, one, self.narrator.tales[i], self.handover.equipment[i], look))
+            look = process_tree.descendants if self.owners is None else _looking(self.owners, i)
+            self.children.append(
+                Child(i, one, self.narrator.tales[i], self.handover.equipment[i], look)
+            )
         if self.handover.pid:
-            self._has_started(self.children[0], self.handover.pid, self.handover.exec_fd, self.handover.at)
+            self._has_started(
+                self.children[0], self.handover.pid, self.handover.exec_fd, self.handover.at
+            )
 
     def _has_started(self, child: Child, pid: int, exec_fd: int, at: float) -> None:
-        if child.leader is not None:  # it could not be killed; should it end after all, that is not the end of the new one
+        if (
+            child.leader is not None
+        ):  # it could not be killed; should it end after all, that is not the end of the new one
             self.leaders.pop(child.leader, None)
         child.started(pid, exec_fd, at)
         child.tale.begins_again(pid, at)
@@ -139,9 +178,11 @@ class Loop:
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
         if self.handover.exec_errno:
-            from gracewrap.linux import exec_errors as explain  # only now of use, and nothing is running that could be lost
+            from gracewrap.linux import (
+                exec_errors,
+            )  # only now of use, and nothing is running that could be lost
 
-            why = explain.explain(self.settings.command, self.handover.exec_errno)
+            why = exec_errors.explain(self.settings.command, self.handover.exec_errno)
             return self.leave(self.cannot_run(self.children[0], *why, self.handover.at))
         self.set_up()
         for child in self.leaders.values():
@@ -152,14 +193,16 @@ class Loop:
             self.feed(m.SignalReceived(request.signum, request.at))
         if self.managed:
             self.feed(m.Tick(time.monotonic()))  # the first start
+        gc.enable()  # start disabled it for the imports
         while self.exit is None:
             self.turn()
         return self.leave(self.exit)
 
-    # --- what is prepared ---------------------------------------------------------------------------------------------
+    # --- what is prepared ------------------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Open what can be asked from outside, and prepare what the settings ask for; none of it is worth a child."""
+        """Open what can be asked from outside, and prepare what the settings ask for; none of it is
+        worth a child."""
         settings = self.settings
         for act in (self._set_up_errands, self._set_up_output):
             self.aside.safely(act)
@@ -174,7 +217,10 @@ class Loop:
                 self.aside.listen(child, self._members_of(child), self._watchdog_of(child))
 
     def _members_of(self, child: Child) -> Callable[[int], bool]:
-        return lambda pid: tree.is_below_us(pid) and (self.owners is None or self.owners.owns(child.index, pid))
+        return lambda pid: (
+            process_tree.is_below_us(pid)
+            and (self.owners is None or self.owners.owns(child.index, pid))
+        )
 
     def _watchdog_of(self, child: Child) -> Callable[[float], None]:
         return lambda at: self.missed(child, at)
@@ -187,35 +233,41 @@ class Loop:
 
         system, post = lambda: self.system, self.posted.append
         known = self.policy, self.children, self.aside.errands, self.aside.hearing
-        self.desk = desk.Desk(self.agenda, self.settings, self.handover, self.narrator, *known, system, post)
+        self.desk = desk.Desk(
+            self.agenda, self.settings, self.handover, self.narrator, *known, system, post
+        )
         self.desk.open()
 
-    # --- programs that begin and end ----------------------------------------------------------------------------------
+    # --- programs that begin and end -------------------------------------------------------------
 
     def start(self, child: Child) -> m.Event:
         """Start a program; return what came of it."""
         settings, made = child.settings, child.equipment
         self.aside.renew(child.index)
-        # A group in the background must not read from a terminal; where there is no /dev/null, there is none.
+        # A group in the background must not read from a terminal; where there is no /dev/null,
+        # there is none.
         no_stdin = settings.stdin == "null" or ("stdin" not in settings.origins and _has_null())
         try:
             stdio = self.aside.stdio(child.index)
-            pid, exec_fd, errno = spawn.spawn(settings.command, None, made.environment, made.process, stdio, no_stdin)
+            pid, exec_fd, errno = spawn.spawn(
+                settings.command, None, made.environment, made.process, stdio, no_stdin
+            )
         except OSError as error:
             limit = "ulimit -n" if error.errno in (EMFILE, ENFILE) else "ulimit -u, --pids-limit"
             why = f"there is no process to be had: {error.strerror}; raise the limit ({limit})"
             return m.StartFailed(child.index, 126, why, time.monotonic())
         at = time.monotonic()
         if errno:
-            from gracewrap.linux import exec_errors as explain
+            from gracewrap.linux import exec_errors
 
-            status, why = explain.explain(settings.command, errno)
+            status, why = exec_errors.explain(settings.command, errno)
             return m.StartFailed(child.index, status, why + _hint(status, settings), at)
         self._has_started(child, pid, exec_fd, at)
         return m.ProgramStarted(child.index, at)
 
     def has_begun(self) -> None:
-        """Let the policy know what has come of a start; see when the program is ready, and hear what it says."""
+        """Let the policy know what has come of a start; see when the program is ready, and hear
+        what it says."""
         event, self.started = self.started, None
         assert event is not None
         child = self.children[event.program] if isinstance(event, m.ProgramStarted) else None
@@ -232,12 +284,15 @@ class Loop:
             self.owners.gone(child.index)
 
     def missed(self, child: Child, at: float) -> None:
-        """The watchdog was missed: if nothing else follows from a failure, it is the end of all; else it fails, by SIGABRT.
+        """The watchdog was missed: if nothing else follows from a failure, it is the end of all;
+        else it fails, by SIGABRT.
 
         Source: WatchdogSec= and WatchdogSignal= of systemd.service(5) and systemd.kill(5).
         """
         system = self.system
-        if not isinstance(system, coordinator.Up) or not coordinator.untouched(system.programs[child.index]):
+        if not isinstance(system, coordinator.Up) or not coordinator.untouched(
+            system.programs[child.index]
+        ):
             return  # as systemd: what has been told to stop owes no more signs of life
         if not self.managed or self._is_fatal(system, child, 128 + SIGABRT, at):
             self.posted.append(m.StopRequested("the watchdog was missed", at, failure=True))
@@ -246,11 +301,11 @@ class Loop:
 
     def _is_fatal(self, system: coordinator.Up, child: Child, status: int, at: float) -> bool:
         """Return whether an end with this status would be the end of all."""
-        from gracewrap.policy import restart as starting
+        from gracewrap.policy import restart
 
         rules = self.policy.programs[child.index]
-        past = starting.ended(system.pasts[child.index], rules, at)
-        return starting.verdict(rules, past, status) == starting.SHUTDOWN
+        past = restart.ended(system.pasts[child.index], rules, at)
+        return restart.verdict(rules, past, status) == restart.SHUTDOWN
 
     def _abort(self, child: Child, at: float) -> None:
         pid = child.leader
@@ -283,7 +338,9 @@ class Loop:
                 self.collect(at)
             else:
                 if got.si_signo == SIGIO:
-                    self.agenda.stir()  # also if it is somebody else's: the kernel's may be behind it, for one is kept of each
+                    # also if it is somebody else's: the kernel's may be behind it, for one is kept
+                    # of each
+                    self.agenda.stir()
                 self.received(got, at)
         if self.agenda.busy:
             self.agenda.run(at)
@@ -298,9 +355,10 @@ class Loop:
         self.log.flush()
 
     def due(self) -> float | None:
-        """Return when the policy next needs a tick; worked out only when the system has changed: signals come by thousands."""
+        """Return when the policy next needs a tick; worked out only when the system has changed:
+        signals come by thousands."""
         if self.system is not self._due_of:
-            self._due_of, self._due = self.system, coordinator.deadline(self.system, self.policy)
+            self._due_of, self._due = self.system, step_.deadline(self.system, self.policy)
         return self._due
 
     def wait(self) -> _signal.struct_siginfo | None:
@@ -322,18 +380,28 @@ class Loop:
         """A signal for us: it is passed on at once, or the policy says what becomes of it."""
         if is_our_own(got):
             return  # the write, or the descriptor, has said so itself; the command must not get it
-        if got.si_signo in self.policy.stop_on and got.si_code <= 0 and tree.is_helpers(got.si_pid):
+        if (
+            got.si_signo in self.policy.stop_on
+            and got.si_code <= 0
+            and process_tree.is_helpers(got.si_pid)
+        ):
             return  # a hook that asks for the stop which it is a part of
         tty = self.handover.tty if self.leaders else None
         if tty is not None and got.si_signo == SIGCONT and SIGCONT not in self.policy.stop_on:
-            terminal.resume(tty, self.children[0].pid)  # `fg`, or `bg`: it goes to the child's whole group
+            terminal.resume(
+                tty, self.children[0].pid
+            )  # `fg`, or `bg`: it goes to the child's whole group
             return
-        if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(self.system, coordinator.Up):
+        if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(
+            self.system, coordinator.Up
+        ):
             self._roll(got, self.system, at)
             return
         route = self._route(got.si_signo)
         if self.managed and got.si_signo == SIGTSTP and got.si_code > 0 and route is not None:
-            terminal.stop_with([child.group for child in self.leaders.values()])  # Ctrl-Z: passed on, it would freeze them
+            terminal.stop_with(
+                [child.group for child in self.leaders.values()]
+            )  # Ctrl-Z: passed on, it would freeze them
             return
         if route is not None and len(self.leaders) == len(self.children):
             for command in route:
@@ -342,66 +410,92 @@ class Loop:
             return
         self.narrator.siginfo = (got.si_pid, got.si_uid, got.si_code)
         self.feed(m.SignalReceived(got.si_signo, at))
-        # What came while we acted on it came at once with it, however long that took: no second request.
+        # What came while we acted on it came at once with it, however long that took: no second
+        # request.
         for signum in self.policy.stop_on:
             if _signal.sigtimedwait((signum,), 0):
                 self.feed(m.SignalReceived(signum, at))
 
     def _route(self, signum: int) -> tuple[m.SendLeader | m.SendGroup, ...] | None:
-        """Return what is sent for a signal, as coordinator.route() does, which thousands of signals would be too slow for."""
+        """Return what is sent for a signal, as coordinator.route() does, which thousands of signals
+        would be too slow for."""
         if signum not in self._routes:
-            self._routes[signum] = coordinator.route(signum, self.policy)
+            self._routes[signum] = advance.route(signum, self.policy)
         return self._routes[signum]
 
     def _roll(self, got: _signal.struct_siginfo, system: coordinator.Up, at: float) -> None:
-        """A signal asks for a rolling restart: all that is up is to be restarted, one stack after the other."""
+        """A signal asks for a rolling restart: all that is up is to be restarted, one stack after
+        the other."""
         self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
-        self.rolls = f"{name(got.si_signo)} from {narrator.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)}"
+        self.rolls = (
+            f"{name(got.si_signo)} from "
+            f"{recorder.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)}"
+        )
         self.narrator.tell("roll", at, by=self.rolls, waits=not coordinator.is_up(system))
 
     def _stacks(self) -> list[tuple[int, ...]]:
         """Return the programs in sets that are restarted one after the other."""
         if not isinstance(self.system, coordinator.Up) or self.system.order is None:
             return [(child.index,) for child in self.children]
-        from gracewrap.policy import dependencies as order
+        from gracewrap.policy import dependencies
 
-        return [tuple(sorted(stack)) for stack in order.stacks(self.system.order, self.policy.programs)]
+        return [
+            tuple(sorted(stack))
+            for stack in dependencies.stacks(self.system.order, self.policy.programs)
+        ]
 
     def roll_on(self, at: float) -> None:
         """Restart the next programs of a rolling restart, once those before are ready again."""
         while self.rolling and isinstance(self.system, coordinator.Up) and self.system.part is None:
             if not coordinator.is_up(self.system):
                 return
-            up = tuple(i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone))
-            if up:  # what has completed, or was stopped, stays so; nothing would wake us for the next ones
+            up = tuple(
+                i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone)
+            )
+            # what has completed, or was stopped, stays so; nothing would wake us for the next ones
+            if up:
                 self.feed(m.PartRequested(up, self.rolls, True, at))
         if not isinstance(self.system, coordinator.Up):
             self.rolling.clear()
 
     def collect(self, at: float) -> None:
-        """Collect every exit there is; tell the policy about the leaders', and about the last of each program."""
-        found, left, orphans = reap.reap(self._known(), self.handover.tty is not None)
+        """Collect every exit there is; tell the policy about the leaders', and about the last of
+        each program."""
+        found, left, orphans = reaper.reap(self._known(), self.handover.tty is not None)
         self.narrator.counts["orphans_reaped"] += orphans
         found = self.aside.without_helpers(found)
         if self.aside.errands:
-            left = left and tree.anything_left()
+            left = left and process_tree.anything_left()
         ended = self._leaders_of(found, at)
         if self.owners is not None:
             self._sort(found, [child.index for child, _ in ended])
         for child, one in ended:
             self.leader_gone(child, one, self._is_left(child, left), at)
         for child in self.children:
-            if child.status is not None and self._is_watched(child) and not self._is_left(child, left):
+            if (
+                child.status is not None
+                and self._is_watched(child)
+                and not self._is_left(child, left)
+            ):
                 self.end(child)
                 self.feed(m.ProgramGone(child.index, at), child)
 
     def _known(self) -> set[int] | None:
-        """Return the children of which the reaper is to tell; None: all.  Of the others it is enough to know how many."""
-        if self.owners is not None or self.log.lowest == 0:  # at debug level orphans are told of one by one
+        """Return the children of which the reaper is to tell; None: all.  Of the others it is
+        enough to know how many."""
+        if (
+            self.owners is not None or self.log.lowest == 0
+        ):  # at debug level orphans are told of one by one
             return None
-        return {*self.leaders, *(child.main[0] for child in self.children if child.main), *self.aside.helpers()}
+        return {
+            *self.leaders,
+            *(child.main[0] for child in self.children if child.main),
+            *self.aside.helpers(),
+        }
 
-    def _leaders_of(self, found: list[reap.Reaped], at: float) -> list[tuple[Child, reap.Reaped]]:
+    def _leaders_of(
+        self, found: list[reaper.Reaped], at: float
+    ) -> list[tuple[Child, reaper.Reaped]]:
         """Return the exits of leaders among what has been reaped; see to the others."""
         for child in self.children if any(child.main for child in self.children) else ():
             starter = child.follow_main(found)
@@ -423,13 +517,16 @@ class Loop:
                 ended.append((leads, one))
         return ended
 
-    def _sort(self, found: list[reap.Reaped], ended: list[int]) -> None:
-        """Find out whose the orphans are, as long as that matters: some program is there without its leader."""
+    def _sort(self, found: list[reaper.Reaped], ended: list[int]) -> None:
+        """Find out whose the orphans are, as long as that matters: some program is there without
+        its leader."""
         assert self.owners is not None
         for one in found:
             if not one.stopped_by:
                 self.owners.reaped(one.pid)
-        if ended or any(child.status is not None and self._is_watched(child) for child in self.children):
+        if ended or any(
+            child.status is not None and self._is_watched(child) for child in self.children
+        ):
             self.owners.sort(ended)
 
     def _is_watched(self, child: Child) -> bool:
@@ -443,9 +540,13 @@ class Loop:
     def phase(self, index: int) -> program.Phase | None:
         """Return a program's phase, or None when all is over."""
         system = self.system
-        return system.programs[index] if isinstance(system, coordinator.Up | coordinator.ShuttingDown) else None
+        return (
+            system.programs[index]
+            if isinstance(system, coordinator.Up | coordinator.ShuttingDown)
+            else None
+        )
 
-    def orphan(self, one: reap.Reaped, at: float) -> None:
+    def orphan(self, one: reaper.Reaped, at: float) -> None:
         """A process that had been re-parented to us is no more."""
         if not one.stopped_by:
             self.narrator.counts["orphans_reaped"] += 1
@@ -457,9 +558,11 @@ class Loop:
         if self.handover.tty is not None:
             done = terminal.child_stopped(self.handover.tty, child.pid, signum)
             if not done.startswith("stopped"):
-                self.narrator.tell("child_stopped", time.monotonic(), program=child.index, signal=signum, done=done)
+                self.narrator.tell(
+                    "child_stopped", time.monotonic(), program=child.index, signal=signum, done=done
+                )
 
-    def leader_gone(self, child: Child, one: reap.Reaped, left: bool, at: float) -> None:
+    def leader_gone(self, child: Child, one: reaper.Reaped, left: bool, at: float) -> None:
         """A leader's exit: take the terminal back, find out whether it ever became the command."""
         if isinstance(self.started, m.ProgramStarted) and self.started.program == child.index:
             self.has_begun()  # it was started a moment ago, and has ended already
@@ -487,7 +590,8 @@ class Loop:
         return status
 
     def feed(self, event: m.Event, gone: Child | None = None) -> None:
-        """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of the commands.
+        """Let the policy decide, do it, then tell: telling comes after doing, whatever the order of
+        the commands.
 
         Args:
             event: What has happened.
@@ -495,9 +599,16 @@ class Loop:
         """
         self.in_hand = event.signum if isinstance(event, m.SignalReceived) else 0
         self.system, commands = self.step(self.system, event, self.policy)
-        # Hooks know what has been told; and what is told of a program's end is not of its next start.
-        later = [command for command in commands if isinstance(command, m.RunHelper | m.StartProgram)]
-        answers = [answer for command in commands if command not in later and (answer := self.do(command)) is not None]
+        # Hooks know what has been told; and what is told of a program's end is not of its next
+        # start.
+        later = [
+            command for command in commands if isinstance(command, m.RunHelper | m.StartProgram)
+        ]
+        answers = [
+            answer
+            for command in commands
+            if command not in later and (answer := self.do(command)) is not None
+        ]
         self.in_hand = 0
         if isinstance(event, m.Sampled):
             self.narrator.sampled(event.program, event.probe, event.reading, event.at)
@@ -507,7 +618,8 @@ class Loop:
             self.feed(answer)
 
     def tell(self, notes: list[m.Note], at: float, gone: Child | None) -> None:
-        """Tell what was decided; what is about a program that is *gone* before what follows from it for others."""
+        """Tell what was decided; what is about a program that is *gone* before what follows from it
+        for others."""
         if gone is None or not self.settings.programs:
             for note in notes:
                 self.tell_one(note, at)
@@ -549,7 +661,7 @@ class Loop:
             case m.Ask() | m.StopAsking() | m.RunHelper() | m.StopHelper():
                 return self.aside.do(command)
             case m.CountUnsent():
-                return m.UnsentCounted(sockets.unsent_connections(), time.monotonic())
+                return m.UnsentCounted(unsent_bytes.unsent_connections(), time.monotonic())
             case m.Exit(status):
                 self.exit = status
             case m.Note():
@@ -562,12 +674,17 @@ class Loop:
         """Send the stop signal; return what shows of how it is taken."""
         self.aside.before_the_signal(child.index)
         pid = child.send_stop(signum)
-        if pid is not None and tree.ignores(pid, signum):
+        if pid is not None and process_tree.ignores(pid, signum):
             return m.StopSignalIgnored(child.index, time.monotonic())
-        return m.ShellTold(child.index, time.monotonic()) if pid is not None and child.told.shell else None
+        return (
+            m.ShellTold(child.index, time.monotonic())
+            if pid is not None and child.told.shell
+            else None
+        )
 
     def _send_more(self, child: Child, signum: int) -> None:
-        """Go on sending the stop signal to thousands of processes, with a look at the signals in between."""
+        """Go on sending the stop signal to thousands of processes, with a look at the signals in
+        between."""
 
         def again() -> None:
             if isinstance(self.phase(child.index), program.Leftover | program.Stopping):
@@ -578,27 +695,35 @@ class Loop:
             self.agenda.at(time.monotonic(), again)
 
     def kill(self, child: Child) -> None:
-        """SIGKILL everything that is left of a program, and keep the names of those that were never sent the stop signal."""
-        # Whoever is there beside the programs (docker exec) goes with the last one, but not with a restart.
+        """SIGKILL everything that is left of a program, and keep the names of those that were never
+        sent the stop signal."""
+        # Whoever is there beside the programs (docker exec) goes with the last one, but not with a
+        # restart.
         ending = isinstance(self.system, coordinator.ShuttingDown)
-        leader, alone = child.leader, ending and (self.owners is None or self.owners.is_last(child.index))
+        leader, alone = (
+            child.leader,
+            ending and (self.owners is None or self.owners.is_last(child.index)),
+        )
         killed = child.kill(alone and posix.getpid() == 1)
         child.tale.members = name_members(killed)
         if leader is not None and child.settings.kill_mode == "mixed":
             child.tale.untold = name_members(child.told.untold(leader, killed))
 
     def _is_stop(self, index: int, signum: int) -> bool:
-        """Return whether *signum*, about to be sent to a program, is its stop signal, and meant as such."""
+        """Return whether *signum*, about to be sent to a program, is its stop signal, and meant as
+        such."""
         phase = self.phase(index)
         stopping = isinstance(phase, program.Stopping | program.Leftover | program.Killing)
         return stopping and signum == self.policy.programs[index].stop_signal
 
-    def remains(self) -> bare.Remains:
+    def remains(self) -> fallback.Remains:
         """Return what the last resort has to know."""
         leaders = {pid: child.settings.stop_signal for pid, child in self.leaders.items()}
         statuses = tuple(child.status for child in self.children if child.status is not None)
         sent = any(child.tale.sent for child in self.children)
-        return bare.Remains(leaders, statuses, self.kill_at(), sent, self.in_hand, self.aside.sources())
+        return fallback.Remains(
+            leaders, statuses, self.kill_at(), sent, self.in_hand, self.aside.sources()
+        )
 
     def kill_at(self) -> float | None:
         """Return when all will be over, if a stop has begun."""
@@ -610,20 +735,26 @@ class Loop:
             try:
                 act(status)
             except Exception as error:
-                self.log.say("error", "bug", f"a bug in gracewrap: {type(error).__name__}: {error}", {})
+                self.log.say(
+                    "error", "bug", f"a bug in gracewrap: {type(error).__name__}: {error}", {}
+                )
         return status
 
     def last_output(self, _: int) -> None:
         """Write what the programs have written last."""
         since = self.narrator.since
-        self.aside.last_output((time.monotonic() if since is None else since) + self.settings.shutdown_timeout)
+        self.aside.last_output(
+            (time.monotonic() if since is None else since) + self.settings.shutdown_timeout
+        )
 
     def close(self, _: int) -> None:
         """Take away what others could find of us: helpers, and sockets in the file system."""
         self.aside.kill_helpers()
         if self.desk is not None:
             self.desk.close()
-        if self.handover.listening or any(one.notify is not None for one in self.handover.equipment):
+        if self.handover.listening or any(
+            one.notify is not None for one in self.handover.equipment
+        ):
             from gracewrap.runtime import prepare
 
             prepare.clean(self.handover, self.settings)
@@ -643,24 +774,30 @@ class Loop:
             self.log.say(level, "summary", text, self.narrator.last_words(status, at))
         settings, report = self.settings, self.narrator.report(status, at, __version__)
         metrics = self.last_metrics if settings.report_prometheus_textfile is not None else None
-        for fault in files.write_all(settings, report, metrics):
+        for fault in report_files.write_all(settings, report, metrics):
             self.log.say("error", "report_failed", fault, {})
 
 
 def log_format(settings: Settings) -> str:
     """Return how the log is written: beside lines of programs that are for people, ours are too."""
     with_lines = settings.log_format == "auto" and settings.log_file is None
-    return "text" if with_lines and any(one.output == "prefix" for one in settings.each) else settings.log_format
+    return (
+        "text"
+        if with_lines and any(one.output == "prefix" for one in settings.each)
+        else settings.log_format
+    )
 
 
 def _hint(status: int, settings: Settings) -> str:
     """Return what to write instead of a command that was not found, or is a file of settings."""
     command = settings.command
-    if settings.origins.get("command") != COMMAND_LINE or not (status == 127 or command[0].endswith(".toml")):
+    if settings.origins.get("command") != COMMAND_LINE or not (
+        status == 127 or command[0].endswith(".toml")
+    ):
         return ""
-    from gracewrap.config import suggestions as hints
+    from gracewrap.config import suggestions
 
-    return hints.unknown_command(*command)
+    return suggestions.unknown_command(*command)
 
 
 def _has_null() -> bool:
@@ -670,5 +807,5 @@ def _has_null() -> bool:
         return False
 
 
-def _looking(owners: Owners, program: int) -> Callable[[float | None], list[tree.Member]]:
+def _looking(owners: Owners, program: int) -> Callable[[float | None], list[process_tree.Member]]:
     return lambda until: owners.look(program, until)

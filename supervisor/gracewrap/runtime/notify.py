@@ -1,11 +1,12 @@
-"""What the command says of itself (sd_notify(3)): ready, stopping, status, more time, a sign of life, its main pid."""
+"""What the command says of itself (sd_notify(3)): ready, stopping, status, more time, a sign of
+life, its main pid."""
 
 from __future__ import annotations
 
 import time
 
 from gracewrap.config.probe_specs import NotifyProbe
-from gracewrap.linux import sd_notify as notify
+from gracewrap.linux import sd_notify
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING
 
@@ -38,10 +39,17 @@ class Hearing:
             main: Takes pid and pidfd of what it says is its main process.
             missed: Called, with the time, when the watchdog was missed and that is to be acted on.
         """
-        self._errands, self._is_member, self._main, self._on_missed = errands, is_member, main, missed
+        self._errands, self._is_member, self._main, self._on_missed = (
+            errands,
+            is_member,
+            main,
+            missed,
+        )
         self._settings, self._child = errands.settings, errands.child
         self._timer: Timer | None = None
-        self._receiver = notify.Receiver(errands.agenda, fd, self._child.pid, is_member, self._said)
+        self._receiver = sd_notify.Receiver(
+            errands.agenda, fd, self._child.pid, is_member, self._said
+        )
         self.renew()
 
     def renew(self) -> None:
@@ -62,12 +70,13 @@ class Hearing:
 
     def end(self) -> None:
         """It has ended: nobody has to give a sign of life any more."""
-        # What it said last must not count for its next life: its exit is fetched first, for SIGCHLD is a lower number than SIGIO.
+        # What it said last must not count for its next life: its exit is fetched first, for SIGCHLD
+        # is a lower number than SIGIO.
         self._receiver.read()
         self._errands.agenda.cancel(self._timer)
         self._timer = None
 
-    def _said(self, message: notify.Message) -> None:
+    def _said(self, message: sd_notify.Message) -> None:
         """Act on one message."""
         at = time.monotonic()
         self.state.take(message)
@@ -100,7 +109,7 @@ class Hearing:
             self._errands.tell("said", at, text=self.status)
 
     def _name_main(self, pid: int) -> None:
-        fd = notify.open_main(pid, self._is_member)
+        fd = sd_notify.open_main(pid, self._is_member)
         if fd is not None:
             self._main(pid, fd)
 

@@ -1,8 +1,11 @@
-"""What the programs write: pipes of ours as their stdout and stderr, passed on line by line to our own stdout and stderr.
+"""What the programs write: pipes of ours as their stdout and stderr, passed on line by line to our
+own stdout and stderr.
 
-No line is lost, cut in two, or mixed with another one.  Nothing here waits for whoever reads our output: what cannot be written
-now is kept, and when there is much of it the pipes are no longer read, so that the programs wait as they would for that reader.
-We hold both ends of each pipe, so it outlives a restart, and nobody waits for an end of file, which an orphan could keep away.
+No line is lost, cut in two, or mixed with another one.  Nothing here waits for whoever reads our
+output: what cannot be written now is kept, and when there is much of it the pipes are no longer
+read, so that the programs wait as they would for that reader.
+We hold both ends of each pipe, so it outlives a restart, and nobody waits for an end of file, which
+an orphan could keep away.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     Fault = Callable[[BaseException], None]
     Shape = Callable[[bytes], bytes]  # from whole lines, each with its end, to what is written
 
-KEPT = 256 * 1024  # bytes that are kept for one slow reader; a read that fits in may grow beyond it by its prefixes
+KEPT = (
+    256 * 1024
+)  # bytes that are kept for one slow reader; a read that fits in may grow beyond it by its prefixes
 AT_ONCE = 64 * 1024  # bytes that are read between two looks at the signals
 AT_ONCE_JSON = 16 * 1024  # of these each line costs a microsecond, and an empty one is a line too
 LONGEST = 1024 * 1024  # bytes of one line; what is longer goes in parts
@@ -31,7 +36,8 @@ RETRY_FIRST, RETRY_LAST = 0.001, 0.02  # seconds, for a reader that cannot be wa
 AFTER_FAULT = 1.0  # seconds
 _FIONREAD = 0x541B  # ioctl_tty(2), asm-generic/ioctls.h
 
-# Of the 256 colours those in the middle: each stands out against black and against white by more than 4:1 (WCAG 2, 1.4.3).
+# Of the 256 colours those in the middle: each stands out against black and against white by more
+# than 4:1 (WCAG 2, 1.4.3).
 COLOURS = (31, 130, 64, 133, 62, 29, 162, 98, 131, 28)
 
 
@@ -42,10 +48,13 @@ class Cutter:
 
     def __init__(self, longest: int = LONGEST) -> None:
         self._longest = longest
-        self._begun = bytearray()  # the line whose end has not come yet; bytearray: it may come byte by byte
+        self._begun = (
+            bytearray()
+        )  # the line whose end has not come yet; bytearray: it may come byte by byte
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return what is complete: blocks of lines with their ends, and without an end the parts of a line that is too long."""
+        """Return what is complete: blocks of lines with their ends, and without an end the parts of
+        a line that is too long."""
         if len(self._begun) + len(data) > self._longest:
             return self._feed_much(data)
         end = data.rfind(b"\n") + 1
@@ -122,7 +131,8 @@ class Target:
         return not self._kept
 
     def put(self, data: bytes) -> None:
-        """Write *data*, now or as soon as there is room: whole lines, or a part of one that is too long."""
+        """Write *data*, now or as soon as there is room: whole lines, or a part of one that is too
+        long."""
         if self._given_up:
             self.lost += data.count(b"\n")
             return
@@ -132,7 +142,8 @@ class Target:
             self.flush()
 
     def flush(self) -> None:
-        """Write what can be written now, and see to it that this is called again if that was not all."""
+        """Write what can be written now, and see to it that this is called again if that was not
+        all."""
         try:
             self._flush()
         except Exception as error:  # no memory: there may be some soon
@@ -144,7 +155,9 @@ class Target:
         before = self._size
         self._write()
         if self._kept and self._watch():
-            self._write()  # a terminal sends SIGIO to those only who have found it full while they were watching it
+            # a terminal sends SIGIO to those only who have found it full while they were watching
+            # it
+            self._write()
         if not self._kept:
             self._rest()
         elif not self._watched:
@@ -175,13 +188,16 @@ class Target:
                     self._at = 0
         except BlockingIOError:
             pass
-        except OSError:  # EPIPE, EIO: whoever read this is gone; ENOSPC: there may be room for the next line
+        except (
+            OSError
+        ):  # EPIPE, EIO: whoever read this is gone; ENOSPC: there may be room for the next line
             self._drop()
 
     def _end_of_piece(self, data: bytes) -> int:
         """Return where to stop for now.
 
-        Into a pipe go whole lines, as many as are written in one piece: so they stay whole also beside what others write there.
+        Into a pipe go whole lines, as many as are written in one piece: so they stay whole also
+        beside what others write there.
         """
         end = self._at + PIPE_BUF
         if self.writer.whole or end >= len(data):
@@ -212,7 +228,9 @@ class Target:
             import fcntl  # the agenda has loaded it
 
             self._agenda.forget(self.writer.fd)
-            fcntl.fcntl(self.writer.fd, fcntl.F_SETFL, posix.O_NONBLOCK)  # no SIGIO for each key pressed at a terminal
+            fcntl.fcntl(
+                self.writer.fd, fcntl.F_SETFL, posix.O_NONBLOCK
+            )  # no SIGIO for each key pressed at a terminal
             self._watched = False
         self._agenda.cancel(self._timer)
         self._timer, self._retry = None, RETRY_FIRST
@@ -228,12 +246,22 @@ class Target:
 class Stream:
     """One pipe: what a program writes to its stdout, or to its stderr."""
 
-    def __init__(self, agenda: Agenda, fault: Fault, target: Target, shape: Shape | None, at_once: int) -> None:
-        self._agenda, self._fault, self._target, self._shape, self._at_once = agenda, fault, target, shape, at_once
+    def __init__(
+        self, agenda: Agenda, fault: Fault, target: Target, shape: Shape | None, at_once: int
+    ) -> None:
+        self._agenda, self._fault, self._target, self._shape, self._at_once = (
+            agenda,
+            fault,
+            target,
+            shape,
+            at_once,
+        )
         self.on_line: Callable[[bytes], None] | None = None
         self._cutter = Cutter()
         self._taken = 0  # bytes that have been read
-        self._ends: list[int] = []  # how many had been written, each time that all of the program was gone
+        self._ends: list[
+            int
+        ] = []  # how many had been written, each time that all of the program was gone
         self._silent_to = -1  # up to here its lines are told to nobody any more
         self.reading, self.writing = posix.pipe2(posix.O_CLOEXEC)
         try:
@@ -287,7 +315,8 @@ class Stream:
                 self._pass_on(rest)
 
     def _pass_on(self, piece: bytes) -> None:
-        """Write lines, or a part of one; then tell whoever listens for them, for nothing that fails there may cost a line."""
+        """Write lines, or a part of one; then tell whoever listens for them, for nothing that fails
+        there may cost a line."""
         data = piece
         if self._shape is not None:
             try:
@@ -307,7 +336,8 @@ class Stream:
             self._fault(error)
 
     def mark(self) -> None:
-        """All of the program is gone: what the pipe holds now is all that it wrote, and what it did not end is ended there."""
+        """All of the program is gone: what the pipe holds now is all that it wrote, and what it did
+        not end is ended there."""
         import fcntl
 
         unread = memoryview(fcntl.ioctl(self.reading, _FIONREAD, bytes(4))).cast("i")[0]
@@ -316,14 +346,16 @@ class Stream:
             self._ends.append(end)
 
     def take(self, anyway: bool = False) -> bool:
-        """Read up to the mark, as far as there is room (or *anyway*); return whether it has been reached."""
+        """Read up to the mark, as far as there is room (or *anyway*); return whether it has been
+        reached."""
         self._end_line()
         while self._ends and (anyway or not self._target.full) and self._read():
             pass
         return not self._ends
 
     def silence(self) -> None:
-        """Tell nobody of the lines up to the mark: they come so late that whoever listens may take them for the next life's."""
+        """Tell nobody of the lines up to the mark: they come so late that whoever listens may take
+        them for the next life's."""
         self._silent_to = self._ends[-1]
 
     def close(self) -> None:
@@ -339,7 +371,8 @@ class Output:
     """What one program writes.
 
     Attributes:
-        stdio: What is to be its stdout and its stderr; kept open by us, so that it has the same ones after a restart.
+        stdio: What is to be its stdout and its stderr; kept open by us, so that it has the same
+            ones after a restart.
     """
 
     def __init__(self, out: Stream, err: Stream) -> None:
@@ -361,7 +394,9 @@ class Output:
         """
         for stream in self.streams:
             if stream.reading >= 0:
-                posix.set_blocking(stream.writing, True)  # Node leaves it otherwise, and the next one may not be Node
+                posix.set_blocking(
+                    stream.writing, True
+                )  # Node leaves it otherwise, and the next one may not be Node
                 stream.mark()
                 if not stream.take():
                     stream.silence()
@@ -391,15 +426,19 @@ class Outputs:
 
     @property
     def lost(self) -> int:
-        """How many lines could not be written: a reader that has gone, a full disk, or no time left at the end."""
+        """How many lines could not be written: a reader that has gone, a full disk, or no time left
+        at the end."""
         return sum(target.lost for target in {*self._targets})
 
-    def open(self, name: str, how: str, width: int, on_line: Callable[[bytes], None] | None = None) -> Output:
+    def open(
+        self, name: str, how: str, width: int, on_line: Callable[[bytes], None] | None = None
+    ) -> Output:
         """Make the pipes of one program.
 
         Args:
             name: The program's.
-            how: "through": its lines as they are; "prefix": with the name before each; "json": each as a JSON object.
+            how: "through": its lines as they are; "prefix": with the name before each; "json": each
+                as a JSON object.
             width: How long the longest name is.
             on_line: As for Output.listen().
 
@@ -418,7 +457,10 @@ class Outputs:
             for stream in streams:
                 stream.close()
             why = getattr(error, "strerror", None) or str(error)
-            text = f"no pipes for the output of {name or 'the command'}: {why}; it needs 4 descriptors (raise ulimit -n)"
+            text = (
+                f"no pipes for the output of {name or 'the command'}: {why}; it needs 4 "
+                "descriptors (raise ulimit -n)"
+            )
             raise OSError(getattr(error, "errno", None) or 0, text) from None
         output = Output(streams[0], streams[1])
         output.listen(on_line)
@@ -426,7 +468,8 @@ class Outputs:
         return output
 
     def log(self, line: bytes) -> bool:
-        """Write a line of our own to stderr, between those of the programs; return False if too much is kept already."""
+        """Write a line of our own to stderr, between those of the programs; return False if too
+        much is kept already."""
         target = self._targets[1]
         if target.overfull:
             return False
@@ -437,7 +480,9 @@ class Outputs:
         if how == "json":
             return _json_lines(name, ("stdout", "stderr")[number])
         if how == "prefix":
-            colour = COLOURS[len(self._all) % len(COLOURS)] if _has_colours(self._ours[number]) else None
+            colour = (
+                COLOURS[len(self._all) % len(COLOURS)] if _has_colours(self._ours[number]) else None
+            )
             return _prefixed(name.ljust(width), colour)
         return None
 
@@ -445,7 +490,8 @@ class Outputs:
         return [stream for output in self._all for stream in output.streams if stream.reading >= 0]
 
     def sources(self) -> list[tuple[int, int]]:
-        """Return where to read, and to which of our descriptors that goes: for when nothing of this here works any more."""
+        """Return where to read, and to which of our descriptors that goes: for when nothing of this
+        here works any more."""
         ours = {output.streams[i]: self._ours[i] for output in self._all for i in (0, 1)}
         return [(stream.reading, ours[stream]) for stream in self._streams()]
 
@@ -482,7 +528,10 @@ class Outputs:
             self.settle(until, patience)
         except Exception as error:
             self._fault(error)
-        parts: tuple[Target | Output, ...] = (*self._targets, *self._all)  # so that what cannot even be read counts as lost
+        parts: tuple[Target | Output, ...] = (
+            *self._targets,
+            *self._all,
+        )  # so that what cannot even be read counts as lost
         for part in parts:
             try:
                 part.close()
@@ -492,7 +541,8 @@ class Outputs:
 
 
 def _targets(agenda: Agenda, fault: Fault, ours: tuple[int, int]) -> tuple[Target, Target]:
-    """Return where stdout and stderr go; one and the same, if they do: then no line gets into another one."""
+    """Return where stdout and stderr go; one and the same, if they do: then no line gets into
+    another one."""
     out = Target(agenda, fault, ours[0])
     try:
         first, second = posix.fstat(ours[0]), posix.fstat(ours[1])
@@ -504,7 +554,11 @@ def _targets(agenda: Agenda, fault: Fault, ours: tuple[int, int]) -> tuple[Targe
 
 def _has_colours(fd: int) -> bool:
     """Return whether it is a terminal, and nobody has asked for none (no-color.org)."""
-    return posix.isatty(fd) and not posix.environ.get(b"NO_COLOR") and posix.environ.get(b"TERM") != b"dumb"
+    return (
+        posix.isatty(fd)
+        and not posix.environ.get(b"NO_COLOR")
+        and posix.environ.get(b"TERM") != b"dumb"
+    )
 
 
 def _prefixed(name: str, colour: int | None) -> Shape:
@@ -522,7 +576,8 @@ def _prefixed(name: str, colour: int | None) -> Shape:
 def _json_lines(name: str, stream: str) -> Shape:
     """Return what makes a JSON object of each line, with the time at which it was read.
 
-    What is not UTF-8 is shown as \\xHH: of surrogates, which would keep the bytes, strict readers of JSON say that they are none.
+    What is not UTF-8 is shown as \\xHH: of surrogates, which would keep the bytes, strict readers
+    of JSON say that they are none.
     """
     rest = f', "source": "output", "program": {dumps(name)}, "stream": {dumps(stream)}, "message": '
 

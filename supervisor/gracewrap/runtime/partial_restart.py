@@ -1,4 +1,5 @@
-"""What is asked of some of the programs from outside: that they are stopped or restarted, while the others go on.
+"""What is asked of some of the programs from outside: that they are stopped or restarted, while the
+others go on.
 
 Loaded when somebody first asks for it.
 """
@@ -9,7 +10,7 @@ from gracewrap.policy import model as m
 from gracewrap.policy import program
 from gracewrap.policy import system as coordinator
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import messages as words
+from gracewrap.report import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from gracewrap.report.program_history import Tale
     from gracewrap.report.recorder import Narrator
 
-KEPT = 64  # requests of which it is known how they went; who waits for one looks several times a second
+# requests of which it is known how they went; who waits for one looks several times a second
+KEPT = 64
 
-# What to write instead where there is one command, whose end is the end of all; by whether it is to be started again.
+# What to write instead where there is one command, whose end is the end of all; by whether it is to
+# be started again.
 _ONE_COMMAND = {
     False: "it runs one command, which has no name; write gracewrap stop",
-    True: "it runs one command, and ends with it; write --restart always where it is run to have that started again",
+    True: "it runs one command, and ends with it; write --restart always where it is run to have "
+    "that started again",
 }
 
 
@@ -54,7 +58,11 @@ class Parts:
     """
 
     def __init__(
-        self, narrator: Narrator, policy: m.Policy, system: Callable[[], coordinator.System], post: Callable[[m.Event], None]
+        self,
+        narrator: Narrator,
+        policy: m.Policy,
+        system: Callable[[], coordinator.System],
+        post: Callable[[m.Event], None],
     ) -> None:
         self._tales, self._policy, self._system, self._post = narrator.tales, policy, system, post
         self._labels = [tale.label for tale in narrator.tales]
@@ -62,12 +70,15 @@ class Parts:
         self._last = 0  # its number
 
     def _listed(self, programs: Iterable[int]) -> str:
-        return words.listed([self._labels[i] for i in programs])
+        return messages.listed([self._labels[i] for i in programs])
 
-    # --- what is asked ------------------------------------------------------------------------------------------------
+    # --- what is asked ---------------------------------------------------------------------------
 
-    def act(self, asked: str, again: bool, peer: str, at: float) -> tuple[int, Mapping[str, object]]:
-        """Stop programs, and start them anew if *again*; return HTTP status and answer, which says what goes with them.
+    def act(
+        self, asked: str, again: bool, peer: str, at: float
+    ) -> tuple[int, Mapping[str, object]]:
+        """Stop programs, and start them anew if *again*; return HTTP status and answer, which says
+        what goes with them.
 
         Args:
             asked: Their names, with commas in between: no name has one.
@@ -79,32 +90,50 @@ class Parts:
         assert isinstance(system, coordinator.Up)
         if not system.pasts:
             return 409, {"error": _ONE_COMMAND[again]}
-        names = list(dict.fromkeys(filter(None, asked.split(",")))) or (self._labels if len(self._labels) == 1 else [])
+        names = list(dict.fromkeys(filter(None, asked.split(",")))) or (
+            self._labels if len(self._labels) == 1 else []
+        )
         if not names or not set(names).issubset(self._labels):
-            return (404 if names else 400), {"error": self.no_such([name for name in names if name not in self._labels])}
+            return (404 if names else 400), {
+                "error": self.no_such([name for name in names if name not in self._labels])
+            }
         if busy := self._busy(system):
             return 409, {"error": f"{busy}; ask again after that"}
         return self._take(system, [self._labels.index(name) for name in names], again, peer, at)
 
     def no_such(self, names: Sequence[str]) -> str:
         """Return what to write instead of names that are none, or of no name."""
-        there = words.listed(self._labels, 20, "or")
+        there = messages.listed(self._labels, 20, "or")
         if not names:
             return f"it runs several programs; write which one: {there}"
         if len(names) > 1:
-            return f"there are no programs {words.listed([repr(name) for name in names])}; write {there}"
-        from gracewrap.config.suggestions import closest
+            return (
+                f"there are no programs {messages.listed([repr(name) for name in names])}; "
+                f"write {there}"
+            )
+        from gracewrap.config.did_you_mean import closest
 
         near = closest(names[0], self._labels)
-        every = words.listed(self._labels, 20)
-        meant = f"did you mean {near}, of {every}?" if near and len(self._labels) > 1 else f"write {there}"
+        every = messages.listed(self._labels, 20)
+        meant = (
+            f"did you mean {near}, of {every}?"
+            if near and len(self._labels) > 1
+            else f"write {there}"
+        )
         return f"there is no program {names[0]!r}; {meant}"
 
     def _busy(self, system: coordinator.System) -> str:
-        """Return what is being stopped already, or is about to be; "" for nothing: it is one part at a time."""
+        """Return what is being stopped already, or is about to be; "" for nothing: it is one part
+        at a time."""
         part = system.part if isinstance(system, coordinator.Up) else None
-        waiting = ((one.programs, one.again) for one in self._requests.values() if one.state == "asked")
-        busy, again = next(waiting, (frozenset(), False)) if part is None else (part.programs, bool(part.again))
+        waiting = (
+            (one.programs, one.again) for one in self._requests.values() if one.state == "asked"
+        )
+        busy, again = (
+            next(waiting, (frozenset(), False))
+            if part is None
+            else (part.programs, bool(part.again))
+        )
         doing = f"{'is' if len(busy) == 1 else 'are'} being {'restarted' if again else 'stopped'}"
         return f"{self._listed(sorted(busy))} {doing}" if busy else ""
 
@@ -123,17 +152,26 @@ class Parts:
         by = f"gracewrap {'restart' if again else 'stop'} {' '.join(names)} ({peer})"
         number = self._keep(Request(by, stopped, again))
         self._post(m.PartRequested(tuple(wanted), by, again, at))
-        is_all = not again and all(i in stopped or isinstance(one, program.Gone) for i, one in enumerate(system.programs))
-        message = f"{self._doing(wanted, ended, again)}{self._goes_with(first, again, len(wanted) > 1)}"
+        is_all = not again and all(
+            i in stopped or isinstance(one, program.Gone) for i, one in enumerate(system.programs)
+        )
+        message = (
+            f"{self._doing(wanted, ended, again)}{self._goes_with(first, again, len(wanted) > 1)}"
+        )
         message += self._without(system, wanted) if again else f"; {not_running}" if ended else ""
         return 202, {
             "ok": True,
             "request": number,
             "named": names,
             "programs": [*map(self._labels.__getitem__, first), *names],
-            "until": "stopped" if not again else "started" if len(ended) == len(wanted) else "restarted",
+            "until": "stopped"
+            if not again
+            else "started"
+            if len(ended) == len(wanted)
+            else "restarted",
             "ends": is_all,
-            "message": message + ("; nothing else runs, and gracewrap ends with it" if is_all else ""),
+            "message": message
+            + ("; nothing else runs, and gracewrap ends with it" if is_all else ""),
         }
 
     def _doing(self, wanted: Sequence[int], ended: Sequence[int], again: bool) -> str:
@@ -144,36 +182,53 @@ class Parts:
         return " and ".join([*parts, f"starting {self._listed(ended)}"] if ended else parts)
 
     def _stopped_before(self, system: coordinator.Up, wanted: Sequence[int]) -> list[int]:
-        """Return what else cannot go on without programs, in the order in which it is stopped before them."""
+        """Return what else cannot go on without programs, in the order in which it is stopped
+        before them."""
         if system.order is None:
             return []
-        from gracewrap.policy import dependencies as order
+        from gracewrap.policy import dependencies
 
-        those = order.dependants(system.order, self._policy.programs, wanted) - set(wanted)
-        return [i for i in system.order.sequence if i in those and not isinstance(system.programs[i], program.Gone)]
+        those = dependencies.dependants(system.order, self._policy.programs, wanted) - set(wanted)
+        return [
+            i
+            for i in system.order.sequence
+            if i in those and not isinstance(system.programs[i], program.Gone)
+        ]
 
     def _goes_with(self, first: Sequence[int], again: bool, several: bool) -> str:
         if not first:
             return ""
         it = "them" if several else "it"
         if len(first) == 1:
-            return f"; {self._listed(first)}, which depends on {it}, stops first{' and is started again' if again else ''}"
-        return f"; {self._listed(first)}, which depend on {it}, stop first{' and are started again' if again else ''}"
+            return (
+                f"; {self._listed(first)}, which depends on {it}, stops "
+                f"first{' and is started again' if again else ''}"
+            )
+        return (
+            f"; {self._listed(first)}, which depend on {it}, stop "
+            f"first{' and are started again' if again else ''}"
+        )
 
     def _without(self, system: coordinator.Up, wanted: Sequence[int]) -> str:
-        """Return what programs need and will have to do without: it was stopped, and nobody has started it again."""
+        """Return what programs need and will have to do without: it was stopped, and nobody has
+        started it again."""
         missing = {
             needed: None
             for i in wanted
             for needed, condition in self._policy.programs[i].depends_on
-            if condition != "completed" and needed not in wanted and isinstance(system.programs[needed], program.Gone)
+            if condition != "completed"
+            and needed not in wanted
+            and isinstance(system.programs[needed], program.Gone)
         }
         if not missing:
             return ""
         depend = "they depend" if len(wanted) > 1 else "it depends"
-        return f"; {self._listed(missing)}, on which {depend}, {'is' if len(missing) == 1 else 'are'} not running"
+        return (
+            f"; {self._listed(missing)}, on which {depend}, "
+            f"{'is' if len(missing) == 1 else 'are'} not running"
+        )
 
-    # --- how it went --------------------------------------------------------------------------------------------------
+    # --- how it went -----------------------------------------------------------------------------
 
     def _keep(self, request: Request) -> int:
         self._last += 1
@@ -182,12 +237,16 @@ class Parts:
         return self._last
 
     def noted(self, note: m.Note, at: float) -> None:
-        """Take in what the policy says of a part; what it is asked is decided in the order in which it was."""
+        """Take in what the policy says of a part; what it is asked is decided in the order in which
+        it was."""
         requests = self._requests.values()
         if note.what == "part_stopped":
             for one in requests:
                 if one.state == "begun":
-                    one.state, one.killed = "over", self._killed(note.fields["programs"], one.since, at)
+                    one.state, one.killed = (
+                        "over",
+                        self._killed(note.fields["programs"], one.since, at),
+                    )
             return
         for one in requests:
             if one.state == "asked" and one.by == note.fields["by"]:
@@ -196,7 +255,8 @@ class Parts:
                 return
 
     def _killed(self, programs: object, since: float, at: float) -> list[dict[str, object]]:
-        """Return which programs had to be killed; *whole*: and not only something that was left behind."""
+        """Return which programs had to be killed; *whole*: and not only something that was left
+        behind."""
         assert isinstance(programs, tuple)
         tales: list[Tale] = [self._tales[i] for i in programs]
         return [
@@ -206,12 +266,17 @@ class Parts:
                 "whole": tale.leader.get("signal", 9) == 9,
             }
             for tale in tales
-            if tale.killed and (tale.gone_at is None or tale.gone_at >= since)  # else it had ended before
+            if tale.killed
+            and (tale.gone_at is None or tale.gone_at >= since)  # else it had ended before
         ]
 
     def tell(self, number: str) -> Mapping[str, object] | None:
         """Return what has become of a request; None: of one that is not known, or not any more."""
-        one = self._requests.get(int(number)) if number.isascii() and number.isdecimal() and len(number) < 10 else None
+        one = (
+            self._requests.get(int(number))
+            if number.isascii() and number.isdecimal() and len(number) < 10
+            else None
+        )
         if one is None:
             return None
         return {"number": int(number), "state": one.state, "why": one.why, "killed": one.killed}

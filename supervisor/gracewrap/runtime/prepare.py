@@ -1,4 +1,5 @@
-"""What must be there before the command is: the sockets of health.listen, NOTIFY_SOCKET, and what the command is to be.
+"""What must be there before the command is: the sockets of health.listen, NOTIFY_SOCKET, and what
+the command is to be.
 
 Only where they are asked for.
 """
@@ -23,7 +24,10 @@ class Prepared(Record):
     @property
     def fds(self) -> tuple[int, ...]:
         """All descriptors of it, which are ours to keep."""
-        return (*self.listening, *(one.notify[0] for one in self.equipment if one.notify is not None))
+        return (
+            *self.listening,
+            *(one.notify[0] for one in self.equipment if one.notify is not None),
+        )
 
 
 class Unprepared(Exception):
@@ -37,9 +41,14 @@ def prepare(settings: Settings) -> Prepared:
         Unprepared: With a message for people.
     """
     if any(one.needs_http for one in settings.each) and not _is_there("h11"):
-        raise Unprepared("cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no h11; pip install h11")
+        raise Unprepared(
+            "cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no "
+            "h11; pip install h11"
+        )
     equipment = tuple(_equipment(one) for one in settings.each)
-    return Prepared(tuple(_listen(settings, i) for i in range(len(settings.health_listen))), equipment)
+    return Prepared(
+        tuple(_listen(settings, i) for i in range(len(settings.health_listen))), equipment
+    )
 
 
 def _equipment(settings: Settings) -> Equipment:
@@ -47,13 +56,14 @@ def _equipment(settings: Settings) -> Equipment:
     environment = {b"GRACEWRAP_PROGRAM": settings.name.encode()} if settings.name else {}
     if not settings.notify:
         return Equipment(environment, process)
-    from gracewrap.linux import sd_notify as notify
+    from gracewrap.linux import sd_notify
 
     try:
-        fd, value = notify.make()
+        fd, value = sd_notify.make()
     except OSError as error:
         raise Unprepared(
-            f"cannot make a socket for NOTIFY_SOCKET: {error.strerror}; write notify = false to go without"
+            f"cannot make a socket for NOTIFY_SOCKET: {error.strerror}; write notify = false to go "
+            "without"
         ) from None
     environment[b"NOTIFY_SOCKET"] = value.encode()
     if settings.watchdog:
@@ -62,16 +72,17 @@ def _equipment(settings: Settings) -> Equipment:
 
 
 def _process(settings: Settings) -> Process:
-    from gracewrap.config import exec_context as equip
+    from gracewrap.config import exec_context
 
     try:
-        return equip.process(settings)
-    except equip.Unusable as fault:
+        return exec_context.process(settings)
+    except exec_context.Unusable as fault:
         raise Unprepared(str(fault)) from None
 
 
 def _is_there(module: str) -> bool:
-    """Return whether a module can be imported, without importing it: that can wait until the command runs."""
+    """Return whether a module can be imported, without importing it: that can wait until the
+    command runs."""
     import sys
 
     return sys.modules["_frozen_importlib_external"].PathFinder.find_spec(module) is not None
@@ -86,7 +97,8 @@ def _listen(settings: Settings, index: int) -> int:
     except OSError as error:
         origin = settings.origins.get("health.listen", "default")
         raise Unprepared(
-            f"cannot listen on {address.shown} (health.listen, {origin}): {error.strerror}; write another address"
+            f"cannot listen on {address.shown} (health.listen, {origin}): {error.strerror}; write "
+            "another address"
         ) from None
 
 
@@ -99,6 +111,6 @@ def clean(handover: Handover, settings: Settings) -> None:
             listen.remove(address.path)
     for one in handover.equipment:
         if one.notify is not None:
-            from gracewrap.linux import sd_notify as notify
+            from gracewrap.linux import sd_notify
 
-            notify.remove(one.notify[1])
+            sd_notify.remove(one.notify[1])

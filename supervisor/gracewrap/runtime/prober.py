@@ -1,4 +1,5 @@
-"""What is done on the side: probes are asked, hooks run, metrics pushed.  Never waits; what comes of it is an event.
+"""What is done on the side: probes are asked, hooks run, metrics pushed.  Never waits; what comes
+of it is an event.
 
 Imported only where there is something to do: the plain wrapping of a command needs none of it.
 """
@@ -8,14 +9,14 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.config import probe_specs as specs
+from gracewrap.config import probe_specs
 from gracewrap.linux.helper_processes import Helper, Helpers
 from gracewrap.policy import model as m
 from gracewrap.policy.program import FOREVER
 from gracewrap.probes.sampler import Asker, Sampler
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.in_flight import Numbers
-from gracewrap.runtime import lazy_imports as loading
+from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from gracewrap.probes.sampler import Answer
     from gracewrap.runtime.child import Child
 
-# The first look at the probes: so long after the start, then after twice that, and so on, while nothing answers.
+# The first look at the probes: so long after the start, then after twice that, and so on, while
+# nothing answers.
 FIRST_LOOK, LAST_LOOK = 1.0, 16.0
 NOT_READY = 10.0  # seconds after which it is told that it is not, and again after twice as many
 # Seconds between two looks at whether the program is ready: most are soon, and others wait for it.
@@ -37,7 +39,11 @@ READY_FIRST, READY_INTERVAL = 0.02, 0.25
 
 def numbers_of(settings: Settings) -> Numbers:
     """Return where the numbers of the probes of [drain] are kept."""
-    return Numbers([(specs.kind(probe), specs.unit(probe)) for probe in settings.drain.probes] if settings.drain else ())
+    return Numbers(
+        [(probe_specs.kind(probe), probe_specs.unit(probe)) for probe in settings.drain.probes]
+        if settings.drain
+        else ()
+    )
 
 
 class Errands:
@@ -59,11 +65,19 @@ class Errands:
         tell: Callable[..., None],
         is_ready: Callable[[float], None],
     ) -> None:
-        self.agenda, self.child, self.settings, self.post, self.tell = agenda, child, child.settings, post, tell
+        self.agenda, self.child, self.settings, self.post, self.tell = (
+            agenda,
+            child,
+            child.settings,
+            post,
+            tell,
+        )
         self.is_ready = is_ready
         self.numbers = child.tale.numbers
         self.helpers = Helpers(agenda, child.equipment.process)
-        self.facts: Callable[[], Mapping[str, str]] = dict  # what hooks find in their environment, after GRACEWRAP_
+        self.facts: Callable[[], Mapping[str, str]] = (
+            dict  # what hooks find in their environment, after GRACEWRAP_
+        )
         self.metrics: Callable[[], str] = str
         self.state: NotifyState | None = None
         self._ports: Ports | None = None
@@ -75,33 +89,35 @@ class Errands:
         self.readiness: Readiness | None = None
         self._hooks: dict[tuple[int, str], tuple[Callable[[], None], Timer | None]] = {}
 
-    def sampler(self, probe: specs.Probe) -> Sampler:
+    def sampler(self, probe: probe_specs.Probe) -> Sampler:
         """Return what takes samples of a probe."""
-        return Sampler(_Later(lambda: self._asker(probe)), self.agenda, self.settings.drain_probe_timeout)
+        return Sampler(
+            _Later(lambda: self._asker(probe)), self.agenda, self.settings.drain_probe_timeout
+        )
 
-    def _asker(self, probe: specs.Probe) -> Asker:
+    def _asker(self, probe: probe_specs.Probe) -> Asker:
         match probe:
-            case specs.HttpProbe():
+            case probe_specs.HttpProbe():
                 from gracewrap.probes.http import HttpAsker
 
                 return HttpAsker(probe, self.agenda, self.helpers)
-            case specs.TcpProbe():
+            case probe_specs.TcpProbe():
                 from gracewrap.probes.tcp import TcpAsker
 
                 return TcpAsker(probe, self.agenda, self.ports())
-            case specs.ExecProbe():
+            case probe_specs.ExecProbe():
                 from gracewrap.probes.exec import ExecAsker
 
                 return ExecAsker(probe, self.helpers)
-            case specs.FileProbe():
+            case probe_specs.FileProbe():
                 from gracewrap.probes.file import FileAsker
 
                 return FileAsker(probe)
-            case specs.NotifyProbe():
+            case probe_specs.NotifyProbe():
                 from gracewrap.probes.notify import NotifyAsker
 
                 return NotifyAsker(probe, self.notify_state())
-            case specs.LogLineProbe():
+            case probe_specs.LogLineProbe():
                 from gracewrap.probes.log_line import LogLineAsker
 
                 assert self.lines is not None
@@ -110,7 +126,8 @@ class Errands:
                 assert_never(probe)
 
     def renew(self) -> None:
-        """The program is about to be started, for the first time or again: what is known of it is of another life."""
+        """The program is about to be started, for the first time or again: what is known of it is
+        of another life."""
         self.end()
         self._ports = None
         self.samplers = [self.sampler(probe) for probe in self.probes]
@@ -119,10 +136,13 @@ class Errands:
         if self.hears_lines:
             from gracewrap.probes.log_line import LogLineState
 
-            self.lines = LogLineState(probe for probe in self._ready if isinstance(probe, specs.LogLineProbe))
+            self.lines = LogLineState(
+                probe for probe in self._ready if isinstance(probe, probe_specs.LogLineProbe)
+            )
 
     def begin(self, looked: Callable[[int, m.Reading], None]) -> None:
-        """The program has been started: take a first look with each probe, and see when it is ready."""
+        """The program has been started: take a first look with each probe, and see when it is
+        ready."""
         if self.samplers:
             self.first = FirstLook(self, looked)
         if self.settings.ready is not None:
@@ -139,16 +159,21 @@ class Errands:
         self.stop_asking()
 
     def _load(self, *those: FirstLook | Readiness | None) -> Iterator[None]:
-        """Import what the probes need, a module a step, with a look at the signals in between; then look what they say."""
+        """Import what the probes need, a module a step, with a look at the signals in between; then
+        look what they say."""
         for name in _modules((*self.probes, *self._ready)):
             __import__(name)
             yield
         for one in those:
-            if one is not None and one in (self.first, self.readiness):  # else it is of a life that was short
+            if one is not None and one in (
+                self.first,
+                self.readiness,
+            ):  # else it is of a life that was short
                 one.begin()
 
     def refresh(self) -> None:
-        """Somebody wants to know how it stands: take a sample with each probe, unless one is under way."""
+        """Somebody wants to know how it stands: take a sample with each probe, unless one is under
+        way."""
         if self.first is not None:
             self.first.look()
 
@@ -157,7 +182,9 @@ class Errands:
         if self._ports is None:
             from gracewrap.linux.listening_ports import Ports
 
-            self._ports = Ports(self.agenda, lambda: [member.pid for member in self.child.look(None)])
+            self._ports = Ports(
+                self.agenda, lambda: [member.pid for member in self.child.look(None)]
+            )
         return self._ports
 
     def notify_state(self) -> NotifyState:
@@ -171,7 +198,7 @@ class Errands:
     @property
     def hears_lines(self) -> bool:
         """Whether what the program writes tells when it is ready."""
-        return any(isinstance(probe, specs.LogLineProbe) for probe in self._ready)
+        return any(isinstance(probe, probe_specs.LogLineProbe) for probe in self._ready)
 
     def line(self, line: bytes) -> None:
         """Take in a line that the program has written, without its end."""
@@ -185,14 +212,16 @@ class Errands:
 
     def before_the_signal(self) -> None:
         """Look what the program listens on, now: a moment later it may have closed it."""
-        if any(isinstance(probe, specs.TcpProbe) for probe in self.probes):
+        if any(isinstance(probe, probe_specs.TcpProbe) for probe in self.probes):
             self.ports().look_now()
 
     def ask(self, program: int, probe: int, at: float) -> None:
         """Take a sample of a probe; Sampled will tell."""
         if self.first is not None:
             self.first.end()
-        self.samplers[probe].ask(at, lambda reading: self.post(m.Sampled(program, probe, reading, time.monotonic())))
+        self.samplers[probe].ask(
+            at, lambda reading: self.post(m.Sampled(program, probe, reading, time.monotonic()))
+        )
 
     def stop_asking(self) -> None:
         """Give up on all samples."""
@@ -231,37 +260,51 @@ class Errands:
         self.agenda.cancel(timer)
         stop()
 
-    def _action(self, what: str) -> specs.Action:
+    def _action(self, what: str) -> probe_specs.Action:
         if what == "push":
             return self._push()
         settings = self.settings
-        found = {"pre_stop": settings.pre_stop, "start": settings.drain_start, "post_stop": settings.post_stop}[what]
+        found = {
+            "pre_stop": settings.pre_stop,
+            "start": settings.drain_start,
+            "post_stop": settings.post_stop,
+        }[what]
         assert found is not None, what
         return found
 
-    def _push(self) -> specs.HttpAction:
-        """Return the request that leaves our metrics with a Pushgateway, which keeps them when we are gone."""
+    def _push(self) -> probe_specs.HttpAction:
+        """Return the request that leaves our metrics with a Pushgateway, which keeps them when we
+        are gone."""
         from gracewrap.report.metrics import push_path
 
         url = self.settings.report_pushgateway
         assert url is not None
         job = self.settings.report_pushgateway_job or self.settings.command[0].rpartition("/")[2]
         target = url.target.rstrip("/") + push_path(job, posix.uname().nodename)
-        headers = (specs.Header("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),)
-        return specs.HttpAction(specs.Request(replace(url, target=target), "PUT", headers, self.metrics().encode()))
+        headers = (probe_specs.Header("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),)
+        return probe_specs.HttpAction(
+            probe_specs.Request(
+                replace(url, target=target), "PUT", headers, self.metrics().encode()
+            )
+        )
 
-    def _begin(self, action: specs.Action, ended: Callable[[bool, str], None]) -> Callable[[], None]:
+    def _begin(
+        self, action: probe_specs.Action, ended: Callable[[bool, str], None]
+    ) -> Callable[[], None]:
         """Start an action and return what gives it up."""
         match action:
-            case specs.CommandAction(command):
-                more = {f"GRACEWRAP_{name}".encode(): value.encode(errors="replace") for name, value in self.facts().items()}
+            case probe_specs.CommandAction(command):
+                more = {
+                    f"GRACEWRAP_{name}".encode(): value.encode(errors="replace")
+                    for name, value in self.facts().items()
+                }
 
                 def over(status: int, _: bytes) -> None:
                     ended(status == 0, "" if status == 0 else f"{command[0]}: exit status {status}")
 
                 helper: Helper = self.helpers.run(command, over, more=more)
                 return lambda: self.helpers.kill(helper)
-            case specs.HttpAction(request):
+            case probe_specs.HttpAction(request):
                 from gracewrap.probes.http import HttpDoer
 
                 doer = HttpDoer(request, self.agenda, self.helpers, ended)
@@ -273,7 +316,8 @@ class Errands:
 class FirstLook:
     """Asks each probe once the program is up, so that a mistake is told then and not at the stop.
 
-    Later only when somebody wants to know: the policy asks while there is something to drain, and at rest nothing wakes for it.
+    Later only when somebody wants to know: the policy asks while there is something to drain, and
+    at rest nothing wakes for it.
     """
 
     def __init__(self, errands: Errands, looked: Callable[[int, m.Reading], None]) -> None:
@@ -325,7 +369,7 @@ class FirstLook:
 class Readiness:
     """Asks the probes of `ready` until they say that the program is ready; from then on it is."""
 
-    def __init__(self, errands: Errands, ready: specs.Probes) -> None:
+    def __init__(self, errands: Errands, ready: probe_specs.Probes) -> None:
         self._errands = errands
         self._samplers = [errands.sampler(probe) for probe in ready.probes]
         self._enough = all if ready.combine == "all" else any
@@ -367,7 +411,9 @@ class Readiness:
             if after >= self._tell_after:
                 self._tell_after *= 2
                 self._errands.tell("not_ready", at, after=after, why=self.why)
-            self._timers[probe] = self._errands.agenda.at(at + self._pause[probe], lambda: self._look(probe))
+            self._timers[probe] = self._errands.agenda.at(
+                at + self._pause[probe], lambda: self._look(probe)
+            )
             self._pause[probe] = min(READY_INTERVAL, self._pause[probe] * 2)
 
     def end(self) -> None:
@@ -395,11 +441,11 @@ class _Later(Asker):
             self._asker.cancel()
 
 
-def _modules(probes: Sequence[specs.Probe]) -> Iterator[str]:
+def _modules(probes: Sequence[probe_specs.Probe]) -> Iterator[str]:
     """Return what the probes import, in an order in which no single one takes long."""
     for probe in probes:
-        if isinstance(probe, specs.HttpProbe):
-            yield from (*loading.H11, "gracewrap.probes.http")
+        if isinstance(probe, probe_specs.HttpProbe):
+            yield from (*lazy_imports.H11, "gracewrap.probes.http")
             yield from ("ssl",) if probe.request.url.scheme == "https" else ()
             yield from ("json",) if probe.expect.how == "json" else ()
 
@@ -408,5 +454,9 @@ def _nothing() -> None:
     """Give up an action that is not under way."""
 
 
-def _shown(action: specs.Action) -> str:
-    return " ".join(action.command) if isinstance(action, specs.CommandAction) else action.request.url.shown
+def _shown(action: probe_specs.Action) -> str:
+    return (
+        " ".join(action.command)
+        if isinstance(action, probe_specs.CommandAction)
+        else action.request.url.shown
+    )

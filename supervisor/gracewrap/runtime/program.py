@@ -1,6 +1,8 @@
-"""What goes on beside the programs: probes and hooks, what they say of themselves, and what they write.
+"""What goes on beside the programs: probes and hooks, what they say of themselves, and what they
+write.
 
-Each program has only what its settings ask for, and most have nothing.  Whatever fails in here is told and survived.
+Each program has only what its settings ask for, and most have nothing.  Whatever fails in here is
+told and survived.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from gracewrap.runtime.output import Output, Outputs
     from gracewrap.runtime.prober import Errands
 
-# What the programs have written last has the rest of the budget, as long as its reader takes some of it in so many seconds; and
-# at least these when the budget is used up.
+# What the programs have written last has the rest of the budget, as long as its reader takes some
+# of it in so many seconds; and at least these when the budget is used up.
 LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
 
 
@@ -38,8 +40,21 @@ class Aside:
         managed: Whether the policy is to know when a program is ready.
     """
 
-    def __init__(self, agenda: Agenda, narrator: Narrator, log: Log, post: Callable[[m.Event], None], managed: bool) -> None:
-        self._agenda, self._narrator, self._log, self._post, self._managed = agenda, narrator, log, post, managed
+    def __init__(
+        self,
+        agenda: Agenda,
+        narrator: Narrator,
+        log: Log,
+        post: Callable[[m.Event], None],
+        managed: bool,
+    ) -> None:
+        self._agenda, self._narrator, self._log, self._post, self._managed = (
+            agenda,
+            narrator,
+            log,
+            post,
+            managed,
+        )
         self.errands: dict[int, Errands] = {}
         self.hearing: dict[int, Hearing] = {}
         self._outputs: Outputs | None = None
@@ -52,10 +67,11 @@ class Aside:
         except Exception as error:
             self._fault(error)
 
-    # --- what is prepared ---------------------------------------------------------------------------------------------
+    # --- what is prepared ------------------------------------------------------------------------
 
     def prepare(self, child: Child, metrics: Callable[[], str]) -> None:
-        """Make what asks a program, and what runs its hooks; *metrics* returns what is pushed when all is over."""
+        """Make what asks a program, and what runs its hooks; *metrics* returns what is pushed when
+        all is over."""
         from gracewrap.runtime import prober as errands
 
         i = child.index
@@ -76,7 +92,9 @@ class Aside:
         made = self.errands[i] = errands.Errands(self._agenda, child, self._post, tell, is_ready)
         made.metrics, made.facts = metrics, facts
 
-    def listen(self, child: Child, is_member: Callable[[int], bool], missed: Callable[[float], None]) -> None:
+    def listen(
+        self, child: Child, is_member: Callable[[int], bool], missed: Callable[[float], None]
+    ) -> None:
         """Hear what a program says of itself, where it finds a NOTIFY_SOCKET.
 
         Args:
@@ -91,10 +109,14 @@ class Aside:
         def names_main(pid: int, fd: int) -> None:
             who = child.tale.who  # and not the one that it names
             if child.names_main(pid, fd):
-                self._narrator.tell("main_pid", time.monotonic(), program=child.index, who=who, main=pid)
+                self._narrator.tell(
+                    "main_pid", time.monotonic(), program=child.index, who=who, main=pid
+                )
 
         i = child.index
-        self.hearing[i] = Hearing(self.errands[i], child.equipment.notify[0], is_member, names_main, missed)
+        self.hearing[i] = Hearing(
+            self.errands[i], child.equipment.notify[0], is_member, names_main, missed
+        )
 
     def take_in(self, children: Sequence[Child]) -> None:
         """Take in what the programs write, where that is asked for."""
@@ -108,16 +130,22 @@ class Aside:
                 on_line = errands.line if errands is not None and errands.hears_lines else None
                 self._outputs = self._outputs or output.Outputs(self._agenda, self._fault)
                 try:
-                    self._output[child.index] = self._outputs.open(named[child.index], how, max(map(len, named)), on_line)
+                    self._output[child.index] = self._outputs.open(
+                        named[child.index], how, max(map(len, named)), on_line
+                    )
                 except OSError as error:
-                    self._narrator.tell("unheard", time.monotonic(), why=f"{error.strerror}; what it writes is not taken in")
+                    self._narrator.tell(
+                        "unheard",
+                        time.monotonic(),
+                        why=f"{error.strerror}; what it writes is not taken in",
+                    )
                 else:
                     self._log.beside = self._outputs.log
 
     def _fault(self, error: BaseException) -> None:
         self._narrator.fault(error, time.monotonic())
 
-    # --- a program's lives --------------------------------------------------------------------------------------------
+    # --- a program's lives -----------------------------------------------------------------------
 
     def stdio(self, index: int) -> tuple[int, int]:
         """Return what is to be a program's stdout and stderr; -1: ours."""
@@ -150,10 +178,13 @@ class Aside:
             self.safely(self._output[index].drain)
 
     def _of(self, index: int) -> list[Errands | Hearing]:
-        both: tuple[Errands | Hearing | None, ...] = (self.errands.get(index), self.hearing.get(index))
+        both: tuple[Errands | Hearing | None, ...] = (
+            self.errands.get(index),
+            self.hearing.get(index),
+        )
         return [one for one in both if one is not None]
 
-    # --- what is asked of it ------------------------------------------------------------------------------------------
+    # --- what is asked of it ---------------------------------------------------------------------
 
     def do(self, command: m.Ask | m.StopAsking | m.RunHelper | m.StopHelper) -> m.Event | None:
         """Carry out a command; where that could not even be prepared, say so."""
@@ -161,7 +192,9 @@ class Aside:
         match command:
             case m.Ask(i, probe):
                 if errands is None:
-                    return m.Sampled(i, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), at)
+                    return m.Sampled(
+                        i, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), at
+                    )
                 errands.ask(i, probe, at)
             case m.RunHelper(i, what):
                 if errands is None:
@@ -182,7 +215,7 @@ class Aside:
         if index in self.errands:
             self.safely(self.errands[index].before_the_signal)
 
-    # --- helpers ------------------------------------------------------------------------------------------------------
+    # --- helpers ---------------------------------------------------------------------------------
 
     def helpers(self) -> set[int]:
         """Return the pids of all helpers."""
@@ -191,14 +224,18 @@ class Aside:
     def without_helpers(self, found: list[Reaped]) -> list[Reaped]:
         """Return what has been reaped but for the helpers, which are told of it."""
         for errands in self.errands.values():
-            found = [one for one in found if one.stopped_by or not errands.helpers.reaped(one.pid, one.status)]
+            found = [
+                one
+                for one in found
+                if one.stopped_by or not errands.helpers.reaped(one.pid, one.status)
+            ]
         if self.errands:
-            from gracewrap.linux import helper_processes as helpers  # it is loaded
+            from gracewrap.linux import helper_processes  # it is loaded
 
-            helpers.forget_gone(self.helpers())
+            helper_processes.forget_gone(self.helpers())
         return found
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- the end ---------------------------------------------------------------------------------
 
     def last_output(self, budget_ends: float) -> None:
         """Write what the programs have written last, as far as its reader takes it in time."""
@@ -210,7 +247,8 @@ class Aside:
                 self._narrator.tell("output_lost", at, lines=self._outputs.lost)
 
     def sources(self) -> tuple[tuple[int, int], ...]:
-        """Return where the programs' output is to be read from, and to which of our descriptors it goes, without us."""
+        """Return where the programs' output is to be read from, and to which of our descriptors it
+        goes, without us."""
         if self._outputs is None:
             return ()
         found: tuple[tuple[int, int], ...] = ()

@@ -1,4 +1,5 @@
-"""How each program stands, for people: its phase in a word, what it is held for or waits for, and how much time it has left."""
+"""How each program stands, for people: its phase in a word, what it is held for or waits for, and
+how much time it has left."""
 
 from __future__ import annotations
 
@@ -10,12 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gracewrap.policy.model import Policy
-    from gracewrap.report.recorder import Narrator
-    from gracewrap.runtime.child import Child
 
-PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what is being waited for
+
 MOST = 3  # so many programs are named in one line, with what is said of each
 ENDED = ("completed", "stopped", "failed", "exited")  # phases in which nothing is left of a program
+
 
 # The policy's phases, in the words of people; what it calls gone is one of ENDED.
 _PHASES = {
@@ -35,9 +35,16 @@ class Standing(Record):
 
     phase: str  # a value of _PHASES, "drained", one of ENDED, or "ending": all is over
     held: str = ""  # for what its stop signal is held back
-    waits_for: tuple[int, ...] = ()  # the programs that have to come so far, or be gone, before it is its turn
-    seconds_left: float | None = None  # until its stop signal, if it is held back, else until SIGKILL
-    kill_in: float | None = None  # seconds until its SIGKILL, as it stands now: what is before it in the order may end sooner
+    waits_for: tuple[
+        int, ...
+    ] = ()  # the programs that have to come so far, or be gone, before it is its turn
+    seconds_left: float | None = (
+        None  # until its stop signal, if it is held back, else until SIGKILL
+    )
+    kill_in: float | None = (
+        # seconds until its SIGKILL, as it stands now: what is before it in the order may end sooner
+        None
+    )
     again_in: float | None = None  # seconds until it is started again
     status: int | None = None  # its exit status, while it is not up
     ready: bool = False  # it is up, and nobody waits for it to come so far
@@ -54,17 +61,32 @@ def of(system: coordinator.System, policy: Policy, index: int, at: float) -> Sta
             word = "drained" if isinstance(stage, program.Drained) else "draining"
             if signal_at == program.FOREVER:
                 return Standing(word, _held(stage), waits_for, kill_in=_left(system, index, at))
-            return Standing(word, _held(stage), waits_for, max(0.0, signal_at - at), max(0.0, kill_at - at))
+            return Standing(
+                word, _held(stage), waits_for, max(0.0, signal_at - at), max(0.0, kill_at - at)
+            )
         case program.Stopping(_, kill_at) | program.Leftover(_, kill_at):
-            return Standing("stopping", seconds_left=max(0.0, kill_at - at), kill_in=max(0.0, kill_at - at))
+            return Standing(
+                "stopping", seconds_left=max(0.0, kill_at - at), kill_in=max(0.0, kill_at - at)
+            )
         case program.BackingOff(status, until):
             return Standing("backing off", again_in=max(0.0, until - at), status=status)
         case program.Running() | program.Spawning():
-            ready = isinstance(phase, program.Running) and (not system.pasts or system.pasts[index].ready)
+            ready = isinstance(phase, program.Running) and (
+                not system.pasts or system.pasts[index].ready
+            )
             left = _left(system, index, at)
-            return Standing(_PHASES[type(phase)], waits_for=waits_for, seconds_left=left, kill_in=left, ready=ready)
+            return Standing(
+                _PHASES[type(phase)],
+                waits_for=waits_for,
+                seconds_left=left,
+                kill_in=left,
+                ready=ready,
+            )
         case program.Gone(status):
-            return Standing(_how(system, policy, index, status), status=status if _has_run(system, index) else None)
+            return Standing(
+                _how(system, policy, index, status),
+                status=status if _has_run(system, index) else None,
+            )
         case program.Pending() | program.Killing():
             return Standing(_PHASES[type(phase)], waits_for=waits_for)
         case _:
@@ -84,7 +106,8 @@ def _held(stage: program.Stage) -> str:
 
 
 def _left(system: coordinator.Up | coordinator.ShuttingDown, index: int, at: float) -> float | None:
-    """Return the seconds until SIGKILL of a program that is to be stopped and has not been told yet."""
+    """Return the seconds until SIGKILL of a program that is to be stopped and has not been told
+    yet."""
     if isinstance(system, coordinator.ShuttingDown):
         return max(0.0, system.kill_ats[index] - at)
     if system.part is not None and index in system.part.programs:
@@ -92,7 +115,9 @@ def _left(system: coordinator.Up | coordinator.ShuttingDown, index: int, at: flo
     return None
 
 
-def _how(system: coordinator.Up | coordinator.ShuttingDown, policy: Policy, index: int, status: int) -> str:
+def _how(
+    system: coordinator.Up | coordinator.ShuttingDown, policy: Policy, index: int, status: int
+) -> str:
     """Return in one word how a program ended of which nothing is left."""
     if _was_stopped(system, index):
         return "stopped"
@@ -102,7 +127,8 @@ def _how(system: coordinator.Up | coordinator.ShuttingDown, policy: Policy, inde
 
 
 def _was_stopped(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> bool:
-    """Return whether a program has ended because that was asked for, of it or of all; or was never started because of that."""
+    """Return whether a program has ended because that was asked for, of it or of all; or was never
+    started because of that."""
     asked = dict(system.exits).get(index) if isinstance(system, coordinator.ShuttingDown) else None
     if asked is not None:
         return asked
@@ -116,8 +142,8 @@ def _has_run(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> b
 def overall(system: coordinator.System) -> str:
     """Return in one word how several programs stand together.
 
-    "starting": some are not up yet, or not ready.  "degraded": one has ended, and is to be started again.  "restarting": that was
-    asked for.
+    "starting": some are not up yet, or not ready.  "degraded": one has ended, and is to be started
+    again.  "restarting": that was asked for.
     """
     if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
         return "ending"
@@ -133,7 +159,9 @@ def overall(system: coordinator.System) -> str:
     return "running" if coordinator.is_ready(system) else "starting"
 
 
-def _least(system: coordinator.Up | coordinator.ShuttingDown, there: Sequence[program.Phase]) -> str:
+def _least(
+    system: coordinator.Up | coordinator.ShuttingDown, there: Sequence[program.Phase]
+) -> str:
     """Return how far all of them are with their drain or stop."""
     if any(isinstance(phase, program.Killing) for phase in there):
         return "killing"
@@ -141,17 +169,24 @@ def _least(system: coordinator.Up | coordinator.ShuttingDown, there: Sequence[pr
         draining = any(isinstance(phase, program.Held) for phase in there)
         told = any(isinstance(phase, program.Stopping | program.Leftover) for phase in there)
         return "draining" if draining and not told else "stopping"
-    working = (phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff))
-    drained = all(isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained) for phase in working)
+    working = (
+        phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff)
+    )
+    drained = all(
+        isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained)
+        for phase in working
+    )
     return "drained" if drained else "draining"
 
 
 def why(stands: Standing, other: Callable[[int], str], kept_by: str = "", ended: str = "") -> str:
-    """Return why a program is not as it is to be, for people: "waiting for web: requests 2"; "" if it is.
+    """Return why a program is not as it is to be, for people: "waiting for web: requests 2"; "" if
+    it is.
 
     Args:
         stands: How it stands.
-        other: Says of another program, by its index, who it is and what keeps it: "web: requests 2".
+        other: Says of another program, by its index, who it is and what keeps it: "web: requests
+            2".
         kept_by: What keeps this one from being ready.
         ended: How it ended last: "exited with 1".
     """
@@ -163,56 +198,3 @@ def why(stands: Standing, other: Callable[[int], str], kept_by: str = "", ended:
     if stands.phase == "running" and not stands.ready:
         return kept_by or "not ready yet"
     return stands.held if stands.phase == "draining" and stands.held != "draining" else ""
-
-
-class Progress:
-    """Says now and then what a stop waits for, while it waits for something."""
-
-    def __init__(self, narrator: Narrator, policy: Policy, children: Sequence[Child]) -> None:
-        self._narrator, self._policy, self._children = narrator, policy, children
-        self.at: float | None = None  # when the next line is due
-
-    def show(self, system: coordinator.System, at: float) -> None:
-        """Say it, if it is time."""
-        if not isinstance(system, coordinator.ShuttingDown):
-            self.at = None
-            return
-        every = PROGRESS.get(self._narrator.log.format, 5.0)
-        if self.at is None:
-            self.at = at + every
-        elif at >= self.at:
-            self.at = at + every
-            tell = self._tell_programs if self._narrator.several else self._tell_command
-            tell(system, at)
-
-    def _tell_programs(self, system: coordinator.ShuttingDown, at: float) -> None:
-        """Say what is being waited for, for each program that is still there."""
-        parts = []
-        for child in self._children:
-            stands, leftover = of(system, self._policy, child.index, at), child.leader is None
-            if stands.waits_for or stands.seconds_left is not None:
-                left, held = stands.seconds_left or 0.0, stands.held
-                parts.append(self._narrator.part(child.index, left, held, stands.waits_for, bool(held), is_leftover=leftover))
-        if parts:
-            remaining = max(0.0, system.kill_at - at)
-            self._narrator.tell("waiting", at, parts=parts, elapsed=at - system.since, remaining=remaining)
-
-    def _tell_command(self, system: coordinator.ShuttingDown, at: float) -> None:
-        """Say what is being waited for, how much of it there is, and how long it may take."""
-        child, tale = self._children[0], self._narrator.tales[0]
-        stands, leftover = of(system, self._policy, 0, at), child.leader is None
-        if stands.seconds_left is None:
-            return
-        who, numbers = tale.members_now() if leftover else tale.who, tale.numbers
-        self._narrator.tell(
-            "waiting",
-            at,
-            who=who,
-            held=bool(stands.held),
-            doing=f"draining {who}" if stands.held == "draining" else stands.held,
-            remaining=stands.seconds_left,
-            elapsed=at - system.since,
-            numbers="" if leftover else numbers.shown(),
-            in_flight=None if leftover else numbers.in_flight(),
-            why="" if numbers.shown() or leftover else numbers.busy(),
-        )

@@ -9,14 +9,13 @@ import posix
 import time
 
 from gracewrap import __version__
-from gracewrap.linux import process_tree as tree
+from gracewrap.linux import process_tree
 from gracewrap.policy import model as m
 from gracewrap.policy import system as coordinator
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import messages as words
-from gracewrap.runtime import lazy_imports as loading
-from gracewrap.runtime import program_status as standing
-from gracewrap.server import control_socket as place
+from gracewrap.report import messages
+from gracewrap.runtime import lazy_imports, program_status
+from gracewrap.server import control_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,7 +66,12 @@ class Desk:
         system: Callable[[], coordinator.System],
         post: Callable[[m.Event], None],
     ) -> None:
-        self.agenda, self.settings, self.handover, self.narrator = agenda, settings, handover, narrator
+        self.agenda, self.settings, self.handover, self.narrator = (
+            agenda,
+            settings,
+            handover,
+            narrator,
+        )
         self.policy, self.children, self.errands, self.hearing = policy, children, errands, hearing
         self.system, self.post = system, post
         self._place: str | None = None
@@ -81,12 +85,15 @@ class Desk:
             self._open(fd, False)
         if settings.control_socket != "off":
             explicit = None if settings.control_socket == "auto" else settings.control_socket
-            made = place.make(explicit)
+            made = control_socket.make(explicit)
             if made is not None:
                 fd, self._place = made
                 self._open(fd, True)
             elif explicit is not None:
-                why = f"cannot listen on the control socket {explicit}; gracewrap status and its like cannot reach this one"
+                why = (
+                    f"cannot listen on the control socket {explicit}; gracewrap status and its "
+                    "like cannot reach this one"
+                )
                 self.narrator.tell("unheard", time.monotonic(), why=why)
 
     def _open(self, fd: int, control: bool) -> None:
@@ -100,7 +107,7 @@ class Desk:
 
     def _load(self, fd: int, control: bool) -> Iterator[None]:
         try:
-            for name in (*loading.H11, *MODULES):
+            for name in (*lazy_imports.H11, *MODULES):
                 __import__(name)
                 yield
             from gracewrap.server.http import Server
@@ -118,22 +125,26 @@ class Desk:
         for server in self._servers:
             server.close()
         if self._place is not None:
-            place.remove(self._place)
+            control_socket.remove(self._place)
 
-    # --- how it stands ------------------------------------------------------------------------------------------------
+    # --- how it stands ---------------------------------------------------------------------------
 
     def phase(self) -> str:
         """Return in one word what is going on."""
-        return standing.overall(self.system()) if len(self.children) > 1 else self._stands(0, 0.0).phase
+        return (
+            program_status.overall(self.system())
+            if len(self.children) > 1
+            else self._stands(0, 0.0).phase
+        )
 
-    def _stands(self, program: int, at: float) -> standing.Standing:
-        return standing.of(self.system(), self.policy, program, at)
+    def _stands(self, program: int, at: float) -> program_status.Standing:
+        return program_status.of(self.system(), self.policy, program, at)
 
     def _label(self, program: int) -> str:
         return self.narrator.tales[program].label
 
-    def _listed(self, programs: Iterable[int], most: int = words.MOST) -> str:
-        return words.listed([self._label(i) for i in programs], most)
+    def _listed(self, programs: Iterable[int], most: int = messages.MOST) -> str:
+        return messages.listed([self._label(i) for i in programs], most)
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
         """Return whether new work is welcome, and why not."""
@@ -144,10 +155,18 @@ class Desk:
             return stays, {"ready": stays, "reason": reason, **self._left(system)}
         if not system.pasts:
             why = self._kept_by(0)
-            return (False, {"ready": False, "reason": "starting", "why": why}) if why else (True, {"ready": True})
+            return (
+                (False, {"ready": False, "reason": "starting", "why": why})
+                if why
+                else (True, {"ready": True})
+            )
         if coordinator.is_up(system):
             return True, {"ready": True}
-        reason = standing.overall(system) if system.part is None or system.part.again else "stopping"
+        reason = (
+            program_status.overall(system)
+            if system.part is None or system.part.again
+            else "stopping"
+        )
         return False, {"ready": False, "reason": reason, "why": self._what_is_missing(system)}
 
     def _left(self, system: coordinator.System) -> dict[str, object]:
@@ -162,7 +181,8 @@ class Desk:
         return readiness.why if readiness is not None and not readiness.ready else ""
 
     def _what_is_missing(self, system: coordinator.Up) -> str:
-        """Return what is not up, for people: "waiting for web: connection refused; worker waits for db"."""
+        """Return what is not up, for people: "waiting for web: connection refused; worker waits for
+        db"."""
         if len(self.children) == 1:
             return self._keeps(0)
         waits: list[str] = []
@@ -170,21 +190,32 @@ class Desk:
         for i in range(len(system.programs)):
             stands = self._stands(i, 0.0)
             if stands.waits_for:
-                waits.append(f"{self._label(i)} waits for {self._listed(stands.waits_for, standing.MOST)}")
-            elif not stands.ready and stands.phase not in standing.ENDED:
+                waits.append(
+                    f"{self._label(i)} waits for "
+                    f"{self._listed(stands.waits_for, program_status.MOST)}"
+                )
+            elif not stands.ready and stands.phase not in program_status.ENDED:
                 keeps.append(self._named(i))
-        shown = [*keeps[: standing.MOST], *waits[: max(1, standing.MOST - len(keeps))]]
+        shown = [*keeps[: program_status.MOST], *waits[: max(1, program_status.MOST - len(keeps))]]
         hidden = len(keeps) + len(waits) - len(shown)
-        return f"{'waiting for ' if keeps else ''}{'; '.join(shown)}{f' and {hidden} more' if hidden else ''}"
+        more = f" and {hidden} more" if hidden else ""
+        return f"{'waiting for ' if keeps else ''}{'; '.join(shown)}{more}"
 
     def _keeps(self, program: int) -> str:
         """Return what keeps a program from being up, or gone, for people."""
-        child, tale, stands = self.children[program], self.narrator.tales[program], self._stands(program, time.monotonic())
+        child, tale, stands = (
+            self.children[program],
+            self.narrator.tales[program],
+            self._stands(program, time.monotonic()),
+        )
         if stands.phase == "running" and not stands.ready:
             return self._kept_by(program) or "not ready yet"
         if stands.phase == "backing off":
-            return f"{tale.ended()}, and is started again in {words.seconds(round(stands.again_in or 0.0, 1))}"
-        if stands.phase in standing.ENDED:
+            return (
+                f"{tale.ended()}, and is started again in "
+                f"{messages.seconds(round(stands.again_in or 0.0, 1))}"
+            )
+        if stands.phase in program_status.ENDED:
             return tale.ended()
         if stands.phase in ("stopping", "killing") and child.leader is None and tale.members:
             return f"left behind {tale.members}"
@@ -195,17 +226,26 @@ class Desk:
     def _named(self, program: int) -> str:
         return f"{self._label(program)}: {self._keeps(program)}"
 
-    # --- what it is asked to do ---------------------------------------------------------------------------------------
+    # --- what it is asked to do ------------------------------------------------------------------
 
-    def act(self, action: str, options: Mapping[str, str], peer: str) -> tuple[int, Mapping[str, object]]:
+    def act(
+        self, action: str, options: Mapping[str, str], peer: str
+    ) -> tuple[int, Mapping[str, object]]:
         """Do what the control socket is asked for; return the HTTP status and a JSON body."""
         at, name = time.monotonic(), options.get("program", "")
         up = isinstance(self.system(), coordinator.Up)
         if action == "stop" and "program" not in options:  # an empty name must not come to mean all
             if not up:  # asking twice by mistake must not cut anything short; a second SIGTERM does
-                return 200, {"ok": True, "message": "it is stopping already", **self._left(self.system())}
+                return 200, {
+                    "ok": True,
+                    "message": "it is stopping already",
+                    **self._left(self.system()),
+                }
             self.post(m.StopRequested(f"gracewrap stop ({peer})", at))
-            return 202, {"ok": True, "message": f"stopping, within {self.settings.shutdown_timeout:g} s"}
+            return 202, {
+                "ok": True,
+                "message": f"stopping, within {self.settings.shutdown_timeout:g} s",
+            }
         if not up:
             return 409, {"error": "it is stopping already"}
         if action in ("restart", "stop"):
@@ -236,17 +276,19 @@ class Desk:
         return self._parts
 
     def noted(self, note: m.Note, at: float) -> None:
-        """Take in what the policy says of a part ("part_requested" and its like): somebody may have asked here."""
+        """Take in what the policy says of a part ("part_requested" and its like): somebody may have
+        asked here."""
         if self._parts is not None:
             self._parts.noted(note, at)
 
-    # --- what is known ------------------------------------------------------------------------------------------------
+    # --- what is known ---------------------------------------------------------------------------
 
     def status(self, options: Mapping[str, str]) -> tuple[int, Mapping[str, object]]:
         """Return everything that is known, for `gracewrap status`.
 
         Args:
-            options: "program": of this one alone.  "processes": "no" leaves them out.  "request": adds how that one went.
+            options: "program": of this one alone.  "processes": "no" leaves them out.  "request":
+                adds how that one went.
         """
         at, system = time.monotonic(), self.system()
         chosen = self._find(options.get("program", ""))
@@ -286,11 +328,19 @@ class Desk:
         }
 
     def _part(self, system: coordinator.System, at: float) -> dict[str, object] | None:
-        """Return which programs are being stopped while the others go on, and when the last SIGKILL is that they may need."""
+        """Return which programs are being stopped while the others go on, and when the last SIGKILL
+        is that they may need."""
         if not isinstance(system, coordinator.Up) or system.part is None:
             return None
         part, elapsed = system.part, at - system.part.since
-        left = max((kill_in for i in part.programs if (kill_in := self._stands(i, at).kill_in) is not None), default=0.0)
+        left = max(
+            (
+                kill_in
+                for i in part.programs
+                if (kill_in := self._stands(i, at).kill_in) is not None
+            ),
+            default=0.0,
+        )
         return {
             "programs": [self._label(i) for i in sorted(part.programs)],
             "again": bool(part.again),
@@ -310,7 +360,7 @@ class Desk:
             "pid": child.pid if alone and child.pid else child.leader,
             "phase": stands.phase,
             "ready": stands.ready and not kept_by,
-            "why": standing.why(stands, self._named, kept_by, tale.ended()),
+            "why": program_status.why(stands, self._named, kept_by, tale.ended()),
             "waits_for": [self._label(one) for one in stands.waits_for],
             "left_seconds": _rounded(stands.kill_in),
             "uptime_seconds": None if child.leader is None else _rounded(at - child.started_at),
@@ -328,22 +378,29 @@ class Desk:
         }
 
     def _look(self, programs: Iterable[tuple[int, dict[str, object]]], until: float) -> None:
-        """Add the processes of programs to what is known of them, of as many as there is time for."""
+        """Add the processes of programs to what is known of them, of as many as there is time
+        for."""
         for i, known in programs:
             if time.monotonic() >= until:
                 return
             found, complete = self._processes(self.children[i], until)
-            known["processes"] = [{"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state} for one in found]
+            known["processes"] = [
+                {"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state}
+                for one in found
+            ]
             known["all_processes"] = complete
 
-    def _processes(self, child: Child, until: float) -> tuple[list[tree.Look], bool]:
-        """Return a program's processes, as many as can be found until then, and whether that is all."""
+    def _processes(self, child: Child, until: float) -> tuple[list[process_tree.Look], bool]:
+        """Return a program's processes, as many as can be found until then, and whether that is
+        all."""
         if len(self.children) == 1:
-            found, complete = tree.look(until - time.monotonic())
-            return (found, complete) if found or complete else tree.look(LOOK)  # others may have had the CPU meanwhile
+            found, complete = process_tree.look(until - time.monotonic())
+            return (
+                (found, complete) if found or complete else process_tree.look(LOOK)
+            )  # others may have had the CPU meanwhile
         if not child.pid:
             return [], True
-        found = tree.looks(child.look(until))
+        found = process_tree.looks(child.look(until))
         return found, time.monotonic() < until
 
     def metrics(self) -> str:
@@ -364,14 +421,20 @@ class Desk:
         from gracewrap.report.metrics import PHASES, Facts, facts_of
 
         at, system, narrator = time.monotonic(), self.system(), self.narrator
-        over = exit_status is not None or isinstance(system, coordinator.Flushing | coordinator.Finishing | coordinator.Ended)
+        over = exit_status is not None or isinstance(
+            system, coordinator.Flushing | coordinator.Finishing | coordinator.Ended
+        )
         phase = {"drained": "draining", "ending": "ended"}.get(self.phase(), self.phase())
-        left = max(0.0, system.kill_at - at) if isinstance(system, coordinator.ShuttingDown) else None
+        left = (
+            max(0.0, system.kill_at - at) if isinstance(system, coordinator.ShuttingDown) else None
+        )
         each = []
         for i, (child, tale) in enumerate(zip(self.children, narrator.tales)):
             told = bool(child.settings.ready) or len(self.children) > 1
             ready = self._stands(i, at).ready and not self._kept_by(i) and not over
-            each.append(facts_of(tale, not over and child.leader is not None, ready if told else None))
+            each.append(
+                facts_of(tale, not over and child.leader is not None, ready if told else None)
+            )
         return Facts(
             __version__,
             round(narrator.started_wall, 3),
@@ -405,7 +468,8 @@ class Desk:
         }
 
     def _look_again(self) -> None:
-        """Nobody asks the probes while it is up: who wants to know makes us ask, for the next time."""
+        """Nobody asks the probes while it is up: who wants to know makes us ask, for the next
+        time."""
         if coordinator.is_ready(self.system()):
             for errands in self.errands.values():
                 errands.refresh()

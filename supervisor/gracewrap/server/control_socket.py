@@ -1,7 +1,8 @@
 """Where the control socket is: found by both sides without configuration.
 
-It is named after the pid and stands in the first directory that takes it; a client looks into all of them.  Some of these can be
-written by anybody (/tmp), so a client believes the kernel (SO_PEERCRED, unix(7)) and not the name.
+It is named after the pid and stands in the first directory that takes it; a client looks into all
+of them.  Some of these can be written by anybody (/tmp), so a client believes the kernel
+(SO_PEERCRED, unix(7)) and not the name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODE = 0o600
-# A container's root file system may be read-only, and its user may not be root: /dev/shm is a tmpfs of its own in most.
+# A container's root file system may be read-only, and its user may not be root: /dev/shm is a tmpfs
+# of its own in most.
 DIRECTORIES = ("/run", "/dev/shm", "/tmp")
 PREFIX, SUFFIX = "gracewrap-", ".sock"
 
@@ -31,15 +33,20 @@ class Found(Record):
 
 
 def make(explicit: str | None = None) -> tuple[int, str] | None:
-    """Return a listening descriptor and its path, at *explicit* or else in the first directory that takes it; None if none does.
+    """Return a listening descriptor and its path, at *explicit* or else in the first directory that
+    takes it; None if none does.
 
-    It never raises; listen.bind() says why an explicit path fails.  remove() removes the file again.
+    It never raises; listen.bind() says why an explicit path fails.  remove() removes the file
+    again.
     """
     name = f"{PREFIX}{posix.getpid()}{SUFFIX}"
     for path in [explicit] if explicit else [f"{directory}/{name}" for directory in _directories()]:
         try:
             return listen.bind(Address(path=path), MODE), path
-        except (OSError, ValueError):  # read-only, not ours, full, not there; ValueError: a NUL in it
+        except (
+            OSError,
+            ValueError,
+        ):  # read-only, not ours, full, not there; ValueError: a NUL in it
             continue
     return None
 
@@ -48,9 +55,11 @@ remove = listen.remove  # knows what bind() has made
 
 
 def find(pid: int | None = None, explicit: str | None = None) -> list[Found]:
-    """Return the gracewraps that can be talked to: *pid*'s, the one at *explicit*, or all; those of root and our own.
+    """Return the gracewraps that can be talked to: *pid*'s, the one at *explicit*, or all; those of
+    root and our own.
 
-    Root may also talk to other users', but only to those that it names: a name that root did not say might be a trap.
+    Root may also talk to other users', but only to those that it names: a name that root did not
+    say might be a trap.
     """
     trusted = {0, posix.geteuid()}
     anybody = posix.geteuid() == 0 and bool(pid is not None or explicit)
@@ -118,7 +127,8 @@ def _who_answers(path: str) -> tuple[int, int]:
 
 
 def peer(sock: _socket.socket) -> tuple[int, int]:
-    """Return pid and uid of the process at the other end, from the struct ucred of SO_PEERCRED (unix(7)).
+    """Return pid and uid of the process at the other end, from the struct ucred of SO_PEERCRED
+    (unix(7)).
 
     The pid is 0 if that process is of another PID namespace.
 
@@ -126,4 +136,6 @@ def peer(sock: _socket.socket) -> tuple[int, int]:
         OSError: If it is no unix socket.
     """
     credentials = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[:4], sys.byteorder), int.from_bytes(credentials[4:8], sys.byteorder)
+    return int.from_bytes(credentials[:4], sys.byteorder), int.from_bytes(
+        credentials[4:8], sys.byteorder
+    )

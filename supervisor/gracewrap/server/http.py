@@ -1,6 +1,8 @@
-"""The server: one listener, its connections, and what they may cost.  HTTP/1.1 by h11; never waits, and a peer cannot hold it up.
+"""The server: one listener, its connections, and what they may cost.  HTTP/1.1 by h11; never waits,
+and a peer cannot hold it up.
 
-At rest it wakes for nothing; a connection has one timer.  Which request is answered how is known to routes.py.
+At rest it wakes for nothing; a connection has one timer.  Which request is answered how is known to
+routes.py.
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ import h11
 
 from gracewrap.linux.procfs import EMFILE, ENFILE
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.server import control_socket as place
-from gracewrap.server import routes
+from gracewrap.server import control_socket, routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ PAUSE = 0.5  # seconds without accepting, when it fails and nothing can be done 
 _MSG_NOSIGNAL, _SHUT_WR = 0x4000, 1
 _NO_DESCRIPTORS = (ENFILE, EMFILE)
 # accept(2): errors of the new connection, or of the network: to be taken like none at all.
-# EPERM, EPROTO, ENOPROTOOPT, EOPNOTSUPP, ENETDOWN, ENETUNREACH, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH
+# EPERM, EPROTO, ENOPROTOOPT, EOPNOTSUPP, ENETDOWN, ENETUNREACH, ECONNABORTED, EHOSTDOWN,
+# EHOSTUNREACH
 _OF_THE_PEER = (1, 71, 92, 95, 100, 101, 103, 112, 113)
 
 _REASONS = {
@@ -66,13 +68,17 @@ class Server:
         """Serve what comes to *fd* (listen.bind), which is closed by close().
 
         Args:
-            agenda: Watches and calls; its fault is told what *source* raises, and what keeps us from accepting.
+            agenda: Watches and calls; its fault is told what *source* raises, and what keeps us
+                from accepting.
             source: Who knows the answers.
             fd: Listens.
-            control: Whether actions are taken, from root and from our own user: for unix sockets only.
+            control: Whether actions are taken, from root and from our own user: for unix sockets
+                only.
         """
         self.agenda, self.source, self.control = agenda, source, control
-        self.connections: dict[int, Connection] = {}  # by descriptor; the one that has been idle longest comes first
+        self.connections: dict[
+            int, Connection
+        ] = {}  # by descriptor; the one that has been idle longest comes first
         self._listener = _socket.socket(fileno=fd)
         self._spare = _spare()
         self._queue: dict[Connection, None] = {}  # those that have something to read or to write
@@ -132,7 +138,8 @@ class Server:
             self._serving = False
 
     def _accept(self) -> None:
-        """Take a few connections; we are called again while there are more.  What goes wrong costs a pause, not the server."""
+        """Take a few connections; we are called again while there are more.  What goes wrong costs
+        a pause, not the server."""
         end = time.monotonic() + SLICE
         try:
             for number in range(ACCEPTS):
@@ -157,7 +164,9 @@ class Server:
             if error.errno not in _NO_DESCRIPTORS:
                 raise
             if not first:
-                return False  # the kernel says so before it looks whether anybody waits, and we know of the first only
+                # the kernel says so before it looks whether anybody waits, and we know of the first
+                # only
+                return False
             if not self._free_descriptor():
                 raise
             self._welcome(self._listener._accept()[0])  # type: ignore[attr-defined]
@@ -175,13 +184,15 @@ class Server:
         connection.begin()
 
     def _push_out(self) -> None:
-        """Close the connection that has been idle longest; what it has asked up to now is answered before."""
+        """Close the connection that has been idle longest; what it has asked up to now is answered
+        before."""
         oldest = next(iter(self.connections.values()))
         oldest.turn()
         oldest.close()
 
     def _free_descriptor(self) -> bool:
-        """Make room for one descriptor, and return whether there was a way: thus one connection can always be served."""
+        """Make room for one descriptor, and return whether there was a way: thus one connection can
+        always be served."""
         if self._spare is not None:
             posix.close(self._spare)
             self._spare = None
@@ -195,7 +206,8 @@ class Server:
         return False
 
     def _pause_accepting(self, error: Exception) -> None:
-        """Accept nothing for a while: what waits stays readable, and would have us try again and again."""
+        """Accept nothing for a while: what waits stays readable, and would have us try again and
+        again."""
         self.agenda.forget(self._listener.fileno())
         self._pause = self.agenda.at(time.monotonic() + PAUSE, self._resume)
         self.fault(error)
@@ -215,7 +227,8 @@ def _spare() -> int | None:
 
 
 class Connection:
-    """One connection: waits for a request, reads it, answers, and so on.  What costs memory is made at its first byte."""
+    """One connection: waits for a request, reads it, answers, and so on.  What costs memory is made
+    at its first byte."""
 
     def __init__(self, server: Server, sock: _socket.socket) -> None:
         self._server, self._sock, self.fd = server, sock, sock.fileno()
@@ -236,7 +249,7 @@ class Connection:
 
     def _begin(self) -> None:
         if self._server.control:
-            pid, uid = place.peer(self._sock)
+            pid, uid = control_socket.peer(self._sock)
             self._peer = f"pid {pid}, uid {uid}"
             self._refused = uid not in (0, posix.geteuid())
         self._allow(IDLE)
@@ -276,13 +289,17 @@ class Connection:
     def _allow(self, seconds: float) -> None:
         """Let what comes next take so long."""
         self._server.agenda.cancel(self._limit)
-        self._limit = self._server.agenda.at(time.monotonic() + seconds, lambda: self._safely(self._too_late))
+        self._limit = self._server.agenda.at(
+            time.monotonic() + seconds, lambda: self._safely(self._too_late)
+        )
 
     def _too_late(self) -> None:
         if self._idle or self._out or self._lingering:
             self.close()
         else:
-            self._refuse(routes.text(408, f"A request must be complete {REQUEST:g} s after its first byte."))
+            self._refuse(
+                routes.text(408, f"A request must be complete {REQUEST:g} s after its first byte.")
+            )
 
     def _read(self) -> None:
         """Read a part of a request."""
@@ -317,7 +334,10 @@ class Connection:
                         return
                     if parser.they_are_waiting_for_100_continue:
                         # 25 bytes, and nothing else is on its way: there is room for them.
-                        self._sock.send(parser.send(h11.InformationalResponse(status_code=100, headers=[])), _MSG_NOSIGNAL)
+                        self._sock.send(
+                            parser.send(h11.InformationalResponse(status_code=100, headers=[])),
+                            _MSG_NOSIGNAL,
+                        )
                 elif isinstance(event, h11.Data):
                     self._body += len(event.data)
                     if self._body > BODY_MOST:
@@ -332,14 +352,20 @@ class Connection:
                     self.close()
                     return
         except h11.RemoteProtocolError as error:
-            self._refuse(routes.text(error.error_status_hint, f"This is no request that can be answered: {error}"))
+            self._refuse(
+                routes.text(
+                    error.error_status_hint, f"This is no request that can be answered: {error}"
+                )
+            )
 
     def _refusal(self, request: h11.Request) -> Answer | None:
         """Return what speaks against a request before its body has come."""
         if request.http_version not in (b"1.0", b"1.1"):
             return routes.text(505, "There is only HTTP/1.1 and HTTP/1.0 here.")
         if self._refused:
-            return routes.text(403, f"This is for root and for gracewrap's own user, not for {self._peer}.")
+            return routes.text(
+                403, f"This is for root and for gracewrap's own user, not for {self._peer}."
+            )
         if len(request.headers) > HEADERS_MOST:
             return routes.text(431, f"There are more than {HEADERS_MOST} headers.")
         methods = routes.methods(self._server.control)
@@ -356,7 +382,9 @@ class Connection:
         assert request is not None
         try:
             method, target = request.method.decode(), request.target.decode(errors="replace")
-            answer = routes.answer(self._server.source, method, target, self._server.control, self._peer)
+            answer = routes.answer(
+                self._server.source, method, target, self._server.control, self._peer
+            )
         except Exception as error:
             self._server.fault(error)
             answer = routes.text(500, "Something is wrong in gracewrap; its log says what.")
@@ -398,7 +426,9 @@ class Connection:
             pass
         if bool(self._out) != self._writing:
             self._writing = not self._writing
-            self._server.agenda.watch(self.fd, self.ready, read=not self._writing, write=self._writing)
+            self._server.agenda.watch(
+                self.fd, self.ready, read=not self._writing, write=self._writing
+            )
         if not self._out:
             self._sent()
 
@@ -416,7 +446,8 @@ class Connection:
             if rest:
                 self.ready()
         elif rest or parser.their_state not in (h11.MUST_CLOSE, h11.CLOSED):
-            # A close(2) while something is unread is a reset, which may overtake the answer (RFC 9112, section 9.6).
+            # A close(2) while something is unread is a reset, which may overtake the answer (RFC
+            # 9112, section 9.6).
             self._sock.shutdown(_SHUT_WR)
             self._lingering = True
             self._allow(LINGER)
@@ -431,4 +462,6 @@ class Connection:
             self.close()
 
 
-_TOO_LARGE = routes.text(413, f"A body has {BODY_MOST} bytes at most with POST, and none otherwise.")
+_TOO_LARGE = routes.text(
+    413, f"A body has {BODY_MOST} bytes at most with POST, and none otherwise."
+)

@@ -1,4 +1,5 @@
-"""What there is to be asked, and what is answered: known to the server by its path, and to the rest by Source alone."""
+"""What there is to be asked, and what is answered: known to the server by its path, and to the rest
+by Source alone."""
 
 from __future__ import annotations
 
@@ -16,13 +17,16 @@ JSON, TEXT = "application/json", "text/plain; charset=utf-8"
 
 
 class Source(Protocol):
-    """What answers are made of: the loop implements it.  None of these may wait; what they raise becomes a 500 and is told."""
+    """What answers are made of: the loop implements it.  None of these may wait; what they raise
+    becomes a 500 and is told."""
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
-        """Return whether new work is welcome, and what else to say about it ("reason": "stopping")."""
+        """Return whether new work is welcome, and what else to say about it ("reason":
+        "stopping")."""
 
     def status(self, options: Mapping[str, str]) -> tuple[int, Mapping[str, object]]:
-        """Return HTTP status and everything that is known: programs, phase, in flight, seconds left.
+        """Return HTTP status and everything that is known: programs, phase, in flight, seconds
+        left.
 
         Args:
             options: What stands in the query, the last of each name.
@@ -31,12 +35,15 @@ class Source(Protocol):
     def metrics(self) -> str:
         """Return the metrics as Prometheus text (report/metrics.py)."""
 
-    def act(self, action: str, options: Mapping[str, str], peer: str) -> tuple[int, Mapping[str, object]]:
+    def act(
+        self, action: str, options: Mapping[str, str], peer: str
+    ) -> tuple[int, Mapping[str, object]]:
         """Do what *peer* (in people's words) asks for, and return HTTP status and answer.
 
         Args:
             action: "drain", "undrain", "stop" or "restart".
-            options: What stands in the query, the last of each name: "program", for a stop and a restart; several with commas.
+            options: What stands in the query, the last of each name: "program", for a stop and a
+                restart; several with commas.
             peer: Who asks: "pid 7, uid 0".
         """
 
@@ -100,7 +107,8 @@ def not_allowed(methods: tuple[str, ...]) -> Answer:
 
 
 def answer(source: Source, method: str, target: str, control: bool, peer: str = "") -> Answer:
-    """Return the answer to a request whose method is one of methods(control); raises what *source* raises.
+    """Return the answer to a request whose method is one of methods(control); raises what *source*
+    raises.
 
     Args:
         source: Who knows.
@@ -113,8 +121,21 @@ def answer(source: Source, method: str, target: str, control: bool, peer: str = 
     if path in PAGES:
         return PAGES[path](source, options(query)) if method in READ else not_allowed(READ)
     if control and path in ACTIONS:
-        return json(*source.act(path[1:], options(query), peer)) if method == "POST" else not_allowed(("POST",))
-    return text(404, "\n".join(["There is no such path. There are:", *PAGES, *(f"POST {one}" for one in ACTIONS if control)]))
+        return (
+            json(*source.act(path[1:], options(query), peer))
+            if method == "POST"
+            else not_allowed(("POST",))
+        )
+    return text(
+        404,
+        "\n".join(
+            [
+                "There is no such path. There are:",
+                *PAGES,
+                *(f"POST {one}" for one in ACTIONS if control),
+            ]
+        ),
+    )
 
 
 def _without_origin(target: str) -> str:
@@ -127,7 +148,8 @@ def _without_origin(target: str) -> str:
 
 
 def options(query: str) -> dict[str, str]:
-    """Return what a query says (application/x-www-form-urlencoded); a name without a value has the value ""."""
+    """Return what a query says (application/x-www-form-urlencoded); a name without a value has the
+    value ""."""
     pairs = [part.partition("=") for part in query.split("&") if part]
     return {_decoded(name): _decoded(value) for name, _, value in pairs}
 
@@ -138,7 +160,11 @@ def _decoded(encoded: str) -> str:
     out = [first]
     for part in rest:
         try:
-            out += [bytes.fromhex(part[:2].decode()), part[2:]] if len(part[:2].strip()) == 2 else [b"%", part]
+            out += (
+                [bytes.fromhex(part[:2].decode()), part[2:]]
+                if len(part[:2].strip()) == 2
+                else [b"%", part]
+            )
         except ValueError:
             out += [b"%", part]
     return b"".join(out).decode(errors="replace")

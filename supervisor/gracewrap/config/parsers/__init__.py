@@ -1,1 +1,1 @@
-"""Parses: one module for each kind of value."""
+"""TODO."""

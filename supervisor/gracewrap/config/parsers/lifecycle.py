@@ -1,13 +1,14 @@
 """From what was written to how programs are started, in which order, and what their ends mean.
 
-Parsers as in config.values: they take a string (flag, variable) or what TOML gives, and raise BadValue.
+Parsers as in config.values: they take a string (flag, variable) or what TOML gives, and raise
+BadValue.
 """
 
 from __future__ import annotations
 
-from gracewrap.config.parsers import probes as probing
-from gracewrap.config.parsers import values
-from gracewrap.config.parsers.values import BadValue
+from gracewrap.config import did_you_mean, values
+from gracewrap.config import values as values_
+from gracewrap.config.values import BadValue
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ CONDITIONS = ("started", "ready", "completed")
 LONGEST_NAME = 63  # as of a label in DNS: names become labels of metrics, and prefixes of lines
 MOST_RESTARTS = 1_000_000
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
-# What the conditions are called by Compose, process-compose and ECS, without case, dashes and underscores.
+# What the conditions are called by Compose, process-compose and ECS, without case, dashes and
+# underscores.
 _CONDITIONS_OF_OTHERS = {
     **dict.fromkeys(("servicestarted", "processstarted", "start", "running"), "started"),
     **dict.fromkeys(("servicehealthy", "processhealthy", "processlogready", "healthy"), "ready"),
-    **dict.fromkeys(("servicecompletedsuccessfully", "processcompletedsuccessfully", "processcompleted"), "completed"),
+    **dict.fromkeys(
+        ("servicecompletedsuccessfully", "processcompletedsuccessfully", "processcompleted"),
+        "completed",
+    ),
     **dict.fromkeys(("success", "complete", "exited"), "completed"),
 }
 
@@ -47,14 +52,17 @@ def names(raw: object) -> tuple[str, ...]:
 
 
 def depends_on(raw: object) -> dict[str, str]:
-    """Return program -> condition, from {db = "ready"} or ["db"]; there, and where none is given, it is ""."""
+    """Return program -> condition, from {db = "ready"} or ["db"]; there, and where none is given,
+    it is ""."""
     if not isinstance(raw, dict):
         return dict.fromkeys(names(raw), "")
     return {name(needed): _condition(str(needed), value) for needed, value in raw.items()}
 
 
 def _condition(needed: str, raw: object) -> str:
-    if isinstance(raw, dict) and set(raw) == {"condition"}:  # as Compose and process-compose write it
+    if isinstance(raw, dict) and set(raw) == {
+        "condition"
+    }:  # as Compose and process-compose write it
         raw = raw["condition"]
     if isinstance(raw, str):
         word = raw.strip().lower()
@@ -62,7 +70,11 @@ def _condition(needed: str, raw: object) -> str:
             return word
         if meant := _CONDITIONS_OF_OTHERS.get(_bare(word)):
             raise BadValue(f'gracewrap calls {raw} "{meant}"; write {{{needed} = "{meant}"}}')
-    hint = values.close_to(raw.strip().lower(), CONDITIONS) if isinstance(raw, str) else f'; write {{{needed} = "ready"}}'
+    hint = (
+        did_you_mean.close_to(raw.strip().lower(), CONDITIONS)
+        if isinstance(raw, str)
+        else f'; write {{{needed} = "ready"}}'
+    )
     raise BadValue(f"the condition of {needed} is none of {', '.join(CONDITIONS)}{hint}")
 
 
@@ -71,12 +83,17 @@ def _bare(word: str) -> str:
 
 
 def _choice(choices: tuple[str, ...], others: dict[str, str]) -> Callable[[object], str]:
-    """Return a parser of *choices* that knows what *others* call them, without dashes and underscores."""
+    """Return a parser of *choices* that knows what *others* call them, without dashes and
+    underscores."""
     parse = values.choice(*choices)
 
     def checked(raw: object) -> str:
         word = {True: "true", False: "false"}[raw] if isinstance(raw, bool) else raw
-        if isinstance(word, str) and word.strip().lower() not in choices and (meant := others.get(_bare(word.strip()))):
+        if (
+            isinstance(word, str)
+            and word.strip().lower() not in choices
+            and (meant := others.get(_bare(word.strip())))
+        ):
             raise BadValue(f'is none of {", ".join(choices)}; write "{meant}"')
         return parse(raw)
 
@@ -89,23 +106,40 @@ _restart = _choice(
     {
         **dict.fromkeys(("no", "false", "off", "disabled", "none", "once"), "never"),
         **dict.fromkeys(("yes", "true", "on", "unlessstopped", "any"), "always"),
-        **dict.fromkeys(("onfailure", "unexpected", "onabnormal", "onabort"), "on-failure"),  # supervisord; systemd
+        **dict.fromkeys(
+            ("onfailure", "unexpected", "onabnormal", "onabort"), "on-failure"
+        ),  # supervisord; systemd
     },
 )
 
 
 def restart(raw: object) -> str:
     """Return when to start again: never, on-failure or always."""
-    if isinstance(raw, dict):  # as in Compose's deploy.restart_policy and process-compose's availability
-        raise BadValue('is a word; write restart = "on-failure", and max_restarts = 5 and backoff = "1s" beside it')
+    if isinstance(
+        raw, dict
+    ):  # as in Compose's deploy.restart_policy and process-compose's availability
+        raise BadValue(
+            'is a word; write restart = "on-failure", and max_restarts = 5 and backoff = "1s" '
+            "beside it"
+        )
     word, colon, times = raw.partition(":") if isinstance(raw, str) else ("", "", "")
     if colon and _bare(word.strip()) in ("onfailure", "always"):  # as Docker writes it
         word = "always" if _bare(word.strip()) == "always" else "on-failure"
         digits = times.strip()
-        times = digits if digits.isascii() and digits.isdigit() and len(digits) < 7 and int(digits) else "5"
-        raise BadValue(f'how many times is a setting of its own; write restart = "{word}" and max_restarts = {times}')
+        times = (
+            digits
+            if digits.isascii() and digits.isdigit() and len(digits) < 7 and int(digits)
+            else "5"
+        )
+        raise BadValue(
+            f'how many times is a setting of its own; write restart = "{word}" and max_restarts = '
+            f"{times}"
+        )
     if isinstance(raw, str) and _bare(raw.strip()) == "exitonfailure":  # process-compose
-        raise BadValue('is none of never, on-failure, always; write "never": on_failure = "shutdown" is the default')
+        raise BadValue(
+            'is none of never, on-failure, always; write "never": on_failure = "shutdown" is the '
+            "default"
+        )
     return _restart(raw)
 
 
@@ -113,7 +147,18 @@ _ENDS = ("shutdown", "restart", "ignore")
 ending = _choice(
     _ENDS,
     {
-        **dict.fromkeys(("stop", "exit", "exitonend", "exitonfailure", "successshutdown", "failureshutdown", "true"), "shutdown"),
+        **dict.fromkeys(
+            (
+                "stop",
+                "exit",
+                "exitonend",
+                "exitonfailure",
+                "successshutdown",
+                "failureshutdown",
+                "true",
+            ),
+            "shutdown",
+        ),
         **dict.fromkeys(("continue", "nothing", "none", "false"), "ignore"),
     },
 )
@@ -121,16 +166,28 @@ ending = _choice(
 
 def max_restarts(raw: object) -> int:
     """Return how many times in a row: 1 or more."""
-    text = values.plain(raw).strip() if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
+    text = (
+        values.plain(raw).strip()
+        if isinstance(raw, str | int) and not isinstance(raw, bool)
+        else ""
+    )
     if text == "0":
-        raise BadValue('would be never; write restart = "never", or leave max_restarts out if there is to be no limit')
-    if not (text.isascii() and text.isdigit()) or len(text) > 7 or not 1 <= int(text) <= MOST_RESTARTS:
+        raise BadValue(
+            'would be never; write restart = "never", or leave max_restarts out if there is to be '
+            "no limit"
+        )
+    if (
+        not (text.isascii() and text.isdigit())
+        or len(text) > 7
+        or not 1 <= int(text) <= MOST_RESTARTS
+    ):
         raise BadValue(f"not a number from 1 to {MOST_RESTARTS}; write 5")
     return int(text)
 
 
 def backoff(raw: object) -> BackOff:
-    """Return how long to wait between restarts, from "1s" (the first time) or {first = "1s", cap = "1m", ...}."""
+    """Return how long to wait between restarts, from "1s" (the first time) or {first = "1s", cap =
+    "1m", ...}."""
     from gracewrap.policy.model import BackOff
 
     table = raw if isinstance(raw, dict) else {"first": raw}
@@ -138,7 +195,10 @@ def backoff(raw: object) -> BackOff:
     for key, value in table.items():
         if key not in _BACK_OFF:
             known = ", ".join(_BACK_OFF)
-            raise BadValue(f"there is no {key} in it{values.close_to(str(key), _BACK_OFF)}; there are {known}")
+            raise BadValue(
+                f"there is no {key} in it{did_you_mean.close_to(str(key), _BACK_OFF)}; there are "
+                f"{known}"
+            )
         try:
             given[key] = _BACK_OFF[key](value)
         except BadValue as fault:
@@ -152,23 +212,23 @@ def backoff(raw: object) -> BackOff:
 
 
 def _factor(raw: object) -> float:
-    found = probing.number(raw)
+    found = values_.number(raw)
     if not 1 <= found <= 100:
         raise BadValue("not a number from 1 to 100; write 2")
     return found
 
 
 def _jitter(raw: object) -> float:
-    found = probing.number(raw)
+    found = values_.number(raw)
     if not 0 <= found <= 1:
         raise BadValue("not a part, from 0 to 1; write 0.25")
     return found
 
 
 _BACK_OFF: dict[str, Callable[[object], float]] = {
-    "first": probing.span,  # one of no length would burn the processor
+    "first": values_.span,  # one of no length would burn the processor
     "factor": _factor,
-    "cap": probing.span,
+    "cap": values_.span,
     "jitter": _jitter,
     "stable": values.duration,
 }

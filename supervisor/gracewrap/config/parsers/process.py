@@ -1,12 +1,13 @@
 """What the command's process is to be, from what was written: its user, its variables, its limits.
 
-Nothing is looked up here, neither a user nor a file: whether they are there is found out where the command is started (equip).
+Nothing is looked up here, neither a user nor a file: whether they are there is found out where the
+command is started (equip).
 """
 
 from __future__ import annotations
 
-from gracewrap.config.parsers import values
-from gracewrap.config.parsers.values import BadValue
+from gracewrap.config import did_you_mean, values
+from gracewrap.config.values import BadValue
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -18,7 +19,21 @@ UNLIMITED = -1  # RLIM_INFINITY, as Python has it
 MOST = 1 << 62
 # setrlimit(2), after RLIMIT_; locks is not enforced since Linux 2.4.25.
 LIMITS = (
-    *("as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime"),
+    *(
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+    ),
     *("sigpending", "stack"),
 )
 _OF_SYSTEMD = "limit"  # LimitNOFILE= is nofile here
@@ -40,10 +55,19 @@ def account(raw: object) -> str:
         left, _, right = text.partition(":")
         raise BadValue(f'is two; write user = "{left}" and group = "{right}"')
     if text.isascii() and text.removeprefix("-").isdigit():
-        if len(text) > 10 or not 0 <= int(text) < (1 << 32) - 1:  # 2^32 - 1 means "leave it as it is" to setresuid(2)
+        if (
+            len(text) > 10 or not 0 <= int(text) < (1 << 32) - 1
+        ):  # 2^32 - 1 means "leave it as it is" to setresuid(2)
             raise BadValue("a number of a user or a group goes from 0 to 4294967294")
         return str(int(text))
-    if not text or text.startswith("-") or not text.isprintable() or " " in text or "/" in text or len(text) > 256:
+    if (
+        not text
+        or text.startswith("-")
+        or not text.isprintable()
+        or " " in text
+        or "/" in text
+        or len(text) > 256
+    ):
         raise BadValue('is no name of a user or a group; write "www-data" or 1000')
     return text
 
@@ -69,7 +93,8 @@ def places(raw: object) -> tuple[str, ...]:
 def variables(raw: object) -> dict[str, str | FromFile]:
     """Return the variables of {PORT = "3000", DB_PASSWORD = {file = "/run/secrets/db"}}.
 
-    In a flag it is one NAME=VALUE; those of a repeated flag have a NUL between them, which is in no argument.
+    In a flag it is one NAME=VALUE; those of a repeated flag have a NUL between them, which is in no
+    argument.
     """
     if isinstance(raw, dict):
         return {_variable(str(name)): _value(str(name), value) for name, value in raw.items()}
@@ -107,7 +132,10 @@ def _value(name: str, value: object) -> str | FromFile:
         except BadValue as fault:
             raise BadValue(f"the file of {name}: {fault}") from None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadValue(f'{name} is no text; write {name} = "{str(value).lower() if isinstance(value, bool | float) else "..."}"')
+        raise BadValue(
+            f"{name} is no text; write {name} = "
+            f'"{str(value).lower() if isinstance(value, bool | float) else "..."}"'
+        )
     if "\0" in values.plain(value):
         raise BadValue(f"{name} holds a NUL character, which no variable can")
     return values.plain(value)
@@ -125,7 +153,11 @@ def umask(raw: object) -> int:
 
 def nice(raw: object) -> int:
     """Return -20 (first) to 19 (last)."""
-    text = values.plain(raw).strip() if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
+    text = (
+        values.plain(raw).strip()
+        if isinstance(raw, str | int) and not isinstance(raw, bool)
+        else ""
+    )
     digits = text.removeprefix("-").removeprefix("+" if text[:1] == "+" else "")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 3 or not -20 <= int(text) <= 19:
         raise BadValue("not a number from -20 (first) to 19 (last); write 10")
@@ -133,13 +165,17 @@ def nice(raw: object) -> int:
 
 
 def limits(raw: object) -> dict[str, Limit]:
-    """Return soft and hard limits from {nofile = 65536, core = "unlimited", nproc = "100:200"} or "nofile=65536,core=0"."""
+    """Return soft and hard limits from {nofile = 65536, core = "unlimited", nproc = "100:200"} or
+    "nofile=65536,core=0"."""
     found: dict[str, Limit] = {}
     for name, value in _limits(raw):
         word = name.strip().lower().removeprefix("rlimit_")
         word = word.removeprefix(_OF_SYSTEMD) if word.removeprefix(_OF_SYSTEMD) in LIMITS else word
         if word not in LIMITS:
-            raise BadValue(f"there is no limit {name.strip()}{values.close_to(word, LIMITS)}; there are {', '.join(LIMITS)}")
+            raise BadValue(
+                f"there is no limit {name.strip()}{did_you_mean.close_to(word, LIMITS)}; there are "
+                f"{', '.join(LIMITS)}"
+            )
         found[word] = _limit(word, value)
     return found
 
@@ -161,7 +197,9 @@ def _limit(name: str, value: object) -> Limit:
     soft, colon, hard = values.plain(value).partition(":")
     found = _bound(name, soft), _bound(name, hard if colon else soft)
     if found[1] != UNLIMITED and (found[0] == UNLIMITED or found[0] > found[1]):
-        raise BadValue(f'{name}: the soft limit is above the hard one; write "SOFT:HARD", as "1024:65536"')
+        raise BadValue(
+            f'{name}: the soft limit is above the hard one; write "SOFT:HARD", as "1024:65536"'
+        )
     return found
 
 
@@ -170,7 +208,9 @@ def _bound(name: str, text: str) -> int:
     if word in ("unlimited", "infinity", "-1"):
         return UNLIMITED
     if not (word.isascii() and word.isdigit()) or len(word) > 19 or int(word) > MOST:
-        raise BadValue(f'{name} is neither a number nor "unlimited" nor "SOFT:HARD"; write {name} = 65536')
+        raise BadValue(
+            f'{name} is neither a number nor "unlimited" nor "SOFT:HARD"; write {name} = 65536'
+        )
     return int(word)
 
 

@@ -1,4 +1,5 @@
-"""How a probe says what it looks for in an answer: JSON Pointers, metric selectors, regular expressions.
+"""How a probe says what it looks for in an answer: JSON Pointers, metric selectors, regular
+expressions.
 
 Pure; a ValueError says what is wrong and what to write instead.
 """
@@ -16,21 +17,28 @@ if TYPE_CHECKING:
 LONGEST = 1000  # characters; whoever writes more has pasted something else
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")  # Prometheus data model: metric names and labels
-_LABEL = re.compile(r"""\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')\s*(,|$)""")
+_LABEL = re.compile(
+    r"""\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')\s*(,|$)"""
+)
 _ESCAPES = {r"\n": "\n", r"\\": "\\", r"\"": '"', r"\'": "'"}
 
 Matcher = tuple[str, str, str]  # label, one of = != =~ !~, value
 
 
 def parse_pointer(text: str) -> tuple[str, ...]:
-    """Return the keys on the way that a JSON Pointer (RFC 6901) names; none of them: the whole document."""
+    """Return the keys on the way that a JSON Pointer (RFC 6901) names; none of them: the whole
+    document."""
     if len(text) > LONGEST:
         raise ValueError(f"has more than {LONGEST} characters; is it a JSON Pointer?")
     if text and not text.startswith("/"):
-        keys = [key for key in re.split(r"[.\[\]/]", text.removeprefix("#").removeprefix("$")) if key]
+        keys = [
+            key for key in re.split(r"[.\[\]/]", text.removeprefix("#").removeprefix("$")) if key
+        ]
         raise ValueError(f'not a JSON Pointer, which starts with /; write "/{"/".join(keys)}"')
     if wrong := re.search(r"~(?![01]).?", text):
-        raise ValueError(f'in a JSON Pointer ~ is written ~0, and / within a key ~1; "{wrong[0]}" is neither')
+        raise ValueError(
+            f'in a JSON Pointer ~ is written ~0, and / within a key ~1; "{wrong[0]}" is neither'
+        )
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:])
 
 
@@ -43,7 +51,9 @@ def parse_selector(text: str) -> tuple[str, tuple[Matcher, ...]]:
         raise ValueError(f"has more than {LONGEST} characters; is it a metric?")
     name, brace, rest = text.strip().partition("{")
     if not _METRIC.fullmatch(name.strip()):
-        raise ValueError("""not a metric; write "requests_in_flight", or 'requests_in_flight{handler="api"}'""")
+        raise ValueError(
+            """not a metric; write "requests_in_flight", or 'requests_in_flight{handler="api"}'"""
+        )
     if brace and not rest.endswith("}"):
         raise ValueError("its } is missing, or something follows it; write 'name{label=\"value\"}'")
     matchers: list[Matcher] = []
@@ -52,9 +62,14 @@ def parse_selector(text: str) -> tuple[str, tuple[Matcher, ...]]:
         found = _LABEL.match(inner, at)
         if not found:
             raise ValueError(
-                f'cannot read {inner[at : at + 40].strip()}; write label="value" (or !=, =~, !~), with commas between'
+                f'cannot read {inner[at : at + 40].strip()}; write label="value" (or !=, =~, !~), '
+                "with commas between"
             )
-        label, how, value = found[1], found[2], re.sub(r"\\.", lambda m: _ESCAPES.get(m[0], m[0]), found[3][1:-1])
+        label, how, value = (
+            found[1],
+            found[2],
+            re.sub(r"\\.", lambda m: _ESCAPES.get(m[0], m[0]), found[3][1:-1]),
+        )
         if "~" in how:
             check_regex(value)
         matchers.append((label, how, value))
@@ -81,13 +96,18 @@ def compiled(text: str) -> re.Pattern[str]:
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
     if _explodes(tree, False):
-        # Each more letter would double the time, and nothing but its own end ends a search: the stop would wait for it.
-        raise ValueError('repeats what is repeated already, which can take for ever; write it without, or with "++"')
+        # Each more letter would double the time, and nothing but its own end ends a search: the
+        # stop would wait for it.
+        raise ValueError(
+            "repeats what is repeated already, which can take for ever; write it without, or with "
+            '"++"'
+        )
     return found
 
 
 def _explodes(tree: Any, repeated: bool) -> bool:
-    """Return whether in a parsed regular expression something of no fixed length is repeated, and that again."""
+    """Return whether in a parsed regular expression something of no fixed length is repeated, and
+    that again."""
     items = getattr(tree, "data", tree)
     if not isinstance(items, tuple | list):
         return False

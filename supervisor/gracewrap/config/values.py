@@ -1,6 +1,8 @@
-"""From what was written to what is meant: one parser a kind of value, the same for flag, variable and file.
+"""From what was written to what is meant: one parser a kind of value, the same for flag, variable
+and file.
 
-Every parser takes a string (flag, variable) or what TOML gives, and raises BadValue with the fault and what to write instead.
+Every parser takes a string (flag, variable) or what TOML gives, and raises BadValue with the fault
+and what to write instead.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
@@ -26,7 +29,8 @@ class BadValue(Exception):
 
 def plain(raw: object) -> str:
     """Return a number as it is written, so that TOML's 143 and a flag's "143" are one thing."""
-    # int() and str() refuse more than 4300 digits, to be quick (CVE-2020-10735); TOML can name such a number in hexadecimal.
+    # int() and str() refuse more than 4300 digits, to be quick (CVE-2020-10735); TOML can name such
+    # a number in hexadecimal.
     return hex(raw) if isinstance(raw, int) and abs(raw) >= 1 << 64 else str(raw)
 
 
@@ -39,7 +43,10 @@ def duration(raw: object) -> float:
     if seconds is None:
         raise BadValue(_not_a_duration(text))
     if seconds > LONGEST:
-        raise BadValue(f'is longer than {LONGEST / 3600:.0f}h; write what the orchestrator grants, "25s" for its 30')
+        raise BadValue(
+            f'is longer than {LONGEST / 3600:.0f}h; write what the orchestrator grants, "25s" for '
+            "its 30"
+        )
     return seconds
 
 
@@ -62,8 +69,27 @@ def _total(text: str) -> float | None:
     return total if text else None
 
 
-_UNIT_WORDS = {"sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m"}
-_UNIT_WORDS |= {"hour": "h", "hours": "h", "hr": "h", "hrs": "h", "msec": "ms", "millisecond": "ms", "milliseconds": "ms"}
+_UNIT_WORDS = {
+    "sec": "s",
+    "secs": "s",
+    "second": "s",
+    "seconds": "s",
+    "min": "m",
+    "mins": "m",
+    "minute": "m",
+    "minutes": "m",
+}
+
+
+_UNIT_WORDS |= {
+    "hour": "h",
+    "hours": "h",
+    "hr": "h",
+    "hrs": "h",
+    "msec": "ms",
+    "millisecond": "ms",
+    "milliseconds": "ms",
+}
 
 
 def _not_a_duration(text: str) -> str:
@@ -79,7 +105,12 @@ def _not_a_duration(text: str) -> str:
         return f'not a duration; write "{compact}"'
     count = compact.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = compact[len(count) :]
-    if not count.isascii() or not count.replace(".", "", 1).isdigit() or len(count) > 15 or (unit and unit not in _UNIT_WORDS):
+    if (
+        not count.isascii()
+        or not count.replace(".", "", 1).isdigit()
+        or len(count) > 15
+        or (unit and unit not in _UNIT_WORDS)
+    ):
         return _NO_DURATION
     if not unit:
         return f'has no unit; write "{count}s"'
@@ -97,7 +128,9 @@ def signal(raw: object) -> int:
     try:
         return signals.number(text)
     except ValueError:
-        raise BadValue(f"no such signal{close_to(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}") from None
+        raise BadValue(
+            f"no such signal{_close_to(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}"
+        ) from None
 
 
 def stop_signal(raw: object) -> int:
@@ -121,7 +154,8 @@ def request_signals(raw: object) -> frozenset[int]:
 
 
 def words(raw: object, example: str) -> list[object]:
-    """Return the elements of a list, or of a string with commas; a single number is a list of one, as it is in a flag."""
+    """Return the elements of a list, or of a string with commas; a single number is a list of one,
+    as it is in a flag."""
     if isinstance(raw, str):
         return [word.strip() for word in raw.split(",") if word.strip()]
     if isinstance(raw, list):
@@ -134,15 +168,22 @@ def words(raw: object, example: str) -> list[object]:
 def signal_map(raw: object) -> dict[int, int]:
     """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none".
 
-    none (or 0) drops a signal; restart (RESTART) makes it one that restarts the programs, one after the other.
+    none (or 0) drops a signal; restart (RESTART) makes it one that restarts the programs, one after
+    the other.
     """
-    table = raw if isinstance(raw, dict) else dict(_pair(word, "HUP=QUIT") for word in words(raw, '{HUP = "QUIT"}'))
+    table = (
+        raw
+        if isinstance(raw, dict)
+        else dict(_pair(word, "HUP=QUIT") for word in words(raw, '{HUP = "QUIT"}'))
+    )
     found: dict[int, int] = {}
     for received, sent in table.items():
         signum = signal(received)
         if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
             raise BadValue(f"{signals.name(signum)} is never forwarded; leave it out")
-        dropped = sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
+        dropped = (
+            sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
+        )
         if isinstance(sent, str) and sent.strip().lower() == "restart":
             found[signum] = RESTART
         else:
@@ -155,17 +196,22 @@ def _pair(word: object, example: str) -> tuple[str, str]:
     left, equals, right = text.partition("=")
     if not equals:
         before, _, after = text.partition(":")  # as dumb-init writes it
-        raise BadValue(f"each of them is a pair; write {f'{before}={after}' if before and after else example}")
+        raise BadValue(
+            f"each of them is a pair; write {f'{before}={after}' if before and after else example}"
+        )
     return left.strip(), right.strip()
 
 
 def escalation(raw: object) -> tuple[tuple[float, int], ...]:
-    """Return (seconds after the stop signal, signal) from [{after = "10s", signal = "INT"}] or "10s=INT,15s=QUIT"."""
+    """Return (seconds after the stop signal, signal) from [{after = "10s", signal = "INT"}] or
+    "10s=INT,15s=QUIT"."""
     rungs: list[tuple[float, int]] = []
     for rung in words(raw, '[{after = "10s", signal = "INT"}]'):
         if isinstance(rung, dict):
             if set(rung) != {"after", "signal"}:
-                raise BadValue('each rung needs after and signal; write {after = "10s", signal = "INT"}')
+                raise BadValue(
+                    'each rung needs after and signal; write {after = "10s", signal = "INT"}'
+                )
             after, signum = rung["after"], rung["signal"]
         else:
             after, signum = _pair(rung, "10s=INT")
@@ -179,7 +225,8 @@ def escalation(raw: object) -> tuple[tuple[float, int], ...]:
 
 
 def success_codes(raw: object) -> frozenset[int]:
-    """Return exit statuses (a signal N as 128 + N, drained as DRAINED) from [143, "INT", "drained"] or "143,INT,drained"."""
+    """Return exit statuses (a signal N as 128 + N, drained as DRAINED) from [143, "INT", "drained"]
+    or "143,INT,drained"."""
     found = set()
     for word in words(raw, "[143]"):
         text = plain(word).strip() if isinstance(word, str | int) else ""
@@ -198,7 +245,10 @@ def success_codes(raw: object) -> frozenset[int]:
 def command(raw: object) -> tuple[str, ...]:
     """Return an argv list."""
     if isinstance(raw, str):
-        raise BadValue('is a string, and no shell would split it; write ["node", "server.js"], or ["sh", "-c", "..."]')
+        raise BadValue(
+            'is a string, and no shell would split it; write ["node", "server.js"], or ["sh", '
+            '"-c", "..."]'
+        )
     if not isinstance(raw, list) or not all(isinstance(word, str) for word in raw):
         raise BadValue('not a list of strings; write ["node", "server.js"]')
     if not raw:
@@ -222,7 +272,15 @@ def path(raw: object) -> str | None:
     try:
         return f"{posix.getcwd()}/{raw.removeprefix('./')}"
     except OSError:
-        raise BadValue("is relative to a directory that was removed; write a path that starts with /") from None
+        raise BadValue(
+            "is relative to a directory that was removed; write a path that starts with /"
+        ) from None
+
+
+def _close_to(word: str, known: Iterable[str]) -> str:
+    from gracewrap.config.did_you_mean import close_to  # only when something is wrong
+
+    return close_to(word, known)
 
 
 def choice(*choices: str) -> Callable[[object], str]:
@@ -231,15 +289,81 @@ def choice(*choices: str) -> Callable[[object], str]:
     def parse(raw: object) -> str:
         if isinstance(raw, str) and raw.strip().lower() in choices:
             return raw.strip().lower()
-        hint = close_to(raw.strip().lower(), choices) if isinstance(raw, str) else ""
+        hint = _close_to(raw.strip().lower(), choices) if isinstance(raw, str) else ""
         raise BadValue(f"is none of {', '.join(choices)}{hint}")
 
     return parse
 
 
-def close_to(word: str, known: Iterable[str]) -> str:
-    """Return a did-you-mean for an error message.  Imported late: it is only needed when something is wrong."""
-    from gracewrap.config.suggestions import closest
+LONGEST_TEXT, LONGEST_URL, LONGEST_BODY = 1000, 4096, 1 << 16
+SHORTEST = 0.01  # seconds; a shorter pause or limit only burns the processor
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+DIGITS = "0123456789"
 
-    found = closest(word, known)
-    return f'; did you mean "{found}"?' if found else ""
+
+class KeyFault(BadValue):
+    """A setting of a probe that does not go with the others."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def boolean(raw: object) -> bool:
+    """Return yes or no."""
+    word = raw.strip().lower() if isinstance(raw, str) else raw
+    if word in ("true", "yes", "on", "1") or word is True:
+        return True
+    if word in ("false", "no", "off", "0") or word is False:
+        return False
+    raise BadValue("is neither true nor false")
+
+
+def span(raw: object) -> float:
+    """Return a duration that is not nothing."""
+    seconds = duration(raw)
+    if seconds < SHORTEST:
+        raise BadValue(
+            f'is too short; write at least "{show_duration(SHORTEST * 1000).removesuffix("s")}ms"'
+        )
+    return seconds
+
+
+def span_or_off(raw: object) -> float | None:
+    """Return a duration, or None for "off"."""
+    return None if isinstance(raw, str) and raw.strip().lower() == "off" else duration(raw)
+
+
+def number(raw: object) -> float:
+    """Return a number."""
+    text = (
+        plain(raw).strip()
+        if isinstance(raw, str | int | float) and not isinstance(raw, bool)
+        else ""
+    )
+    try:
+        found = float(text) if len(text) <= 40 and not set(text) - set(DIGITS + "+-.eE") else None
+    except ValueError:
+        found = None
+    if found is None or abs(found) > 1e300:  # 1e999 is infinite
+        raise BadValue("not a number; write 0")
+    return found
+
+
+def path_like(example: str) -> Callable[[object], str]:
+    """Return a parser that takes a path and returns it absolute; an empty one is refused."""
+
+    def parse(raw: object) -> str:
+        found = path(raw)
+        if found is None:
+            raise BadValue(f'is empty; write "{example}"')
+        return found
+
+    return parse
+
+
+def text(raw: object) -> str:
+    """Return a text that is not empty."""
+    if not isinstance(raw, str) or not raw or len(raw) > LONGEST_TEXT:
+        raise BadValue("not a text, or empty, or very long")
+    return raw

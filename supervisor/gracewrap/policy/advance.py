@@ -1,0 +1,253 @@
+"""Advances each program of the system by one event and collects the commands."""
+
+from __future__ import annotations
+
+from gracewrap.policy import program as one
+from gracewrap.policy.model import (
+    SIGKILL,
+    Command,
+    DrainRequested,
+    Event,
+    HelperEnded,
+    KillProgram,
+    LeaderExited,
+    PartRequested,
+    Policy,
+    ProgramGone,
+    ProgramPolicy,
+    ProgramReady,
+    ProgramStarted,
+    Sampled,
+    SendGroup,
+    SendLeader,
+    SendRest,
+    ShellTold,
+    SignalReceived,
+    StartFailed,
+    StopRequested,
+    StopSignalIgnored,
+    Tick,
+    TimeExtended,
+    UndrainRequested,
+    UnsentCounted,
+    note,
+)
+from gracewrap.policy.system import (
+    NEVER_FORWARDED,
+    ShuttingDown,
+    Up,
+    is_drained,
+    is_over,
+    is_waiting,
+    stop_of,
+    untouched,
+)
+from gracewrap.record import TYPE_CHECKING, assert_never, replace
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from gracewrap.policy.restart import Past
+
+    _Living = TypeVar("_Living", Up, ShuttingDown)
+
+
+_Sends = SendLeader | SendGroup | SendRest | KillProgram
+
+
+def route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...] | None:
+    """Return what is sent for a signal that is passed on, while all leaders are alive; the loop
+    does that at once.
+
+    None: it is in stop_on, or is SIGCHLD.  Nothing is sent for one that is dropped.
+    """
+    return None if signum in policy.stop_on or signum in NEVER_FORWARDED else _route(signum, policy)
+
+
+def _route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...]:
+    sent = policy.signal_map.get(signum, signum)
+    return tuple(
+        SendGroup(i, sent) if rules.kill_mode == "group" else SendLeader(i, sent)
+        for i, rules in enumerate(policy.programs)
+        if sent
+    )
+
+
+def has_started(system: _Living, program: int, policy: Policy, at: float) -> _Living:
+    if not system.pasts:
+        return system
+    from gracewrap.policy import restart
+
+    return with_past(
+        system, program, restart.started(system.pasts[program], policy.programs[program], at)
+    )
+
+
+def has_ended(system: Up, program: int, policy: Policy, at: float) -> Up:
+    if not system.pasts:
+        return system
+    from gracewrap.policy import restart
+
+    return with_past(
+        system, program, restart.ended(system.pasts[program], policy.programs[program], at)
+    )
+
+
+def never_ran(system: _Living, program: int) -> _Living:
+    """Take back that a program has run, if it was taken to be started."""
+    if not system.pasts or isinstance(system.programs[program], one.Spawning):
+        return system
+    from gracewrap.policy import restart
+
+    return with_past(system, program, restart.never_ran(system.pasts[program]))
+
+
+def is_now_ready(system: Up, done: list[Command], program: int, at: float) -> Up:
+    if not system.pasts or system.pasts[program].ready:
+        return system
+    if not isinstance(system.programs[program], one.Running | one.Held):
+        return system
+    done.append(note("program_ready", program=program, after=at - system.pasts[program].since))
+    return with_past(system, program, replace(system.pasts[program], ready=True))
+
+
+def with_past(system: _Living, program: int, past: Past) -> _Living:
+    return replace(system, pasts=(*system.pasts[:program], past, *system.pasts[program + 1 :]))
+
+
+def turns(system: _Living, done: list[Command], policy: Policy, at: float) -> _Living:
+    """Stop the programs whose turn it is: all that have to be gone before them are."""
+    over: set[int] = set()
+    for i in range(len(system.programs)) if system.order is None else system.order.sequence:
+        rules, before = policy.programs[i], () if system.order is None else system.order.before[i]
+        drained = rules.until == "drained"
+        if not all(
+            first in over or (drained and is_drained(system.programs[first])) for first in before
+        ):
+            continue
+        since, kill_at = stop_of(system, i)
+        phase = system.programs[i]
+        if since != one.FOREVER and untouched(phase) and not isinstance(phase, one.Spawning):
+            system = put(system, done, i, one.stop(phase, i, rules, at, kill_at, since))
+            phase = system.programs[i]
+            if (
+                isinstance(phase, one.Held)
+                and isinstance(system, ShuttingDown)
+                and system.requests > 1
+            ):
+                system = put(system, done, i, one.hurry(phase, i, rules, at))
+        if since == one.FOREVER or is_over(phase, at):
+            over.add(i)
+    return system
+
+
+def turns_at(
+    system: _Living, done: list[Command], policy: Policy, event: Event, at: float
+) -> _Living:
+    """Stop those whose turn it is; if it has become so by a tick, what is due with them is done by
+    the same tick."""
+    after = turns(system, done, policy, at)
+    if isinstance(event, Tick) and after is not system:
+        return each(after, done, policy, event, one.FOREVER)
+    return after
+
+
+def noted_exit(system: ShuttingDown, event: Event) -> ShuttingDown:
+    """Remember who has ended before whom, and whether it had been told to."""
+    if not isinstance(event, LeaderExited | StartFailed) or any(
+        program == event.program for program, _ in system.exits
+    ):
+        return system
+    phase = system.programs[event.program]
+    asked = not untouched(phase) and isinstance(event, LeaderExited)
+    return replace(system, exits=(*system.exits, (event.program, asked)))
+
+
+def each(
+    system: _Living, done: list[Command], policy: Policy, event: Event, kill_at: float
+) -> _Living:
+    """Let every program that *event* is about take its step; commands are added to *done*.
+
+    *kill_at* is for what is left of a program that nobody has told to stop.
+    """
+    about = getattr(event, "program", None)
+    for i in range(len(system.programs)) if about is None else (about,):
+        step = _one_step(system, i, policy.programs[i], event, kill_at)
+        if step is not None and (step[1] or step[0] is not system.programs[i]):
+            system = put(system, done, i, step)
+    return system
+
+
+def _one_step(
+    system: Up | ShuttingDown, i: int, rules: ProgramPolicy, event: Event, kill_at: float
+) -> one.Step | None:
+    phase, limit = system.programs[i], min(kill_at, stop_of(system, i)[1])
+    match event:
+        case LeaderExited():
+            return one.leader_exited(phase, i, rules, event, limit)
+        case ProgramGone():
+            return one.gone(phase)
+        case ProgramStarted(at=at):
+            after, commands = one.spawned(phase, i)
+            if isinstance(system, Up) and system.drain:
+                after, commands = one.hold(after, i, rules, at)
+            return after, commands
+        case StartFailed(status=status):
+            return one.start_failed(phase, i, status)
+        case StopSignalIgnored(at=at):
+            return one.ignored(phase, i, rules, at)
+        case ShellTold():
+            return one.shell_told(phase, rules)
+        case Sampled():
+            return one.sampled(phase, i, rules, event)
+        case HelperEnded():
+            return one.helper_ended(phase, i, rules, event)
+        case TimeExtended(_, seconds, at) if stop_of(system, i)[1] != one.FOREVER:
+            return one.extended(phase, i, seconds, at, limit)
+        case DrainRequested(at):
+            return one.hold(phase, i, rules, at)
+        case UndrainRequested():
+            return one.let_go(phase, i)
+        case Tick(at):
+            if at >= limit and is_waiting(system, i):
+                return one.kill(phase, i, at, "out of time")
+            return one.tick(phase, i, rules, at)
+        case (
+            TimeExtended()
+            | SignalReceived()
+            | StopRequested()
+            | ProgramReady()
+            | PartRequested()
+            | UnsentCounted()
+        ):
+            return None
+        case _:
+            assert_never(event)
+
+
+def put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living:
+    phase, commands = step
+    done.extend(commands)
+    system = replace(system, programs=(*system.programs[:i], phase, *system.programs[i + 1 :]))
+    if isinstance(system, ShuttingDown):
+        sent = {
+            (i, SIGKILL if isinstance(c, KillProgram) else c.signum)
+            for c in commands
+            if isinstance(c, _Sends)
+        }
+        system = replace(system, sent=system.sent | sent)
+    return system
+
+
+def forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
+    """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant
+    for it)."""
+    leaders = (one.Running, one.Held, one.Stopping)
+    alive = tuple(
+        command
+        for command in _route(signum, policy)
+        if isinstance(programs[command.program], leaders)
+    )
+    if not alive:
+        return (note("dropped", signal=signum),)
+    return (*alive, note("forwarded", signal=signum, sent=policy.signal_map.get(signum, signum)))

@@ -1,0 +1,200 @@
+"""Events while the system is shutting down; second and third stop requests."""
+
+from __future__ import annotations
+
+from gracewrap.policy import program as one
+from gracewrap.policy.advance import (
+    each,
+    forward,
+    has_started,
+    never_ran,
+    noted_exit,
+    put,
+    turns,
+    turns_at,
+)
+from gracewrap.policy.exit_status import status_of_system
+from gracewrap.policy.finishing import FLUSH_INTERVAL, finish, tail
+from gracewrap.policy.model import (
+    Command,
+    CountUnsent,
+    DrainRequested,
+    Event,
+    HelperEnded,
+    LeaderExited,
+    PartRequested,
+    Policy,
+    ProgramGone,
+    ProgramReady,
+    ProgramStarted,
+    Sampled,
+    ShellTold,
+    SignalReceived,
+    StartFailed,
+    StopRequested,
+    StopSignalIgnored,
+    Tick,
+    TimeExtended,
+    UndrainRequested,
+    UnsentCounted,
+    note,
+)
+from gracewrap.policy.system import SAME_REQUEST, Flushing, ShuttingDown, Step, Up, waits_for
+from gracewrap.record import assert_never, replace
+
+
+def shut_down(
+    system: Up, at: float, policy: Policy, requests: int, said: Command, exited: Event | None = None
+) -> Step:
+    """Start the shutdown: every program is stopped in its turn (the one whose exit started it has
+    only its rest to stop)."""
+    kill_at = at + policy.shutdown_timeout - tail(policy)
+    up = up_of(system.programs)
+    if isinstance(exited, StartFailed) or (isinstance(exited, LeaderExited) and not exited.left):
+        up -= {exited.program}
+    shutdown = ShuttingDown(
+        system.programs,
+        at,
+        kill_at,
+        requests,
+        at,
+        kill_times(system, up, policy, at, kill_at),
+        ignored=_ignored(system, policy),
+        pasts=system.pasts,
+        order=system.order,
+    )
+    done: list[Command] = [said]
+    if exited is not None:
+        shutdown = each(noted_exit(shutdown, exited), done, policy, exited, kill_at)
+    shutdown = replace(
+        shutdown,
+        programs=tuple(map(one.limit, shutdown.programs, shutdown.kill_ats)),
+        exits=shutdown.exits
+        + tuple(
+            (i, False) for i, p in enumerate(shutdown.programs) if isinstance(p, one.BackingOff)
+        ),
+    )
+    shutdown = turns(shutdown, done, policy, at)
+    for i in range(len(shutdown.programs)):
+        if waited_for := waits_for(shutdown, policy, i):
+            done.append(note("stop_waits", program=i, programs=waited_for))
+    return _close(shutdown, done, policy, at)
+
+
+def up_of(programs: tuple[one.Phase, ...]) -> frozenset[int]:
+    """Return the programs of which something is there, which takes time to stop."""
+    return frozenset(
+        i
+        for i, phase in enumerate(programs)
+        if not isinstance(phase, one.Pending | one.BackingOff | one.Gone)
+    )
+
+
+def _ignored(system: Up, policy: Policy) -> frozenset[int]:
+    """Return the programs that have ended and do not count: those that others could not be started
+    for count nevertheless."""
+    found = {i for i, phase in enumerate(system.programs) if isinstance(phase, one.Gone)}
+    for i, phase in enumerate(system.programs) if system.pasts and found else ():
+        if isinstance(phase, one.Pending):
+            found.difference_update(waits_for(system, policy, i))
+    return frozenset(found)
+
+
+def kill_times(
+    system: Up, up: frozenset[int], policy: Policy, since: float, kill_at: float
+) -> tuple[float, ...]:
+    """Return when each program is killed at the latest, so that those after it have their time."""
+    if system.order is None:
+        return (kill_at,) * len(system.programs)
+    from gracewrap.policy import budget
+
+    return budget.kill_times(system.order, policy.programs, up, since, kill_at)
+
+
+def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
+    done: list[Command] = []
+    match event:
+        case SignalReceived(signum, at) if signum in policy.stop_on:
+            return _asked_again(system, signum, at, policy)
+        case SignalReceived(signum):
+            return system, forward(system.programs, signum, policy)
+        case StopRequested(at=at, failure=failure):
+            return (system, ()) if failure else _asked_again(system, 0, at, policy)
+        case LeaderExited(program, status, signum, left, at):
+            done.append(
+                note(
+                    "leader_exited",
+                    program=program,
+                    status=status,
+                    signal=signum,
+                    left=left,
+                    asked=True,
+                )
+            )
+            system = noted_exit(system, event)
+        case StartFailed(program, status, why, at):
+            done.append(note("start_failed", program=program, status=status, why=why))
+            system = never_ran(system, program)
+            system = noted_exit(system, event)
+        case ProgramStarted(program, at):
+            system = has_started(system, program, policy, at)
+        case ProgramGone(at=at) | StopSignalIgnored(at=at) | ShellTold(at=at) | Tick(at):
+            pass
+        case Sampled(at=at) | HelperEnded(at=at) | TimeExtended(at=at):
+            pass
+        case (
+            UnsentCounted()
+            | DrainRequested()
+            | UndrainRequested()
+            | ProgramReady()
+            | PartRequested()
+        ):
+            return system, ()
+        case _:
+            assert_never(event)
+    system = each(system, done, policy, event, system.kill_at)
+    return _close(turns_at(system, done, policy, event, at), done, policy, at)
+
+
+def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -> Step:
+    """A second request skips ahead, a third kills now."""
+    if system.requests and (at - system.asked_at < SAME_REQUEST or policy.on_repeat == "ignore"):
+        return replace(system, asked_at=at), (note("asked_again", signal=signum, effect="none"),)
+    requests = system.requests + 1
+    system = replace(system, requests=requests, asked_at=at)
+    if (
+        requests == 1
+    ):  # a program's exit had started the shutdown: this is the first request, and changes nothing
+        return system, (note("asked_again", signal=signum, effect="stopping already"),)
+    done: list[Command] = []
+    for i, phase in enumerate(system.programs):
+        if requests == 2:
+            system = put(system, done, i, one.hurry(phase, i, policy.programs[i], at))
+        else:
+            system = put(system, done, i, one.kill(phase, i, at, "asked three times"))
+    effect = "kill" if requests > 2 else "skip ahead" if done else "nothing to skip"
+    return system, (note("asked_again", signal=signum, effect=effect), *done)
+
+
+def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float) -> Step:
+    """Go on to flushing when nothing is left of any program."""
+    if not all(isinstance(phase, one.Gone) for phase in system.programs):
+        return system, tuple(done)
+    times = at + policy.flush_timeout, at + FLUSH_INTERVAL
+    hooks = tuple(
+        i
+        for i, rules in enumerate(policy.programs)
+        if rules.post_stop and (not system.pasts or system.pasts[i].ran)
+    )
+    flushing = Flushing(
+        status_of_system(system, policy),
+        *times,
+        system.requests,
+        system.asked_at,
+        system.kill_at,
+        hooks,
+    )
+    if policy.flush_timeout <= 0:
+        after, commands = finish(flushing, at, policy)
+        return after, (*done, *commands)
+    return flushing, (*done, CountUnsent())
