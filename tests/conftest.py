@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from support import TALKER, Run
+
+from processes import TALKER, Run
 
 
 @pytest.fixture

@@ -1,0 +1,371 @@
+"""Bad weather after the start: closed, blocked and full places to write to, no descriptors, bugs.
+Nothing is lost or late."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gracewrap.config import load
+from gracewrap.report import log
+from gracewrap.runtime import fallback, handover
+from gracewrap.runtime import loop as supervise
+from processes import (
+    BOUND,
+    GRACEWRAP,
+    MAIN,
+    OTHER_USER,
+    TALKER,
+    Run,
+    alive,
+    environment,
+    require_other_user,
+    wait_until,
+)
+
+FULL = "/dev/full"
+
+
+def test_closed_stderr_does_not_disturb_the_stop(talk):
+    reading, writing = os.pipe()
+    run = talk("exit=3", stderr=writing)
+    os.close(writing)
+    os.close(reading)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+
+
+SLOW = "trap 'sleep 0.2; echo finished; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+
+
+def test_a_reader_of_the_log_that_is_gone_does_not_end_the_command(start):
+    """Our own write gives SIGPIPE; blocked, it is pending although it is ignored, and was forwarded
+    to the command."""
+    reading, writing = os.pipe()
+    run = start("--", "bash", "-c", SLOW, stderr=writing)
+    os.close(writing)
+    assert run.line() == "ready"
+    os.close(reading)
+    run.send(signal.SIGTERM)
+    assert run.line() == "finished"
+    assert run.wait() == 0
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_log_that_reaches_the_limit_of_file_sizes_does_not_end_the_command(
+    start, tmp_path, level
+):
+    """SIGXFSZ, likewise; at debug level it was forwarded, logged, and so came again, for ever."""
+    options = ("--log-file", tmp_path / "log", "--log-level", level)
+    prefix = ("bash", "-c", 'ulimit -f 0; exec "$@"', "bash")
+    run = start(*options, "--", "bash", "-c", SLOW, prefix=prefix)
+    assert run.line() == "ready"
+    run.send(signal.SIGTERM)
+    assert run.line() == "finished"
+    assert run.wait() == 0
+
+
+def full_pipe() -> tuple[int, int]:
+    """Return a pipe that takes not a byte more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for size in (65536, 4096, 1):
+        try:
+            while True:
+                os.write(writing, b"x" * size)
+        except BlockingIOError:
+            pass
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+@pytest.mark.parametrize("unprivileged", [False, True])
+def test_blocked_stderr_does_not_delay_the_stop(unprivileged):
+    """Also where the pipe cannot be opened anew, because it belongs to somebody else."""
+    prefix: tuple[str, ...] = ()
+    if unprivileged:
+        require_other_user()
+        prefix = OTHER_USER
+    reading, writing = full_pipe()
+    command = [*prefix, *GRACEWRAP, "--shutdown-timeout", "300ms", "--", *TALKER, "ignore=15"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=writing, env=environment()
+    ) as run:
+        assert run.stdout and run.stdout.readline().startswith(b"ready")
+        began = time.monotonic()
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(BOUND) == 137
+        assert time.monotonic() - began < 10
+    os.close(reading)
+    os.close(writing)
+
+
+def test_blocked_stderr_does_not_delay_a_start_that_has_something_to_say():
+    """Signals are blocked by then, so that nobody could interrupt the wait."""
+    reading, writing = full_pipe()
+    # no subreaper: it is said before the spawn
+    block = "import sys; sys.modules['_ctypes'] = None; sys.argv[1:] = ['--', 'true']; "
+    main = (
+        f"sys.path.append({str(MAIN.parent.parent)!r}); from gracewrap.__main__ import main; main()"
+    )
+    command = [sys.executable, "-I", "-S", "-c", block + main]
+    assert subprocess.run(command, stderr=writing, env=environment(), timeout=BOUND).returncode == 0
+    os.close(reading)
+    os.close(writing)
+
+
+def test_stderr_stays_blocking_for_the_child(talk):
+    """The flag O_NONBLOCK belongs to the open file, which the child shares."""
+    run = talk("exit=-1", options=["--log-level", "debug"])
+    child = run.ready()
+    run.log_line("started")  # it has been written to
+    flags = Path(f"/proc/{child}/fdinfo/2").read_text().split("flags:")[1].split()[0]
+    assert not int(flags, 8) & os.O_NONBLOCK
+
+
+def test_slow_stderr_loses_lines_and_says_how_many(talk, tmp_path):
+    reading, writing = full_pipe()
+    report = tmp_path / "report"
+    run = talk(options=["--log-level", "debug", "--report", report], stderr=writing)
+    os.close(writing)
+    run.ready()
+    for _ in range(1000):
+        run.send(signal.SIGRTMIN)
+        assert run.line() == "34"
+    run.send(signal.SIGTERM)
+    assert run.wait() == 0
+    assert json.loads(report.read_text())["log_lines_lost"] > 0
+    os.close(reading)
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--report", "--termination-log"])
+@pytest.mark.parametrize("place", [FULL, "/proc/no/such/place", "/no/such/directory/file"])
+def test_places_that_cannot_be_written_change_nothing(talk, option, place):
+    run = talk("exit=3", options=[option, place])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+
+
+def test_report_on_a_read_only_file_system_is_said_to_fail(talk):
+    run = talk("exit=3", options=["--report", "/proc/report"])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+    assert "cannot write the report to '/proc/report'" in str(
+        run.log_line("report_failed")["message"]
+    )
+
+
+@pytest.mark.parametrize("descriptors", [5, 6, 8, 12])
+def test_no_descriptors_left(descriptors):
+    """The soft limit, low from the start: the stop works, and the kill finds a member in another
+    session."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    command = [*GRACEWRAP, "--shutdown-timeout", "300ms", "--", *TALKER, "ignore=15", "fork"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        preexec_fn=limit,  # noqa: PLW1509
+    ) as run:
+        assert run.stdout
+        pids = [int(run.stdout.readline().split()[1]) for _ in range(2)]
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(BOUND) == 137
+        assert not any(alive(pid) for pid in pids)
+
+
+BROKEN_POLICY = """
+import sys
+sys.path.insert(0, {source!r})
+import gracewrap.__main__
+from gracewrap.policy import step as policy_step
+real, calls = policy_step.step, []
+def step(system, event, policy):
+    calls.append(event)
+    if len(calls) > {after}:
+        raise RuntimeError("a bug, planted here")
+    return real(system, event, policy)
+policy_step.step = step
+import gracewrap.runtime.loop as supervise
+supervise.Loop.__init__.__defaults__ = (step,)
+gracewrap.__main__.main()
+"""
+
+
+def broken(after: int, *args: object, tmp_path: Path) -> Run:
+    """Return a gracewrap whose policy raises after so many events."""
+    source = str(Path(GRACEWRAP[-1]).parent.parent)
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN_POLICY.format(source=source, after=after))
+    return Run(*args, command=[sys.executable, "-I", "-S", str(script)])
+
+
+def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
+    """kill(-1) is for PID 1 alone: from any other process it reaches the whole machine."""
+    seen = []
+    monkeypatch.setattr(fallback.reaper, "reap", lambda known: 1 // 0)
+    monkeypatch.setattr(
+        fallback.process_tree, "kill_all", lambda leader, everyone: seen.append(everyone)
+    )
+    assert fallback.carry_on(fallback.Remains({2**22: 15}), fallback.Rules()) == 137
+    assert seen == [False]
+
+
+def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
+    monkeypatch.setattr(supervise.Loop, "last_word", lambda loop, status: 1 // 0)
+    loop = supervise.Loop(handover.Handover(2**22, 0.0), load.defaults(["true"]))
+    loop.log = log.Log(file=str(tmp_path / "log"))
+    assert loop.leave(7) == 7
+    assert "ZeroDivisionError" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_policy_that_raises_is_survived_and_said(tmp_path, after):
+    """The bare loop forwards, stops, reaps, and keeps the exit status."""
+    run = broken(after, "--shutdown-timeout", "20s", "--", *TALKER, "exit=5", tmp_path=tmp_path)
+    try:
+        run.ready()
+        run.send(signal.SIGUSR1)
+        run.send(signal.SIGUSR2)
+        run.send(signal.SIGHUP)
+        assert {run.line() for _ in range(3)} == {"1", "10", "12"}
+        run.send(signal.SIGTERM)
+        assert run.line() == "15"
+        assert run.wait() == 5
+        assert "a bug, planted here" in str(run.log_line("bug")["message"])
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_policy_that_raises_still_kills_in_time(tmp_path, after):
+    run = broken(
+        after, "--shutdown-timeout", "500ms", "--", *TALKER, "ignore=15", "fork", tmp_path=tmp_path
+    )
+    try:
+        pids = [int(run.line().split()[1]) for _ in range(2)]
+        run.send(signal.SIGUSR1)
+        run.send(signal.SIGTERM)
+        run.send(signal.SIGTERM)
+        assert run.wait() == 137
+        assert not any(alive(pid) for pid in pids)
+    finally:
+        run.close()
+
+
+def test_losing_the_package_after_the_spawn_is_survived(tmp_path):
+    """An image that is being replaced: what has not been imported yet is gone."""
+    source = Path(GRACEWRAP[-1]).parent
+    copy = tmp_path / "gracewrap"
+    for path in source.rglob("*.py"):
+        target = copy / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (copy / "runtime" / "loop.py").unlink()
+    run = Run("--", *TALKER, "exit=6", command=[*GRACEWRAP[:-1], str(copy / "__main__.py")])
+    try:
+        run.ready()
+        assert run.err is not None
+        assert "only forwards signals" in run.err.next()
+        run.send(signal.SIGUSR1)
+        assert run.line() == "10"
+        run.send(signal.SIGTERM)
+        assert run.line() == "15"
+        assert run.wait() == 6
+    finally:
+        run.close()
+
+
+def test_a_child_that_hangs_up_its_output_is_still_stopped(start):
+    run = start("--", *TALKER, "exit=2")
+    run.ready()
+    assert run.process.stdout
+    run.process.stdout.close()
+    run.send(signal.SIGTERM)  # the talker dies of writing, or exits
+    assert run.wait() in (1, 2, 128 + signal.SIGPIPE)
+
+
+def test_gracewrap_killed_leaves_no_half_report(talk, tmp_path):
+    report = tmp_path / "report"
+    report.write_text("old")
+    run = talk(options=["--report", report])
+    child = run.ready()
+    run.send(signal.SIGKILL)
+    assert run.wait() == -9
+    assert report.read_text() == "old"
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not alive(child), "the child is gone")
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_policy_that_raises_with_several_programs_is_survived(tmp_path, after):
+    """Whoever has been started is sent signals, stopped and reaped, and what they write still
+    arrives."""
+    talker = json.dumps([*TALKER, "exit=5"])
+    config = tmp_path / "gracewrap.toml"
+    config.write_text(
+        'shutdown_timeout = "20s"\n[log]\nformat = "json"\n[defaults]\noutput = "prefix"\n'
+        f"[programs.one]\ncommand = {talker}\n[programs.two]\ncommand = {talker}\ndepends_on = "
+        '["one"]\n'
+    )
+    run = broken(after, "--config", config, tmp_path=tmp_path)
+    try:
+        if after == 0:  # the first event is to start a program
+            assert run.wait() == 125
+            return
+        assert run.out is not None
+        started = (
+            1 if after == 1 else 2
+        )  # the others are what comes of each start, and the stop request
+        for expected, signum in (("ready", signal.SIGUSR1), ("10", signal.SIGTERM)):
+            for _ in range(started):
+                assert expected in run.out.next()
+            run.send(signum)
+        assert run.wait() == 5
+        assert [line[-2:] for line in run.out.rest()] == ["15"] * started
+        assert "a bug, planted here" in str(run.log_line("bug")["message"])
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("descriptors", range(12, 45, 4))
+def test_members_of_several_programs_are_found_without_descriptors(tmp_path, descriptors):
+    """The pipes of their output may have taken the last one: who is in a session of its own is
+    stopped all the same."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    config = tmp_path / "gracewrap.toml"
+    command = f"command = {json.dumps([*TALKER, 'session'])}\n"
+    programs = (
+        f"[programs.p{i}]\n{command}" + (f'depends_on = ["p{i - 1}"]\n' if i else "")
+        for i in range(4)
+    )
+    config.write_text(
+        'shutdown_timeout = "20s"\n[defaults]\noutput = "prefix"\n' + "".join(programs)
+    )
+    run = Run("--config", config, preexec_fn=limit)
+    try:
+        assert run.out is not None
+        pids = [int(run.out.next().split()[-1]) for _ in range(8)]
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        assert not any(alive(pid) for pid in pids)
+    finally:
+        run.close()

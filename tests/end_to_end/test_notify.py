@@ -1,0 +1,178 @@
+"""What the command says of itself (sd_notify), through a whole gracewrap: more time, a watchdog,
+its main process, its status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from processes import alive, state, wait_until
+
+# Speaks when it is told to on stdin: `STATUS=...` and the like go to NOTIFY_SOCKET, `fork` starts a
+# child whose pid is said, and that says which signals it gets; `leave` ends it.
+SPEAKER = """
+import os, select, signal, socket, sys
+def notify(text):
+    to = os.environ["NOTIFY_SOCKET"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.connect("\\0" + to[1:] if to[0] == "@" else to)
+        s.send(text.encode())
+def say(text): os.write(1, (text + "\\n").encode())
+def on(name):
+    for n in (signal.SIGTERM, signal.SIGUSR1):
+        def heard(n, _):
+            say(f"{name} {n}")
+            if name == "child" and n == 15:
+                os._exit(5)
+        signal.signal(n, heard)
+on("leader")
+say(f"ready {os.getpid()}")
+for line in sys.stdin:
+    line = line.strip()
+    if line == "fork":
+        if os.fork() == 0:
+            on("child")
+            say(f"child {os.getpid()}")
+            while True: signal.pause()
+    elif line == "leave":
+        os._exit(0)
+    else:
+        notify(line)
+        say(f"sent {line}")
+while True: signal.pause()
+"""
+
+
+def speaker(start, *options: str):
+    run = start(
+        *options, "--notify", "--", sys.executable, "-I", "-S", "-c", SPEAKER, stdin=subprocess.PIPE
+    )
+    run.ready()
+    return run
+
+
+def tell(run, line: str) -> None:
+    run.process.stdin.write(f"{line}\n".encode())
+    run.process.stdin.flush()
+
+
+def name_main(run) -> int:
+    """Have the command start a child and name it as its main process; return its pid."""
+    tell(run, "fork")
+    child = int(run.line().split()[1])
+    tell(run, f"MAINPID={child}")
+    run.log_line("main_pid")
+    assert run.line() == f"sent MAINPID={child}"
+    return child
+
+
+def test_a_program_may_take_more_of_the_budget_than_its_stop_timeout(start):
+    run = speaker(start, "--shutdown-timeout", "2s", "--stop-timeout", "500ms")
+    before = time.monotonic()
+    run.send(signal.SIGTERM)
+    assert run.line() == "leader 15"
+    tell(run, "EXTEND_TIMEOUT_USEC=3600000000")
+    assert run.log_line("extended")
+    assert run.wait() == 137
+    assert time.monotonic() - before >= 2.0
+    assert [line for line in run.log() if line["event"] == "kill" and line["elapsed"] >= 2.0]
+
+
+def test_a_watchdog_that_hears_nothing_stops_the_command(start):
+    run = speaker(start, "--watchdog", "400ms", "--shutdown-timeout", "500ms")
+    tell(run, "WATCHDOG=1")
+    assert run.log_line("watchdog")["after"] == 0.4
+    assert "the watchdog was missed" in str(run.log_line("stop_requested")["message"])
+    assert run.line() == "sent WATCHDOG=1" and run.line() == "leader 15"
+    assert run.wait() == 137
+
+
+def test_a_watchdog_may_only_be_told_of(start):
+    run = speaker(start, "--watchdog", "200ms", "--on-watchdog", "ignore")
+    run.log_line("watchdog")
+    run.log_line("watchdog")  # it goes on
+    run.send(signal.SIGUSR1)
+    assert run.line() == "leader 10"
+
+
+def test_signals_go_to_the_main_process_that_the_command_names(start):
+    run = speaker(start)
+    name_main(run)
+    run.send(signal.SIGUSR1)
+    assert run.line() == "child 10"
+    run.send(signal.SIGTERM)
+    assert run.line() == "child 15"
+
+
+def test_a_starter_may_leave_when_it_has_named_the_main_process(start):
+    """As a forking daemon does: its exit ends nothing, and the exit status is the main
+    process's."""
+    run = speaker(start)
+    child = name_main(run)
+    tell(run, "leave")
+    run.send(signal.SIGUSR1)
+    assert run.line() == "child 10"
+    run.send(signal.SIGTERM)
+    assert run.line() == "child 15"
+    assert run.wait() == 5
+    assert not alive(child)
+
+
+def test_when_the_main_process_has_gone_the_leader_is_it_again(start):
+    run = speaker(start)
+    child = name_main(run)
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not alive(child), "the main process is gone")
+    run.send(signal.SIGUSR1)
+    assert run.line() == "leader 10"
+    run.send(signal.SIGTERM)
+    assert run.line() == "leader 15"
+
+
+def test_the_group_of_a_starter_that_has_gone_is_still_the_command_s(start):
+    run = speaker(start, "--kill-mode", "group")
+    child = name_main(run)
+    tell(run, "leave")
+    wait_until(
+        lambda: (
+            run.pid == int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        ),
+        "it is ours",
+    )
+    run.send(signal.SIGTERM)
+    assert run.line() == "child 15"
+    assert run.wait() == 5
+
+
+def test_a_sign_of_life_that_came_while_gracewrap_was_stopped_counts(start):
+    run = speaker(start, "--watchdog", "1s")
+    os.kill(run.pid, signal.SIGSTOP)
+    wait_until(lambda: state(run.pid) == "T", "gracewrap is stopped")
+    tell(run, "WATCHDOG=1")
+    assert run.line() == "sent WATCHDOG=1"
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + 1.2, "the watchdog's time is over")
+    tell(run, "WATCHDOG=1")
+    assert run.line() == "sent WATCHDOG=1"
+    os.kill(run.pid, signal.SIGCONT)
+    tell(run, "STATUS=alive")
+    assert run.log_line("said")["text"] == "alive"
+    assert run.line() == "sent STATUS=alive"
+    run.send(signal.SIGTERM)
+    assert run.line() == "leader 15"
+    assert "watchdog" not in run.err.seen
+
+
+def test_a_process_that_is_not_the_command_s_is_no_main_process(start):
+    run = speaker(start)
+    tell(run, f"MAINPID={run.pid}")
+    assert run.line() == f"sent MAINPID={run.pid}"
+    tell(run, "STATUS=still here")
+    assert run.log_line("said")["text"] == "still here"
+    assert run.line() == "sent STATUS=still here"
+    run.send(signal.SIGTERM)
+    assert run.line() == "leader 15"

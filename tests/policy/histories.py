@@ -1,0 +1,268 @@
+"""Any policy, any world and any history of it, for properties that must hold in all of them; and an
+oracle for the drain."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from gracewrap.policy import model as m
+from gracewrap.policy import system
+from gracewrap.record import replace
+from simulation import DRAINED, FAILED, INVALID, UNREACHABLE, Hook, Probe, Simulation, busy, says
+
+HUP, INT, QUIT, KILL, USR1, TERM = 1, 2, 3, 9, 10, 15
+PROBES = 2
+
+_programs = st.integers(0, 1)
+_exits = st.sampled_from([(0, 0), (7, 0), (143, TERM), (137, KILL)])
+events = st.one_of(
+    st.tuples(st.just("time"), st.floats(0, 20)),
+    st.tuples(st.just("time"), st.floats(0, 1)),
+    st.tuples(st.just("signal"), st.sampled_from([TERM, INT, HUP, USR1])),
+    st.tuples(st.just("stop"), st.booleans()),
+    st.tuples(st.sampled_from(["drain", "undrain"]), st.none()),
+    st.tuples(st.just("leader"), st.tuples(_programs, _exits, st.booleans())),
+    st.tuples(st.sampled_from(["gone", "ignored", "shell"]), _programs),
+    st.tuples(st.just("extend"), st.tuples(_programs, st.floats(0, 30))),
+    st.tuples(st.just("unsent"), st.integers(0, 2)),
+)
+_stop = ("signal", TERM)
+_turns: list[list[tuple[str, object]]] = [
+    [_stop],
+    [_stop, ("time", 20.0)],
+    [("drain", None), ("time", 5.0), _stop],
+    [],
+]
+histories = st.builds(
+    lambda before, turn, after: before + turn + after,
+    st.lists(events, max_size=4),
+    st.sampled_from(_turns),
+    st.lists(events, max_size=20),
+)
+
+drains = st.builds(
+    m.DrainPolicy,
+    probes=st.sampled_from([1, 1, PROBES, 0]),
+    combine=st.sampled_from(["all", "any"]),
+    when=st.sampled_from(["after-signal", "before-signal"]),
+    start=st.booleans(),
+    interval=st.sampled_from([0.1, 0.25, 1.0]),
+    timeout=st.none() | st.none() | st.floats(0.05, 15),
+    min_drain=st.just(0.0) | st.floats(0, 3),
+    confirm=st.integers(1, 3),
+    linger=st.floats(0, 3) | st.floats(0, 3) | st.none(),
+)
+policies = st.builds(
+    m.Policy,
+    programs=st.lists(
+        st.builds(
+            m.ProgramPolicy,
+            stop_timeout=st.none() | st.none() | st.floats(0, 15),
+            escalation=st.just(()) | st.just((m.Rung(1, INT), m.Rung(2.5, QUIT))),
+            kill_mode=st.sampled_from(["mixed", "group", "process"]),
+            propagation_delay=st.just(0.0) | st.floats(0, 10),
+            pre_stop=st.booleans(),
+            post_stop=st.booleans(),
+            drain=drains | drains | st.just(m.DrainPolicy()),
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    shutdown_timeout=st.floats(4, 25) | st.floats(0, 15),
+    on_repeat=st.sampled_from(["escalate", "ignore"]),
+    flush_timeout=st.floats(0, 2),
+    push=st.booleans(),
+)
+
+
+def _in_order(policy: m.Policy, until: str) -> m.Policy:
+    """Let the last program depend on the first."""
+    first, *others = policy.programs
+    if not others:
+        return policy
+    last = replace(others[-1], depends_on=((0, "started"),))
+    return replace(policy, programs=(replace(first, until=until), *others[:-1], last))
+
+
+ordered_policies = st.builds(_in_order, policies, st.sampled_from(["gone", "drained"]))
+
+# A probe is honest or lies, changes its mind, falls silent, is slow; and it may well say in the end
+# that it is drained.
+_readings = st.sampled_from(
+    [DRAINED] * 5 + [busy(), busy(7), busy(None), UNREACHABLE, UNREACHABLE, INVALID, FAILED, None]
+)
+_changes = st.lists(st.tuples(st.floats(0, 10) | st.floats(0, 60), _readings), max_size=6)
+_latencies = st.sampled_from([0.0, 0.001, 0.001, 0.3, 1.9, 5.0])
+
+
+def _scripted(
+    first: m.Reading | None, changes: list[tuple[float, m.Reading | None]], latency: float
+) -> Probe:
+    return says((-1, first), *sorted(changes, key=lambda change: change[0]), latency=latency)
+
+
+probes = st.builds(_scripted, _readings, _changes, _latencies)
+hooks = st.builds(Hook, st.none() | st.floats(0, 12), st.booleans())
+worlds = st.tuples(
+    st.fixed_dictionaries(dict.fromkeys(range(PROBES), probes)),
+    st.fixed_dictionaries(dict.fromkeys(("pre_stop", "start", "post_stop", "push"), hooks)),
+)
+
+
+class Played:
+    """What has become of a history.  Times are None where it has not come to that."""
+
+    def __init__(self, policy: m.Policy, world: tuple[dict[int, Probe], dict[str, Hook]]) -> None:
+        self.policy, self.s = policy, Simulation(policy, *world)
+        self.began: float | None = None  # when the stop did
+        self.requests: list[float] = []
+        self.undrains = 0
+        self.exits: dict[int, float] = {}  # of leaders, by program
+        self.left: dict[int, bool] = {}  # what a leader has left behind is still there
+
+    @property
+    def stopping(self) -> bool:
+        return isinstance(self.s.system, system.ShuttingDown)
+
+    def happen(self, kind: str, value: object, shell: bool) -> None:
+        """Let one thing happen, if it can."""
+        s = self.s
+        match kind, value:
+            case "time", float(seconds):
+                s.pass_time(seconds)
+            case "signal", int(signum):
+                if signum in self.policy.stop_on:
+                    self._requested()
+                s.signal(signum)
+            case "stop", bool(failure):
+                if not failure:
+                    self._requested()
+                self._begin()
+                s.feed(m.StopRequested("somebody", s.now, failure))
+            case "drain", _:
+                s.feed(m.DrainRequested(s.now))
+            case "undrain", _:
+                self.undrains += 1
+                s.feed(m.UndrainRequested(s.now))
+            case "leader", (int(i), (int(status), int(signum)), bool(left)) if self._lives(i):
+                self._begin()
+                self.exits[i], self.left[i] = s.now, left
+                s.feed(m.LeaderExited(i, status, signum, left, s.now, may_have_told=shell))
+            case "gone", int(i) if self.left.get(i):
+                self.left[i] = False
+                s.rest_goes(i)
+            case "ignored", int(i) if self._lives(i):
+                s.feed(m.StopSignalIgnored(i, s.now))
+            case "shell", int(i) if self._lives(i):
+                s.feed(m.ShellTold(i, s.now))
+            case "extend", (int(i), float(seconds)) if self._lives(i):
+                s.feed(m.TimeExtended(i, seconds, s.now))
+            case "unsent", int(connections):
+                s.unsent = connections
+
+    def _begin(self) -> None:
+        self.began = self.s.now if self.began is None else self.began
+
+    def _requested(self) -> None:
+        self._begin()
+        self.requests.append(self.s.now)
+
+    def _lives(self, i: int) -> bool:
+        return i < len(self.policy.programs) and i not in self.exits
+
+    def signalled(self, i: int) -> float | None:
+        """When the leader of program *i* was sent its stop signal."""
+        sends = (m.SendLeader, m.SendGroup)
+        times = [
+            at
+            for at, c in self.s.log
+            if isinstance(c, sends) and c.program == i and c.signum == TERM
+        ]
+        assert len(times) <= 1, f"the stop signal was sent at {times}"
+        return times[0] if times else None
+
+    def last_signal(self, i: int, at: float) -> float:
+        """When the last signal that is a decision of ours had gone to program *i* by *at*."""
+        sends = (m.SendLeader, m.SendGroup, m.SendRest)
+        return max(
+            t
+            for t, c in self.s.log
+            if t <= at and isinstance(c, sends) and c.program == i and c.signum in (TERM, INT, QUIT)
+        )
+
+    def killed(self, i: int) -> float | None:
+        """When program *i* was first sent SIGKILL."""
+        return next(
+            (at for at, c in self.s.log if isinstance(c, m.KillProgram) and c.program == i), None
+        )
+
+    def noted(self, i: int, what: str) -> list[tuple[int, float, m.Note]]:
+        """The notes about program *i* of that name, with their places in the story and their
+        times."""
+        return [
+            (place, at, thing)
+            for place, (at, thing) in enumerate(self.s.story)
+            if isinstance(thing, m.Note) and thing.what == what and thing.fields.get("program") == i
+        ]
+
+    def is_drained(self, i: int, place: int) -> bool:
+        """Say whether program *i* is drained by what its probes had said up to a place in the
+        story.
+
+        That is: *confirm* DRAINED in a row, none of them before min_drain, since the drain began
+        and since the last BUSY.
+        """
+        rules = self.policy.programs[i].drain
+        said: list[tuple[float, int, str]] = []
+        since = 0.0
+        for at, thing in self.s.story[:place]:
+            if isinstance(thing, m.StopAsking) and thing.program == i:
+                since = 0.0
+            elif isinstance(thing, m.Ask) and thing.program == i and not since:
+                since, said = at, []
+            elif isinstance(thing, m.Sampled) and thing.program == i:
+                said.append((at, thing.probe, thing.reading.kind))
+        combine = all if rules.combine == "all" else any
+        counts = since + rules.min_drain
+        return combine(
+            _confirmed(
+                [(at >= counts, kind) for at, which, kind in said if which == probe], rules.confirm
+            )
+            for probe in range(rules.probes)
+        )
+
+
+def _confirmed(said: list[tuple[bool, str]], confirm: int) -> bool:
+    last_busy = max((n for n, (_, kind) in enumerate(said) if kind == m.BUSY), default=-1)
+    since_then = [
+        (counts, kind) for counts, kind in said[last_busy + 1 :] if counts or kind != m.DRAINED
+    ]
+    word = "".join("d" if kind == m.DRAINED else "-" for _, kind in since_then)
+    return "d" * confirm in word
+
+
+def play(
+    policy: m.Policy,
+    world: tuple[dict[int, Probe], dict[str, Hook]],
+    history: list[tuple[str, object]],
+) -> Played:
+    """Play a history that could happen: a leader exits once, its rest goes after it."""
+    played = Played(policy, world)
+    shell = any(kind == "shell" for kind, _ in history)
+    for kind, value in history:
+        if played.s.status is not None:
+            break
+        played.happen(kind, value, shell)
+    return played
+
+
+def play_out(
+    policy: m.Policy,
+    world: tuple[dict[int, Probe], dict[str, Hook]],
+    history: list[tuple[str, object]],
+) -> Played:
+    """Play a history, and then let pass so much time that a stop which has begun is over."""
+    played = play(policy, world, history)
+    if played.began is not None and played.s.status is None:
+        played.s.pass_time(policy.shutdown_timeout + policy.flush_timeout + 5)
+    return played

@@ -1,0 +1,346 @@
+"""Probes that look at a file or run a command.  Commands are real, and reaped as the loop does
+it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gracewrap.config.probe_specs import ExecProbe, FileProbe
+from gracewrap.linux import prctl, reaper
+from gracewrap.linux.helper_processes import Helpers
+from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
+from gracewrap.probes.exec import ExecAsker, read
+from gracewrap.probes.file import MOST, FileAsker
+from processes import BOUND, alive, descendants, require_root, wait_until
+from reactor_driver import Driver, driving, readable
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+# Files
+
+
+def look(path: object, state: str = "exists", contains: str = "") -> Reading:
+    answers: list[Reading] = []
+    FileAsker(FileProbe(str(path), state, contains)).ask(answers.append)
+    (answer,) = answers
+    return answer
+
+
+def test_a_file_that_is_to_come(tmp_path):
+    path = tmp_path / "drained"
+    assert look(path) == Reading(BUSY, None, f"{path} is not there")
+    path.touch()
+    assert look(path) == Reading(DRAINED)
+    assert look(tmp_path) == look("/") == Reading(DRAINED)
+
+
+def test_a_file_that_is_to_go(tmp_path):
+    path = tmp_path / "busy"
+    path.touch()
+    assert look(path, "absent") == Reading(BUSY, None, f"{path} is there")
+    path.unlink()
+    assert look(path, "absent") == Reading(DRAINED)
+    assert look(tmp_path / "no" / "busy", "absent") == Reading(DRAINED)
+
+
+def test_mistakes_are_invalid(tmp_path):
+    assert look(tmp_path / "no" / "drained") == Reading(
+        INVALID, None, f"the directory {tmp_path}/no does not exist"
+    )
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for path, why in {
+        "file/x": "Not a directory",
+        "loop": "Too many levels",
+        "x" * 300: "too long",
+        "a\0b": "null",
+    }.items():
+        for state in ("exists", "absent"):
+            answer = look(tmp_path / path, state)
+            assert answer.kind == INVALID and why in answer.why, path
+
+
+def test_a_link_that_leads_nowhere_is_not_there(tmp_path):
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "no")
+    assert look(path).kind == BUSY and look(path, "absent").kind == DRAINED
+
+
+def test_a_text_within_the_first_mebibyte(tmp_path):
+    path = tmp_path / "status"
+    assert look(path, contains="idle").kind == BUSY
+    path.write_text("workers: idle\n")
+    assert look(path, contains="idle") == Reading(DRAINED)
+    assert look(path, contains="\u00fcber") == Reading(BUSY, None, f"{path} does not hold the text")
+    path.write_bytes(bytes(MOST - 4) + b"idle")
+    assert look(path, contains="idle").kind == DRAINED
+    path.write_bytes(bytes(MOST - 3) + b"idle")
+    assert look(path, contains="idle").kind == BUSY
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    since = time.monotonic()
+    assert look(path, contains="idle").kind == BUSY
+    assert time.monotonic() - since < 10
+
+
+def test_nothing_but_a_regular_file_is_opened(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, tmp_path, Path("/dev/zero"), Path("/dev/null")):
+        assert look(path).kind == DRAINED
+        assert look(path, contains="x").kind == INVALID
+    for path in (
+        "/proc/self/stat",
+        "/proc/kmsg",
+        "/proc/version",
+    ):  # regular, they say; the second one waits where it can
+        if os.access(path, os.R_OK):
+            assert look(path, contains="Linux version 0.0.1").kind == BUSY
+
+
+def test_a_file_that_we_may_not_see(tmp_path):
+    require_root()
+    inner = tmp_path / "private" / "file"
+    inner.parent.mkdir(0o700)
+    inner.touch(0o600)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setresuid(34567, 34567, 34567)
+        os.write(
+            writing,
+            "\n".join(
+                look(inner, *how).kind for how in ((), ("absent",), ("exists", "x"))
+            ).encode(),
+        )
+        os._exit(0)
+    os.close(writing)
+    assert readable(reading)
+    assert os.read(reading, 4096).decode().split() == [INVALID] * 3
+    os.close(reading)
+    os.waitpid(pid, 0)
+
+
+def test_no_descriptor_left_is_not_the_file_s_fault(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("x")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        found, searched = look(path), look(path, contains="x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert found.kind == DRAINED and searched == Reading(
+        UNREACHABLE, None, f"{path}: Too many open files"
+    )
+
+
+# Commands
+
+
+def alone(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test in a process of its own that is a subreaper: reaping takes every child there
+    is."""
+
+    @functools.wraps(test)
+    def run(*args: object, **fixtures: object) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                prctl.prctl(PR_SET_CHILD_SUBREAPER, 1)
+                test(*args, **fixtures)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(status)
+        fd = os.pidfd_open(pid)
+        try:
+            if not select.select([fd], [], [], 2 * BOUND)[0]:
+                for one in [*descendants(pid), pid]:
+                    os.kill(one, signal.SIGKILL)
+            assert os.waitpid(pid, 0)[1] == 0, "see its stderr"
+        finally:
+            os.close(fd)
+
+    return run
+
+
+class Exec:
+    """An asker with its helpers, and the reaper."""
+
+    def __init__(self, driver: Driver, *command: str) -> None:
+        self.driver = driver
+        self.helpers = Helpers(driver.agenda)
+        self.asker = ExecAsker(ExecProbe(command), self.helpers)
+        self.answers: list[Reading] = []
+
+    def reap(self) -> None:
+        for one in reaper.reap(self.helpers.pids)[0]:
+            assert self.helpers.reaped(one.pid, one.status)
+
+    def until(self, true: Callable[[], object]) -> None:
+        self.driver.until(true, meanwhile=self.reap)
+
+    def ask(self) -> Reading:
+        self.answers.clear()
+        self.asker.ask(self.answers.append)
+        self.until(lambda: self.answers)
+        (answer,) = self.answers
+        return answer
+
+
+def run(*command: str) -> Reading:
+    """Return one sample, and see that nothing is left of it."""
+    before = len(os.listdir("/proc/self/fd"))
+    with driving() as driver:
+        probe = Exec(driver, *command)
+        answer = probe.ask()
+        assert not probe.helpers.pids
+        probe.until(lambda: not reaper.reap(())[1])
+    assert len(os.listdir("/proc/self/fd")) == before
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("script", "reading"),
+    [
+        ("exit 0", Reading(DRAINED)),
+        ("echo 7; exit 0", Reading(DRAINED)),
+        ("exit 1", Reading(BUSY, None, "exit status 1")),
+        ("echo 7; exit 1", Reading(BUSY, 7, "7 in flight")),
+        ("printf '  2.5 \\n9\\n'; exit 3", Reading(BUSY, 2.5, "2.5 in flight")),
+        ("echo waiting for 2; exit 3", Reading(BUSY, None, "exit status 3: waiting for 2")),
+        ("echo 7 >&2; exit 1", Reading(BUSY, None, "exit status 1")),
+        ("kill -KILL $$", Reading(BUSY, None, "exit status 137 (SIGKILL)")),
+        ("nonexistent-command 2>/dev/null", Reading(INVALID, None, "exit status 127: not found")),
+        ("exit 126", Reading(INVALID, None, "exit status 126: cannot be executed")),
+    ],
+)
+@alone
+def test_what_a_command_says(script, reading):
+    assert run("sh", "-c", script) == reading
+
+
+@alone
+def test_a_command_that_cannot_be_run(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("#!/bin/sh\n")
+    for command, why in {
+        "nonexistent-command": "No such file or directory (searched PATH)",
+        str(tmp_path / "no"): "No such file",
+        str(plain): "no execute permission",
+        str(tmp_path): "it is a directory",
+    }.items():
+        answer = run(command)
+        assert answer.kind == INVALID and why in answer.why, command
+
+
+@alone
+def test_a_command_that_cannot_even_be_tried():
+    with driving() as driver:
+        for command in ("", "a\0b"):
+            assert Exec(driver, command).ask().kind == INVALID
+
+
+@alone
+def test_no_descriptor_and_no_process_left_is_not_the_command_s_fault():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with driving() as driver:
+        probe = Exec(driver, "true")
+        free = os.dup(0)
+        os.close(free)
+        for most in (free, free + 1):  # no pipe at all, half a pipe
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+            answer = probe.ask()
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert answer == Reading(UNREACHABLE, None, "cannot run 'true': Too many open files")
+        assert probe.ask() == Reading(DRAINED)
+
+
+@alone
+def test_a_hanging_command_is_killed_with_its_group(tmp_path):
+    pids = tmp_path / "pids"
+    os.mkfifo(pids)
+    with driving() as driver:
+        probe = Exec(driver, "sh", "-c", f'trap "" TERM; sleep 1000 & echo $$ $! > {pids}; wait')
+        probe.asker.ask(probe.answers.append)
+        shell, sleep = map(int, pids.read_text().split())
+        assert alive(shell) and alive(sleep)
+        probe.asker.cancel()
+        probe.asker.cancel()
+        probe.until(lambda: not reaper.reap(probe.helpers.pids)[1])
+        assert not alive(shell) and not alive(sleep)
+        assert probe.answers == []
+
+
+@alone
+def test_asked_again_the_former_sample_is_given_up():
+    with driving() as driver:
+        probe = Exec(driver, "sh", "-c", "read x; exit 1")
+        probe.asker = ExecAsker(ExecProbe(("sleep", "1000")), probe.helpers)
+        probe.asker.ask(probe.answers.append)
+        (first,) = probe.helpers.pids
+        probe.asker.ask(probe.answers.append)
+        probe.until(lambda: first not in probe.helpers.pids)
+        assert len(probe.helpers.pids) == 1 and probe.answers == []
+        probe.asker.cancel()
+        probe.until(lambda: not probe.helpers.pids)
+
+
+@alone
+def test_a_grandchild_that_holds_stdout_keeps_nobody_waiting():
+    since = time.monotonic()
+    assert run("sh", "-c", "sleep 1000 & echo 4; exit 1") == Reading(BUSY, 4, "4 in flight")
+    assert time.monotonic() - since < BOUND
+
+
+@alone
+def test_output_without_end_is_read_and_dropped():
+    """More than a pipe holds, so that a command that nobody reads would never end."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert run("sh", "-c", "echo 12; head -c 50000000 /dev/zero; exit 1") == Reading(
+        BUSY, 12, "12 in flight"
+    )
+    assert run("sh", "-c", "head -c 50000000 /dev/zero; exit 1").in_flight is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+@alone
+def test_a_command_that_never_stops_writing_is_killed():
+    with driving() as driver:
+        probe = Exec(driver, "yes")
+        probe.asker.ask(probe.answers.append)
+        (pid,) = probe.helpers.pids
+        wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "yes\n", "yes runs")
+        rounds = driver.rounds
+        probe.until(lambda: driver.rounds > rounds + 50)
+        probe.asker.cancel()
+        probe.until(lambda: not probe.helpers.pids)
+        assert probe.answers == []
+
+
+@given(
+    st.integers(0, 255),
+    st.one_of(st.binary(), st.floats().map(lambda number: str(number).encode())),
+)
+def test_no_output_does_harm(status, output):
+    reading = read(status, output)
+    assert (reading.kind == DRAINED) == (status == 0)
+    assert reading.in_flight is None or 0 <= reading.in_flight < float("inf")
+    assert reading.why.isprintable() and len(reading.why) < 200

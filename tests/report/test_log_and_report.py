@@ -1,0 +1,292 @@
+"""What is told: log lines, the summary, the report file, the termination log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gracewrap.record import Record, replace
+from gracewrap.report import json_text, log, messages, report_files
+from gracewrap.report.json_text import dumps
+from processes import GRACEWRAP, environment
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False).map(lambda x: round(x, 6))
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_our_json_is_json(value):
+    assert json.loads(dumps(value)) == value
+
+
+@given(st.text())
+def test_our_json_needs_no_c_accelerator(text):
+    assert json.loads('"' + "".join(map(json_text._escape, text)) + '"') == text
+
+
+def test_json_has_no_infinity():
+    assert dumps([math.inf, math.nan, 1.0]) == "[null, null, 1.0]"
+
+
+@given(st.text(), st.integers(0, 400), st.integers(40, 4095))
+def test_a_shortened_report_fits_and_keeps_the_outcome(text, count, limit):
+    report = {
+        "outcome": "killed",
+        "exit_status": 137,
+        "command": [text] * count,
+        "timeline": [{"at": 1.0, "event": text}] * count,
+    }
+    data = report_files.shorten(report, limit)
+    assert len(data) <= max(limit, 50)
+    assert json.loads(data)["exit_status"] == 137
+
+
+def test_report_says_what_happened(talk, tmp_path):
+    path = tmp_path / "report.json"
+    run = talk("exit=3", "orphans=5", options=["--report", path, "--shutdown-timeout", "9s"])
+    child = run.ready()
+    run.send(signal.SIGUSR1)
+    run.line()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+    report = json.loads(path.read_text())
+    assert report["outcome"] == "graceful"
+    assert report["exit_status"] == 3
+    assert report["pid"] == child
+    assert report["requested_by"]["signal"] == "SIGTERM"
+    assert f"pid {os.getpid()}" in report["requested_by"]["sender"]
+    assert report["budget_seconds"] == 9
+    assert 0 < report["used_seconds"] < 9
+    assert abs(report["left_seconds"] + report["used_seconds"] - 9) < 0.001
+    assert report["signals_sent"] == ["SIGTERM"]
+    assert report["signals_forwarded"] == 1
+    assert report["orphans_reaped"] == 5
+    assert [entry["event"] for entry in report["timeline"]] == [
+        "stop_requested",
+        "stop_signal",
+        "leader_exited",
+    ]
+    assert report["timeline"][0]["at"] == 0
+    assert os.listdir(tmp_path) == ["report.json"]  # no temporary file is left
+
+
+def test_report_of_a_plain_run(start, tmp_path):
+    path = tmp_path / "report"
+    run = start("--report", path, "--", "sh", "-c", "exit 4")
+    assert run.wait() == 4
+    report = json.loads(path.read_text())
+    assert (report["outcome"], report["exit_status"], report["requested_by"]) == ("exited", 4, None)
+
+
+def test_report_of_a_command_that_cannot_be_run(start, tmp_path):
+    path = tmp_path / "report"
+    run = start("--report", path, "--", "no-such-command")
+    assert run.wait() == 127
+    report = json.loads(path.read_text())
+    assert (report["outcome"], report["exit_status"]) == ("not_started", 127)
+    assert "searched PATH" in report["summary"]
+
+
+def test_relative_paths_are_where_gracewrap_was_started(start, tmp_path):
+    run = start(
+        "--report",
+        "report",
+        "--log-file",
+        "log",
+        "--log-level",
+        "debug",
+        "--",
+        "true",
+        cwd=tmp_path,
+    )
+    assert run.wait() == 0
+    assert sorted(os.listdir(tmp_path)) == ["log", "report"]
+
+
+def test_termination_log_stays_small_and_keeps_what_the_command_wrote(start, tmp_path):
+    path = tmp_path / "termination-log"
+    path.write_text("the command's own last words\n")
+    run = start(
+        "--termination-log",
+        path,
+        "--shutdown-timeout",
+        "5s",
+        "--",
+        "sh",
+        "-c",
+        "exit 9",
+        *["x" * 300] * 100,
+    )
+    assert run.wait() == 9
+    first, last = path.read_text().splitlines()
+    assert first == "the command's own last words"
+    assert json.loads(last)["exit_status"] == 9
+    assert path.stat().st_size < 4096
+    path.write_text("y" * 10_000)
+    assert start("--termination-log", path, "--", "sh", "-c", "exit 9").wait() == 9
+    assert path.stat().st_size < 4096
+    assert json.loads(path.read_text().splitlines()[-1])["exit_status"] == 9
+
+
+def test_a_second_report_replaces_the_first(start, tmp_path):
+    """As PID 1 the pid in the temporary name is the same each time, and a crash may have left the
+    file."""
+    path = tmp_path / "report"
+    for status in (1, 2):
+        assert start("--report", path, "--", "sh", "-c", f"exit {status}").wait() == status
+        assert json.loads(path.read_text())["exit_status"] == status
+
+
+def test_a_report_through_a_link_leaves_the_link_alone(start, tmp_path):
+    """/dev/stderr is one, and root could replace it for everybody."""
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "error").write_text("before\n")
+    (tmp_path / "stderr").symlink_to("/proc/self/fd/2")
+    assert start("--report", tmp_path / "link", "--", "true").wait() == 0
+    with (tmp_path / "error").open("a") as error:
+        options = ("--report", tmp_path / "stderr", "--termination-log", tmp_path / "stderr")
+        assert start(*options, "--", "true", stderr=error).wait() == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "stderr").is_symlink()
+    assert json.loads((tmp_path / "real").read_text())["exit_status"] == 0
+    before, first, second = (tmp_path / "error").read_text().splitlines()
+    assert (
+        before == "before"
+        and json.loads(first)["exit_status"] == json.loads(second)["exit_status"] == 0
+    )
+
+
+def test_a_report_can_go_to_a_pipe_that_nobody_reads(start, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert start("--report", fifo, "--", "true").wait() == 0
+
+
+def test_log_levels(talk):
+    run = talk(options=["--log-level", "error"])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 0
+    assert run.log() == []
+
+
+def test_debug_tells_of_forwarding(talk):
+    run = talk(options=["--log-level", "debug"])
+    run.ready()
+    run.send(signal.SIGHUP)
+    assert run.line() == "1"
+    line = run.log_line("forwarded")
+    assert (line["signal"], line["sent"]) == ("SIGHUP", "SIGHUP")
+
+
+def test_a_child_killed_by_somebody_else_is_worth_a_warning(talk):
+    """The kernel's OOM killer is the usual one; phusion's my_init reports that as success."""
+    run = talk()
+    os.kill(run.ready(), signal.SIGKILL)
+    assert run.wait() == 137
+    (line,) = run.log()
+    assert line["level"] == "warning"
+    assert "out of memory?" in str(line["message"])
+
+
+def test_waiting_is_told_now_and_then(talk):
+    run = talk("ignore=15", options=["--log-format", "text", "--shutdown-timeout", "1500ms"])
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.err is not None
+    run.err.until("waiting for")
+    assert run.wait() == 137
+
+
+def test_text_format_and_variables():
+    env = environment(GRACEWRAP_LOG_FORMAT="text", GRACEWRAP_LOG_LEVEL="debug")
+    done = subprocess.run(
+        [*GRACEWRAP, "--", "true"],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr.startswith("gracewrap: started true (pid ")
+
+
+def test_log_file_is_appended_to(start, tmp_path):
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    run = start("--log-file", path, "--log-level", "debug", "--", "true")
+    assert run.wait() == 0
+    assert run.log() == []
+    first, *rest = path.read_text().splitlines()
+    assert first == "before"
+    assert json.loads(rest[0])["event"] == "started"
+
+
+def test_timestamps_are_rfc_3339():
+    assert log.timestamp(0.25) == "1970-01-01T00:00:00.250Z"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(25.0, "25 s"), (1.254, "1.25 s"), (0.012, "12 ms"), (0, "0 s"), (0.5, "0.50 s")],
+)
+def test_seconds_for_people(value, text):
+    assert messages.seconds(value) == text
+
+
+def test_every_note_has_words_and_all_words_are_said():
+    source = Path(messages.__file__).parent.parent
+    tellers = [source / "report" / f"{name}.py" for name in ("recorder", "program_history")]
+    places = [*(source / "policy").glob("*.py"), *(source / "runtime").glob("*.py"), *tellers]
+    text = "".join(path.read_text() for path in places)
+    said = {
+        part.split('"')[1]
+        for part in text.replace(".tell(", "note(").split("note(")
+        if part.startswith('"')
+    } - {""}
+    assert said <= set(messages.WORDS)
+    assert not [name for name in messages.WORDS if f'"{name}"' not in text]
+
+
+def test_a_fifo_in_the_place_of_the_report_holds_nobody_up(tmp_path):
+    path = tmp_path / "report.json"
+    os.mkfifo(f"{path}.{os.getpid()}.tmp")
+    assert report_files.write_report(str(path), {"exit_status": 0}) is None
+    assert json.loads(path.read_text()) == {"exit_status": 0}
+
+
+class Point(Record):
+    x: int
+    y: int = 2
+
+
+def test_records_are_frozen_values():
+    point = Point(1)
+    assert (point.x, point.y) == (1, 2)
+    assert point == Point(1, 2) == Point(x=1) and hash(point) == hash(Point(1))
+    assert point != Point(1, 3)
+    assert repr(replace(point, y=5)) == "Point(x=1, y=5)"
+    with pytest.raises(AttributeError):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        del point.x
+    for wrong in (Point, lambda: Point(1, 2, 3), lambda: Point(1, x=1), lambda: Point(1, z=1)):  # type: ignore[call-arg]
+        with pytest.raises(TypeError):
+            wrong()
+    match point:
+        case Point(x, y):
+            assert (x, y) == (1, 2)

@@ -1,0 +1,34 @@
+"""Requests to a gracewrap under test, over its unix sockets."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+
+from processes import BOUND
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=BOUND)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(
+            self.path
+        )  # without a time limit, for with one a full backlog is an error (connect(2): EAGAIN)
+        self.sock.settimeout(BOUND)
+
+
+def get(path: Path | str, target: str, method: str = "GET") -> tuple[int, str]:
+    connection = UnixConnection(str(path))
+    try:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()

@@ -1,0 +1,64 @@
+"""An agenda without a loop: for tests of what asks and answers, in the test's own process."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+from gracewrap.linux.reactor import Agenda
+from processes import BOUND
+
+
+class Driver:
+    """Runs an agenda until something is so.  SIGIO is blocked meanwhile, and fetched as the loop
+    does."""
+
+    def __init__(self) -> None:
+        self.faults: list[BaseException] = []
+        self.agenda = Agenda(self.faults.append)
+        self.rounds = 0
+
+    def until(
+        self,
+        true: Callable[[], object],
+        bound: float = BOUND,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """Run until *true*; *meanwhile* is called once a round."""
+        end = time.monotonic() + bound
+        while not true():
+            now = time.monotonic()
+            if now > end:
+                raise TimeoutError(f"not in {bound} s; faults: {self.faults}")
+            due = self.agenda.due(now)
+            wait = (
+                0.01 if due is None else max(0.0, min(due - now, 0.01))
+            )  # short: what is waited for may be elsewhere
+            if signal.sigtimedwait({signal.SIGIO}, wait):
+                self.agenda.stir()
+            if meanwhile:
+                meanwhile()
+            self.agenda.run(time.monotonic())
+            self.rounds += 1
+
+
+@contextlib.contextmanager
+def driving() -> Iterator[Driver]:
+    """An agenda to be driven; whatever raised within it fails the test."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
+    driver = Driver()
+    try:
+        yield driver
+    finally:
+        while signal.sigtimedwait({signal.SIGIO}, 0):
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert not driver.faults, driver.faults
+
+
+def readable(fd: int, bound: float = BOUND) -> bool:
+    """Wait until *fd* can be read."""
+    return bool(select.select([fd], [], [], bound)[0])

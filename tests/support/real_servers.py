@@ -1,0 +1,73 @@
+"""Servers that the tests start, and what a load balancer in front of them does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from load_balancer import free_ports
+from processes import BOUND, ROOT, require
+
+SERVERS = ROOT / "tests" / "external" / "servers"
+
+
+POLL = 0.1  # seconds between two looks of the balancer
+
+
+PROPAGATION = 2 * POLL
+
+
+SLACK = 2.0  # for a loaded machine; what is measured on an idle one is in the README
+
+
+NGINX = """
+daemon off;
+{user}
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+worker_processes 2;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ root {folder}; }}
+    location /slow {{ proxy_pass http://127.0.0.1:{upstream}; }}
+  }}
+}}
+"""
+
+
+def nginx_command(folder: Path, port: int, upstream: int) -> list[str]:
+    """Write a configuration without a word about stopping; return the command."""
+    require(shutil.which("nginx"), "nginx")
+    user = (
+        "user root;" if os.geteuid() == 0 else ""
+    )  # else the workers would be somebody who may not read *folder*
+    file = folder / "nginx.conf"
+    file.write_text(NGINX.format(folder=folder, port=port, upstream=upstream, user=user))
+    return ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(file)]
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[int]:
+    """The port of a server that is never restarted, for nginx to ask."""
+    [port] = free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, str(SERVERS / "plain.py"), str(port)], stderr=subprocess.DEVNULL
+    )
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait(BOUND)
