@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from gracewrap.config.probe_specs import TcpProbe
+from gracewrap.config.probe_specs import TcpProbeSpec
 from gracewrap.linux.listening_ports import Ports
-from gracewrap.linux.reactor import Agenda
+from gracewrap.linux.reactor import Reactor
 from gracewrap.policy.model import Reading
-from gracewrap.probes.tcp import TcpAsker
+from gracewrap.probes.tcp import TcpProbe
 
 NUMBERS = (10, 1_000, 10_000)
 ROUNDS = 5
@@ -51,14 +51,14 @@ def measure(number: int) -> dict[str, object]:
     try:
         served = [serve(listener) for _ in range(number)]
         result: dict[str, object] = {"connections": number}
-        result["find_ports"] = best(lambda agenda: look(agenda, number))
+        result["find_ports"] = best(lambda reactor: look(reactor, number))
         time.sleep(0.5)  # a tie is not looked at before
         with_ties, remembered = [], []
         for _ in range(ROUNDS):
-            agenda = Agenda(fault)
-            asker = TcpAsker(TcpProbe((port,), quiet=0.25), agenda, Ports(agenda, list))
-            with_ties.append(cost(agenda, partial(sample, asker)))
-            remembered.append(cost(agenda, partial(sample, asker)))
+            reactor = Reactor(fault)
+            asker = TcpProbe(TcpProbeSpec((port,), quiet=0.25), reactor, Ports(reactor, list))
+            with_ties.append(cost(reactor, partial(sample, asker)))
+            remembered.append(cost(reactor, partial(sample, asker)))
         result["first_sample"] = min(with_ties, key=lambda one: one["cpu_ms"])
         result["next_sample"] = min(remembered, key=lambda one: one["cpu_ms"])
         for one in served:
@@ -105,7 +105,7 @@ def serve(listener: socket.socket) -> socket.socket:
     return one
 
 
-def sample(asker: TcpAsker) -> None:
+def sample(asker: TcpProbe) -> None:
     """Take one sample, which must say that nothing is in flight."""
 
     def answer(reading: Reading) -> None:
@@ -114,31 +114,31 @@ def sample(asker: TcpAsker) -> None:
     asker.ask(answer)
 
 
-def look(agenda: Agenda, number: int) -> None:
+def look(reactor: Reactor, number: int) -> None:
     """Find this process's own ports, as if it were the program: it has *number* descriptors beside
     the listener's."""
-    Ports(agenda, lambda: [os.getpid()]).look()
+    Ports(reactor, lambda: [os.getpid()]).look()
 
 
-def best(start: Callable[[Agenda], None]) -> dict[str, float]:
+def best(start: Callable[[Reactor], None]) -> dict[str, float]:
     def once() -> dict[str, float]:
-        agenda = Agenda(fault)
-        return cost(agenda, lambda: start(agenda))
+        reactor = Reactor(fault)
+        return cost(reactor, lambda: start(reactor))
 
     return min((once() for _ in range(ROUNDS)), key=lambda one: one["cpu_ms"])
 
 
-def cost(agenda: Agenda, start: Callable[[], None]) -> dict[str, float]:
-    """Return what it costs until the agenda has nothing more to do, and the longest time that a
+def cost(reactor: Reactor, start: Callable[[], None]) -> dict[str, float]:
+    """Return what it costs until the reactor has nothing more to do, and the longest time that a
     signal would have waited.
 
     Both are CPU time, which a busy machine does not change much.
     """
     cpu, longest, slices = time.process_time(), 0.0, 0
     start()
-    while agenda.due(0.0) is not None:
+    while reactor.due(0.0) is not None:
         began = time.thread_time()
-        agenda.run(time.monotonic())
+        reactor.run(time.monotonic())
         longest = max(longest, time.thread_time() - began)
         slices += 1
     return {

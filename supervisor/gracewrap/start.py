@@ -198,7 +198,7 @@ def look_after(
         )
         rules = fallback.rules_of(settings)
         return (
-            fallback.carry_on(fallback.Remains({begun[0]: rules.stop_signal}), rules)
+            fallback.run(fallback.FallbackState({begun[0]: rules.stop_signal}), rules)
             if begun[0]
             else 126
         )

@@ -14,21 +14,21 @@ from gracewrap.config import problems as problems_
 from gracewrap.config import values
 from gracewrap.config.command_line import CommandLine, read_command_line
 from gracewrap.config.load import resolve
-from gracewrap.config.origins import Given
+from gracewrap.config.origins import RawValue
 from gracewrap.config.parsers import commands, hooks, http_request, probes, selectors, urls
 from gracewrap.config.probe_specs import (
     Address,
     CommandAction,
-    ExecProbe,
+    ExecProbeSpec,
     Expect,
-    FileProbe,
+    FileProbeSpec,
     Header,
     HttpAction,
-    HttpProbe,
-    NotifyProbe,
-    Probes,
+    HttpProbeSpec,
+    NotifyProbeSpec,
+    ProbeSpecs,
     Request,
-    TcpProbe,
+    TcpProbeSpec,
     Url,
 )
 from gracewrap.config.schema import BY_KEY, FURTHER
@@ -52,7 +52,7 @@ def given_settings(*words: str, **more: object) -> tuple[Settings | None, list[s
     drain.all)."""
     keys = {key.field: key.key for key in BY_KEY.values()}
     line = read_command_line([*words, "--", "true"])
-    from_file = tuple(Given(keys[field], raw, "g.toml, line 1") for field, raw in more.items())
+    from_file = tuple(RawValue(keys[field], raw, "g.toml, line 1") for field, raw in more.items())
     line = CommandLine((*from_file, *line.given), line.command, None, "run", line.problems)
     settings, problems = resolve(line, {})
     return settings, [problem.text for problem in problems]
@@ -245,15 +245,15 @@ EXAMPLES = [
     ),
     (hooks.action, {"http": "http://h/", "insecure": True}, "insecure: it is for https"),
     (hooks.action, 3, "is neither a command nor a URL"),
-    (probes.ready, "tcp", Probes((TcpProbe(mode="listening"),))),
-    (probes.ready, "notify", Probes((NotifyProbe("READY=1"),))),
-    (probes.ready, "http://127.0.0.1:3000/drain", Probes((HttpProbe(Request(DRAIN)),))),
-    (probes.ready, {"tcp": 3000}, Probes((TcpProbe((3000,), "listening"),))),
-    (probes.ready, {"exec": ["pg_isready"]}, Probes((ExecProbe(("pg_isready",)),))),
+    (probes.ready, "tcp", ProbeSpecs((TcpProbeSpec(mode="listening"),))),
+    (probes.ready, "notify", ProbeSpecs((NotifyProbeSpec("READY=1"),))),
+    (probes.ready, "http://127.0.0.1:3000/drain", ProbeSpecs((HttpProbeSpec(Request(DRAIN)),))),
+    (probes.ready, {"tcp": 3000}, ProbeSpecs((TcpProbeSpec((3000,), "listening"),))),
+    (probes.ready, {"exec": ["pg_isready"]}, ProbeSpecs((ExecProbeSpec(("pg_isready",)),))),
     (
         probes.ready,
         {"any": ["tcp", {"file": "/run/x"}]},
-        Probes((TcpProbe(mode="listening"), FileProbe("/run/x")), "any"),
+        ProbeSpecs((TcpProbeSpec(mode="listening"), FileProbeSpec("/run/x")), "any"),
     ),
     (probes.ready, {"all": ["tcp"], "tcp": True}, "has all or any, and something beside it"),
     (probes.ready, {"all": []}, "not a list of 1 to 16 probes"),
@@ -379,7 +379,7 @@ EXAMPLES = [
         'exec: gracewrap calls this command; write {command = ["./x"]}',
     ),
     (hooks.action, {"command": ["./x"], "timeout": 3}, 'timeout: has no unit; write "3s"'),
-    (probes.elements, [{"tcp": True}, {"notify": True}], (TcpProbe(), NotifyProbe())),
+    (probes.elements, [{"tcp": True}, {"notify": True}], (TcpProbeSpec(), NotifyProbeSpec())),
     (
         probes.elements,
         [{"tcp": True}, {"tcp": 80, "http": "http://h/"}],
@@ -522,10 +522,10 @@ def test_any_text_is_a_selector_or_refused(text):
 
 URL = "http://127.0.0.1:3000/drain"
 PROBES = [
-    ({"drain_http": URL}, HttpProbe(Request(DRAIN))),
+    ({"drain_http": URL}, HttpProbeSpec(Request(DRAIN))),
     (
         {"drain_http": URL, "drain_status": 204, "drain_method": "HEAD"},
-        HttpProbe(Request(DRAIN, "HEAD"), Expect(status=204)),
+        HttpProbeSpec(Request(DRAIN, "HEAD"), Expect(status=204)),
     ),
     (
         {
@@ -534,48 +534,50 @@ PROBES = [
             "drain_unit": "jobs",
             "drain_on_refused": "drained",
         },
-        HttpProbe(Request(DRAIN), Expect("json", "/a"), "drained", "jobs"),
+        HttpProbeSpec(Request(DRAIN), Expect("json", "/a"), "drained", "jobs"),
     ),
     (
         {"drain_http": URL, "drain_json": "/a", "drain_equals": "idle"},
-        HttpProbe(Request(DRAIN), Expect("json", "/a", equals="idle")),
+        HttpProbeSpec(Request(DRAIN), Expect("json", "/a", equals="idle")),
     ),
     (
         {"drain_http": URL, "drain_metric": "a", "drain_at_most": 2, "drain_absent": "zero"},
-        HttpProbe(Request(DRAIN), Expect("metric", "a", at_most=2.0, absent="zero")),
+        HttpProbeSpec(Request(DRAIN), Expect("metric", "a", at_most=2.0, absent="zero")),
     ),
     (
         {"drain_http": URL, "drain_text": r"n: (\d+)"},
-        HttpProbe(Request(DRAIN), Expect("text", r"n: (\d+)")),
+        HttpProbeSpec(Request(DRAIN), Expect("text", r"n: (\d+)")),
     ),
     (
         {"drain_http": "https://h/", "drain_insecure": True, "drain_headers": {"A": "b"}},
-        HttpProbe(Request(Url("https", "h", 443, "/"), headers=(Header("A", "b"),), insecure=True)),
+        HttpProbeSpec(
+            Request(Url("https", "h", 443, "/"), headers=(Header("A", "b"),), insecure=True)
+        ),
     ),
     (
         {"drain_http": "https://h/", "drain_ca": "/c"},
-        HttpProbe(Request(Url("https", "h", 443, "/"), ca="/c")),
+        HttpProbeSpec(Request(Url("https", "h", 443, "/"), ca="/c")),
     ),
-    ({"drain_tcp": True}, TcpProbe()),
+    ({"drain_tcp": True}, TcpProbeSpec()),
     (
         {"drain_tcp": [80], "drain_mode": "no-connections", "drain_unit": "clients"},
-        TcpProbe((80,), "no-connections", unit="clients"),
+        TcpProbeSpec((80,), "no-connections", unit="clients"),
     ),
-    ({"drain_tcp": "auto", "drain_quiet": "5s"}, TcpProbe(quiet=5.0)),
-    ({"drain_exec": ["a", "b"]}, ExecProbe(("a", "b"))),
-    ({"drain_file": "/f", "drain_contains": "x"}, FileProbe("/f", "exists", "x")),
-    ({"drain_file": "/f", "drain_file_is": "absent"}, FileProbe("/f", "absent")),
-    ({"drain_notify": True}, NotifyProbe()),
-    ({"drain_notify": False, "drain_insecure": False, "drain_tcp": 80}, TcpProbe((80,))),
+    ({"drain_tcp": "auto", "drain_quiet": "5s"}, TcpProbeSpec(quiet=5.0)),
+    ({"drain_exec": ["a", "b"]}, ExecProbeSpec(("a", "b"))),
+    ({"drain_file": "/f", "drain_contains": "x"}, FileProbeSpec("/f", "exists", "x")),
+    ({"drain_file": "/f", "drain_file_is": "absent"}, FileProbeSpec("/f", "absent")),
+    ({"drain_notify": True}, NotifyProbeSpec()),
+    ({"drain_notify": False, "drain_insecure": False, "drain_tcp": 80}, TcpProbeSpec((80,))),
 ]
 
 
 @pytest.mark.parametrize(("more", "probe"), PROBES)
 def test_a_probe_from_the_keys_of_the_drain(more, probe):
-    assert settings_of(**more).drain == Probes((probe,))
+    assert settings_of(**more).drain == ProbeSpecs((probe,))
     # And the same as the one of several.
     table = {key.removeprefix("drain_"): raw for key, raw in more.items()}
-    assert settings_of(drain_any=[table]).drain == Probes((probe,), "any")
+    assert settings_of(drain_any=[table]).drain == ProbeSpecs((probe,), "any")
 
 
 LINGERS = [
@@ -624,7 +626,10 @@ def test_the_job_of_a_push_is_the_command():
         == "web"
     )
     line = CommandLine(
-        (Given("report.pushgateway", "http://h", ""), Given("command", ["/usr/bin/node", "x"], "")),
+        (
+            RawValue("report.pushgateway", "http://h", ""),
+            RawValue("command", ["/usr/bin/node", "x"], ""),
+        ),
         (),
         None,
         "run",
@@ -841,7 +846,9 @@ def test_flags_over_the_file():
         and settings.origins["drain.linger"] == "command line, --drain-linger"
     )
     assert settings.drain_headers == (Header("A", "b, c"), Header("D", "e"))
-    assert settings_of("--drain-tcp=80", "--drain-tcp=81").drain == Probes((TcpProbe((80, 81)),))
+    assert settings_of("--drain-tcp=80", "--drain-tcp=81").drain == ProbeSpecs(
+        (TcpProbeSpec((80, 81)),)
+    )
 
 
 # --- anything ------------------------------------------------------------------------------------
@@ -913,7 +920,7 @@ KEYS = st.sampled_from([setting.key for setting in FURTHER] + ["shutdown_timeout
 @given(st.dictionaries(KEYS, NEARLY | RAW | TABLES | SEVERAL, max_size=7))
 def test_anything_is_settings_or_problems_in_one_line(tree):
     line = CommandLine(
-        tuple(Given(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
+        tuple(RawValue(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
     )
     settings, problems = resolve(line, {})
     assert settings is not None or problems
@@ -931,7 +938,7 @@ def test_anything_is_settings_or_problems_in_one_line(tree):
 )
 def test_any_keys_of_a_probe_are_one_or_a_problem_that_says_what_to_write(tree):
     line = CommandLine(
-        tuple(Given(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
+        tuple(RawValue(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
     )
     settings, problems = resolve(line, {})
     for problem in problems:
@@ -939,5 +946,5 @@ def test_any_keys_of_a_probe_are_one_or_a_problem_that_says_what_to_write(tree):
     if settings is not None and settings.drain is not None:
         (probe,) = settings.drain.probes
         # What check shows of it means the same, but for the values of headers.
-        if not (isinstance(probe, HttpProbe) and probe.request.headers):
+        if not (isinstance(probe, HttpProbeSpec) and probe.request.headers):
             assert probes.elements(as_written((probe,), "drain.all")) == (probe,)

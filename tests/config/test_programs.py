@@ -15,9 +15,9 @@ from gracewrap.cli.cmd_init import value_text
 from gracewrap.cli.format_settings import as_written
 from gracewrap.config import command_line, load
 from gracewrap.config.command_line import CommandLine
-from gracewrap.config.origins import Given
+from gracewrap.config.origins import RawValue
 from gracewrap.config.parsers import lifecycle
-from gracewrap.config.probe_specs import HttpProbe, LogLineProbe, TcpProbe
+from gracewrap.config.probe_specs import HttpProbeSpec, LogLineProbeSpec, TcpProbeSpec
 from gracewrap.config.programs import PROGRAMS
 from gracewrap.config.programs import resolve as put_together
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
@@ -26,7 +26,7 @@ from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import BadValue
 from gracewrap.policy import dependencies
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, BackOff, Reading
-from gracewrap.probes.log_line import SEARCHED, LogLineAsker, LogLineState
+from gracewrap.probes.log_line import SEARCHED, LogLineProbe, LogLineState
 
 WEB = '[programs.web]\ncommand = ["web"]\n'
 DB = '[programs.db]\ncommand = ["db"]\n'
@@ -123,8 +123,10 @@ def test_a_stack(settings_of):
         "web",
     )
     assert migrate.oneshot and not db.oneshot
-    assert web.ready is not None and web.ready.probes == (LogLineProbe("listening on"),)
-    assert web.drain is not None and web.drain.probes == (TcpProbe(),) and web.drain_interval == 1
+    assert web.ready is not None and web.ready.probes == (LogLineProbeSpec("listening on"),)
+    assert (
+        web.drain is not None and web.drain.probes == (TcpProbeSpec(),) and web.drain_interval == 1
+    )
     assert db.drain is None and db.drain_interval == 0.25 and "drain.interval" not in db.origins
     policy = policy_of(top)
     assert [rules.name for rules in policy.programs] == ["db", "migrate", "web", "worker"]
@@ -207,11 +209,11 @@ def test_a_probe_of_its_own_takes_the_place_of_that_of_the_defaults(settings_of)
     web, db, x = settings_of(text).programs
     assert (
         web.drain is not None
-        and isinstance(web.drain.probes[0], HttpProbe)
+        and isinstance(web.drain.probes[0], HttpProbeSpec)
         and "drain.quiet" not in web.origins
     )
-    assert db.drain is not None and db.drain.probes == (TcpProbe(quiet=1.0),)
-    assert x.drain is not None and x.drain.probes == (TcpProbe((80,), quiet=1.0),)
+    assert db.drain is not None and db.drain.probes == (TcpProbeSpec(quiet=1.0),)
+    assert x.drain is not None and x.drain.probes == (TcpProbeSpec((80,), quiet=1.0),)
     assert (web.drain_confirm, db.drain_confirm) == (3, 3)
     web, db, x = settings_of(text, "--drain-http", "http://127.0.0.1:1/").programs
     assert {one.drain.probes[0].request.url.port for one in (web, db, x)} == {1}
@@ -815,17 +817,17 @@ EDGES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans()),
 @given(EDGES)
 def test_any_order_that_is_none_is_refused_and_no_other(edges):
     edges = [(a, b, depends) for a, b, depends in edges if a != b]
-    found = [Given("", None, "f", PROGRAMS)]
+    found = [RawValue("", None, "f", PROGRAMS)]
     for n in range(7):
         place = f"programs.p{n}"
-        found += [Given("", None, "f", place), Given("command", ["x"], "f", place)]
+        found += [RawValue("", None, "f", place), RawValue("command", ["x"], "f", place)]
         found.append(
-            Given(
+            RawValue(
                 "depends_on", [f"p{b}" for a, b, depends in edges if a == n and depends], "f", place
             )
         )
         found.append(
-            Given(
+            RawValue(
                 "stop_after",
                 [f"p{b}" for a, b, depends in edges if a == n and not depends],
                 "f",
@@ -972,15 +974,15 @@ def test_what_is_shown_means_the_same(key, raw):
 # --- a line that says that it is ready -----------------------------------------------------------
 
 
-def asked(probe: LogLineProbe, state: LogLineState) -> Reading:
+def asked(probe: LogLineProbeSpec, state: LogLineState) -> Reading:
     found: list[Reading] = []
-    LogLineAsker(probe, state).ask(found.append)
+    LogLineProbe(probe, state).ask(found.append)
     (reading,) = found
     return reading
 
 
 def test_a_line_makes_it_ready_once_and_for_all():
-    first, second = LogLineProbe(r"listening on \S+:\d+"), LogLineProbe("^ready$")
+    first, second = LogLineProbeSpec(r"listening on \S+:\d+"), LogLineProbeSpec("^ready$")
     state = LogLineState((first, second))
     assert asked(first, state) == Reading(
         BUSY, None, r'it has not written a line with "listening on \S+:\d+"'
@@ -995,13 +997,13 @@ def test_a_line_makes_it_ready_once_and_for_all():
 
 
 def test_a_long_line_is_looked_at_up_to_its_limit():
-    state = LogLineState([LogLineProbe("end")])
+    state = LogLineState([LogLineProbeSpec("end")])
     assert not state.take(b"x" * SEARCHED + b"end")
     assert state.take(b"x" * (SEARCHED - 3) + b"end")
 
 
 def test_an_expression_that_is_none_is_an_answer_too():
-    probe = LogLineProbe("(")
+    probe = LogLineProbeSpec("(")
     state = LogLineState([probe])
     assert not state.take(b"(") and asked(probe, state).kind == INVALID
 

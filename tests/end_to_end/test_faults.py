@@ -222,7 +222,7 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
     monkeypatch.setattr(
         fallback.process_tree, "kill_all", lambda leader, everyone: seen.append(everyone)
     )
-    assert fallback.carry_on(fallback.Remains({2**22: 15}), fallback.Rules()) == 137
+    assert fallback.run(fallback.FallbackState({2**22: 15}), fallback.Rules()) == 137
     assert seen == [False]
 
 

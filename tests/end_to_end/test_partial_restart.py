@@ -13,7 +13,7 @@ from pathlib import Path
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
 from gracewrap.report.log import Log
-from gracewrap.report.recorder import Narrator
+from gracewrap.report.recorder import Recorder
 from gracewrap.runtime import partial_restart
 from processes import alive, running, wait_until
 
@@ -319,7 +319,7 @@ notify = true
 # --- what is asked from outside, before the policy has heard of it -------------------------------
 
 
-class Desk:
+class ControlApi:
     """Two programs that are up, and requests for them; the policy hears of those with hear()."""
 
     def __init__(self) -> None:
@@ -327,9 +327,9 @@ class Desk:
         self.system: system.System = system.begin(self.policy, (0, 1))
         self.posted: list[m.Event] = []
         names = [("web", ["web"]), ("db", ["db"])]
-        narrator = Narrator(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, names)
-        self.parts = partial_restart.Parts(
-            narrator, self.policy, lambda: self.system, self.posted.append
+        recorder = Recorder(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, names)
+        self.parts = partial_restart.PartialRestart(
+            recorder, self.policy, lambda: self.system, self.posted.append
         )
 
     def ask(self, names: str) -> tuple[int, dict]:
@@ -348,21 +348,21 @@ class Desk:
 
 
 def test_while_one_is_asked_for_another_is_refused():
-    desk = Desk()
-    assert desk.ask("web")[0] == 202
-    assert desk.ask("db") == (409, {"error": "web is being restarted; ask again after that"})
-    desk.hear()
-    assert desk.parts.tell("1") == {"number": 1, "state": "begun", "why": "", "killed": []}
-    assert desk.ask("db")[0] == 409
+    control_api = ControlApi()
+    assert control_api.ask("web")[0] == 202
+    assert control_api.ask("db") == (409, {"error": "web is being restarted; ask again after that"})
+    control_api.hear()
+    assert control_api.parts.tell("1") == {"number": 1, "state": "begun", "why": "", "killed": []}
+    assert control_api.ask("db")[0] == 409
 
 
 def test_one_that_the_policy_refuses_after_all_is_told_with_what_is_in_its_way():
-    desk = Desk()
-    assert desk.ask("web")[0] == 202
-    desk.feed(m.PartRequested((1,), "a signal for a rolling restart", True, 1.0))
-    assert desk.parts.tell("1")["state"] == "asked"
-    desk.hear()
-    assert desk.parts.tell("1") == {
+    control_api = ControlApi()
+    assert control_api.ask("web")[0] == 202
+    control_api.feed(m.PartRequested((1,), "a signal for a rolling restart", True, 1.0))
+    assert control_api.parts.tell("1")["state"] == "asked"
+    control_api.hear()
+    assert control_api.parts.tell("1") == {
         "number": 1,
         "state": "refused",
         "why": "db is being restarted",
@@ -371,15 +371,15 @@ def test_one_that_the_policy_refuses_after_all_is_told_with_what_is_in_its_way()
 
 
 def test_of_many_requests_the_last_are_known():
-    desk = Desk()
+    control_api = ControlApi()
     for _ in range(partial_restart.KEPT + 2):
-        assert desk.ask("web")[0] == 202
-        desk.hear()
-        desk.system = system.begin(desk.policy, (0, 1))
+        assert control_api.ask("web")[0] == 202
+        control_api.hear()
+        control_api.system = system.begin(control_api.policy, (0, 1))
     assert (
-        desk.parts.tell("2") is None
-        and desk.parts.tell(str(partial_restart.KEPT + 2))["state"] == "begun"
+        control_api.parts.tell("2") is None
+        and control_api.parts.tell(str(partial_restart.KEPT + 2))["state"] == "begun"
     )
-    assert [desk.parts.tell(number) for number in ("0", "x", "-1", "9" * 99, "\u0663")] == [
+    assert [control_api.parts.tell(number) for number in ("0", "x", "-1", "9" * 99, "\u0663")] == [
         None
     ] * 5

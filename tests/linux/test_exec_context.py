@@ -20,7 +20,7 @@ from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers import process
 from gracewrap.config.values import BadValue
-from gracewrap.linux.exec_context import Process
+from gracewrap.linux.exec_context import ExecContext
 from processes import GRACEWRAP, OTHER_USER, environment, require, require_other_user, require_root
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -541,5 +541,5 @@ def test_root_s_own_environment_is_not_in_the_way():
     require(os.geteuid() == 0, "root")
     settings, _ = resolve(read_command_line(["--user", "root", "--", "true"]), {})
     assert settings is not None
-    found = exec_context.process(settings)
-    assert isinstance(found, Process) and (found.uid, found.gid, found.groups) == (0, 0, None)
+    found = exec_context.resolve_exec_context(settings)
+    assert isinstance(found, ExecContext) and (found.uid, found.gid, found.groups) == (0, 0, None)

@@ -26,7 +26,7 @@ prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1)
 told, tells = os.pipe()
 os.set_inheritable(tells, True)
 names = ["web", "db"]
-them = owners.Owners(names, [os.geteuid()] * 2)
+them = owners.ProcessOwners(names, [os.geteuid()] * 2)
 
 def program(i, text):
     words = ["sh", "-c", text.replace("{fd}", str(tells))]

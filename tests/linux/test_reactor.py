@@ -1,4 +1,4 @@
-"""The agenda: what is watched, timed and worked on between two waits."""
+"""The reactor: what is watched, timed and worked on between two waits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ def test_what_can_be_read_is_told_again_until_it_is_read():
     with driving() as driver:
         reading, writing = os.pipe()
         got: list[bytes] = []
-        driver.agenda.watch(reading, lambda: got.append(os.read(reading, 1)))
+        driver.reactor.watch(reading, lambda: got.append(os.read(reading, 1)))
         os.write(writing, b"abc")
         driver.until(lambda: len(got) == 3)
-        assert driver.agenda.due(time.monotonic()) is not None  # one more look, which finds nothing
-        driver.agenda.run(time.monotonic())
-        assert driver.agenda.due(time.monotonic()) is None
-        driver.agenda.forget(reading)
+        # one more look, which finds nothing
+        assert driver.reactor.due(time.monotonic()) is not None
+        driver.reactor.run(time.monotonic())
+        assert driver.reactor.due(time.monotonic()) is None
+        driver.reactor.unwatch(reading)
         os.close(reading)
         os.close(writing)
 
@@ -32,28 +33,28 @@ def test_sigio_wakes_for_a_connection_and_its_bytes():
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         accepted: list[socket.socket] = []
-        driver.agenda.watch(listener.fileno(), lambda: accepted.append(listener.accept()[0]))
-        driver.agenda.run(time.monotonic())
-        assert driver.agenda.due(time.monotonic()) is None
+        driver.reactor.watch(listener.fileno(), lambda: accepted.append(listener.accept()[0]))
+        driver.reactor.run(time.monotonic())
+        assert driver.reactor.due(time.monotonic()) is None
         client.connect(listener.getsockname())
         got = signal.sigtimedwait({signal.SIGIO}, 30)
         assert got is not None and got.si_code > 0  # from the kernel: no process can send that
-        driver.agenda.stir()
+        driver.reactor.notify_ready()
         driver.until(lambda: accepted)
-        driver.agenda.forget(listener.fileno())
+        driver.reactor.unwatch(listener.fileno())
         accepted[0].close()
 
 
 def test_timers_are_called_in_their_time_and_may_cancel_each_other():
     with driving() as driver:
         called: list[str] = []
-        second = driver.agenda.at(10.0, lambda: called.append("second"))
-        driver.agenda.at(5.0, lambda: (called.append("first"), driver.agenda.cancel(second)))
-        assert driver.agenda.due(1.0) == 5.0
-        driver.agenda.run(4.9)
+        second = driver.reactor.call_at(10.0, lambda: called.append("second"))
+        driver.reactor.call_at(5.0, lambda: (called.append("first"), driver.reactor.cancel(second)))
+        assert driver.reactor.due(1.0) == 5.0
+        driver.reactor.run(4.9)
         assert called == []
-        driver.agenda.run(20.0)
-        assert called == ["first"] and driver.agenda.due(20.0) is None
+        driver.reactor.run(20.0)
+        assert called == ["first"] and driver.reactor.due(20.0) is None
 
 
 def test_work_is_done_one_slice_a_round():
@@ -65,10 +66,10 @@ def test_work_is_done_one_slice_a_round():
                 done.append(number)
                 yield
 
-        driver.agenda.work(steps())
-        driver.agenda.run(0.0)
-        assert done == [0] and driver.agenda.due(7.0) == 7.0
-        driver.until(lambda: driver.agenda.due(0.0) is None)
+        driver.reactor.run_in_slices(steps())
+        driver.reactor.run(0.0)
+        assert done == [0] and driver.reactor.due(7.0) == 7.0
+        driver.until(lambda: driver.reactor.due(0.0) is None)
         assert done == [0, 1, 2]
 
 
@@ -82,15 +83,15 @@ def test_a_poll_that_fails_is_made_again(monkeypatch):
     with driving() as driver:
         reading, writing = os.pipe()
         got: list[bytes] = []
-        driver.agenda.watch(reading, lambda: got.append(os.read(reading, 1)))
+        driver.reactor.watch(reading, lambda: got.append(os.read(reading, 1)))
         os.write(writing, b"x")
         with monkeypatch.context() as patch:
             patch.setattr(select, "poll", Failing)
-            driver.agenda.run(time.monotonic())
+            driver.reactor.run(time.monotonic())
         assert len(driver.faults) == 1
         driver.until(lambda: got)
         driver.faults.clear()
-        driver.agenda.forget(reading)
+        driver.reactor.unwatch(reading)
         os.close(reading)
         os.close(writing)
 
@@ -99,10 +100,10 @@ def test_what_raises_is_told_and_forgotten():
     with driving() as driver:
         reading, writing = os.pipe()
         os.write(writing, b"x")
-        driver.agenda.watch(reading, lambda: 1 // 0)
-        driver.agenda.at(0.0, lambda: 1 // 0)
-        driver.agenda.work(iter(lambda: 1 // 0, None))
-        driver.until(lambda: driver.agenda.due(0.0) is None)
+        driver.reactor.watch(reading, lambda: 1 // 0)
+        driver.reactor.call_at(0.0, lambda: 1 // 0)
+        driver.reactor.run_in_slices(iter(lambda: 1 // 0, None))
+        driver.until(lambda: driver.reactor.due(0.0) is None)
         assert [type(fault) for fault in driver.faults] == [ZeroDivisionError] * 3
         driver.faults.clear()
         os.close(reading)

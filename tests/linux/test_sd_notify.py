@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.config.probe_specs import NotifyProbe
+from gracewrap.config.probe_specs import NotifyProbeSpec
 from gracewrap.linux import process_tree, procfs, sd_notify
 from gracewrap.linux.sd_notify import Message, parse
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.probes.notify import NotifyAsker, NotifyState
+from gracewrap.probes.notify import NotifyProbe, NotifyState
 from processes import (
     BOUND,
     OTHER_USER,
@@ -59,7 +59,7 @@ class Hall:
         self.driver, self.value, self.fd = driver, value, fd
         self.heard: list[Message] = []
         self.receiver = sd_notify.Receiver(
-            driver.agenda, fd, leader, process_tree.is_below_us, self.heard.append
+            driver.reactor, fd, leader, process_tree.is_below_us, self.heard.append
         )
 
     def start(
@@ -209,13 +209,13 @@ def test_a_child_is_heard_and_its_pid_known(hall):
 
 
 def test_sigio_alone_tells_of_a_message(hall):
-    hall.driver.agenda.run(time.monotonic())
-    assert hall.driver.agenda.due(time.monotonic()) is None
+    hall.driver.reactor.run(time.monotonic())
+    assert hall.driver.reactor.due(time.monotonic()) is None
     with ended(hall.send("READY=1", "wait")):
         got = signal.sigtimedwait({signal.SIGIO}, BOUND)
         assert got is not None and got.si_code > 0
-        hall.driver.agenda.stir()
-        hall.driver.agenda.run(time.monotonic())
+        hall.driver.reactor.notify_ready()
+        hall.driver.reactor.run(time.monotonic())
         assert hall.fields() == [{"READY": "1"}]
 
 
@@ -351,7 +351,7 @@ def test_a_socket_that_would_linger_does_not_hold_us_up():
     fd, value = sd_notify.make()
     with driving() as driver, socket.socket() as listener:
         heard: list[Message] = []
-        receiver = sd_notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, heard.append)
+        receiver = sd_notify.Receiver(driver.reactor, fd, os.getpid(), lambda _: True, heard.append)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         client = socket.create_connection(listener.getsockname())
@@ -381,19 +381,19 @@ def test_without_a_descriptor_left_it_is_heard(monkeypatch):
     with driving() as driver, sender_of_ours(value) as sock:
         heard: list[Message] = []
         receiver = sd_notify.Receiver(
-            driver.agenda, fd, os.getpid(), process_tree.is_below_us, heard.append
+            driver.reactor, fd, os.getpid(), process_tree.is_below_us, heard.append
         )
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         socket.send_fds(sock, [b"STATUS=here"], [0, 1])
-        driver.agenda.run(time.monotonic())
+        driver.reactor.run(time.monotonic())
         assert receiver.refused == 1  # /proc says that we are not below ourselves
         socket.send_fds(sock, [b"STATUS=here"], [0, 1])
         free = os.dup(0)
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
         try:
-            driver.agenda.stir()
-            driver.agenda.run(time.monotonic())
+            driver.reactor.notify_ready()
+            driver.reactor.run(time.monotonic())
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         # Nobody can be looked for, and we are alive: by the user, then.
@@ -414,8 +414,8 @@ def test_a_flood_is_read_in_short_goes(hall):
         while len(hall.heard) < 10000:
             assert readable(hall.fd)
             count = len(hall.heard)
-            hall.driver.agenda.stir()
-            hall.driver.agenda.run(time.monotonic())
+            hall.driver.reactor.notify_ready()
+            hall.driver.reactor.run(time.monotonic())
             assert len(hall.heard) - count <= sd_notify.AT_ONCE
     assert [message.in_flight for message in hall.heard] == list(range(10000))
 
@@ -424,7 +424,7 @@ def test_what_is_too_long_or_empty_is_ignored():
     fd, value = sd_notify.make()
     with driving() as driver, sender_of_ours(value) as sock:
         heard: list[Message] = []
-        receiver = sd_notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, heard.append)
+        receiver = sd_notify.Receiver(driver.reactor, fd, os.getpid(), lambda _: True, heard.append)
         most = b"STATUS=" + b"x" * (sd_notify.MESSAGE - 7)
         for datagram in (b"", most + b"x", bytes(60000), b"BARRIER=1", b"nothing", most):
             sock.send(datagram)
@@ -447,7 +447,7 @@ def test_it_may_be_closed_by_whom_it_tells():
             receiver.close()
             receiver.close()
 
-        receiver = sd_notify.Receiver(driver.agenda, fd, os.getpid(), lambda _: True, said)
+        receiver = sd_notify.Receiver(driver.reactor, fd, os.getpid(), lambda _: True, said)
         sock.send(b"READY=1")
         sock.send(b"READY=1")
         driver.until(lambda: heard)
@@ -475,7 +475,7 @@ def test_no_message_does_harm(data):
     state.take(message)
     answers: list[Reading] = []
     for assignment in ("READY=1", "X_GRACEWRAP=drained", "X_GRACEWRAP=done"):
-        NotifyAsker(NotifyProbe(assignment), state).ask(answers.append)
+        NotifyProbe(NotifyProbeSpec(assignment), state).ask(answers.append)
     assert len(answers) == 3 and answers[2].kind == INVALID
     assert (message.ready, message.stopping, message.watchdog, message.watchdog_trigger) <= (
         True,
@@ -523,7 +523,7 @@ def test_the_probe_answers_from_what_was_said():
         state.take(Message(7, parse(text.encode())))
         answers: list[Reading] = []
         for assignment in ("READY=1", "X_GRACEWRAP=drained"):
-            NotifyAsker(NotifyProbe(assignment), state).ask(answers.append)
+            NotifyProbe(NotifyProbeSpec(assignment), state).ask(answers.append)
         return answers
 
     assert say("") == [

@@ -150,7 +150,7 @@ class Simulation:
         assert not (self._over and self._answers), f"{self.under_way} after Exit"
         phases = getattr(self.system, "programs", ())
         for i, phase in enumerate(phases):
-            if not isinstance(phase, one.Held | one.Stopping):
+            if not isinstance(phase, one.PreStop | one.Stopping):
                 assert not [key for key in self._answers if key[0] == i], (
                     f"{self.under_way} for {phase}"
                 )

@@ -713,7 +713,7 @@ def test_any_sigkill_has_its_reason_and_comes_within_the_budget(policy, world, h
         if at is None:
             continue
         assert p.began is not None
-        budget_ends = p.began + policy.shutdown_timeout - finishing.tail(policy)
+        budget_ends = p.began + policy.shutdown_timeout - finishing.final_reserve(policy)
         assert at <= budget_ends + EPSILON
         if len(p.requests) >= 3 and policy.on_repeat == "escalate":
             continue  # asked three times: it may be now
@@ -752,7 +752,7 @@ def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_on
         if p.began is None:
             assert signalled is None
             continue
-        time = policy.shutdown_timeout - finishing.tail(policy)
+        time = policy.shutdown_timeout - finishing.final_reserve(policy)
         kept = (
             min(program.RESERVE, program.RESERVE_PART * time)
             if rules.stop_timeout is None

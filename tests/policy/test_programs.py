@@ -599,7 +599,7 @@ def test_a_program_that_starts_again_while_all_are_drained_is_drained_too():
     )
     s.feed(m.DrainRequested(s.now))
     s.pass_time(5)
-    assert (s.starts, phases(s)) == ([1], ["Held"])
+    assert (s.starts, phases(s)) == ([1], ["PreStop"])
     s.feed(m.UndrainRequested(s.now))
     assert system.is_ready(s.system)
 

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.config.probe_specs import ExecProbe, FileProbe
+from gracewrap.config.probe_specs import ExecProbeSpec, FileProbeSpec
 from gracewrap.linux import prctl, reaper
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.exec import ExecAsker, read
-from gracewrap.probes.file import MOST, FileAsker
+from gracewrap.probes.exec import ExecProbe, read
+from gracewrap.probes.file import MOST, FileProbe
 from processes import BOUND, alive, descendants, require_root, wait_until
 from reactor_driver import Driver, driving, readable
 
@@ -34,7 +34,7 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 def look(path: object, state: str = "exists", contains: str = "") -> Reading:
     answers: list[Reading] = []
-    FileAsker(FileProbe(str(path), state, contains)).ask(answers.append)
+    FileProbe(FileProbeSpec(str(path), state, contains)).ask(answers.append)
     (answer,) = answers
     return answer
 
@@ -186,8 +186,8 @@ class Exec:
 
     def __init__(self, driver: Driver, *command: str) -> None:
         self.driver = driver
-        self.helpers = Helpers(driver.agenda)
-        self.asker = ExecAsker(ExecProbe(command), self.helpers)
+        self.helpers = Helpers(driver.reactor)
+        self.asker = ExecProbe(ExecProbeSpec(command), self.helpers)
         self.answers: list[Reading] = []
 
     def reap(self) -> None:
@@ -293,7 +293,7 @@ def test_a_hanging_command_is_killed_with_its_group(tmp_path):
 def test_asked_again_the_former_sample_is_given_up():
     with driving() as driver:
         probe = Exec(driver, "sh", "-c", "read x; exit 1")
-        probe.asker = ExecAsker(ExecProbe(("sleep", "1000")), probe.helpers)
+        probe.asker = ExecProbe(ExecProbeSpec(("sleep", "1000")), probe.helpers)
         probe.asker.ask(probe.answers.append)
         (first,) = probe.helpers.pids
         probe.asker.ask(probe.answers.append)

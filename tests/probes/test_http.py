@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gracewrap.config.probe_specs import Expect, Header, HttpProbe, Request, Url
+from gracewrap.config.probe_specs import Expect, Header, HttpProbeSpec, Request, Url
 from gracewrap.http_client import dns
 from gracewrap.http_client.exchange import Exchange
 from gracewrap.http_client.response import (
@@ -37,7 +37,7 @@ from gracewrap.http_client.response import (
 )
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.http import HttpAsker, HttpDoer
+from gracewrap.probes.http import HttpDoer, HttpProbe
 from gracewrap.probes.sampler import Sampler
 from processes import BOUND, require
 from reactor_driver import Driver, driving
@@ -48,11 +48,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 @pytest.fixture
 def driver() -> Iterator[Driver]:
-    """An agenda, with nothing left in it and no descriptor left open at the end."""
+    """An reactor, with nothing left in it and no descriptor left open at the end."""
     with driving() as one:
         before = len(os.listdir("/proc/self/fd"))
         yield one
-        assert not one.agenda._watched and not one.agenda._timers
+        assert not one.reactor._watched and not one.reactor._timers
         assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -69,7 +69,7 @@ def ask(
 ) -> Answer | Failure:
     got: list[Answer | Failure] = []
     made = request if isinstance(request, Request) else Request(request)
-    Exchange(driver.agenda, made, got.append, helpers)
+    Exchange(driver.reactor, made, got.append, helpers)
     assert not got  # never from within the call
     driver.until(lambda: got, bound, lambda: reap(helpers))
     assert len(got) == 1
@@ -555,7 +555,7 @@ def test_no_answer_keeps_the_loop(driver, answer):
 
     got: list[object] = []
     with peer(says(answer)) as where:
-        Exchange(driver.agenda, Request(url(where)), got.append)
+        Exchange(driver.reactor, Request(url(where)), got.append)
         driver.until(lambda: got, BOUND, measure)
     measure()
     assert longest[0] < 1
@@ -573,14 +573,14 @@ def test_cancel_closes_and_calls_nobody(driver):
 
     got: list[object] = []
     with peer(script) as where:
-        exchange = Exchange(driver.agenda, Request(url(where)), got.append)
+        exchange = Exchange(driver.reactor, Request(url(where)), got.append)
         driver.until(asked.is_set)
         exchange.cancel()
         assert closed.wait(BOUND)
         exchange.cancel()
-        unbegun = Exchange(driver.agenda, Request(url(where)), got.append)
+        unbegun = Exchange(driver.reactor, Request(url(where)), got.append)
         unbegun.cancel()
-        driver.agenda.run(time.monotonic())
+        driver.reactor.run(time.monotonic())
     assert got == []
 
 
@@ -708,7 +708,7 @@ def test_a_host_name_is_looked_up_by_a_helper(driver):
     except OSError:
         require(False, "a host name that can be looked up")
     assert name != "localhost" and family in (socket.AF_INET, socket.AF_INET6)
-    helpers = Helpers(driver.agenda)
+    helpers = Helpers(driver.reactor)
     dns._known.clear()
     with peer(says(OK), (address[0], 0)) as where:
         assert ask(driver, url(where, host=name), helpers).status == 200
@@ -721,7 +721,7 @@ def test_a_host_name_is_looked_up_by_a_helper(driver):
 
 @pytest.mark.parametrize("name", ["nobody.invalid", "$(touch x)", "-c", "..", "x" * 300, "ä" * 70])
 def test_a_host_that_is_not_there(driver, name):
-    helpers = Helpers(driver.agenda)
+    helpers = Helpers(driver.reactor)
     got = ask(driver, Url("http", name, 1, "/"), helpers)
     assert isinstance(got, Failure) and got.kind in ("unreachable", "invalid") and got.why, got
 
@@ -732,10 +732,10 @@ def test_host_names_without_helpers(driver):
 
 
 def test_a_lookup_can_be_given_up(driver):
-    helpers = Helpers(driver.agenda)
+    helpers = Helpers(driver.reactor)
     got: list[object] = []
     exchange = Exchange(
-        driver.agenda, Request(Url("http", "nobody.invalid", 1, "/")), got.append, helpers
+        driver.reactor, Request(Url("http", "nobody.invalid", 1, "/")), got.append, helpers
     )
     driver.until(lambda: helpers.pids)
     exchange.cancel()
@@ -745,7 +745,7 @@ def test_a_lookup_can_be_given_up(driver):
 
 def test_several_addresses_are_tried_in_their_order(driver):
     """The first is refused, the second never answers: its queue is full."""
-    helpers = Helpers(driver.agenda)
+    helpers = Helpers(driver.reactor)
     with (
         peer(says(OK), ("127.0.0.3", 0)) as where,
         socket.socket() as full,
@@ -768,9 +768,9 @@ def test_several_addresses_are_tried_in_their_order(driver):
 # The probe, and the action.
 
 
-def sample(driver: Driver, probe: HttpProbe, timeout: float = BOUND) -> Reading:
+def sample(driver: Driver, probe: HttpProbeSpec, timeout: float = BOUND) -> Reading:
     got: list[Reading] = []
-    Sampler(HttpAsker(probe, driver.agenda), driver.agenda, timeout).ask(
+    Sampler(HttpProbe(probe, driver.reactor), driver.reactor, timeout).ask(
         time.monotonic(), got.append
     )
     driver.until(lambda: got)
@@ -785,7 +785,7 @@ def test_the_probe(driver):
         says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body, stay=True)(conn)
 
     with peer(script) as where:
-        probe = HttpProbe(Request(url(where)), Expect("json", "/jobs"))
+        probe = HttpProbeSpec(Request(url(where)), Expect("json", "/jobs"))
         assert sample(driver, probe) == Reading(BUSY, 3.0, "/jobs is 3")
         assert sample(driver, probe) == Reading(DRAINED, 0.0)
         assert sample(driver, probe).kind == INVALID
@@ -797,16 +797,19 @@ def test_the_probe(driver):
 )
 def test_on_refused(driver, tmp_path, on_refused, kind):
     assert (
-        sample(driver, HttpProbe(Request(url(str(tmp_path / "x"))), on_refused=on_refused)).kind
+        sample(driver, HttpProbeSpec(Request(url(str(tmp_path / "x"))), on_refused=on_refused)).kind
         == kind
     )
     with peer(says(b"")) as where:  # closed is not refused
         assert (
-            sample(driver, HttpProbe(Request(url(where)), on_refused=on_refused)).kind
+            sample(driver, HttpProbeSpec(Request(url(where)), on_refused=on_refused)).kind
             == UNREACHABLE
         )
     with peer(says(b"x")) as where:
-        assert sample(driver, HttpProbe(Request(url(where)), on_refused=on_refused)).kind == INVALID
+        assert (
+            sample(driver, HttpProbeSpec(Request(url(where)), on_refused=on_refused)).kind
+            == INVALID
+        )
 
 
 def drip(conn: socket.socket) -> None:
@@ -824,7 +827,7 @@ def drip(conn: socket.socket) -> None:
 @pytest.mark.parametrize("script", [until_closed, drip], ids=["never", "for ever"])
 def test_a_slow_answer_costs_one_timeout(driver, script):
     with peer(script) as where:
-        reading = sample(driver, HttpProbe(Request(url(where))), timeout=0.2)
+        reading = sample(driver, HttpProbeSpec(Request(url(where))), timeout=0.2)
     assert reading == Reading(UNREACHABLE, None, "no answer within 0.2 s")
 
 
@@ -840,7 +843,7 @@ def test_a_slow_answer_costs_one_timeout(driver, script):
 def test_the_action(driver, answer, ok, why):
     got: list[tuple[bool, str]] = []
     with peer(says(answer)) as where:
-        HttpDoer(Request(url(where), "POST"), driver.agenda, None, lambda *said: got.append(said))
+        HttpDoer(Request(url(where), "POST"), driver.reactor, None, lambda *said: got.append(said))
         driver.until(lambda: got)
     assert got == [(ok, why)]
 

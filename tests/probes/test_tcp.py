@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.config.probe_specs import TcpProbe
+from gracewrap.config.probe_specs import TcpProbeSpec
 from gracewrap.linux import listening_ports, process_tree, sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import tcp
-from gracewrap.probes.tcp import TcpAsker
+from gracewrap.probes.tcp import TcpProbe
 from processes import (
     BOUND,
     OTHER_USER,
@@ -51,18 +51,18 @@ def driver() -> Iterator[Driver]:
 
 
 class Probed:
-    """A probe with its agenda, asked one sample at a time."""
+    """A probe with its reactor, asked one sample at a time."""
 
     def __init__(
         self,
         driver: Driver,
-        probe: TcpProbe,
+        probe: TcpProbeSpec,
         pids: Callable[[], list[int]] = list,
         connect=sock_diag.connect,
     ) -> None:
         self.driver = driver
-        self.ports = Ports(driver.agenda, pids, connect)
-        self.asker = TcpAsker(probe, driver.agenda, self.ports, connect)
+        self.ports = Ports(driver.reactor, pids, connect)
+        self.asker = TcpProbe(probe, driver.reactor, self.ports, connect)
 
     def sample(self) -> Reading:
         answers: list[Reading] = []
@@ -114,7 +114,7 @@ class Served:
     def probed(
         self, driver: Driver, mode: str = "idle", quiet: float = QUIET, **options: object
     ) -> Probed:
-        return Probed(driver, TcpProbe((self.port,), mode, quiet), **options)  # type: ignore[arg-type]
+        return Probed(driver, TcpProbeSpec((self.port,), mode, quiet), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_more_than_the_kernel_tells_in_one_go(driver):
             client.sendall(b"?")
             end.recv(1)
         probed = Probed(
-            driver, TcpProbe(tuple(served.port for served in all_of_them), "idle", QUIET)
+            driver, TcpProbeSpec(tuple(served.port for served in all_of_them), "idle", QUIET)
         )
         before = driver.rounds
         assert probed.sample() == Reading(BUSY, 180.0, "180 of 360 connections in flight")
@@ -281,10 +281,10 @@ def test_a_sample_that_is_given_up_leaves_nothing(driver, served):
     probed, answers = served.probed(driver), []
     before = os.listdir("/proc/self/fd")
     probed.asker.ask(answers.append)
-    driver.agenda.run(0.0)
+    driver.reactor.run(0.0)
     probed.asker.cancel()
     assert os.listdir("/proc/self/fd") == before
-    driver.until(lambda: driver.agenda.due(0.0) is None)
+    driver.until(lambda: driver.reactor.due(0.0) is None)
     assert not answers and probed.sample().kind == DRAINED
 
 
@@ -339,7 +339,7 @@ def test_listening(driver, served):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        probed = Probed(driver, TcpProbe((served.port, port), "listening"))
+        probed = Probed(driver, TcpProbeSpec((served.port, port), "listening"))
         assert probed.sample() == Reading(BUSY, None, f"nothing listens on port {port} yet")
         other.listen()
         assert probed.sample() == Reading(DRAINED)
@@ -429,7 +429,7 @@ def program() -> Iterator[Program]:
 
 @pytest.mark.parametrize("connect", [sock_diag.connect, refuse])
 def test_the_program_s_ports_are_found_and_remembered(driver, program, served, connect):
-    found = Ports(driver.agenda, program.pids, connect)
+    found = Ports(driver.reactor, program.pids, connect)
     found.look_now(BOUND)
     assert found.known == found.open == frozenset() and not found.blind
     four, six = program.listen(), program.listen("::1")
@@ -449,7 +449,7 @@ def test_the_program_s_ports_are_found_and_remembered(driver, program, served, c
 
 
 def test_a_closed_listener_s_connections_still_count(driver, program):
-    probed = Probed(driver, TcpProbe(quiet=QUIET), program.pids)
+    probed = Probed(driver, TcpProbeSpec(quiet=QUIET), program.pids)
     assert probed.sample() == Reading(
         INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will"
     )
@@ -458,7 +458,7 @@ def test_a_closed_listener_s_connections_still_count(driver, program):
         assert probed.sample() == NOTHING
         client.sendall(b"?")
         assert probed.until_kind(BUSY).in_flight == 1
-        closed = Probed(driver, TcpProbe(mode="listener-closed"), program.pids)
+        closed = Probed(driver, TcpProbeSpec(mode="listener-closed"), program.pids)
         assert closed.sample() == Reading(BUSY, None, f"it still listens on port {port}")
         program.do("close")  # and what was not accepted with it
         assert closed.sample() == Reading(DRAINED)
@@ -466,7 +466,7 @@ def test_a_closed_listener_s_connections_still_count(driver, program):
 
 
 def test_listening_on_whatever_port_it_likes(driver, program):
-    probed = Probed(driver, TcpProbe(mode="listening"), program.pids)
+    probed = Probed(driver, TcpProbeSpec(mode="listening"), program.pids)
     assert probed.sample() == Reading(BUSY, None, "it listens on no port yet")
     program.listen()
     assert probed.sample() == Reading(DRAINED)
@@ -475,12 +475,12 @@ def test_listening_on_whatever_port_it_likes(driver, program):
 def test_a_program_on_a_unix_socket_only_has_no_port(driver, program, tmp_path):
     assert program.do(f"unix {tmp_path / 's'}") == "ok"
     for mode in ("idle", "no-connections", "listener-closed"):
-        assert Probed(driver, TcpProbe(mode=mode), program.pids).sample().kind == INVALID
+        assert Probed(driver, TcpProbeSpec(mode=mode), program.pids).sample().kind == INVALID
 
 
 def test_somebody_else_s_listeners_are_looked_for_twice_and_no_more(driver, program, served):
     looks: list[int] = []
-    found = Ports(driver.agenda, lambda: looks.append(1) or program.pids())
+    found = Ports(driver.reactor, lambda: looks.append(1) or program.pids())
     for _ in range(5):
         found.look_now(BOUND)
     assert len(looks) == 2 and not found.known
@@ -492,7 +492,7 @@ def test_somebody_else_s_listeners_are_looked_for_twice_and_no_more(driver, prog
 def test_thousands_of_descriptors_are_looked_through_in_slices(driver, program):
     program.do("open 3000")
     port = program.listen()
-    found = Ports(driver.agenda, program.pids)
+    found = Ports(driver.reactor, program.pids)
     found.look_now(0.0)  # the rest of it by and by
     assert not found.known
     before = driver.rounds
@@ -504,10 +504,10 @@ def test_thousands_of_descriptors_are_looked_through_in_slices(driver, program):
 # one sample without ports.
 ASK = """
 import atexit, json, os, signal, socket, sys, time
-from gracewrap.config.probe_specs import TcpProbe
+from gracewrap.config.probe_specs import TcpProbeSpec
 from gracewrap.linux import listening_ports as ports, process_tree as tree
-from gracewrap.linux.reactor import Agenda
-from gracewrap.probes.tcp import TcpAsker
+from gracewrap.linux.reactor import Reactor
+from gracewrap.probes.tcp import TcpProbe
 ours = socket.create_server(("127.0.0.1", 0))
 given = socket.create_server(("127.0.0.1", 0))
 given.set_inheritable(True)
@@ -522,13 +522,13 @@ if not child:
 atexit.register(os.kill, child, signal.SIGKILL)
 tree.HELPERS.add(child)
 sys.stdin.readline()
-agenda = Agenda(lambda error: print(error))
-found = ports.Ports(agenda, lambda: [int(pid) for pid in sys.argv[1:]])
+reactor = Reactor(lambda error: print(error))
+found = ports.Ports(reactor, lambda: [int(pid) for pid in sys.argv[1:]])
 found.look_now(10)
 answers = []
-TcpAsker(TcpProbe(), agenda, found).ask(answers.append)
+TcpProbe(TcpProbeSpec(), reactor, found).ask(answers.append)
 while not answers:
-    agenda.run(time.monotonic())
+    reactor.run(time.monotonic())
 ours, given = ours.getsockname()[1], given.getsockname()[1]
 said = [ours, given, sorted(found.known), found.blind, answers[0].kind, answers[0].why]
 print(json.dumps(said), flush=True)
@@ -706,7 +706,7 @@ def test_a_real_server_through_its_stop(driver, tool, command):
             for _ in range(10):
                 get(client, "/")
                 answered(client)
-        probed = Probed(driver, TcpProbe(quiet=QUIET), lambda: [process.pid])
+        probed = Probed(driver, TcpProbeSpec(quiet=QUIET), lambda: [process.pid])
         probed.until_kind(DRAINED)
         for client in clients[:10]:  # each right after an answer
             get(client, "/")
@@ -718,7 +718,7 @@ def test_a_real_server_through_its_stop(driver, tool, command):
         assert reading == Reading(BUSY, 12.0, "12 of 25 connections in flight")
         process.send_signal(signal.SIGTERM)
         out.until("closing")
-        closed = Probed(driver, TcpProbe((port,), "listener-closed"))
+        closed = Probed(driver, TcpProbeSpec((port,), "listener-closed"))
         closed.until_kind(DRAINED)
         assert probed.sample().in_flight == 12
         process.send_signal(signal.SIGUSR2)
@@ -758,8 +758,8 @@ def test_nginx_and_its_workers(driver, tmp_path):
         stack.callback(process.wait, BOUND)
         stack.callback(process.terminate)  # kills its workers, which SIGKILL would leave behind
         pids = lambda: [process.pid, *process_tree.children(process.pid)]  # noqa: E731
-        Probed(driver, TcpProbe(mode="listening"), pids).until_kind(DRAINED)
-        probed = Probed(driver, TcpProbe(quiet=QUIET), pids)
+        Probed(driver, TcpProbeSpec(mode="listening"), pids).until_kind(DRAINED)
+        probed = Probed(driver, TcpProbeSpec(quiet=QUIET), pids)
         idle = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
             for _ in range(10)
@@ -774,7 +774,7 @@ def test_nginx_and_its_workers(driver, tmp_path):
         process.send_signal(
             signal.SIGQUIT
         )  # closes listeners and idle connections, but for the one never used
-        closed = Probed(driver, TcpProbe((port,), "listener-closed"))
+        closed = Probed(driver, TcpProbeSpec((port,), "listener-closed"))
         closed.until_kind(DRAINED)
         assert probed.sample().in_flight == 1
         reader = threading.Thread(

@@ -258,8 +258,8 @@ def test_every_note_has_words_and_all_words_are_said():
         for part in text.replace(".tell(", "note(").split("note(")
         if part.startswith('"')
     } - {""}
-    assert said <= set(messages.WORDS)
-    assert not [name for name in messages.WORDS if f'"{name}"' not in text]
+    assert said <= set(messages.MESSAGES)
+    assert not [name for name in messages.MESSAGES if f'"{name}"' not in text]
 
 
 def test_a_fifo_in_the_place_of_the_report_holds_nobody_up(tmp_path):

@@ -21,11 +21,11 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program import Gone
 from gracewrap.report import messages, report_files
-from gracewrap.report.in_flight import Numbers
+from gracewrap.report.in_flight import InFlight
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
 from gracewrap.report.program_history import OUTCOMES
-from gracewrap.report.recorder import Narrator
+from gracewrap.report.recorder import Recorder
 
 
 class Kept(Log):
@@ -53,10 +53,10 @@ class Run:
     ) -> None:
         self.log, self.at, self.names = Kept(level=level), 100.0, list(programs)
         self.policy = Policy(tuple(programs.values()), flush_timeout=0.0, **more)  # type: ignore[arg-type]
-        self.narrator = Narrator(
+        self.recorder = Recorder(
             self.log, 25.0, self.at, 1e9, [(name, ["/bin/" + name]) for name in programs]
         )
-        self.narrator.sender = "pid 1"
+        self.recorder.sender = "pid 1"
         self.system: system.System = system.begin(self.policy, (), self.at)
         self.status: int | None = None
         self.fails: set[str] = set()
@@ -71,19 +71,19 @@ class Run:
             if isinstance(command, m.StartProgram):
                 answers.append(self.start(command.program))
             elif isinstance(command, m.KillProgram):
-                self.narrator.tales[
+                self.recorder.histories[
                     command.program
                 ].members = f"{self.names[command.program]} (pid {10 + command.program})"
             elif isinstance(command, m.Exit):
                 self.status = command.status
         if isinstance(event, Sampled):
-            self.narrator.sampled(event.program, event.probe, event.reading, self.at)
+            self.recorder.sampled(event.program, event.probe, event.reading, self.at)
         for command in commands:
             if isinstance(command, m.Note):
-                self.narrator.note(command, self.at)
+                self.recorder.note(command, self.at)
         for i, (was, phase) in enumerate(zip(before, self.phases(), strict=True)):
             if isinstance(phase, Gone) and not isinstance(was, Gone):
-                self.narrator.tell("program_gone", self.at, program=i)
+                self.recorder.tell("program_gone", self.at, program=i)
         for answer in answers:
             self.feed(answer)
 
@@ -95,8 +95,8 @@ class Run:
     def start(self, program: int) -> m.Event:
         if self.names[program] in self.fails:
             return m.StartFailed(program, 127, "not found", self.at)
-        self.narrator.tales[program].begins_again(10 + program, self.at)
-        self.narrator.tell("started", self.at, program=program)
+        self.recorder.histories[program].begins_again(10 + program, self.at)
+        self.recorder.tell("started", self.at, program=program)
         return m.ProgramStarted(program, self.at)
 
     def after(self, seconds: float) -> Run:
@@ -129,7 +129,7 @@ class Run:
 
     def report(self) -> dict[str, object]:
         assert self.status is not None
-        found = self.narrator.report(self.status, self.at, "1.0")
+        found = self.recorder.report(self.status, self.at, "1.0")
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -219,12 +219,12 @@ def test_the_end_of_one_that_stops_the_others_is_clear():
     assert report["outcome"] == "graceful"
     assert programs["web"]["outcome"] == "exited" and programs["db"]["outcome"] == "graceful"
     assert str(report["summary"]).endswith("; exit status 1 (web's)")
-    assert run.narrator.facts(0, run.at)["REASON"] == "web exited with 1"
+    assert run.recorder.facts(0, run.at)["REASON"] == "web exited with 1"
 
 
 def test_the_status_is_that_of_the_chosen_one():
     run = Run(stack(), exit_code_from=2)
-    run.narrator.exit_code_from = 2
+    run.recorder.exit_code_from = 2
     run.after(60).exits("web", 1)
     run.exits("worker", 1)
     run.exits("db", 0)
@@ -233,10 +233,10 @@ def test_the_status_is_that_of_the_chosen_one():
 
 def test_a_program_that_is_killed_is_named_with_what_was_cut():
     run = Run(stack())
-    run.narrator.tales[2].numbers = Numbers([("file", "jobs")])
+    run.recorder.histories[2].numbers = InFlight([("file", "jobs")])
     run.after(60).asked()
     run.exits("web")
-    run.narrator.sampled(2, 0, Reading("busy", 2), run.at)
+    run.recorder.sampled(2, 0, Reading("busy", 2), run.at)
     assert run.says("in_flight", program="worker") == "worker: in flight: jobs 2"
     run.after(5.0).tick()
     assert run.says("kill", program="worker") == "worker: SIGKILL (out of time): worker (pid 12)"
@@ -253,7 +253,7 @@ def test_a_program_that_is_killed_is_named_with_what_was_cut():
         report["summary"]
     )
     assert str(report["summary"]).endswith("exit status 137 (worker's)")
-    last = run.narrator.summary(137, run.at)
+    last = run.recorder.summary(137, run.at)
     assert last is not None and last[0] == "warning"
 
 
@@ -266,10 +266,10 @@ def test_a_restart_begins_no_stop_and_forgets_the_life_before():
         "restarts", program="web", restart=1
     )
     assert "leader_exited" not in run.events("web")  # one line for one exit
-    assert run.narrator.since is None
+    assert run.recorder.since is None
     run.after(5).tick()
-    tale = run.narrator.tales[1]
-    assert (tale.restarts, tale.leader, tale.pid) == (1, {}, 11)
+    history = run.recorder.histories[1]
+    assert (history.restarts, history.leader, history.pid) == (1, {}, 11)
     stop_all(run.after(60), ("web", "worker", "db"))
     assert run.programs()["web"]["restarts"] == 1 and run.programs()["web"]["outcome"] == "graceful"
     assert all("elapsed" not in one for one in run.log.lines if one["event"] == "restarts")
@@ -277,15 +277,20 @@ def test_a_restart_begins_no_stop_and_forgets_the_life_before():
 
 def test_what_was_cut_in_one_life_counts_in_all():
     run = Run(many(1))
-    tale = run.narrator.tales[0]
-    tale.numbers = Numbers([("file", "jobs")])
+    history = run.recorder.histories[0]
+    history.numbers = InFlight([("file", "jobs")])
     for in_flight in (2, 3):
-        tale.drain_begins(run.at)
-        run.narrator.sampled(0, 0, Reading("busy", in_flight), run.at)
-        run.narrator.tell("kill", run.at, program=0, why="out of time")
-        tale.begins_again(11, run.at)
-    assert (tale.interrupted, tale.cut, tale.killed, run.narrator.interrupted) == (5, None, [], 5)
-    assert tale.numbers.in_flight() is None
+        history.drain_begins(run.at)
+        run.recorder.sampled(0, 0, Reading("busy", in_flight), run.at)
+        run.recorder.tell("kill", run.at, program=0, why="out of time")
+        history.begins_again(11, run.at)
+    assert (history.interrupted, history.cut, history.killed, run.recorder.interrupted) == (
+        5,
+        None,
+        [],
+        5,
+    )
+    assert history.numbers.in_flight() is None
 
 
 def test_a_crash_that_nobody_meant_is_a_warning_however_it_goes_on():
@@ -303,7 +308,7 @@ def test_a_oneshot_that_is_done_has_completed():
             "web": ProgramPolicy(depends_on=((0, "completed"),)),
         }
     )
-    run.narrator.tales[0].oneshot = True
+    run.recorder.histories[0].oneshot = True
     run.after(2).exits("migrate")
     assert run.says("program_ended", program="migrate") == "migrate (pid 10) has completed"
     stop_all(run.after(60), ("web",))
@@ -349,11 +354,11 @@ def test_a_part_is_named_and_is_no_stop():
     for name in ("web", "worker", "db"):
         run.after(0.5).exits(name)
     assert run.says("part_stopped") == "db, web and worker stopped; to be started again"
-    assert [tale.restarts for tale in run.narrator.tales] == [
+    assert [history.restarts for history in run.recorder.histories] == [
         1,
         1,
         1,
-    ] and run.narrator.since is None
+    ] and run.recorder.since is None
     stop_all(run.after(5), ("web", "worker", "db"))
     assert run.programs()["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
 
@@ -361,9 +366,11 @@ def test_a_part_is_named_and_is_no_stop():
 def test_the_worst_outcome_is_the_runs():
     run = Run(many(len(OUTCOMES)))
     for i in range(len(OUTCOMES)):
-        for tale, outcome in zip(run.narrator.tales, OUTCOMES[i:] + OUTCOMES[-1:] * i, strict=True):
-            tale.outcome = lambda outcome=outcome: outcome  # type: ignore[method-assign, misc]
-        assert run.narrator.outcome() == (OUTCOMES[i] if OUTCOMES[i] != "skipped" else "exited")
+        for history, outcome in zip(
+            run.recorder.histories, OUTCOMES[i:] + OUTCOMES[-1:] * i, strict=True
+        ):
+            history.outcome = lambda outcome=outcome: outcome  # type: ignore[method-assign, misc]
+        assert run.recorder.outcome() == (OUTCOMES[i] if OUTCOMES[i] != "skipped" else "exited")
 
 
 def test_fifty_programs_are_counted_and_the_troubled_ones_named():
@@ -384,7 +391,7 @@ def fifty(status: int, chosen: Iterable[int]) -> dict[str, object]:
     run = Run({f"some-program-{i}": ProgramPolicy() for i in range(50)})
     run.after(60).asked()
     for i in range(50):
-        run.narrator.tales[i].numbers = Numbers([("http", "requests")])
+        run.recorder.histories[i].numbers = InFlight([("http", "requests")])
         run.exits(f"some-program-{i}", status if i in chosen else 0)
     return run.report()
 
@@ -418,18 +425,18 @@ def test_what_a_few_programs_did_is_kept_whole():
 def test_what_is_waited_for_is_one_line():
     run = Run(stack())
     for i, unit in ((1, "requests"), (2, "jobs")):
-        run.narrator.tales[i].numbers = Numbers([("file", unit)])
+        run.recorder.histories[i].numbers = InFlight([("file", unit)])
     run.after(60).asked()
-    run.narrator.sampled(1, 0, Reading("busy", 7), run.at)
-    run.narrator.sampled(1, 0, Reading("busy", 3), run.at)
-    run.narrator.sampled(2, 0, Reading("busy", 2), run.at)
-    narrator = run.narrator
+    run.recorder.sampled(1, 0, Reading("busy", 7), run.at)
+    run.recorder.sampled(1, 0, Reading("busy", 3), run.at)
+    run.recorder.sampled(2, 0, Reading("busy", 2), run.at)
+    recorder = run.recorder
     parts = [
-        narrator.part(0, 20.0, waits_for=(1, 2)),
-        narrator.part(1, 12.0),
-        narrator.part(2, 2.0, "draining", held=True),
+        recorder.part(0, 20.0, waits_for=(1, 2)),
+        recorder.part(1, 12.0),
+        recorder.part(2, 2.0, "draining", held=True),
     ]
-    narrator.tell("waiting", run.at, parts=parts, elapsed=3.1, remaining=12.0)
+    recorder.tell("waiting", run.at, parts=parts, elapsed=3.1, remaining=12.0)
     assert run.says("waiting") == (
         "waiting: web: requests 7 → 3, SIGKILL in 12 s · worker: draining, jobs 2, its stop signal "
         "in 2 s · "
@@ -443,8 +450,8 @@ def test_what_is_waited_for_is_one_line():
 
 
 def test_a_line_about_fifty_is_short():
-    parts = [messages.Part(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
-    line = messages.waiting_for([*parts, messages.Part("web", 1.0, numbers="requests 1")])
+    parts = [messages.WaitedFor(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
+    line = messages.waiting_for([*parts, messages.WaitedFor("web", 1.0, numbers="requests 1")])
     assert line.startswith(
         "web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more"
     ) and line.endswith(" and 44 more")
@@ -453,8 +460,8 @@ def test_a_line_about_fifty_is_short():
 def test_the_same_mistake_of_two_programs_is_told_of_each():
     run = Run(many(2))
     for i in (0, 1, 1):
-        run.narrator.tales[i].numbers = Numbers([("http", "requests")])
-        run.narrator.looked(i, 0, Reading("invalid", why="404"), run.at)
+        run.recorder.histories[i].numbers = InFlight([("http", "requests")])
+        run.recorder.looked(i, 0, Reading("invalid", why="404"), run.at)
     assert [one["program"] for one in run.log.lines if one["event"] == "probe_invalid"] == [
         "p0",
         "p1",
@@ -465,21 +472,21 @@ def test_hooks_learn_of_their_own_program():
     run = Run(stack())
     run.after(60).asked()
     run.exits("web", 3)
-    facts = run.narrator.facts(1, run.at)
+    facts = run.recorder.facts(1, run.at)
     assert (facts["PROGRAM"], facts["COMMAND_PID"], facts["EXIT_STATUS"], facts["OUTCOME"]) == (
         "web",
         "11",
         "3",
         "graceful",
     )
-    assert "OUTCOME" not in run.narrator.facts(0, run.at)
-    assert "PROGRAM" not in Narrator(Kept(), 25.0, 0.0, 0.0, [("", ["x"])]).facts(0, 0.0)
+    assert "OUTCOME" not in run.recorder.facts(0, run.at)
+    assert "PROGRAM" not in Recorder(Kept(), 25.0, 0.0, 0.0, [("", ["x"])]).facts(0, 0.0)
 
 
 def test_the_push_of_metrics_is_nobodys():
     run = Run(many(2))
-    run.narrator.tell("hook", run.at, program=0, hook="push", command="PUT http://gateway/")
-    run.narrator.tell("hook", run.at, program=0, hook="post_stop", command="x")
+    run.recorder.tell("hook", run.at, program=0, hook="push", command="PUT http://gateway/")
+    run.recorder.tell("hook", run.at, program=0, hook="post_stop", command="x")
     first, second = run.log.lines[-2:]
     assert (
         "program" not in first
@@ -506,12 +513,12 @@ def test_what_is_long_past_makes_room_for_the_stop():
 
 def test_the_metrics_of_several_programs():
     run = Run(stack())
-    tale = run.narrator.tales[1]
-    tale.numbers = Numbers([("http", "requests"), ("exec", "")])
-    tale.begins_again(20, run.at)
-    run.narrator.sampled(1, 0, Reading("busy", 3), run.at)
-    run.narrator.sampled(1, 1, Reading("unreachable"), run.at)
-    programs = tuple(facts_of(one, True, one is tale) for one in run.narrator.tales)
+    history = run.recorder.histories[1]
+    history.numbers = InFlight([("http", "requests"), ("exec", "")])
+    history.begins_again(20, run.at)
+    run.recorder.sampled(1, 0, Reading("busy", 3), run.at)
+    run.recorder.sampled(1, 1, Reading("unreachable"), run.at)
+    programs = tuple(facts_of(one, True, one is history) for one in run.recorder.histories)
     text = exposition(Facts("1", 0.0, "running", programs))
     for line in (
         'gracewrap_program_up{program="db"} 1',
@@ -528,11 +535,11 @@ def test_a_program_costs_little():
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        narrator = Narrator(Kept(), 25.0, 0.0, 0.0, [(f"p{i}", ["/bin/x"]) for i in range(200)])
-        for i, tale in enumerate(narrator.tales):
-            tale.begins_again(10 + i, 0.0)
-            narrator.tell("started", 0.0, program=i)
-        narrator.log.lines.clear()  # type: ignore[attr-defined]
+        recorder = Recorder(Kept(), 25.0, 0.0, 0.0, [(f"p{i}", ["/bin/x"]) for i in range(200)])
+        for i, history in enumerate(recorder.histories):
+            history.begins_again(10 + i, 0.0)
+            recorder.tell("started", 0.0, program=i)
+        recorder.log.lines.clear()  # type: ignore[attr-defined]
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -541,20 +548,20 @@ def test_a_program_costs_little():
 
 def test_starts_are_told_before_whatever_comes_next_with_the_time_at_which_they_were():
     log = Kept()
-    narrator = Narrator(log, 25.0, 0.0, 0.0, [("db", ["x"]), ("web", ["x"])])
-    narrator.tales[0].begins_again(7, 1.0)
-    narrator.started_one(0, 1.0)
-    narrator.started_one(1, 1.25)
+    recorder = Recorder(log, 25.0, 0.0, 0.0, [("db", ["x"]), ("web", ["x"])])
+    recorder.histories[0].begins_again(7, 1.0)
+    recorder.started_one(0, 1.0)
+    recorder.started_one(1, 1.25)
     assert not log.lines
-    narrator.tell("program_ready", 1.5, 0, after=0.5)
+    recorder.tell("program_ready", 1.5, 0, after=0.5)
     assert [(line["event"], line["program"]) for line in log.lines] == [
         ("started", "db"),
         ("started", "web"),
         ("program_ready", "db"),
     ]
     assert log.behinds == [0.5, 0.25, 0.0]
-    assert [entry["at"] for entry in narrator.timeline] == [1.0, 1.25, 1.5]
-    narrator.catch_up(2.0)
+    assert [entry["at"] for entry in recorder.timeline] == [1.0, 1.25, 1.5]
+    recorder.catch_up(2.0)
     assert len(log.lines) == 3
 
 
@@ -574,7 +581,7 @@ def test_only_what_ended_by_itself_counts_as_started_again():
     run.after(60).exits("web", 1)
     assert run.says("restarts", program="web").endswith("(1st restart in a row)")
     run.after(60).tick()
-    assert run.narrator.tales[0].restarts == 2
+    assert run.recorder.histories[0].restarts == 2
 
 
 @pytest.mark.parametrize(
@@ -602,7 +609,7 @@ def test_a_status_that_only_names_the_stop_signal_comes_with_what_makes_it_0(
 
 def test_a_key_of_the_terminal_is_named():
     run = Run(many(1))
-    run.narrator.siginfo = (0, 0, 128)
+    run.recorder.siginfo = (0, 0, 128)
     run.after(1).feed(SignalReceived(2, run.at))
     assert run.says("stop_requested").startswith(
         "stop requested: SIGINT from the terminal (Ctrl-C);"
@@ -611,10 +618,10 @@ def test_a_key_of_the_terminal_is_named():
 
 def test_what_ignores_the_stop_signal_is_not_told_to_exec():
     run = Run(many(1))
-    tale = run.narrator.tales[0]
-    run.narrator.tell("stop_signal_ignored", run.at, program=0, signal=15, status=None)
-    tale.untold = "sleep (pid 20)"
-    run.narrator.tell("kill", run.at, program=0, why="out of time")
+    history = run.recorder.histories[0]
+    run.recorder.tell("stop_signal_ignored", run.at, program=0, signal=15, status=None)
+    history.untold = "sleep (pid 20)"
+    run.recorder.tell("kill", run.at, program=0, why="out of time")
     assert run.says("kill").endswith(
         "it ignores the stop signal, and so does what it has started since"
     )

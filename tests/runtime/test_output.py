@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from gracewrap.linux import spawn
 from gracewrap.runtime import output
-from gracewrap.runtime.output import KEPT, LONGEST, Cutter, Outputs
+from gracewrap.runtime.output import KEPT, LONGEST, LineSplitter, Outputs
 from processes import require
 from reactor_driver import Driver, driving, readable
 
@@ -38,7 +38,7 @@ class Stage:
 
     def __init__(self, driver: Driver, out: int, err: int) -> None:
         self.driver = driver
-        self.outputs = Outputs(driver.agenda, driver.faults.append, (out, err))
+        self.outputs = Outputs(driver.reactor, driver.faults.append, (out, err))
         self.running: set[int] = set()
 
     def open(
@@ -86,8 +86,8 @@ class Stage:
 
     def at_rest(self) -> bool:
         """Return whether nothing is due, after a last look."""
-        self.driver.agenda.run(time.monotonic())
-        return self.driver.agenda.due(time.monotonic()) is None
+        self.driver.reactor.run(time.monotonic())
+        return self.driver.reactor.due(time.monotonic()) is None
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def reader() -> Iterator[Reader]:
 
 def cut(pieces: list[bytes], longest: int = LONGEST) -> list[bytes]:
     """Return the lines and parts of lines that come of *pieces*."""
-    cutter = Cutter(longest)
+    cutter = LineSplitter(longest)
     blocks = [block for piece in pieces for block in cutter.feed(piece)] + [cutter.end()]
     return split(blocks)
 
@@ -198,7 +198,7 @@ def test_each_line_becomes_one_of_ours(lines):
 
 
 def test_a_line_that_comes_byte_by_byte_takes_no_longer_with_its_length():
-    cutter = Cutter()
+    cutter = LineSplitter()
     begun = time.process_time()
     for _ in range(LONGEST):
         assert not cutter.feed(b"x")
@@ -543,7 +543,7 @@ def test_a_socket_is_written_without_waiting():
         web = stage.open()
         pid = stage.start(web, FLOOD.format(lines=20_000))
         stage.driver.until(lambda: web.streams[0]._target.full)
-        due = stage.driver.agenda.due(time.monotonic())
+        due = stage.driver.reactor.due(time.monotonic())
         assert due is not None
         stage.driver.until(lambda: stage.gone(pid), meanwhile=read)
         web.drain()

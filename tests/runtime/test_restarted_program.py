@@ -14,11 +14,11 @@ import pytest
 from gracewrap.config import command_line, load
 from gracewrap.linux import process_tree, sd_notify
 from gracewrap.policy.model import DRAINED, Reading
-from gracewrap.report.program_history import Tale
+from gracewrap.report.program_history import ProgramHistory
 from gracewrap.runtime.child import Child
 from gracewrap.runtime.handover import Equipment
-from gracewrap.runtime.notify import Hearing
-from gracewrap.runtime.prober import Errands, numbers_of
+from gracewrap.runtime.notify import NotifyListener
+from gracewrap.runtime.prober import Prober, in_flight_of
 from reactor_driver import Driver, driving
 
 # Listens on a port of the kernel's choice, says which, and goes when its stdin is closed.
@@ -36,18 +36,20 @@ def driver() -> Iterator[Driver]:
 
 def errands_of(
     driver: Driver, *options: str, members: Callable[[], list[process_tree.Member]] = list
-) -> Errands:
+) -> Prober:
     """Return the errands of a program with these settings, whose processes are *members*."""
     settings, problems = load.resolve(command_line.read_command_line([*options, "--", "true"]), {})
     assert settings is not None, problems
-    child = Child(0, settings, Tale("web", settings.command), Equipment(), lambda _: members())
-    child.started_at, child.tale.numbers = time.monotonic(), numbers_of(settings)
-    return Errands(driver.agenda, child, lambda _: None, lambda *_, **__: None, lambda _: None)
+    child = Child(
+        0, settings, ProgramHistory("web", settings.command), Equipment(), lambda _: members()
+    )
+    child.started_at, child.history.numbers = time.monotonic(), in_flight_of(settings)
+    return Prober(driver.reactor, child, lambda _: None, lambda *_, **__: None, lambda _: None)
 
 
-def sample(driver: Driver, errands: Errands) -> Reading:
+def sample(driver: Driver, prober: Prober) -> Reading:
     readings: list[Reading] = []
-    errands.samplers[0].ask(time.monotonic(), readings.append)
+    prober.samplers[0].ask(time.monotonic(), readings.append)
     driver.until(lambda: readings)
     return readings[0]
 
@@ -67,13 +69,13 @@ def server() -> Iterator[tuple[process_tree.Member, int]]:
 
 def test_the_ports_of_a_former_life_are_not_its_own_any_more(driver: Driver):
     there: list[process_tree.Member] = []
-    errands = errands_of(
+    prober = errands_of(
         driver, "--drain-tcp", "auto", "--drain-mode", "no-connections", members=lambda: there
     )
-    errands.renew()
+    prober.renew()
     with server() as (member, port):
         there.append(member)
-        assert sample(driver, errands).kind == DRAINED
+        assert sample(driver, prober).kind == DRAINED
     there.clear()
     # Somebody else listens on that port now, and has a client.
     with (
@@ -82,35 +84,35 @@ def test_the_ports_of_a_former_life_are_not_its_own_any_more(driver: Driver):
         server() as (member, _),
     ):
         there.append(member)
-        errands.renew()
-        assert sample(driver, errands).kind == DRAINED
+        prober.renew()
+        assert sample(driver, prober).kind == DRAINED
 
 
 def test_a_life_that_was_too_short_to_be_asked_is_not_asked_for_later(driver: Driver, tmp_path):
     file = tmp_path / "drained"
     file.touch()
-    errands = errands_of(driver, "--drain-file", str(file))
+    prober = errands_of(driver, "--drain-file", str(file))
     seen: list[int] = []
     for _ in range(2):
-        errands.renew()
-        errands.begin(lambda probe, _: seen.append(probe))
+        prober.renew()
+        prober.begin(lambda probe, _: seen.append(probe))
     driver.until(lambda: seen)
     assert seen == [0]  # and nothing has raised
 
 
 def test_what_it_said_last_does_not_count_for_its_next_life(driver: Driver):
     fd, value = sd_notify.make()
-    errands = errands_of(driver, "--drain-notify")
-    hearing = Hearing(errands, fd, lambda _: True, lambda *_: None, lambda _: None)
-    errands.renew()
+    prober = errands_of(driver, "--drain-notify")
+    hearing = NotifyListener(prober, fd, lambda _: True, lambda *_: None, lambda _: None)
+    prober.renew()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"X_GRACEWRAP=drained", value.replace("@", "\0", 1))
-    for one in (errands, hearing):
+    for one in (prober, hearing):
         one.end()
-    for one in (errands, hearing):
+    for one in (prober, hearing):
         one.renew()
-    driver.agenda.stir()
-    driver.agenda.run(time.monotonic())
-    assert sample(driver, errands).kind != DRAINED
+    driver.reactor.notify_ready()
+    driver.reactor.run(time.monotonic())
+    assert sample(driver, prober).kind != DRAINED
     hearing._receiver.close()
     sd_notify.remove(value)

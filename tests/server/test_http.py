@@ -44,8 +44,8 @@ def served(
         finally:
             one.server.close()
             assert not one.server.connections
-            driver.agenda.run(time.monotonic())
-            driver.until(lambda: not driver.agenda.busy)  # nothing of it is left
+            driver.reactor.run(time.monotonic())
+            driver.until(lambda: not driver.reactor.busy)  # nothing of it is left
 
 
 @pytest.fixture
@@ -330,17 +330,17 @@ def test_curl(tcp, control):
 
 
 def test_nothing_wakes_at_rest(tcp):
-    tcp.driver.until(lambda: tcp.driver.agenda.due(0.0) is None)
+    tcp.driver.until(lambda: tcp.driver.reactor.due(0.0) is None)
     assert status(tcp.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200
-    tcp.driver.until(lambda: tcp.driver.agenda.due(0.0) is None)
-    assert not tcp.driver.agenda.busy
+    tcp.driver.until(lambda: tcp.driver.reactor.due(0.0) is None)
+    assert not tcp.driver.reactor.busy
 
 
 def test_an_idle_connection_costs_one_timer(tcp):
     with tcp.connect():
         tcp.driver.until(lambda: tcp.server.connections)
         now = time.monotonic()
-        tcp.driver.until(lambda: (tcp.driver.agenda.due(now) or 0) > now + server.IDLE - 5)
+        tcp.driver.until(lambda: (tcp.driver.reactor.due(now) or 0) > now + server.IDLE - 5)
         (connection,) = tcp.server.connections.values()
         assert connection._parser is None  # nothing is kept for who says nothing
 
@@ -470,8 +470,8 @@ def test_garbage_in_any_pieces_ends_or_is_answered(control):
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 while left:
                     left = left[sock.send(left[: sizes.pop() if sizes else None]) :]
-                    control.driver.agenda.stir()
-                    control.driver.agenda.run(time.monotonic())
+                    control.driver.reactor.notify_ready()
+                    control.driver.reactor.run(time.monotonic())
                 sock.shutdown(socket.SHUT_WR)
             control.driver.until(lambda: control.settled() and not control.server.connections)
             answer = everything(sock)

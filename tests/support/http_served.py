@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gracewrap.config.probe_specs import Address
-from gracewrap.server import http as server
-from gracewrap.server import listen
+from gracewrap.server import http, listen
 from processes import BOUND
 from reactor_driver import Driver
 
@@ -50,7 +49,7 @@ class Served:
         self.fd = listen.bind(address, mode)
         with socket.socket(fileno=os.dup(self.fd)) as same:
             self.at = address.path or same.getsockname()  # the file was made under another name
-        self.server = server.Server(driver.agenda, self.loop, self.fd, control)
+        self.server = http.Server(driver.reactor, self.loop, self.fd, control)
 
     @property
     def port(self) -> int:

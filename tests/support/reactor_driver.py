@@ -1,4 +1,4 @@
-"""An agenda without a loop: for tests of what asks and answers, in the test's own process."""
+"""An reactor without a loop: for tests of what asks and answers, in the test's own process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-from gracewrap.linux.reactor import Agenda
+from gracewrap.linux.reactor import Reactor
 from processes import BOUND
 
 
 class Driver:
-    """Runs an agenda until something is so.  SIGIO is blocked meanwhile, and fetched as the loop
+    """Runs an reactor until something is so.  SIGIO is blocked meanwhile, and fetched as the loop
     does."""
 
     def __init__(self) -> None:
         self.faults: list[BaseException] = []
-        self.agenda = Agenda(self.faults.append)
+        self.reactor = Reactor(self.faults.append)
         self.rounds = 0
 
     def until(
@@ -33,21 +33,21 @@ class Driver:
             now = time.monotonic()
             if now > end:
                 raise TimeoutError(f"not in {bound} s; faults: {self.faults}")
-            due = self.agenda.due(now)
+            due = self.reactor.due(now)
             wait = (
                 0.01 if due is None else max(0.0, min(due - now, 0.01))
             )  # short: what is waited for may be elsewhere
             if signal.sigtimedwait({signal.SIGIO}, wait):
-                self.agenda.stir()
+                self.reactor.notify_ready()
             if meanwhile:
                 meanwhile()
-            self.agenda.run(time.monotonic())
+            self.reactor.run(time.monotonic())
             self.rounds += 1
 
 
 @contextlib.contextmanager
 def driving() -> Iterator[Driver]:
-    """An agenda to be driven; whatever raised within it fails the test."""
+    """An reactor to be driven; whatever raised within it fails the test."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
     driver = Driver()
     try:

@@ -9,7 +9,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gracewrap.config import problems
-from gracewrap.config.probe_specs import CommandAction, ExecProbe, HttpProbe, Probe, TcpProbe
+from gracewrap.config.probe_specs import (
+    CommandAction,
+    ExecProbeSpec,
+    HttpProbeSpec,
+    ProbeSpec,
+    TcpProbeSpec,
+)
 from gracewrap.config.schema import BY_KEY
 from gracewrap.config.settings import Settings
 from gracewrap.config.values import show_duration
@@ -185,10 +191,10 @@ LOOPBACK = ("localhost", "127.", "::1")
 SECRET = {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
 
 
-def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
+def _about_probe(name: str, probe: ProbeSpec, settings: Settings) -> Iterator[str]:
     """Yield what may not be meant of a probe; *name* says what for."""
     program = _program(settings.command[0]) if settings.command else ""
-    if isinstance(probe, HttpProbe):
+    if isinstance(probe, HttpProbeSpec):
         url = probe.request.url
         local = url.scheme == "unix" or url.host.startswith(LOOPBACK)
         ours = [
@@ -222,7 +228,7 @@ def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
                     f'{name} has a {header.name} header in plain words; write {{env = "X"}} or '
                     f'{{file = "/run/secrets/x"}}'
                 )
-    elif isinstance(probe, TcpProbe) and name == "drain":
+    elif isinstance(probe, TcpProbeSpec) and name == "drain":
         if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
             yield (
                 f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: '
@@ -240,7 +246,7 @@ def _about_probe(name: str, probe: Probe, settings: Settings) -> Iterator[str]:
                 "does not end it early: write "
                 'drain.linger = "2s" if it does no work in the background'
             )
-    elif isinstance(probe, ExecProbe):
+    elif isinstance(probe, ExecProbeSpec):
         yield from _not_found(name, probe.command)
 
 

@@ -12,13 +12,13 @@ from gracewrap.config.checks import reserve
 from gracewrap.config.probe_specs import (
     Action,
     CommandAction,
-    ExecProbe,
-    FileProbe,
-    HttpProbe,
-    LogLineProbe,
-    NotifyProbe,
-    Probe,
-    TcpProbe,
+    ExecProbeSpec,
+    FileProbeSpec,
+    HttpProbeSpec,
+    LogLineProbeSpec,
+    NotifyProbeSpec,
+    ProbeSpec,
+    TcpProbeSpec,
 )
 from gracewrap.config.settings import Settings
 from gracewrap.config.values import show_duration
@@ -131,7 +131,7 @@ def end_of(rules: ProgramPolicy, several: bool) -> str:
     """Return what follows when a program ends by itself, for people."""
     from gracewrap.policy import restart
 
-    good, bad = (restart.verdict(rules, restart.Past(), status) for status in (0, 1))
+    good, bad = (restart.verdict(rules, restart.ProgramRecord(), status) for status in (0, 1))
     failed = _follows(bad, rules, several, rules.on_failure)
     if rules.oneshot:
         return f"it runs once; if it fails, {failed}"
@@ -162,22 +162,22 @@ def _follows(verdict: str, rules: ProgramPolicy, several: bool, then: str) -> st
     return f"{again}, {rules.max_restarts} times in a row at most (then {others})"
 
 
-def sign_of_readiness(probe: Probe) -> str:
+def sign_of_readiness(probe: ProbeSpec) -> str:
     """Return what shows that a program is ready, for people."""
     match probe:
-        case TcpProbe(ports):
+        case TcpProbeSpec(ports):
             return f"it listens on port {', '.join(map(str, ports))}" if ports else "it listens"
-        case LogLineProbe(log_line):
+        case LogLineProbeSpec(log_line):
             return f"it writes a line with {problems.show(log_line)}"
-        case NotifyProbe():
+        case NotifyProbeSpec():
             return "it says so (READY=1)"
         case _:
             return _seen(probe, "it")
 
 
-def _seen(probe: Probe, it: str) -> str:
+def _seen(probe: ProbeSpec, it: str) -> str:
     match probe:
-        case HttpProbe(request, expect):
+        case HttpProbeSpec(request, expect):
             where = f"{request.method} {request.url.shown}"
             if expect.how == "status":
                 return f"{where} answers {expect.status}"
@@ -185,7 +185,7 @@ def _seen(probe: Probe, it: str) -> str:
             exact = isinstance(limit, bool | str)
             value = f"{'' if exact else 'at most '}{problems.show(number(limit))}"
             return f"{where} says {value} at {expect.what}"
-        case TcpProbe(ports, mode):
+        case TcpProbeSpec(ports, mode):
             which = (
                 f"port {', '.join(map(str, ports))}" if ports else "the ports that it listens on"
             )
@@ -193,9 +193,9 @@ def _seen(probe: Probe, it: str) -> str:
                 "listener-closed": f"nobody listens on {which} any more",
                 "no-connections": f"there is no connection to {which}",
             }.get(mode, f"no connection to {which} has a request in flight")
-        case ExecProbe(command):
+        case ExecProbeSpec(command):
             return f"{os.path.basename(command[0])} exits with 0"
-        case FileProbe(path, state, contains):
+        case FileProbeSpec(path, state, contains):
             holds = f" and holds {problems.show(contains)}" if contains else ""
             return f"{path} {'exists' if state == 'exists' else 'is gone'}{holds}"
         case _:

@@ -12,17 +12,17 @@ from gracewrap.config.probe_specs import (
     Action,
     Address,
     CommandAction,
-    ExecProbe,
-    FileProbe,
+    ExecProbeSpec,
+    FileProbeSpec,
     Header,
     HttpAction,
-    HttpProbe,
-    LogLineProbe,
-    NotifyProbe,
-    Probe,
-    Probes,
+    HttpProbeSpec,
+    LogLineProbeSpec,
+    NotifyProbeSpec,
+    ProbeSpec,
+    ProbeSpecs,
     Request,
-    TcpProbe,
+    TcpProbeSpec,
     Url,
 )
 from gracewrap.config.values import DRAINED, RESTART, show_duration
@@ -107,10 +107,18 @@ def _one(value: object) -> object:
         return value.shown
     if isinstance(value, CommandAction | HttpAction):
         return _action(value)
-    if isinstance(value, Probes):
+    if isinstance(value, ProbeSpecs):
         several = [_probe(probe) for probe in value.probes]
         return {value.combine: several} if len(several) > 1 else several[0]
-    if isinstance(value, HttpProbe | TcpProbe | ExecProbe | FileProbe | NotifyProbe | LogLineProbe):
+    if isinstance(
+        value,
+        HttpProbeSpec
+        | TcpProbeSpec
+        | ExecProbeSpec
+        | FileProbeSpec
+        | NotifyProbeSpec
+        | LogLineProbeSpec,
+    ):
         return _probe(value)
     return value
 
@@ -157,9 +165,9 @@ def _action(action: Action) -> object:
     return found["http"] if len(found) == 1 else found
 
 
-def _probe(probe: Probe) -> dict[str, object]:
+def _probe(probe: ProbeSpec) -> dict[str, object]:
     match probe:
-        case HttpProbe(request, expect, on_refused):
+        case HttpProbeSpec(request, expect, on_refused):
             found = _request(request, "GET")
             if expect.how == "status":
                 found |= {"status": expect.status} if expect.status != 200 else {}
@@ -172,21 +180,21 @@ def _probe(probe: Probe) -> dict[str, object]:
                 )
             found |= {"absent": expect.absent} if expect.absent != "busy" else {}
             found |= {"on_refused": on_refused} if on_refused != "wait" else {}
-        case TcpProbe(ports, mode, quiet):
+        case TcpProbeSpec(ports, mode, quiet):
             found = {"tcp": list(ports) or "auto"}
             found |= {"mode": mode} if mode not in ("idle", "listening") else {}
             found |= (
                 {"quiet": show_duration(quiet)}
-                if mode == "idle" and quiet != TcpProbe().quiet
+                if mode == "idle" and quiet != TcpProbeSpec().quiet
                 else {}
             )
-        case ExecProbe(command):
+        case ExecProbeSpec(command):
             found = {"exec": list(command)}
-        case FileProbe(path, state, contains):
+        case FileProbeSpec(path, state, contains):
             found = {"file": path}
             found |= {"file_is": state} if state != "exists" else {}
             found |= {"contains": contains} if contains else {}
-        case LogLineProbe(log_line):
+        case LogLineProbeSpec(log_line):
             found = {"log_line": log_line}
         case _:
             found = {"notify": True}

@@ -113,7 +113,7 @@ def _ready(settings: Settings) -> str:
 def slots(settings: Settings, policy: Policy) -> list[Slot]:
     """Return for each program when it is stopped; a oneshot has completed by then, and takes no
     time."""
-    budget = policy.shutdown_timeout - finishing.tail(policy)
+    budget = policy.shutdown_timeout - finishing.final_reserve(policy)
     the_order = dependencies.order(policy.programs)
     alive = frozenset(i for i, one in enumerate(settings.programs) if not one.oneshot)
     limits = budget_.kill_times(the_order, policy.programs, alive, 0.0, budget)
@@ -176,7 +176,7 @@ def _stop(settings: Settings, policy: Policy) -> str:
             else "They have completed by then, as they run once"
         )
         rows.append(_filled(f"{those}: {_names(once)}.", "  ", "  "))
-    if (kept := finishing.tail(policy)) > 0:
+    if (kept := finishing.final_reserve(policy)) > 0:
         rows.append(
             _filled(
                 f"The last {show_duration(kept)} are kept for what comes after the programs: "
@@ -277,7 +277,7 @@ def _rolling(settings: Settings, policy: Policy) -> str:
     ]
     if not signals:
         return ""
-    stacks = dependencies.stacks(dependencies.order(policy.programs), policy.programs)
+    stacks = dependencies.components(dependencies.order(policy.programs), policy.programs)
     shown = "; ".join(
         listed([settings.programs[i].name for i in sorted(stack)], EVERY) for stack in stacks
     )

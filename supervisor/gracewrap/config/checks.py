@@ -3,9 +3,9 @@ between them."""
 
 from __future__ import annotations
 
-from gracewrap.config.origins import Where
+from gracewrap.config.origins import Origins
 from gracewrap.config.parsers import probes as probing
-from gracewrap.config.probe_specs import NotifyProbe, Probe, Probes, TcpProbe
+from gracewrap.config.probe_specs import NotifyProbeSpec, ProbeSpec, ProbeSpecs, TcpProbeSpec
 from gracewrap.config.problems import Problem
 from gracewrap.config.schema import FURTHER
 from gracewrap.config.values import KeyFault, show_duration
@@ -54,7 +54,7 @@ def put_together(
     values: dict[str, Any],
     origins: Mapping[str, str],
     unusable: set[str],
-    where: Where | None = None,
+    where: Origins | None = None,
 ) -> list[Problem]:
     """Complete *values*, which hold what was given of the further settings; return what does not go
     together.
@@ -66,7 +66,7 @@ def put_together(
         unusable: Keys whose values could not be parsed: what comes of them is no news.
         where: What they are called, if that is not what their keys say.
     """
-    where = where or Where(origins)
+    where = where or Origins(origins)
     for setting in FURTHER:
         if setting.field not in values:
             values[setting.field] = setting.initial()
@@ -82,7 +82,10 @@ def put_together(
     if not problems:
         problems += [Problem(text) for text in _faults(values, where, unusable)]
     probes = _asked(values)
-    if any(isinstance(probe, NotifyProbe) for probe in probes) or values["watchdog"] is not None:
+    if (
+        any(isinstance(probe, NotifyProbeSpec) for probe in probes)
+        or values["watchdog"] is not None
+    ):
         values["notify"] = True
     if "drain.linger" not in origins:
         values["drain_linger"] = _linger(values["drain"])
@@ -92,7 +95,7 @@ def put_together(
     return problems
 
 
-def _asked(values: Mapping[str, Any]) -> tuple[Probe, ...]:
+def _asked(values: Mapping[str, Any]) -> tuple[ProbeSpec, ...]:
     return tuple(
         probe
         for several in (values.get("drain"), values["ready"])
@@ -101,7 +104,7 @@ def _asked(values: Mapping[str, Any]) -> tuple[Probe, ...]:
     )
 
 
-def _drain(values: Mapping[str, Any], where: Where, problems: list[Problem]) -> Probes | None:
+def _drain(values: Mapping[str, Any], where: Origins, problems: list[Problem]) -> ProbeSpecs | None:
     """Return the probes of [drain], or None if there are none; what is wrong between its keys
     becomes a problem."""
     origins = where.origins
@@ -123,21 +126,21 @@ def _drain(values: Mapping[str, Any], where: Where, problems: list[Problem]) -> 
             )
             raise KeyFault(key, fault)
         if several:
-            return Probes(values[f"drain_{several[0]}"], several[0])
-        return Probes((probing.probe(given),)) if given else None
+            return ProbeSpecs(values[f"drain_{several[0]}"], several[0])
+        return ProbeSpecs((probing.probe(given),)) if given else None
     except KeyFault as fault:
         key = f"drain.{fault.key}"
         problems.append(Problem(f"cannot use {where.name(key)} ({where(key)}): {fault}"))
         return None
 
 
-def _linger(drain: Probes | None) -> float | None:
+def _linger(drain: ProbeSpecs | None) -> float | None:
     """Return how long a drained program may stay by default: not limited where the verdict may rest
     on tcp alone."""
     if drain is None:
         return None
     quantity = all if drain.combine == "all" else any
-    return None if quantity(isinstance(probe, TcpProbe) for probe in drain.probes) else LINGER
+    return None if quantity(isinstance(probe, TcpProbeSpec) for probe in drain.probes) else LINGER
 
 
 def reserve(shutdown_timeout: float, stop_timeout: float | None) -> float:
@@ -146,18 +149,20 @@ def reserve(shutdown_timeout: float, stop_timeout: float | None) -> float:
     return min(shutdown_timeout / 10, 2.0) if stop_timeout is None else stop_timeout
 
 
-def _faults(values: Mapping[str, Any], where: Where, unusable: set[str]) -> Iterator[str]:
+def _faults(values: Mapping[str, Any], where: Origins, unusable: set[str]) -> Iterator[str]:
     for keys, find in _CHECKS:
         if not unusable.intersection(keys):
             yield from find(values, where.origins, where)
 
 
-def _written(values: Mapping[str, Any], where: Where, key: str) -> str:
+def _written(values: Mapping[str, Any], where: Origins, key: str) -> str:
     """Return a duration with its name and origin, as problems quote it."""
     return f'{where.name(key)} = "{show_duration(values[key.replace(".", "_")])}" ({where(key)})'
 
 
-def _too_long(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _too_long(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
+) -> Iterator[str]:
     """Parts of the budget that are longer than all of it."""
     budget = values["shutdown_timeout"]
     for key in ("drain.timeout", "drain.linger", "drain.quiet"):
@@ -181,7 +186,7 @@ def _too_long(values: Mapping[str, Any], origins: Mapping[str, str], where: Wher
 
 
 def _does_not_fit(
-    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
 ) -> Iterator[str]:
     """What comes before the stop signal, and what is kept for the time after it, must fit into the
     budget."""
@@ -205,7 +210,9 @@ def _does_not_fit(
     )
 
 
-def _no_time(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _no_time(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
+) -> Iterator[str]:
     """A drain before the stop signal, and the stop signal is sent at once."""
     budget = values["shutdown_timeout"]
     left = budget - values["propagation_delay"] - reserve(budget, values["stop_timeout"])
@@ -228,7 +235,7 @@ def _no_time(values: Mapping[str, Any], origins: Mapping[str, str], where: Where
 
 
 def _never_counts(
-    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
 ) -> Iterator[str]:
     """A drain that is over before the first answer, or before enough of them, can count."""
     if values["drain"] is None:
@@ -269,7 +276,7 @@ def _never_counts(
 
 
 def _nothing_to_ask(
-    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
 ) -> Iterator[str]:
     """Settings of a drain where there is no probe."""
     if values["drain"] is not None:
@@ -281,7 +288,7 @@ def _nothing_to_ask(
             return
 
 
-def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Where) -> Iterator[str]:
+def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Origins) -> Iterator[str]:
     """Settings that say nothing without another one."""
     for key, (needed, example) in NEEDS.items():
         if key in origins and not values[needed.replace(".", "_")]:
@@ -295,7 +302,7 @@ def starts_again(values: Mapping[str, Any]) -> bool:
 
 
 def _ends_for_good(
-    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
 ) -> Iterator[str]:
     """Settings of a restart where there is none."""
     if starts_again(values):
@@ -310,7 +317,7 @@ def _ends_for_good(
 
 
 def _not_notified(
-    values: Mapping[str, Any], origins: Mapping[str, str], where: Where
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
 ) -> Iterator[str]:
     """notify = false, and something that needs it."""
     if "notify" not in origins or values["notify"]:
@@ -318,7 +325,7 @@ def _not_notified(
     needs = "watchdog" if values["watchdog"] is not None else ""
     needs = needs or (
         "a probe by notify"
-        if any(isinstance(probe, NotifyProbe) for probe in _asked(values))
+        if any(isinstance(probe, NotifyProbeSpec) for probe in _asked(values))
         else ""
     )
     if needs:

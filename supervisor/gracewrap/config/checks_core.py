@@ -3,7 +3,7 @@ setting."""
 
 from __future__ import annotations
 
-from gracewrap.config.origins import Where
+from gracewrap.config.origins import Origins
 from gracewrap.config.problems import Problem
 from gracewrap.config.values import show_duration
 from gracewrap.record import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def cross_check(values: Mapping[str, Any], where: Where, unusable: set[str]) -> Iterable[Problem]:
+def cross_check(values: Mapping[str, Any], where: Origins, unusable: set[str]) -> Iterable[Problem]:
     """Find what no single value is wrong with, but two together are.  What comes of an unusable
     value is no news."""
     for keys, find in _CHECKS:
@@ -22,7 +22,7 @@ def cross_check(values: Mapping[str, Any], where: Where, unusable: set[str]) -> 
             yield Problem(text)
 
 
-def _over_budget(values: Mapping[str, Any], where: Where) -> str | None:
+def _over_budget(values: Mapping[str, Any], where: Origins) -> str | None:
     budget, timeout = values["shutdown_timeout"], values["stop_timeout"]
     if timeout is None or timeout <= budget:
         return None
@@ -36,7 +36,7 @@ def _over_budget(values: Mapping[str, Any], where: Where) -> str | None:
     )
 
 
-def _never_climbed(values: Mapping[str, Any], where: Where) -> str | None:
+def _never_climbed(values: Mapping[str, Any], where: Origins) -> str | None:
     rungs, budget, timeout = (
         values["escalation"],
         values["shutdown_timeout"],
@@ -58,7 +58,7 @@ def _never_climbed(values: Mapping[str, Any], where: Where) -> str | None:
     )
 
 
-def _never_forwarded(values: Mapping[str, Any], where: Where) -> str | None:
+def _never_forwarded(values: Mapping[str, Any], where: Origins) -> str | None:
     both = sorted(values["stop_on"].intersection(values["signal_map"]))
     if not both:
         return None
@@ -72,7 +72,7 @@ def _never_forwarded(values: Mapping[str, Any], where: Where) -> str | None:
     )
 
 
-_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], Where], str | None]], ...] = (
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], Origins], str | None]], ...] = (
     (("stop_timeout", "shutdown_timeout"), _over_budget),
     (("escalation", "stop_timeout", "shutdown_timeout"), _never_climbed),
     (("signal_map", "stop_on"), _never_forwarded),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config.origins import Given
+from gracewrap.config.origins import RawValue
 from gracewrap.config.problems import COMMAND_LINE, DEFAULT_FILE, Problem
 from gracewrap.config.schema_core import CORE, Setting
 from gracewrap.record import TYPE_CHECKING, Record
@@ -19,7 +19,7 @@ FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"
 class CommandLine(Record):
     """The words after `gracewrap`, taken apart."""
 
-    given: tuple[Given, ...]
+    given: tuple[RawValue, ...]
     command: tuple[str, ...]
     config: str | None
     action: str  # "run", "help", "version", or a subcommand's name
@@ -30,7 +30,7 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
     """Take the words after `gracewrap` apart: options first, then `--` or the first other word
     starts the command."""
     options = {name: s for s in CORE if s.flag for name in (s.option, *s.aliases)}
-    given: dict[str, Given] = {}
+    given: dict[str, RawValue] = {}
     problems: list[Problem] = []
     config, action, command, i = None, "run", tuple[str, ...](), 0
     while i < len(args):
@@ -75,7 +75,7 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
             before = given.get(setting.key)
             if before is not None and setting.joined:
                 value = f"{before.raw}{setting.joined}{value}"
-            given[setting.key] = Given(setting.key, value, f"{COMMAND_LINE}, {name}")
+            given[setting.key] = RawValue(setting.key, value, f"{COMMAND_LINE}, {name}")
     return CommandLine(tuple(given.values()), command, config, action, tuple(problems))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config.origins import Given
+from gracewrap.config.origins import RawValue
 from gracewrap.config.problems import CONFIG_VARIABLE, Problem
 from gracewrap.config.schema_core import CORE
 from gracewrap.record import TYPE_CHECKING
@@ -29,13 +29,13 @@ HOOK_VARIABLES = frozenset(
 )
 
 
-def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Problem]]:
+def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[RawValue], list[Problem]]:
     """Return what GRACEWRAP_* variables say.
 
     A slip of the pen is an error.  A name that is nothing like ours may be meant for somebody else,
     and is a warning.
     """
-    given: list[Given] = []
+    given: list[RawValue] = []
     problems: list[Problem] = []
     mine = [name for name in env if name.startswith(b"GRACEWRAP_") and name != CONFIG_VARIABLE]
     if not mine:
@@ -55,7 +55,7 @@ def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[Given], list[Prob
             place = (
                 0 if name in others else len(given)
             )  # of two names of one setting, the one it is called by wins
-            given.insert(place, Given(variables[name].key, raw, f"environment, {name}"))
+            given.insert(place, RawValue(variables[name].key, raw, f"environment, {name}"))
         else:
             from gracewrap.config.suggestions import unknown_variable
 

@@ -14,7 +14,7 @@ from gracewrap.config import env_file
 from gracewrap.config.parsers.process import FromFile
 from gracewrap.config.safe_read import Unreadable, read, remedy
 from gracewrap.linux import spawn
-from gracewrap.linux.exec_context import Limit, Process
+from gracewrap.linux.exec_context import ExecContext, Limit
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class Unusable(Exception):
     """A setting that cannot be used here; the text says which, why, and what to do."""
 
 
-def process(settings: Settings) -> Process:
+def resolve_exec_context(settings: Settings) -> ExecContext:
     """Return what the command is to be.
 
     Raises:
         Unusable: With a message for people.
     """
-    found = Process(
+    found = ExecContext(
         environment={},
         umask=settings.umask,
         nice=settings.nice,
@@ -51,7 +51,7 @@ def process(settings: Settings) -> Process:
 
 def faults(settings: Settings) -> Iterator[str]:
     """Yield everything that process() would refuse."""
-    found = Process(environment={})
+    found = ExecContext(environment={})
     for part in _PARTS:
         try:
             found = part(settings, found)
@@ -67,7 +67,7 @@ def _unusable(settings: Settings, key: str, value: str, why: str) -> Unusable:
 # --- users ---------------------------------------------------------------------------------------
 
 
-def _with_user(settings: Settings, found: Process) -> Process:
+def _with_user(settings: Settings, found: ExecContext) -> ExecContext:
     """Look up user and groups.  The user's own groups are had as after a login: initgroups(3)."""
     uid, gid, groups, name = None, None, None, ""
     if settings.user:
@@ -131,7 +131,7 @@ def _lookup(word: str, by_number: Callable[[int], T], by_name: Callable[[str], T
 # --- the environment -----------------------------------------------------------------------------
 
 
-def _with_environment(settings: Settings, found: Process) -> Process:
+def _with_environment(settings: Settings, found: ExecContext) -> ExecContext:
     """Put the environment together: ours, what belongs to the user, the files, env; later ones
     count."""
     env = {} if settings.clear_env else dict(spawn.environment())
@@ -210,7 +210,7 @@ def _bytes(text: str) -> bytes:
 # --- directory and limits ------------------------------------------------------------------------
 
 
-def _with_directory(settings: Settings, found: Process) -> Process:
+def _with_directory(settings: Settings, found: ExecContext) -> ExecContext:
     """See that the directory is there; whether the user may enter it, only the user can tell."""
     path = settings.working_dir
     if path is None:
@@ -226,7 +226,7 @@ def _with_directory(settings: Settings, found: Process) -> Process:
     return replace(found, working_dir=path)
 
 
-def _with_limits(settings: Settings, found: Process) -> Process:
+def _with_limits(settings: Settings, found: ExecContext) -> ExecContext:
     if not settings.rlimits:
         return found
     import resource
@@ -242,7 +242,7 @@ def _with_limits(settings: Settings, found: Process) -> Process:
     return replace(found, limits=tuple(limits))
 
 
-_PARTS: tuple[Callable[[Settings, Process], Process], ...] = (
+_PARTS: tuple[Callable[[Settings, ExecContext], ExecContext], ...] = (
     _with_user,
     _with_environment,
     _with_directory,

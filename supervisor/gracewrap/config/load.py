@@ -8,7 +8,7 @@ file needs.
 from __future__ import annotations
 
 from gracewrap.config.command_line import CommandLine
-from gracewrap.config.origins import Given, Where, parse_each
+from gracewrap.config.origins import Origins, RawValue, parse_each
 from gracewrap.config.problems import (
     COMMAND_LINE,
     CONFIG_VARIABLE,
@@ -43,14 +43,14 @@ def resolve(
         otherwise: The file to read where neither of them names one.
     """
     problems = list(line.problems)
-    from_env: list[Given] = []
+    from_env: list[RawValue] = []
     if any(name.startswith(b"GRACEWRAP_") for name in env):
         from gracewrap.config.environment import read_environment
 
         from_env, wrong = read_environment(env)
         problems += wrong
     config, origin = config_file(line, env, otherwise)
-    from_file: Iterable[Given] = ()
+    from_file: Iterable[RawValue] = ()
     if config is not None:
         from gracewrap.config.toml_file import read_toml  # tomllib costs 23 ms: only with a file
 
@@ -113,7 +113,7 @@ def _errors(problems: Iterable[Problem]) -> bool:
     return any(not problem.warning for problem in problems)
 
 
-def _second_command(given: Given, problems: list[Problem]) -> bool:
+def _second_command(given: RawValue, problems: list[Problem]) -> bool:
     if given.key != "command":
         return False
     problems.append(
@@ -126,7 +126,7 @@ def _second_command(given: Given, problems: list[Problem]) -> bool:
 
 
 def _parse(
-    given: Sequence[Given], problems: list[Problem], command: tuple[str, ...]
+    given: Sequence[RawValue], problems: list[Problem], command: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Parse the values, later ones winning, and look whether they go together; the second result
     says where each is from."""
@@ -138,7 +138,7 @@ def _parse(
     if not COMPARED.isdisjoint(origins):
         from gracewrap.config.checks_core import cross_check
 
-        problems += cross_check(values, Where(origins), unusable)
+        problems += cross_check(values, Origins(origins), unusable)
     if any(one.key not in CORE_BY_KEY for one in given):
         from gracewrap.config import checks
 

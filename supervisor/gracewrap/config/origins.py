@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Given(Record):
+class RawValue(Record):
     """A value that somebody wrote: for which key, what, and where.
 
     *place* is the table of several programs that it stands in: "defaults" or "programs.NAME".
@@ -30,7 +30,7 @@ class Given(Record):
         return f"{self.place}.{self.key}" if self.place else self.key
 
 
-class Where:
+class Origins:
     """Where each setting is from, and what it is called there: stop_timeout is
     programs.web.stop_timeout in a file of several."""
 
@@ -52,7 +52,10 @@ class Where:
 
 
 def parse_each(
-    given: Iterable[Given], values: dict[str, Any], origins: dict[str, str], problems: list[Problem]
+    given: Iterable[RawValue],
+    values: dict[str, Any],
+    origins: dict[str, str],
+    problems: list[Problem],
 ) -> set[str]:
     """Parse what was given into *values* and *origins*, later ones winning; return the keys that
     could not be used."""

@@ -68,7 +68,7 @@ class Expect(Record):
     absent: str = "busy"  # of a metric: or "zero"
 
 
-class HttpProbe(Record):
+class HttpProbeSpec(Record):
     """Ask an HTTP endpoint."""
 
     request: Request
@@ -77,7 +77,7 @@ class HttpProbe(Record):
     unit: str = ""  # what is counted, in people's words ("jobs"); "": unit() finds one
 
 
-class TcpProbe(Record):
+class TcpProbeSpec(Record):
     """Ask the kernel about connections."""
 
     ports: tuple[int, ...] = ()  # (): those that the program listens on
@@ -86,14 +86,14 @@ class TcpProbe(Record):
     unit: str = ""
 
 
-class ExecProbe(Record):
+class ExecProbeSpec(Record):
     """Run a command: 0 is drained."""
 
     command: tuple[str, ...]
     unit: str = ""
 
 
-class FileProbe(Record):
+class FileProbeSpec(Record):
     """Look at a file."""
 
     path: str  # absolute
@@ -101,25 +101,32 @@ class FileProbe(Record):
     contains: str = ""  # then it must also hold this text (within its first MiB)
 
 
-class NotifyProbe(Record):
+class NotifyProbeSpec(Record):
     """Wait for the program to say it itself, by sd_notify(3)."""
 
     assignment: str = "X_GRACEWRAP=drained"  # "READY=1" for ready
 
 
-class LogLineProbe(Record):
+class LogLineProbeSpec(Record):
     """Wait for a line that the program writes; for ready only."""
 
     log_line: str  # a regular expression that is found in it
 
 
-Probe = HttpProbe | TcpProbe | ExecProbe | FileProbe | NotifyProbe | LogLineProbe
+ProbeSpec = (
+    HttpProbeSpec
+    | TcpProbeSpec
+    | ExecProbeSpec
+    | FileProbeSpec
+    | NotifyProbeSpec
+    | LogLineProbeSpec
+)
 
 
-class Probes(Record):
+class ProbeSpecs(Record):
     """Probes that are combined."""
 
-    probes: tuple[Probe, ...]
+    probes: tuple[ProbeSpec, ...]
     combine: str = "all"  # "any"
 
 
@@ -140,28 +147,28 @@ class HttpAction(Record):
 Action = CommandAction | HttpAction
 
 
-def kind(probe: Probe) -> str:
+def kind(probe: ProbeSpec) -> str:
     """Return the word for a probe's kind: http, tcp, exec, file, notify, log_line."""
-    if isinstance(probe, LogLineProbe):
+    if isinstance(probe, LogLineProbeSpec):
         return "log_line"
-    return type(probe).__name__.removesuffix("Probe").lower()
+    return type(probe).__name__.removesuffix("ProbeSpec").lower()
 
 
-def unit(probe: Probe) -> str:
+def unit(probe: ProbeSpec) -> str:
     """Return what a probe counts, in the plural: what the user says, else what the pointer or the
     metric is called."""
-    if isinstance(probe, FileProbe | LogLineProbe):
+    if isinstance(probe, FileProbeSpec | LogLineProbeSpec):
         return ""
-    if not isinstance(probe, NotifyProbe) and probe.unit:
+    if not isinstance(probe, NotifyProbeSpec) and probe.unit:
         return probe.unit
-    if isinstance(probe, TcpProbe):
+    if isinstance(probe, TcpProbeSpec):
         return "connections"
-    if isinstance(probe, HttpProbe) and probe.expect.how in ("json", "metric"):
+    if isinstance(probe, HttpProbeSpec) and probe.expect.how in ("json", "metric"):
         return probe.expect.what.partition("{")[0].rpartition("/")[2] or "in flight"
     return "in flight"
 
 
-def kinds(probes: Sequence[Probe]) -> str:
+def kinds(probes: Sequence[ProbeSpec]) -> str:
     """Return the kinds of several, for people."""
     return ", ".join(dict.fromkeys(map(kind, probes)))
 

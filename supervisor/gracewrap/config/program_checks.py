@@ -4,7 +4,7 @@ that is too small."""
 from __future__ import annotations
 
 from gracewrap.config.did_you_mean import close_to
-from gracewrap.config.origins import Where
+from gracewrap.config.origins import Origins
 from gracewrap.config.problems import Problem
 from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import show_duration
@@ -29,7 +29,7 @@ class Program:
         origin: str,
         own: Mapping[str, str],
         values: dict[str, Any],
-        where: Where,
+        where: Origins,
         unusable: set[str],
     ) -> None:
         self.name, self.origin = name, origin
@@ -46,7 +46,7 @@ class Program:
 
 
 def check_names(
-    programs: Sequence[Program], exit_code_from: str | None, where: Where
+    programs: Sequence[Program], exit_code_from: str | None, where: Origins
 ) -> Iterator[Problem]:
     """Yield what is wrong with whom programs name; what they wait for is filled in where it was not
     written."""
@@ -212,7 +212,7 @@ def check_budget(settings: Settings) -> Iterator[Problem]:
     policy = policy_of(settings)
     if not policy.shutdown_timeout:
         return  # all is killed at once, and somebody may want just that
-    left = policy.shutdown_timeout - finishing.tail(policy)
+    left = policy.shutdown_timeout - finishing.final_reserve(policy)
     the_order = dependencies.order(policy.programs)
     tightest = budget_.cannot_fit(the_order, policy.programs, left)
     if tightest is None:

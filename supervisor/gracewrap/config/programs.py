@@ -10,7 +10,7 @@ from __future__ import annotations
 from gracewrap.config import checks, probe_specs, program_checks
 from gracewrap.config import origins as origins_
 from gracewrap.config.checks_core import cross_check
-from gracewrap.config.origins import Given, Where
+from gracewrap.config.origins import Origins, RawValue
 from gracewrap.config.parsers import probes
 from gracewrap.config.problems import COMMAND_LINE, Problem
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
@@ -52,7 +52,7 @@ class Layer:
     """What was said in one place, parsed: by flags and variables, by [defaults], or by
     [programs.NAME]."""
 
-    def __init__(self, given: Iterable[Given], problems: list[Problem]) -> None:
+    def __init__(self, given: Iterable[RawValue], problems: list[Problem]) -> None:
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
         self.places: dict[str, str] = {}
@@ -72,7 +72,7 @@ class Layer:
 
 
 def resolve(
-    from_file: Sequence[Given], shared: Sequence[Given], command: Sequence[str], sound: bool
+    from_file: Sequence[RawValue], shared: Sequence[RawValue], command: Sequence[str], sound: bool
 ) -> tuple[Settings | None, list[Problem]]:
     """Return the settings of all programs, or None, and every problem there is.
 
@@ -100,7 +100,7 @@ def resolve(
         [one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems
     )
     base = _for_all(overall, problems)
-    by_place: dict[str, list[Given]] = {}
+    by_place: dict[str, list[RawValue]] = {}
     for one in rest:
         by_place.setdefault(one.place, []).append(one)
     making = _Making(base, overall, over, defaults)
@@ -109,7 +109,7 @@ def resolve(
         place = f"programs.{name}"
         programs.append(making.program(name, tables[place], by_place.get(place, ()), problems))
     problems += program_checks.check_names(
-        programs, overall.values.get("exit_code_from"), Where(overall.origins)
+        programs, overall.values.get("exit_code_from"), Origins(overall.origins)
     )
     if sound and not any(not problem.warning for problem in problems):
         problems += _unused((over, defaults))
@@ -131,7 +131,7 @@ def _no_programs(origin: str) -> Problem:
 
 
 def _misplaced(
-    given: Sequence[Given], tables: Mapping[str, str], command: Sequence[str]
+    given: Sequence[RawValue], tables: Mapping[str, str], command: Sequence[str]
 ) -> Iterable[Problem]:
     """Yield what is said in a place where it cannot be."""
     if command:
@@ -174,7 +174,7 @@ def _for_all(overall: Layer, problems: list[Problem]) -> dict[str, Any]:
     """Return the values of all fields where no program says anything of its own, and check what is
     for all."""
     values = {setting.field: setting.initial() for setting in TABLE} | overall.values
-    where = Where(overall.origins)
+    where = Origins(overall.origins)
     problems += cross_check(values, where, overall.unusable)
     problems += checks.put_together(values, overall.origins, overall.unusable, where)
     return values
@@ -203,7 +203,7 @@ class _Making:
         self._alike: set[str] = set()  # the names of those of which it is true
 
     def program(
-        self, name: str, origin: str, given: Iterable[Given], problems: list[Problem]
+        self, name: str, origin: str, given: Iterable[RawValue], problems: list[Problem]
     ) -> program_checks.Program:
         """Return a program of which *given* is said by itself; add what is wrong with it."""
         place = f"programs.{name}"
@@ -224,7 +224,7 @@ class _Making:
         values, where = dict(self._first.values), self._first.where
         for key in own.origins:
             values[BY_KEY[key].field] = own.values[BY_KEY[key].field]
-        where = Where({**where.origins, **own.origins}, {**where.places, **own.places}, place)
+        where = Origins({**where.origins, **own.origins}, {**where.places, **own.places}, place)
         self._alike.add(name)
         return program_checks.Program(
             name, origin, own.origins, values, where, self._first.unusable
@@ -244,7 +244,7 @@ class _Making:
             }
         return Settings(**kept, name=made.name, origins=made.where.origins)
 
-    def _merged(self, place: str, own: Layer) -> tuple[dict[str, Any], Where, set[str]]:
+    def _merged(self, place: str, own: Layer) -> tuple[dict[str, Any], Origins, set[str]]:
         """Return the values of the program of *place*, where they are from, and which are
         unusable."""
         values, origins = dict(self._base), dict(self._overall.origins)
@@ -264,7 +264,7 @@ class _Making:
                     )
         return (
             values,
-            Where(origins, places, place),
+            Origins(origins, places, place),
             self._overall.unusable.union(*(layer.unusable for layer in layers)),
         )
 
@@ -334,7 +334,7 @@ def _belongs(key: str, kind: str) -> bool:
 def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
     """Yield what is said of all programs and means nothing to any of them."""
     for layer in layers:
-        where = Where(layer.origins, layer.places)
+        where = Origins(layer.origins, layer.places)
         for key in layer.origins:
             if key not in layer.meant:
                 yield Problem(

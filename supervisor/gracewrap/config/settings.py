@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gracewrap.config.parsers.process import FromFile
-    from gracewrap.config.probe_specs import Action, Address, Header, Probe, Probes, Url
+    from gracewrap.config.probe_specs import Action, Address, Header, ProbeSpec, ProbeSpecs, Url
     from gracewrap.policy.model import BackOff
 
 
@@ -62,12 +62,12 @@ class Settings(Record):
     propagation_delay: float = 0.0
     pre_stop: Action | None = None
     post_stop: Action | None = None
-    ready: Probes | None = None
+    ready: ProbeSpecs | None = None
     notify: bool = False
     watchdog: float | None = None
     on_watchdog: str = "stop"
 
-    drain: Probes | None = None
+    drain: ProbeSpecs | None = None
     drain_when: str = "after-signal"
     drain_start: Action | None = None
     drain_interval: float = 0.25
@@ -100,8 +100,8 @@ class Settings(Record):
     drain_contains: str | None = None
     drain_notify: bool = False
     drain_unit: str | None = None
-    drain_all: tuple[Probe, ...] | None = None
-    drain_any: tuple[Probe, ...] | None = None
+    drain_all: tuple[ProbeSpec, ...] | None = None
+    drain_any: tuple[ProbeSpec, ...] | None = None
 
     health_listen: tuple[Address, ...] = ()
     health_on_stop: str = "503"

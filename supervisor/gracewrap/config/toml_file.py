@@ -6,7 +6,7 @@ import re
 import tomllib
 
 from gracewrap.config import expand
-from gracewrap.config.origins import Given
+from gracewrap.config.origins import RawValue
 from gracewrap.config.parsers.lifecycle import is_name
 from gracewrap.config.problems import Problem
 from gracewrap.config.safe_read import Unreadable, read, remedy
@@ -36,7 +36,7 @@ TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
 
 def read_toml(
     path: str, origin: str, env: Mapping[bytes, bytes]
-) -> tuple[list[Given], list[Problem]]:
+) -> tuple[list[RawValue], list[Problem]]:
     """Return the settings in the file, each with its line, and what is wrong with the others.
 
     Args:
@@ -95,7 +95,7 @@ def _parse(text: str) -> dict[str, object]:
 
 def _flatten(
     path: str, text: str, tree: dict[str, object], env: Mapping[bytes, bytes]
-) -> tuple[list[Given], list[Problem]]:
+) -> tuple[list[RawValue], list[Problem]]:
     """Walk the tables; *tree* holds settings, tables of settings one level down, and the like of
     each program."""
     walk = _Walk(path, text, env)
@@ -117,7 +117,7 @@ class _Walk:
     """What has been found so far in the file at *path*."""
 
     def __init__(self, path: str, text: str, env: Mapping[bytes, bytes]) -> None:
-        self.given: list[Given] = []
+        self.given: list[RawValue] = []
         self.problems: list[Problem] = []
         self._path, self._env, self._lines = path, env, Lines(text)
         self._unknown = 0
@@ -137,7 +137,7 @@ class _Walk:
                 Problem(f"cannot use programs ({self._origin(('programs',))}): {fault}")
             )
             return
-        self.given.append(Given("", None, self._origin(("programs",)), "programs"))
+        self.given.append(RawValue("", None, self._origin(("programs",)), "programs"))
         for name, table in tree.items():
             fault = ""
             if not isinstance(table, dict):
@@ -162,7 +162,7 @@ class _Walk:
 
     def table(self, place: tuple[str, ...], tree: dict[str, object]) -> None:
         """Walk the settings of one program, or of [defaults]."""
-        self.given.append(Given("", None, self._origin(place), ".".join(place)))
+        self.given.append(RawValue("", None, self._origin(place), ".".join(place)))
         for name, value in tree.items():
             self.add(place, (name,), value)
 
@@ -172,7 +172,7 @@ class _Walk:
         if key in BY_KEY and key.count(".") == len(keys) - 1:
             try:
                 self.given.append(
-                    Given(
+                    RawValue(
                         key,
                         expand.expanded(key, value, self._env),
                         self._origin(written),
@@ -182,7 +182,7 @@ class _Walk:
             except expand.Unexpanded as wrong:
                 line = self._lines.find_text(written, wrong.reference)
                 if key == "command":  # there is one
-                    self.given.append(Given(key, value, self._origin(written), ".".join(place)))
+                    self.given.append(RawValue(key, value, self._origin(written), ".".join(place)))
                 self.problems.append(
                     Problem(f"cannot use {'.'.join(written)} ({self._path}, line {line}): {wrong}")
                 )

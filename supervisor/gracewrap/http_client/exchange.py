@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gracewrap.config.probe_specs import Request
     from gracewrap.http_client.tls import Secured
     from gracewrap.linux.helper_processes import Helpers
-    from gracewrap.linux.reactor import Agenda, Timer
+    from gracewrap.linux.reactor import Reactor, Timer
 
 PER_ADDRESS = 0.5  # seconds to connect before the next address is tried, if there is one
 MSG_NOSIGNAL = 0x4000  # a SIGPIPE of our own would be pending for ever
@@ -72,7 +72,7 @@ class Exchange:
 
     def __init__(
         self,
-        agenda: Agenda,
+        reactor: Reactor,
         request: Request,
         done: Callable[[Answer | Failure], None],
         helpers: Helpers | None = None,
@@ -80,13 +80,13 @@ class Exchange:
         """Begin; *done* is called once, later, unless cancel() comes before.
 
         Args:
-            agenda: Where it waits.
+            reactor: Where it waits.
             request: What to ask.
-            done: Called from the agenda's run(), never from within this call.
+            done: Called from the reactor's run(), never from within this call.
             helpers: Who looks up host names; None: only addresses, localhost and unix sockets can
                 be asked.
         """
-        self._agenda, self._request, self._done, self._helpers = agenda, request, done, helpers
+        self._reactor, self._request, self._done, self._helpers = reactor, request, done, helpers
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK_HEAD)
         self._reader = Reader(self._connection)
         self._channel: Clear | Secured | None = None
@@ -98,12 +98,12 @@ class Exchange:
         self._failed: list[int] = []
         self._over = self._reset = False
         self._writing: bool | None = None  # None: not watched for talking yet
-        self._timer: Timer | None = agenda.at(0.0, lambda: self._run(self._begin))
+        self._timer: Timer | None = reactor.call_at(0.0, lambda: self._run(self._begin))
 
     def cancel(self) -> None:
         """Give up: close, and call nobody."""
         self._over = True
-        self._agenda.cancel(self._timer)
+        self._reactor.cancel(self._timer)
         if self._lookup is not None:
             self._lookup.cancel()
         self._hang_up()
@@ -155,7 +155,7 @@ class Exchange:
     def _dial(self) -> Failure | None:
         """Begin to connect to the first address that is left and does not fail at once."""
         self._hang_up()
-        self._agenda.cancel(self._timer)
+        self._reactor.cancel(self._timer)
         while self._left:
             family, address = self._left.pop(0)
             self._address = address
@@ -168,7 +168,7 @@ class Exchange:
                     raise Unusable(str(error)) from None
                 code = error.errno
             if code in (0, errno.EINPROGRESS):
-                self._agenda.watch(
+                self._reactor.watch(
                     sock.fileno(), lambda: self._run(self._connected), read=False, write=True
                 )
                 if family != dns.AF_UNIX:
@@ -177,7 +177,7 @@ class Exchange:
                         self._own
                     )  # no request of the program's clients: a tcp probe must not count it
                 if self._left:
-                    self._timer = self._agenda.at(
+                    self._timer = self._reactor.call_at(
                         time.monotonic() + PER_ADDRESS, lambda: self._run(self._too_slow)
                     )
                 return None
@@ -203,7 +203,7 @@ class Exchange:
         if code:
             self._failed.append(code)
             return self._dial()
-        self._agenda.cancel(self._timer)
+        self._reactor.cancel(self._timer)
         return self._talk()
 
     def _nobody(self) -> Failure:
@@ -259,10 +259,10 @@ class Exchange:
         writing = bool(self._channel.out)
         if writing is not self._writing:
             self._writing = writing
-            self._agenda.watch(self._sock.fileno(), lambda: self._run(self._talk), write=writing)
-        self._agenda.cancel(self._timer)
+            self._reactor.watch(self._sock.fileno(), lambda: self._run(self._talk), write=writing)
+        self._reactor.cancel(self._timer)
         if at_once:
-            self._timer = self._agenda.at(0.0, lambda: self._run(self._talk))
+            self._timer = self._reactor.call_at(0.0, lambda: self._run(self._talk))
 
     def _receive(self) -> bytes | None:
         """Return what has come, b"" at the end, None while nothing has."""
@@ -296,7 +296,7 @@ class Exchange:
 
     def _hang_up(self) -> None:
         if self._sock is not None:
-            self._agenda.forget(self._sock.fileno())
+            self._reactor.unwatch(self._sock.fileno())
             self._sock.close()
             self._sock = None
             sock_diag.OWN.discard(self._own)

@@ -23,7 +23,7 @@ class Limit(Record):
     hard: int
 
 
-class Process(Record):
+class ExecContext(Record):
     """What a child is to be.  None: as we are."""
 
     environment: Mapping[bytes, bytes]  # all of it
@@ -43,7 +43,7 @@ class Refused(Exception):
     """Something that the child cannot become; the text says what, and why."""
 
 
-def become(process: Process) -> None:
+def become(process: ExecContext) -> None:
     """In the child, before its exec: become *process*.
 
     What needs privileges comes before the user is changed, and the directory is entered as that
@@ -94,7 +94,7 @@ def _limit(limit: Limit) -> None:
         ) from None
 
 
-def _change_user(process: Process) -> None:
+def _change_user(process: ExecContext) -> None:
     """Change groups, group and user, in this order: afterwards nobody may."""
     what = (
         f"get the groups of user {process.user!r}" if process.user else "get supplementary_groups"

@@ -18,7 +18,7 @@ from gracewrap.record import TYPE_CHECKING, replace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.linux.exec_context import Process
+    from gracewrap.linux.exec_context import ExecContext
 
 _LONGEST = 4096  # bytes of why it failed: no more go into a pipe in one piece (pipe(7))
 _DEFAULT_PATH = (
@@ -30,7 +30,7 @@ def spawn(
     argv: Sequence[str],
     env: dict[bytes, bytes],
     tty: int | None,
-    process: Process | None = None,
+    process: ExecContext | None = None,
     stdio: tuple[int, int] = OURS,
     no_stdin: bool = False,
 ) -> tuple[int, int]:
@@ -46,10 +46,10 @@ def spawn(
         OSError: If there is no process to be had; EAGAIN has been tried twice.
     """
     if no_stdin and not (process is not None and process.no_stdin):
-        from gracewrap.linux.exec_context import Process
+        from gracewrap.linux.exec_context import ExecContext
 
         process = (
-            Process(environment=env, no_stdin=True)
+            ExecContext(environment=env, no_stdin=True)
             if process is None
             else replace(process, no_stdin=True)
         )
@@ -69,7 +69,7 @@ def spawn(
     return pid, reading
 
 
-def helper(argv: Sequence[str], env: dict[bytes, bytes], stdout: int, process: Process) -> int:
+def helper(argv: Sequence[str], env: dict[bytes, bytes], stdout: int, process: ExecContext) -> int:
     """Start a helper as *process*, without stdin, with *stdout* (-1: ours), and return its pid at
     once.
 
@@ -86,7 +86,7 @@ def _fork(
     argv: Sequence[str],
     env: dict[bytes, bytes],
     tty: int | None,
-    process: Process | None,
+    process: ExecContext | None,
     status_fd: int,
     stdio: tuple[int, int],
 ) -> int:
@@ -109,7 +109,7 @@ def _become(
     argv: Sequence[str],
     env: dict[bytes, bytes],
     tty: int | None,
-    process: Process | None,
+    process: ExecContext | None,
     status_fd: int,
     stdio: tuple[int, int],
 ) -> None:

@@ -16,8 +16,8 @@ from gracewrap.record import TYPE_CHECKING, replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-    from gracewrap.linux.exec_context import Process
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.reactor import Reactor
 
     Done = Callable[[int, bytes], None]
 
@@ -36,8 +36,8 @@ class Helper:
 class Helpers:
     """All that run; *process* is what they are to be, None: as we are."""
 
-    def __init__(self, agenda: Agenda, process: Process | None = None) -> None:
-        self._agenda = agenda
+    def __init__(self, reactor: Reactor, process: ExecContext | None = None) -> None:
+        self._reactor = reactor
         self._process = process and replace(process, no_stdin=True)
         self._running: dict[int, Helper] = {}
 
@@ -84,7 +84,7 @@ class Helpers:
         self._running[pid] = helper
         process_tree.HELPERS.add(pid)
         if capture:
-            self._agenda.watch(reading, lambda: self._read(helper))
+            self._reactor.watch(reading, lambda: self._read(helper))
         return helper
 
     def kill(self, helper: Helper | None) -> None:
@@ -130,7 +130,7 @@ class Helpers:
 
     def _close(self, helper: Helper) -> None:
         if helper.reading >= 0:
-            self._agenda.forget(helper.reading)
+            self._reactor.unwatch(helper.reading)
             posix.close(helper.reading)
             helper.reading = -1
 

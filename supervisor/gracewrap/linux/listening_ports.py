@@ -17,7 +17,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.reactor import Reactor
     from gracewrap.linux.sock_diag import Connect, Listener
 
 # How many links of /proc/PID/fd to read between two looks at the signals: 6 us each.
@@ -45,11 +45,11 @@ class Ports:
 
     def __init__(
         self,
-        agenda: Agenda,
+        reactor: Reactor,
         pids: Callable[[], Iterable[int]],
         connect: Connect = sock_diag.connect,
     ) -> None:
-        self._agenda, self._pids, self._connect = agenda, pids, connect
+        self._reactor, self._pids, self._connect = reactor, pids, connect
         self._ours: dict[int, int] = {}  # inode -> port, of all that were ever seen
         self._strangers: dict[int, int] = {}  # inode -> how many looks have not found it
         self.known: frozenset[int] = frozenset()  # all that were ever seen
@@ -61,7 +61,7 @@ class Ports:
 
     def look(self) -> None:
         """Look, in slices, from the loop; at boot, and when a stop is requested."""
-        self._agenda.work(self._quietly())
+        self._reactor.run_in_slices(self._quietly())
 
     def look_now(self, bound: float = 0.02) -> None:
         """Look at once, for *bound* seconds at most (the loop is deaf meanwhile), and for what is
@@ -73,7 +73,7 @@ class Ports:
         steps = self._quietly()
         for _ in steps:
             if time.monotonic() > until:
-                self._agenda.work(steps)
+                self._reactor.run_in_slices(steps)
                 return
 
     def _quietly(self) -> Iterator[None]:

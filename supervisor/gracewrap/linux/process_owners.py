@@ -26,7 +26,7 @@ MARK = b"GRACEWRAP_PROGRAM"  # the variable in which a program finds its name
 NOBODY = -1
 
 
-class Owners:
+class ProcessOwners:
     """The children that we have, and whose they are; programs by their index.
 
     Args:

@@ -32,7 +32,7 @@ class Timer:
         self.at, self.call = at, call
 
 
-class Agenda:
+class Reactor:
     """One for the whole of gracewrap.  Whatever raises in here is told to *fault* and forgotten, so
     that the rest goes on."""
 
@@ -42,7 +42,7 @@ class Agenda:
         self._deaf: set[int] = set()  # of the watched ones, those without SIGIO
         self._timers: list[Timer] = []
         self._work: list[Iterator[None]] = []
-        self.stirred = False  # something can be read or written
+        self.is_ready = False  # something can be read or written
 
     def watch(
         self, fd: int, call: Callable[[], None], read: bool = True, write: bool = False
@@ -55,7 +55,7 @@ class Agenda:
         if fd not in self._watched:
             self._arm(fd)
         self._watched[fd] = call, (POLLIN if read else 0) | (POLLOUT if write else 0)
-        self.stirred = True  # what came before SIGIO was switched on
+        self.is_ready = True  # what came before SIGIO was switched on
 
     def _arm(self, fd: int) -> None:
         import fcntl  # C, and only where there is something to watch
@@ -68,13 +68,13 @@ class Agenda:
         except OSError:  # no SIGIO for this kind of file, or by this kernel
             self._deaf.add(fd)
 
-    def forget(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         """Watch *fd* no more; to be called before it is closed.  Nothing happens if it is not
         watched."""
         self._watched.pop(fd, None)
         self._deaf.discard(fd)
 
-    def at(self, when: float, call: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         """Make *call* once it is *when*."""
         timer = Timer(when, call)
         self._timers.append(timer)
@@ -85,23 +85,23 @@ class Agenda:
         if timer in self._timers:
             self._timers.remove(timer)
 
-    def work(self, steps: Iterator[None]) -> None:
+    def run_in_slices(self, steps: Iterator[None]) -> None:
         """Advance *steps* again and again, with a look at the signals between any two: each should
         take 2 ms at most."""
         self._work.append(steps)
 
-    def stir(self) -> None:
+    def notify_ready(self) -> None:
         """SIGIO has come: something can be read or written."""
-        self.stirred = True
+        self.is_ready = True
 
     @property
     def busy(self) -> bool:
         """Whether run() will have something to do without SIGIO: at once, or some time."""
-        return bool(self.stirred or self._timers or self._work or self._deaf)
+        return bool(self.is_ready or self._timers or self._work or self._deaf)
 
     def due(self, at: float) -> float | None:
         """Return when run() has something to do (at once: *at*), or None: not before SIGIO."""
-        if self.stirred or self._work:
+        if self.is_ready or self._work:
             return at
         times = [timer.at for timer in self._timers]
         if self._deaf:
@@ -111,9 +111,9 @@ class Agenda:
     def run(self, at: float) -> None:
         """Do what is due: what can be read or written, then timers (which that may have made
         needless), then slices of work."""
-        if (self.stirred or self._deaf) and not self._safely(self._look):
-            self.at(
-                at + LOOK_EVERY, self.stir
+        if (self.is_ready or self._deaf) and not self._safely(self._look):
+            self.call_at(
+                at + LOOK_EVERY, self.notify_ready
             )  # no memory, no descriptor for the import: there may be some soon
         for timer in sorted(
             (timer for timer in self._timers if timer.at <= at), key=lambda timer: timer.at
@@ -130,15 +130,15 @@ class Agenda:
         so."""
         import select
 
-        self.stirred = False
+        self.is_ready = False
         asking = select.poll()
         for fd, (_, mask) in self._watched.items():
             asking.register(fd, mask)
         ready = asking.poll(0)
-        self.stirred = bool(ready)
+        self.is_ready = bool(ready)
         for fd, _ in ready:
             if fd in self._watched and not self._safely(self._watched[fd][0]):
-                self.forget(fd)
+                self.unwatch(fd)
 
     def _safely(self, call: Callable[[], None]) -> bool:
         try:

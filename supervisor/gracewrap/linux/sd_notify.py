@@ -22,7 +22,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.reactor import Reactor
 
 MESSAGE = 4096  # bytes of a message
 # messages in one go: with the look at each sender (some 60 us a generation) about 1 ms; a flood
@@ -253,7 +253,7 @@ class Receiver:
     A process that is alive and not of the tree is always refused.
 
     Args:
-        agenda: Where the descriptor is watched.
+        reactor: Where the descriptor is watched.
         fd: From make(); ours from now on.
         leader: The command's pid.
         is_member: Whether a pid is a process of the command's.
@@ -266,25 +266,25 @@ class Receiver:
 
     def __init__(
         self,
-        agenda: Agenda,
+        reactor: Reactor,
         fd: int,
         leader: int,
         is_member: Callable[[int], bool],
         said: Callable[[Message], None],
     ) -> None:
-        self._agenda, self.leader, self._is_member, self._said = agenda, leader, is_member, said
+        self._reactor, self.leader, self._is_member, self._said = reactor, leader, is_member, said
         self.refused = 0
         self._uids: set[int] = {0}
         # as long as it can be found out: later there may be no descriptor for it, or no leader
         self._trusted()
         self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
-        agenda.watch(fd, self.read)
+        reactor.watch(fd, self.read)
 
     def close(self) -> None:
         """Read no more; a sender is refused from now on."""
         if self._socket.fileno() >= 0:
-            self._agenda.forget(self._socket.fileno())
+            self._reactor.unwatch(self._socket.fileno())
             self._socket.close()
 
     def read(self) -> None:

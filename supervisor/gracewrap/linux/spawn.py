@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from gracewrap.linux.exec_context import Process
+    from gracewrap.linux.exec_context import ExecContext
 
 
 # Named here, as SIGHUP is: what has these names, and more, is not loaded before the spawn.
@@ -75,7 +75,7 @@ def spawn(
     argv: Sequence[str],
     tty: int | None,
     more: Mapping[bytes, bytes] | None = None,
-    process: Process | None = None,
+    process: ExecContext | None = None,
     stdio: tuple[int, int] = OURS,
     no_stdin: bool = False,
 ) -> tuple[int, int, int]:
@@ -119,7 +119,10 @@ def spawn(
 
 
 def helper(
-    argv: Sequence[str], stdout: int, more: Mapping[bytes, bytes], process: Process | None = None
+    argv: Sequence[str],
+    stdout: int,
+    more: Mapping[bytes, bytes],
+    process: ExecContext | None = None,
 ) -> int:
     """Start a helper in a process group of its own, without stdin, and return its pid.
 

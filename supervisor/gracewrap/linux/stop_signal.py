@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SHELLS = frozenset(("sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh", "zsh", "busybox"))
 
 
-class Told:
+class StopSignalTracker:
     """What was seen of a program when its leader was sent the stop signal, and who has been sent it
     since.
 

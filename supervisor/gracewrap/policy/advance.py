@@ -47,7 +47,7 @@ from gracewrap.record import TYPE_CHECKING, assert_never, replace
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from gracewrap.policy.restart import Past
+    from gracewrap.policy.restart import ProgramRecord
 
     _Living = TypeVar("_Living", Up, ShuttingDown)
 
@@ -105,13 +105,13 @@ def never_ran(system: _Living, program: int) -> _Living:
 def is_now_ready(system: Up, done: list[Command], program: int, at: float) -> Up:
     if not system.pasts or system.pasts[program].ready:
         return system
-    if not isinstance(system.programs[program], one.Running | one.Held):
+    if not isinstance(system.programs[program], one.Running | one.PreStop):
         return system
     done.append(note("program_ready", program=program, after=at - system.pasts[program].since))
     return with_past(system, program, replace(system.pasts[program], ready=True))
 
 
-def with_past(system: _Living, program: int, past: Past) -> _Living:
+def with_past(system: _Living, program: int, past: ProgramRecord) -> _Living:
     return replace(system, pasts=(*system.pasts[:program], past, *system.pasts[program + 1 :]))
 
 
@@ -131,7 +131,7 @@ def turns(system: _Living, done: list[Command], policy: Policy, at: float) -> _L
             system = put(system, done, i, one.stop(phase, i, rules, at, kill_at, since))
             phase = system.programs[i]
             if (
-                isinstance(phase, one.Held)
+                isinstance(phase, one.PreStop)
                 and isinstance(system, ShuttingDown)
                 and system.requests > 1
             ):
@@ -242,7 +242,7 @@ def put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living
 def forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
     """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant
     for it)."""
-    leaders = (one.Running, one.Held, one.Stopping)
+    leaders = (one.Running, one.PreStop, one.Stopping)
     alive = tuple(
         command
         for command in _route(signum, policy)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from gracewrap.policy import program as one
 from gracewrap.policy.model import Policy
-from gracewrap.policy.restart import Past
+from gracewrap.policy.restart import ProgramRecord
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def dependants(
     return frozenset(found)
 
 
-def stacks(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[frozenset[int]]:
+def components(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[frozenset[int]]:
     """Return the programs in sets, none of which depends on another: what can be restarted one
     after the other."""
     found: list[frozenset[int]] = []
@@ -143,7 +143,7 @@ def stacks(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[frozense
 
 
 def missing(
-    program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[Past, ...]
+    program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[ProgramRecord, ...]
 ) -> tuple[int, ...]:
     """Return what a program still waits for before it is started.
 
@@ -152,7 +152,7 @@ def missing(
     """
     found = []
     for needed, condition in policy.programs[program].depends_on:
-        up = isinstance(phases[needed], one.Running | one.Held)
+        up = isinstance(phases[needed], one.Running | one.PreStop)
         come = condition == "started" or (condition == "ready" and pasts[needed].ready)
         phase = phases[needed]
         ended = isinstance(phase, one.Gone) and not (condition == "completed" and phase.status)

@@ -46,7 +46,7 @@ POST_STOP_PART, POST_STOP = 0.1, 2.0
 PUSH_PART, PUSH = 0.05, 1.0
 
 
-def tail(policy: Policy) -> float:
+def final_reserve(policy: Policy) -> float:
     """Return how much of the budget is kept for what comes after the programs: hooks, the push of
     metrics."""
     budget = policy.shutdown_timeout
@@ -65,7 +65,7 @@ def _push_time(policy: Policy) -> float:
 def finish(system: Flushing, at: float, policy: Policy) -> Step:
     """Run the hooks that come last; they have what was kept for them, and what the programs have
     left."""
-    until = max(system.kill_at, at) + tail(policy) - _push_time(policy)
+    until = max(system.kill_at, at) + final_reserve(policy) - _push_time(policy)
     hooks = tuple(RunHelper(i, "post_stop", until) for i in system.hooks)
     pending = frozenset((hook.program, hook.what) for hook in hooks)
     after = Finishing(

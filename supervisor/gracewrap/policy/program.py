@@ -114,7 +114,7 @@ class Running(Record):
     """The leader is alive and nobody has asked it to stop."""
 
 
-class Held(Record):
+class PreStop(Record):
     """It is to take no new work since *since*; the stop signal goes at *signal_at* at the latest.
 
     Both times are FOREVER while only a drain was asked for, and not a stop.
@@ -144,7 +144,7 @@ class Stopping(Record):
     )
 
 
-class Leftover(Record):
+class Stragglers(Record):
     """The leader is gone, members are left: they have the rest of the time, and are sent the stop
     signal at *tell_at*."""
 
@@ -175,7 +175,7 @@ class Gone(Record):
     early: bool = False
 
 
-Phase = Pending | Spawning | BackingOff | Running | Held | Stopping | Leftover | Killing | Gone
+Phase = Pending | Spawning | BackingOff | Running | PreStop | Stopping | Stragglers | Killing | Gone
 Step = tuple[Phase, tuple[Command, ...]]
 
 
@@ -186,7 +186,7 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
             return until
         case Pending() | Spawning() | Running() | Gone():
             return None
-        case Held(_, stage, _, signal_at):
+        case PreStop(_, stage, _, signal_at):
             due = min(signal_at, _stage_deadline(stage, policy))
             return None if due == FOREVER else due
         case Stopping(since, kill_at, rung, _, rest_at, drain):
@@ -201,7 +201,7 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
                 _linger_ends(phase, policy),
             )
             return min(time for time in times if time is not None)
-        case Leftover(_, kill_at, tell_at):
+        case Stragglers(_, kill_at, tell_at):
             return kill_at if tell_at is None else min(kill_at, tell_at)
         case Killing(_, since, again_at):
             return min(again_at, since + GIVE_UP)
@@ -241,7 +241,7 @@ def spawned(phase: Phase, program: int) -> Step:
             return Running(), ()
         case Killing():
             return phase, (KillProgram(program),)
-        case Pending() | BackingOff() | Running() | Held() | Stopping() | Leftover() | Gone():
+        case Pending() | BackingOff() | Running() | PreStop() | Stopping() | Stragglers() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -250,11 +250,11 @@ def spawned(phase: Phase, program: int) -> Step:
 def start_failed(phase: Phase, program: int, status: int) -> Step:
     """The leader could not be spawned, or has not become its command: there is nothing of it."""
     match phase:
-        case Spawning() | Running() | Held() | Stopping():
+        case Spawning() | Running() | PreStop() | Stopping():
             return Gone(status), _end(phase, program)
         case Killing():
             return Gone(status), ()
-        case Leftover() | Pending() | BackingOff() | Gone():
+        case Stragglers() | Pending() | BackingOff() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -264,12 +264,12 @@ def hold(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Drain a program, and do not stop it."""
     if not isinstance(phase, Running):
         return phase, ()
-    return _go_on(Held(at, Waiting(at + policy.propagation_delay, False)), program, policy, at)
+    return _go_on(PreStop(at, Waiting(at + policy.propagation_delay, False)), program, policy, at)
 
 
 def let_go(phase: Phase, program: int) -> Step:
     """Take back hold()."""
-    if not isinstance(phase, Held) or phase.kill_at != FOREVER:
+    if not isinstance(phase, PreStop) or phase.kill_at != FOREVER:
         return phase, ()
     return Running(), _end_stage(phase, program)
 
@@ -289,7 +289,7 @@ def stop(
     match phase:
         case Running():
             since, started, ended = unready_since, False, tuple[Command, ...]()
-        case Held() if phase.kill_at == FOREVER:
+        case PreStop() if phase.kill_at == FOREVER:
             # An action that is cut here has perhaps not told the program yet: it is run again.
             started = phase.started and not isinstance(phase.stage, Starting)
             since, ended = phase.since, _end_stage(phase, program)
@@ -303,7 +303,7 @@ def stop(
         else policy.stop_timeout
     )
     signal_at = max(at, kill_at - reserve)
-    held = Held(
+    held = PreStop(
         since,
         Waiting(since + policy.propagation_delay, policy.pre_stop),
         kill_at,
@@ -321,7 +321,7 @@ def limit(phase: Phase, kill_at: float) -> Phase:
     """Give a program whose stop has begun before no more time than until *kill_at*; one that is not
     up will not be started."""
     match phase:
-        case Held() if phase.kill_at != FOREVER and kill_at < phase.kill_at:
+        case PreStop() if phase.kill_at != FOREVER and kill_at < phase.kill_at:
             return replace(
                 phase, kill_at=kill_at, signal_at=phase.signal_at - (phase.kill_at - kill_at)
             )
@@ -331,19 +331,19 @@ def limit(phase: Phase, kill_at: float) -> Phase:
                 kill_at=min(kill_at, phase.kill_at),
                 drained_kill_at=min(kill_at, phase.drained_kill_at),
             )
-        case Leftover():
+        case Stragglers():
             return replace(phase, kill_at=min(kill_at, phase.kill_at))
         case Pending():
             return Gone(0)
         case BackingOff(status):
             return Gone(status)
-        case Spawning() | Running() | Held() | Killing() | Gone():
+        case Spawning() | Running() | PreStop() | Killing() | Gone():
             return phase
         case _:
             assert_never(phase)
 
 
-def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
+def _go_on(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Enter the next stage, if the one that there is has nothing more to wait for."""
     asked = held.kill_at != FOREVER
     if asked and at >= held.signal_at:
@@ -365,7 +365,7 @@ def _go_on(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
     return _signal(held, program, policy, at) if asked else (replace(held, stage=Drained()), ())
 
 
-def _end_stage(held: Held, program: int) -> tuple[Command, ...]:
+def _end_stage(held: PreStop, program: int) -> tuple[Command, ...]:
     """Return what ends whatever is under way."""
     match held.stage:
         case Waiting(_, hook):
@@ -380,7 +380,7 @@ def _end_stage(held: Held, program: int) -> tuple[Command, ...]:
             assert_never(held.stage)
 
 
-def _signal(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
+def _signal(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Send the stop signal; what is still under way before it ends, but for the probes, which go
     on."""
     kill_at = drained_kill_at = (
@@ -414,7 +414,7 @@ def _signal(held: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
 def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -> Step:
     """Take in what a probe said."""
     match phase:
-        case Held(stage=Draining(drain)):
+        case PreStop(stage=Draining(drain)):
             drain, said = draining.sampled(
                 drain, program, policy.drain, event.probe, event.reading, event.at
             )
@@ -442,8 +442,8 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
             | Spawning()
             | BackingOff()
             | Running()
-            | Held()
-            | Leftover()
+            | PreStop()
+            | Stragglers()
             | Killing()
             | Gone()
         ):
@@ -456,19 +456,19 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
     """A hook is done; how it ended changes nothing, it is only told."""
     said = note("helper_ended", program=program, hook=event.what, ok=event.ok, why=event.why)
     match phase:
-        case Held(stage=Waiting(until, True)) if event.what == "pre_stop":
+        case PreStop(stage=Waiting(until, True)) if event.what == "pre_stop":
             after, commands = _go_on(
                 replace(phase, stage=Waiting(until, False)), program, policy, event.at
             )
-        case Held(stage=Starting()) if event.what == "start":
+        case PreStop(stage=Starting()) if event.what == "start":
             after, commands = _go_on(
                 replace(phase, stage=Waiting(event.at, False)), program, policy, event.at
             )
         case (
             Running()
-            | Held()
+            | PreStop()
             | Stopping()
-            | Leftover()
+            | Stragglers()
             | Killing()
             | Gone()
             | Pending()
@@ -485,7 +485,7 @@ def extended(phase: Phase, program: int, seconds: float, at: float, limit: float
     """The program asks for more time; it gets what there is, up to *limit*, the end of the
     budget."""
     if (
-        not isinstance(phase, Stopping | Leftover)
+        not isinstance(phase, Stopping | Stragglers)
         or at + seconds <= phase.kill_at
         or phase.kill_at >= limit
     ):
@@ -517,7 +517,7 @@ def leader_exited(
     if isinstance(phase, Killing):
         again = replace(phase, status=event.status)
         return (again, ()) if event.left else (Gone(event.status, early=phase.early), ())
-    if isinstance(phase, Leftover | Gone | Pending | BackingOff):
+    if isinstance(phase, Stragglers | Gone | Pending | BackingOff):
         return phase, ()
     ended = _end(phase, program)
     after, commands = (
@@ -528,12 +528,12 @@ def leader_exited(
     return after, (*ended, *commands)
 
 
-def _end(phase: Spawning | Running | Held | Stopping, program: int) -> tuple[Command, ...]:
+def _end(phase: Spawning | Running | PreStop | Stopping, program: int) -> tuple[Command, ...]:
     """Return what ends hooks and probes: the leader's exit ends the drain."""
     match phase:
         case Spawning() | Running():
             return ()
-        case Held():
+        case PreStop():
             return _end_stage(phase, program)
         case Stopping(drain=drain):
             return draining.stop(drain, program)
@@ -542,7 +542,7 @@ def _end(phase: Spawning | Running | Held | Stopping, program: int) -> tuple[Com
 
 
 def _leftover(
-    phase: Spawning | Running | Held | Stopping,
+    phase: Spawning | Running | PreStop | Stopping,
     program: int,
     policy: ProgramPolicy,
     event: LeaderExited,
@@ -554,21 +554,21 @@ def _leftover(
         if not event.signum:
             tell_at = at + (max(SETTLE, (kill_at - at) / 2) if event.may_have_told else SETTLE)
     else:
-        kill_at = min(kill_at, phase.kill_at) if isinstance(phase, Held) else kill_at
+        kill_at = min(kill_at, phase.kill_at) if isinstance(phase, PreStop) else kill_at
         kill_at = kill_at if policy.stop_timeout is None else min(kill_at, at + policy.stop_timeout)
     if kill_at <= at:
-        return kill(Leftover(status, kill_at), program, at, "no time was given to stop in")
+        return kill(Stragglers(status, kill_at), program, at, "no time was given to stop in")
     if policy.kill_mode == "process" or told:
-        return Leftover(status, kill_at), (note("leftover", program=program, told=False),)
-    after = Leftover(status, kill_at, tell_at)
+        return Stragglers(status, kill_at), (note("leftover", program=program, told=False),)
+    after = Stragglers(status, kill_at, tell_at)
     if tell_at <= at:
         return _tell(after, program, policy)
     said = note("leftover_waits", program=program, signal=policy.stop_signal, after=tell_at - at)
     return after, (said,) if event.may_have_told else ()
 
 
-def _tell(phase: Leftover, program: int, policy: ProgramPolicy) -> Step:
-    return Leftover(phase.status, phase.kill_at), (
+def _tell(phase: Stragglers, program: int, policy: ProgramPolicy) -> Step:
+    return Stragglers(phase.status, phase.kill_at), (
         note("leftover", program=program, told=True, signal=policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
@@ -606,9 +606,9 @@ def gone(phase: Phase) -> Step:
     match phase:
         case Killing(status, early=early):
             return Gone(status, early=early), ()
-        case Leftover(status):
+        case Stragglers(status):
             return Gone(status), ()
-        case Pending() | Spawning() | BackingOff() | Running() | Held() | Stopping() | Gone():
+        case Pending() | Spawning() | BackingOff() | Running() | PreStop() | Stopping() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -634,13 +634,13 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             return phase, ()
         case BackingOff(_, until):
             return (phase, ()) if at < until else (Pending(), ())
-        case Stopping(_, kill_at) | Leftover(_, kill_at) if at >= kill_at:
+        case Stopping(_, kill_at) | Stragglers(_, kill_at) if at >= kill_at:
             return kill(phase, program, at, "out of time")
-        case Held():
+        case PreStop():
             return _tick_held(phase, program, policy, at)
         case Stopping():
             return _tick_stopping(phase, program, policy, at)
-        case Leftover(_, _, tell_at):
+        case Stragglers(_, _, tell_at):
             return (phase, ()) if tell_at is None or at < tell_at else _tell(phase, program, policy)
         case Killing(status, since, again_at):
             if at >= since + GIVE_UP:
@@ -652,7 +652,7 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             assert_never(phase)
 
 
-def _tick_held(phase: Held, program: int, policy: ProgramPolicy, at: float) -> Step:
+def _tick_held(phase: PreStop, program: int, policy: ProgramPolicy, at: float) -> Step:
     """The stop signal goes when its time has come, whatever else is still under way."""
     if at >= phase.signal_at:
         doing = type(phase.stage).__name__.lower()
@@ -675,7 +675,7 @@ def _tick_held(phase: Held, program: int, policy: ProgramPolicy, at: float) -> S
 
 
 def _drain_timed_out(
-    phase: Held, drain: Drain, program: int, policy: ProgramPolicy, at: float
+    phase: PreStop, drain: Drain, program: int, policy: ProgramPolicy, at: float
 ) -> Step:
     said = note(
         "drain_timeout",
@@ -730,11 +730,11 @@ def hurry(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     With none left there is nothing to skip; the stop signal is not sent twice.  (A second SIGTERM
     made RQ, Dramatiq and close-with-grace drop their work.)
     """
-    if isinstance(phase, Held) and phase.kill_at != FOREVER:
+    if isinstance(phase, PreStop) and phase.kill_at != FOREVER:
         return _signal(phase, program, policy, at)
     if isinstance(phase, Stopping) and phase.rung < len(policy.escalation):
         return _climb(phase, program, policy, "asked again", at)
-    if isinstance(phase, Leftover) and phase.tell_at is not None:
+    if isinstance(phase, Stragglers) and phase.tell_at is not None:
         return _tell(phase, program, policy)
     return phase, ()
 
@@ -749,9 +749,9 @@ def kill(phase: Phase, program: int, at: float, why: str) -> Step:
             return limit(phase, at), ()
         case Killing():
             return phase, (KillProgram(program),)
-        case Spawning() | Running() | Held() | Stopping():
+        case Spawning() | Running() | PreStop() | Stopping():
             status, leader, ended = KILLED, True, _end(phase, program)
-        case Leftover(status):
+        case Stragglers(status):
             leader = False
         case _:
             assert_never(phase)

@@ -11,7 +11,7 @@ from gracewrap.record import Record, replace
 SHUTDOWN, RESTART, IGNORE = "shutdown", "restart", "ignore"
 
 
-class Past(Record):
+class ProgramRecord(Record):
     """What has become of a program so far."""
 
     ran: bool = False  # its leader has been alive, at some time
@@ -22,25 +22,25 @@ class Past(Record):
     stopped: bool = False  # a stop of it was asked for, and no new start
 
 
-def started(past: Past, rules: ProgramPolicy, at: float) -> Past:
+def started(past: ProgramRecord, rules: ProgramPolicy, at: float) -> ProgramRecord:
     """Return the past of a program that has just been spawned."""
-    return Past(True, not rules.ready, at, past.ran, past.in_a_row, past.stopped)
+    return ProgramRecord(True, not rules.ready, at, past.ran, past.in_a_row, past.stopped)
 
 
-def ended(past: Past, rules: ProgramPolicy, at: float) -> Past:
+def ended(past: ProgramRecord, rules: ProgramPolicy, at: float) -> ProgramRecord:
     """Return the past of a program that has just ended; a stable time makes up for all the starts
     before it."""
     stable = at - past.since >= rules.back_off.stable
     return replace(past, ready=False, in_a_row=0 if stable else past.in_a_row)
 
 
-def never_ran(past: Past) -> Past:
+def never_ran(past: ProgramRecord) -> ProgramRecord:
     """Return the past of a program that was taken to be started, and could not become its
     command."""
     return replace(past, ran=past.ran_before)
 
 
-def verdict(rules: ProgramPolicy, past: Past, status: int) -> str:
+def verdict(rules: ProgramPolicy, past: ProgramRecord, status: int) -> str:
     """Return what follows from a program's end: SHUTDOWN, RESTART or IGNORE.
 
     *restart* comes first; what on_exit or on_failure says counts when it does not restart the

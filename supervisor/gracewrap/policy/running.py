@@ -14,7 +14,7 @@ from gracewrap.policy.advance import (
     turns_at,
     with_past,
 )
-from gracewrap.policy.finishing import tail
+from gracewrap.policy.finishing import final_reserve
 from gracewrap.policy.model import (
     Command,
     DrainRequested,
@@ -40,7 +40,7 @@ from gracewrap.policy.model import (
     note,
 )
 from gracewrap.policy.stopping import kill_times, shut_down, up_of
-from gracewrap.policy.system import Part, Step, Up, stop_of, waits_for
+from gracewrap.policy.system import Step, Subset, Up, stop_of, waits_for
 from gracewrap.record import assert_never, replace
 
 
@@ -89,7 +89,7 @@ def up(system: Up, event: Event, policy: Policy) -> Step:
         done,
         policy,
         event,
-        at + policy.shutdown_timeout - tail(policy) if counts else one.FOREVER,
+        at + policy.shutdown_timeout - final_reserve(policy) if counts else one.FOREVER,
     )
     return (
         _settle(system, before, done, policy, event, at) if system.pasts else (system, tuple(done))
@@ -197,7 +197,10 @@ def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: P
     if not system.pasts or system.part is not None:
         done.append(note("part_refused", programs=event.programs, by=event.by))
         return system
-    programs, kill_at = frozenset(event.programs), event.at + policy.shutdown_timeout - tail(policy)
+    programs, kill_at = (
+        frozenset(event.programs),
+        event.at + policy.shutdown_timeout - final_reserve(policy),
+    )
     if system.order is not None:
         from gracewrap.policy import dependencies
 
@@ -215,7 +218,7 @@ def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: P
     )
     kill_ats = kill_times(system, programs & up_of(system.programs), policy, event.at, kill_at)
     system = replace(
-        system, part=Part(programs, programs if event.again else frozenset(), event.at, kill_ats)
+        system, part=Subset(programs, programs if event.again else frozenset(), event.at, kill_ats)
     )
     for i in programs:
         system = put(system, done, i, (one.limit(system.programs[i], kill_ats[i]), ()))

@@ -14,7 +14,7 @@ from gracewrap.policy.advance import (
     turns_at,
 )
 from gracewrap.policy.exit_status import status_of_system
-from gracewrap.policy.finishing import FLUSH_INTERVAL, finish, tail
+from gracewrap.policy.finishing import FLUSH_INTERVAL, final_reserve, finish
 from gracewrap.policy.model import (
     Command,
     CountUnsent,
@@ -48,7 +48,7 @@ def shut_down(
 ) -> Step:
     """Start the shutdown: every program is stopped in its turn (the one whose exit started it has
     only its rest to stop)."""
-    kill_at = at + policy.shutdown_timeout - tail(policy)
+    kill_at = at + policy.shutdown_timeout - final_reserve(policy)
     up = up_of(system.programs)
     if isinstance(exited, StartFailed) or (isinstance(exited, LeaderExited) and not exited.left):
         up -= {exited.program}

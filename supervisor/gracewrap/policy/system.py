@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gracewrap.policy.dependencies import Order
-    from gracewrap.policy.restart import Past
+    from gracewrap.policy.restart import ProgramRecord
 
 
 # One stop may reach us twice at once: timeout(1) signals its child and then its whole group, a
@@ -28,7 +28,7 @@ SAME_REQUEST = 0.1
 NEVER_FORWARDED = (9, 17, 19)  # SIGKILL, SIGCHLD, SIGSTOP
 
 
-class Part(Record):
+class Subset(Record):
     """Some programs are being stopped, and those of *again* will be started anew; the others go
     on."""
 
@@ -43,10 +43,10 @@ class Up(Record):
     all."""
 
     programs: tuple[one.Phase, ...]
-    pasts: tuple[Past, ...] = ()  # empty: one command alone, whose end is the end of all
+    pasts: tuple[ProgramRecord, ...] = ()  # empty: one command alone, whose end is the end of all
     order: Order | None = None  # None: nothing depends on anything
     drain: bool = False  # a drain was asked for
-    part: Part | None = None
+    part: Subset | None = None
 
 
 class ShuttingDown(Record):
@@ -66,7 +66,7 @@ class ShuttingDown(Record):
         tuple[int, bool], ...
     ] = ()  # the programs that have ended, the first one first, and whether they were asked to
     ignored: frozenset[int] = frozenset()  # they had ended before, which was no reason to stop
-    pasts: tuple[Past, ...] = ()
+    pasts: tuple[ProgramRecord, ...] = ()
     order: Order | None = None
 
 
@@ -121,7 +121,9 @@ def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0)
         from gracewrap.policy import restart
 
         pasts = (
-            restart.started(restart.Past(), policy.programs[i], at) if i in up else restart.Past()
+            restart.started(restart.ProgramRecord(), policy.programs[i], at)
+            if i in up
+            else restart.ProgramRecord()
             for i in every
         )
         system = replace(system, pasts=tuple(pasts))
@@ -156,7 +158,7 @@ def is_waiting(system: Up | ShuttingDown, program: int) -> bool:
 def untouched(phase: one.Phase) -> bool:
     """Return whether a program is there, and its stop has not begun."""
     return isinstance(phase, one.Running | one.Spawning) or (
-        isinstance(phase, one.Held) and phase.kill_at == one.FOREVER
+        isinstance(phase, one.PreStop) and phase.kill_at == one.FOREVER
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from gracewrap.linux.exec_errors import explain
 from gracewrap.linux.signals import name
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.sampler import Asker
+from gracewrap.probes.sampler import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.config.probe_specs import ExecProbe
+    from gracewrap.config.probe_specs import ExecProbeSpec
     from gracewrap.linux.helper_processes import Helper, Helpers
     from gracewrap.probes.sampler import Answer
 
@@ -21,10 +21,10 @@ _LINE = 120  # characters of its first line that are shown
 _NOT_NOW = {11, 12, 23, 24}
 
 
-class ExecAsker(Asker):
+class ExecProbe(Probe):
     """Starts the command anew for each sample."""
 
-    def __init__(self, probe: ExecProbe, helpers: Helpers) -> None:
+    def __init__(self, probe: ExecProbeSpec, helpers: Helpers) -> None:
         self._command, self._helpers = probe.command, helpers
         self._helper: Helper | None = None
 

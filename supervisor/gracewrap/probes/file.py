@@ -9,11 +9,11 @@ from __future__ import annotations
 import posix
 
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.sampler import Asker
+from gracewrap.probes.sampler import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.config.probe_specs import FileProbe
+    from gracewrap.config.probe_specs import FileProbeSpec
     from gracewrap.probes.sampler import Answer
 
 MOST = 1 << 20  # bytes that are searched for the text; what is behind them is not looked at
@@ -23,11 +23,11 @@ _S_IFMT, _S_IFREG = 0o170000, 0o100000  # inode(7)
 _NOT_NOW = {5, 12, 23, 24, 116}
 
 
-class FileAsker(Asker):
+class FileProbe(Probe):
     """Answers at once.  Symbolic links are followed: one that leads nowhere is a file that is not
     there."""
 
-    def __init__(self, probe: FileProbe) -> None:
+    def __init__(self, probe: FileProbeSpec) -> None:
         self._path, self._absent = probe.path, probe.state == "absent"
         self._text = probe.contains.encode(errors="surrogateescape")
 

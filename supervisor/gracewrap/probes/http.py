@@ -6,30 +6,32 @@ from gracewrap.http_client.exchange import Exchange
 from gracewrap.http_client.response import REFUSED, Answer, Failure, printable
 from gracewrap.policy.model import DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.http_expect import judge
-from gracewrap.probes.sampler import Asker
+from gracewrap.probes.sampler import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.config.probe_specs import HttpProbe, Request
+    from gracewrap.config.probe_specs import HttpProbeSpec, Request
     from gracewrap.linux.helper_processes import Helpers
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.reactor import Reactor
 
 
-class HttpAsker(Asker):
+class HttpProbe(Probe):
     """An http probe."""
 
-    def __init__(self, probe: HttpProbe, agenda: Agenda, helpers: Helpers | None = None) -> None:
+    def __init__(
+        self, probe: HttpProbeSpec, reactor: Reactor, helpers: Helpers | None = None
+    ) -> None:
         """Args: what to ask; where it waits; who looks up host names (None: nobody)."""
-        self.probe, self._agenda, self._helpers = probe, agenda, helpers
+        self.probe, self._reactor, self._helpers = probe, reactor, helpers
         self._exchange: Exchange | None = None
 
     def ask(self, answer: Callable[[Reading], None]) -> None:
         """Take one sample."""
         self.cancel()
         self._exchange = Exchange(
-            self._agenda,
+            self._reactor,
             self.probe.request,
             lambda outcome: answer(reading(self.probe, outcome)),
             self._helpers,
@@ -42,7 +44,7 @@ class HttpAsker(Asker):
             self._exchange = None
 
 
-def reading(probe: HttpProbe, outcome: Answer | Failure) -> Reading:
+def reading(probe: HttpProbeSpec, outcome: Answer | Failure) -> Reading:
     """Return what an answer, or that there is none, says about the drain."""
     if isinstance(outcome, Answer):
         try:
@@ -61,7 +63,7 @@ class HttpDoer:
     def __init__(
         self,
         request: Request,
-        agenda: Agenda,
+        reactor: Reactor,
         helpers: Helpers | None,
         done: Callable[[bool, str], None],
     ) -> None:
@@ -77,7 +79,7 @@ class HttpDoer:
             else:
                 done(False, outcome.why)
 
-        self._exchange = Exchange(agenda, request, answered, helpers)
+        self._exchange = Exchange(reactor, request, answered, helpers)
 
     def cancel(self) -> None:
         """Give up on the request; *done* is not called any more."""

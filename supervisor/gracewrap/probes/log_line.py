@@ -6,13 +6,13 @@ import re
 
 from gracewrap.config.parsers import selectors
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.probes.sampler import Asker
+from gracewrap.probes.sampler import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gracewrap.config.probe_specs import LogLineProbe
+    from gracewrap.config.probe_specs import LogLineProbeSpec
     from gracewrap.probes.sampler import Answer
 
 # Bytes of a line, from its beginning.  Even an innocent regular expression can take the square of
@@ -27,7 +27,7 @@ class LogLineState:
     """What the program has written so far, as far as somebody waits for it.  One is for one start
     of it."""
 
-    def __init__(self, probes: Iterable[LogLineProbe]) -> None:
+    def __init__(self, probes: Iterable[LogLineProbeSpec]) -> None:
         self.matched: set[str] = set()
         self.faults: dict[str, str] = {}
         self._waits: dict[str, re.Pattern[str]] = {}
@@ -60,10 +60,10 @@ class LogLineState:
         return bool(found)
 
 
-class LogLineAsker(Asker):
+class LogLineProbe(Probe):
     """Answers at once, from what has been written."""
 
-    def __init__(self, probe: LogLineProbe, state: LogLineState) -> None:
+    def __init__(self, probe: LogLineProbeSpec, state: LogLineState) -> None:
         self._pattern, self._state = probe.log_line, state
 
     def ask(self, answer: Answer) -> None:

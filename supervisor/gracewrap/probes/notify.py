@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.probes.sampler import Asker
+from gracewrap.probes.sampler import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.config.probe_specs import NotifyProbe
+    from gracewrap.config.probe_specs import NotifyProbeSpec
     from gracewrap.linux.sd_notify import Message
     from gracewrap.probes.sampler import Answer
 
@@ -51,10 +51,10 @@ class NotifyState:
         }.get(assignment)
 
 
-class NotifyAsker(Asker):
+class NotifyProbe(Probe):
     """Answers at once, from what has been said."""
 
-    def __init__(self, probe: NotifyProbe, state: NotifyState) -> None:
+    def __init__(self, probe: NotifyProbeSpec, state: NotifyState) -> None:
         self._assignment, self._state = probe.assignment, state
 
     def ask(self, answer: Answer) -> None:

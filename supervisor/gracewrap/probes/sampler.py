@@ -8,12 +8,12 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.reactor import Agenda, Timer
+    from gracewrap.linux.reactor import Reactor, Timer
 
     Answer = Callable[[Reading], None]
 
 
-class Asker:
+class Probe:
     """What every kind of probe is."""
 
     def ask(self, answer: Answer) -> None:
@@ -27,8 +27,8 @@ class Asker:
 class Sampler:
     """One probe, asked one sample at a time."""
 
-    def __init__(self, asker: Asker, agenda: Agenda, timeout: float) -> None:
-        self.asker, self.agenda, self.timeout = asker, agenda, timeout
+    def __init__(self, asker: Probe, reactor: Reactor, timeout: float) -> None:
+        self.asker, self.reactor, self.timeout = asker, reactor, timeout
         self._limit: Timer | None = None
         self._sample = 0  # its number; an answer to another one comes too late
 
@@ -41,7 +41,7 @@ class Sampler:
 
         def answer(reading: Reading) -> None:
             if number == self._sample and self._limit is not None:
-                self.agenda.cancel(self._limit)
+                self.reactor.cancel(self._limit)
                 self._limit = None
                 answered(reading)
 
@@ -50,7 +50,7 @@ class Sampler:
                 self._safely(self.asker.cancel)
                 answer(Reading(UNREACHABLE, None, f"no answer within {self.timeout:g} s"))
 
-        self._limit = self.agenda.at(at + self.timeout, too_late)
+        self._limit = self.reactor.call_at(at + self.timeout, too_late)
         try:
             self.asker.ask(answer)
         except Exception as error:  # a bug, or no memory: the stop goes on without this sample
@@ -60,7 +60,7 @@ class Sampler:
     def cancel(self) -> None:
         """Give up on the sample that is under way, if any."""
         if self._limit is not None:
-            self.agenda.cancel(self._limit)
+            self.reactor.cancel(self._limit)
             self._limit = None
             self._safely(self.asker.cancel)
 

@@ -19,14 +19,14 @@ from gracewrap.linux import sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.sampler import Asker
+from gracewrap.probes.sampler import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Set
 
-    from gracewrap.config.probe_specs import TcpProbe
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.config.probe_specs import TcpProbeSpec
+    from gracewrap.linux.reactor import Reactor
     from gracewrap.linux.sock_diag import Connect, Connection
     from gracewrap.probes.sampler import Answer
 
@@ -99,7 +99,7 @@ class Count:
         self.recent += verdict == RECENT
 
 
-class TcpAsker(Asker):
+class TcpProbe(Probe):
     """The `tcp` probe.
 
     What gracewrap itself asks the program (sockdiag.OWN) does not count.  A reading's in_flight
@@ -108,9 +108,13 @@ class TcpAsker(Asker):
     """
 
     def __init__(
-        self, probe: TcpProbe, agenda: Agenda, ports: Ports, connect: Connect = sock_diag.connect
+        self,
+        probe: TcpProbeSpec,
+        reactor: Reactor,
+        ports: Ports,
+        connect: Connect = sock_diag.connect,
     ) -> None:
-        self.probe, self.agenda, self.ports = probe, agenda, ports
+        self.probe, self.reactor, self.ports = probe, reactor, ports
         self._connect = connect
         self._steps: Iterator[None] | None = None
         self._untied: dict[
@@ -122,7 +126,7 @@ class TcpAsker(Asker):
         """Take one sample."""
         self.cancel()
         self._steps = self._answer(answer)
-        self.agenda.work(self._steps)
+        self.reactor.run_in_slices(self._steps)
 
     def cancel(self) -> None:
         """Give up on the sample that is under way, if any."""

@@ -22,7 +22,7 @@ class Number:
         self.failures = 0
 
 
-class Numbers:
+class InFlight:
     """The probes of one program, in their order."""
 
     def __init__(self, probes: Sequence[tuple[str, str]]) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 MOST = 6  # so many programs are named in a line
 
 
-class Part(Record):
-    """What one of several programs is waited for; see Narrator.part."""
+class WaitedFor(Record):
+    """What one of several programs is waited for; see Recorder.part."""
 
     program: str
     remaining: float
@@ -275,7 +275,7 @@ def _receivers(f: Fields) -> str:
     return "the programs" if _several(f) else "the command"
 
 
-def waiting_for(parts: Sequence[Part]) -> str:
+def waiting_for(parts: Sequence[WaitedFor]) -> str:
     """Return what several programs are waited for: "web: requests 7 → 3 · worker: jobs 2 · db waits
     for web and worker".
 
@@ -287,7 +287,7 @@ def waiting_for(parts: Sequence[Part]) -> str:
     return " · ".join(shown) + (f" and {len(parts) - MOST} more" if len(parts) > MOST else "")
 
 
-def _part(part: Part) -> str:
+def _part(part: WaitedFor) -> str:
     if part.waits_for:
         return f"{part.program} waits for {listed(part.waits_for, 3)}"
     known = part.numbers.replace(" · ", ", ") or part.why
@@ -313,7 +313,7 @@ def _waiting(f: Fields) -> str:
 
 
 # note -> (level, sentence).  A callable level looks at the fields.
-WORDS: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] = {
+MESSAGES: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] = {
     "started": (lambda f: "info" if f.get("several") else "debug", lambda f: f"started {f['who']}"),
     "cannot_run": ("error", lambda f: str(f["who"])),
     "stop_requested": ("info", _stop_requested),
@@ -484,6 +484,6 @@ _NAMELESS = {
 
 def describe(what: str, fields: Fields) -> tuple[str, str]:
     """Return the level and the sentence of a note."""
-    level, sentence = WORDS[what]
+    level, sentence = MESSAGES[what]
     whose = f"{fields['program']}: " if fields.get("program") and what in _NAMELESS else ""
     return (level if isinstance(level, str) else level(fields)), whose + sentence(fields)

@@ -12,7 +12,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gracewrap.report.program_history import Tale
+    from gracewrap.report.program_history import ProgramHistory
 
     Sample = tuple[str, Mapping[str, str], float]  # suffix of the name, labels, value
     Family = tuple[str, str, str, Iterable[Sample]]  # name, type, what it is, samples
@@ -55,16 +55,18 @@ class Facts(Record):
     exit_status: int | None = None  # once it is known
 
 
-def facts_of(tale: Tale, up: bool, ready: bool | None = None) -> ProgramFacts:
+def facts_of(history: ProgramHistory, up: bool, ready: bool | None = None) -> ProgramFacts:
     """Return what is known of a program; whether it is *up* and *ready* only the policy knows."""
     return ProgramFacts(
-        tale.label,
+        history.label,
         up,
-        tale.restarts,
+        history.restarts,
         tuple(
-            (one.unit or one.kind, one.last) for one in tale.numbers.probes if one.last is not None
+            (one.unit or one.kind, one.last)
+            for one in history.numbers.probes
+            if one.last is not None
         ),
-        tuple((one.kind, one.failures) for one in tale.numbers.probes),
+        tuple((one.kind, one.failures) for one in history.numbers.probes),
         ready,
     )
 

@@ -6,7 +6,7 @@ from gracewrap.linux import process_tree, signals
 from gracewrap.policy.program import EARLY, KILLED
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import messages
-from gracewrap.report.in_flight import Number, Numbers, number
+from gracewrap.report.in_flight import InFlight, Number, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ OUTCOMES = (
 )
 
 
-class Tale:
+class ProgramHistory:
     """What happened to one program, in its last life if it was started again; times are on the
     loop's monotonic clock."""
 
@@ -38,7 +38,7 @@ class Tale:
         self.restarts = 0
         self.again = 0  # how many of these in a row because it had ended by itself
         self.last_status: int | None = None  # of the life before this one
-        self.numbers = Numbers(())
+        self.numbers = InFlight(())
         self.oneshot = False
         self.interrupted: float | None = (
             None  # what was in flight when it was cut, of all its lives
@@ -404,22 +404,24 @@ class Tale:
         }
 
 
-def most_telling(tales: Sequence[Tale]) -> tuple[list[Tale], list[Tale]]:
+def most_telling(
+    histories: Sequence[ProgramHistory],
+) -> tuple[list[ProgramHistory], list[ProgramHistory]]:
     """Return the programs whose end is told one by one, and the rest: all of a few, else the worst
     of those with trouble."""
-    if len(tales) <= messages.MOST:
-        return list(tales), []
+    if len(histories) <= messages.MOST:
+        return list(histories), []
     troubled = sorted(
-        (tale for tale in tales if tale.is_troubled()),
-        key=lambda tale: OUTCOMES.index(tale.outcome()),
+        (history for history in histories if history.is_troubled()),
+        key=lambda history: OUTCOMES.index(history.outcome()),
     )
     shown = troubled[: messages.MOST]
-    return shown, [tale for tale in tales if tale not in shown]
+    return shown, [history for history in histories if history not in shown]
 
 
-def counted(tales: Sequence[Tale]) -> str:
+def counted(histories: Sequence[ProgramHistory]) -> str:
     """Return how many programs ended how: "44 stopped gracefully, 2 had ended before"."""
-    ends = [tale.outcome() for tale in tales]
+    ends = [history.outcome() for history in histories]
     return ", ".join(f"{ends.count(one)} {_COUNTED[one]}" for one in OUTCOMES if one in ends)
 
 

@@ -8,7 +8,13 @@ from gracewrap.policy.model import INVALID, UNREACHABLE
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import messages
 from gracewrap.report.log import timestamp
-from gracewrap.report.program_history import OUTCOMES, Tale, counted, most_telling, signal_name
+from gracewrap.report.program_history import (
+    OUTCOMES,
+    ProgramHistory,
+    counted,
+    most_telling,
+    signal_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +47,7 @@ TIMELINE = 200
 TIMELINE_MORE = 8
 
 
-class Narrator:
+class Recorder:
     """Keeps what happened.  Times are on the loop's monotonic clock; *wall* is what the wall clock
     shows at *at*.
 
@@ -63,12 +69,12 @@ class Narrator:
     ) -> None:
         self.log, self.budget = log, budget
         self.started, self.started_wall = at, wall
-        self.tales = [Tale(*program) for program in programs]
+        self.histories = [ProgramHistory(*program) for program in programs]
         self.several = (
-            len(self.tales) if self.tales[0].name else 0
+            len(self.histories) if self.histories[0].name else 0
         )  # 0: the one command, of which no line says its name
         self.all = (
-            Tale(self._everybody(), ()) if self.several else self.tales[0]
+            ProgramHistory(self._everybody(), ()) if self.several else self.histories[0]
         )  # for what is about no single one
         self.since: float | None = None  # when the stop began
         self.asked: dict[str, object] = {}
@@ -84,7 +90,7 @@ class Narrator:
         )
         self.siginfo: tuple[int, int, int] | None = None
         self.interactive = False
-        self._room = TIMELINE + TIMELINE_MORE * (len(self.tales) - 1)
+        self._room = TIMELINE + TIMELINE_MORE * (len(self.histories) - 1)
         self._before = 0  # how many entries of the timeline are from before the stop
         self._faults: set[str] = set()
         self._late: list[
@@ -92,16 +98,18 @@ class Narrator:
         ] = []  # which programs have been started, and when, without a word of it so far
 
     def _everybody(self) -> str:
-        names = messages.listed([tale.name for tale in self.tales])
+        names = messages.listed([history.name for history in self.histories])
         return f"{self.several} programs ({names})" if self.several > 1 else names
 
-    def _tale(self, program: int | None) -> Tale:
-        return self.all if program is None else self.tales[program]
+    def _tale(self, program: int | None) -> ProgramHistory:
+        return self.all if program is None else self.histories[program]
 
     @property
     def interrupted(self) -> float | None:
         """What was in flight when it was cut, of all programs, as far as that is known."""
-        known = [tale.interrupted for tale in self.tales if tale.interrupted is not None]
+        known = [
+            history.interrupted for history in self.histories if history.interrupted is not None
+        ]
         return sum(known) if known else None
 
     # --- what happens ----------------------------------------------------------------------------
@@ -147,14 +155,14 @@ class Narrator:
             self.catch_up(at)
         if fields.get("hook") == "push":
             program = None  # it is done for all
-        tale = self._tale(program)
-        fields.setdefault("who", tale.who)
+        history = self._tale(program)
+        fields.setdefault("who", history.who)
         if self.several:
-            named: dict[str, object] = {} if program is None else {"program": tale.name}
+            named: dict[str, object] = {} if program is None else {"program": history.name}
             fields = {**named, **fields, "several": self.several}
         self._name_others(fields)
-        self._take(what, at, tale, fields)
-        tale.take(what, at, fields, self.since)
+        self._take(what, at, history, fields)
+        history.take(what, at, fields, self.since)
         if what == "leftover" and fields["told"] and not fields["members"]:
             return  # it was just leaving
         self._say(what, at, fields)
@@ -179,12 +187,14 @@ class Narrator:
         """Put names in the place of what a note says of other programs than its own."""
         programs, parts = fields.get("programs"), fields.get("parts")
         if isinstance(programs, tuple):
-            names = [self.tales[i].label for i in programs]
+            names = [self.histories[i].label for i in programs]
             fields.update(programs=names if self.several else None, named=messages.listed(names))
         if isinstance(parts, list):
             fields["programs"] = [part.fields() for part in parts]
 
-    def _take(self, what: str, at: float, tale: Tale, fields: dict[str, object]) -> None:
+    def _take(
+        self, what: str, at: float, history: ProgramHistory, fields: dict[str, object]
+    ) -> None:
         """Keep what matters to the run as a whole."""
         match what:
             case "stop_requested":
@@ -202,20 +212,22 @@ class Narrator:
                     self.since, fields["cause"] = at, True
                     ran = "signal" in fields
                     end = messages.outcome(fields) if ran else "could not be started"
-                    self.cause = f"{tale.label} {end}"
+                    self.cause = f"{history.label} {end}"
             case "all_ended":
                 self.since = at if self.since is None else self.since
                 self.cause = self.cause or "all programs have ended"
             case "drain_requested" | "undrain_requested":
                 fields["who"] = self._there() or fields["who"]
-                for one in self.tales if what == "drain_requested" else ():
+                for one in self.histories if what == "drain_requested" else ():
                     one.drain_begins(at)
             case "unsent":
                 self.unsent = int(str(fields["connections"]))
 
     def _there(self) -> str:
         """Return which programs there are, for people, if others have ended before; else ""."""
-        there = [tale.name for tale in self.tales if tale.is_there] if self.several else []
+        there = (
+            [history.name for history in self.histories if history.is_there] if self.several else []
+        )
         return messages.listed(there) if there and len(there) < self.several else ""
 
     def _requested(self, at: float, fields: dict[str, object]) -> None:
@@ -231,21 +243,23 @@ class Narrator:
 
     def sampled(self, program: int, probe: int, reading: Reading, at: float) -> None:
         """Take in what a probe said; a change of what is in flight is told."""
-        tale = self.tales[program]
-        changed = tale.numbers.take(probe, reading, at)
-        shown = tale.numbers.shown()
-        if changed and shown and tale.drain_began is not None:
-            self.tell("in_flight", at, program, numbers=shown, in_flight=tale.numbers.in_flight())
+        history = self.histories[program]
+        changed = history.numbers.take(probe, reading, at)
+        shown = history.numbers.shown()
+        if changed and shown and history.drain_began is not None:
+            self.tell(
+                "in_flight", at, program, numbers=shown, in_flight=history.numbers.in_flight()
+            )
 
     def looked(self, program: int, probe: int, reading: Reading, at: float) -> None:
         """Tell what a first look with a probe has shown: a mistake now, the rest at debug level."""
-        tale = self.tales[program]
-        kind = tale.numbers.probes[probe].kind
+        history = self.histories[program]
+        kind = history.numbers.probes[probe].kind
         if reading.kind == INVALID and self._is_news(_mistake(program, probe, reading.why)):
             self.tell("probe_invalid", at, program, probe=kind, why=reading.why)
         elif reading.kind == UNREACHABLE:
             self.tell(
-                "probe_silent", at, program, probe=kind, why=reading.why, after=at - tale.started
+                "probe_silent", at, program, probe=kind, why=reading.why, after=at - history.started
             )
         elif self.log.lowest == 0:
             seen = {"reading": reading.kind, "in_flight": reading.in_flight, "why": reading.why}
@@ -259,7 +273,7 @@ class Narrator:
         waits_for: Sequence[int] = (),
         held: bool = False,
         is_leftover: bool = False,
-    ) -> messages.Part:
+    ) -> messages.WaitedFor:
         """Return what one of several programs is waited for, for tell("waiting", parts=[...],
         elapsed=, remaining=).
 
@@ -272,31 +286,31 @@ class Narrator:
             held: The stop signal has not gone yet.
             is_leftover: Its leader is gone: its numbers say nothing any more.
         """
-        tale = self.tales[program]
-        numbers = "" if is_leftover or waits_for else tale.numbers.shown()
-        return messages.Part(
-            tale.name,
+        history = self.histories[program]
+        numbers = "" if is_leftover or waits_for else history.numbers.shown()
+        return messages.WaitedFor(
+            history.name,
             remaining,
             doing,
             held,
-            tuple(self.tales[i].name for i in waits_for),
+            tuple(self.histories[i].name for i in waits_for),
             numbers,
-            None if is_leftover else tale.numbers.in_flight(),
-            "" if numbers or is_leftover or waits_for else tale.numbers.busy(),
+            None if is_leftover else history.numbers.in_flight(),
+            "" if numbers or is_leftover or waits_for else history.numbers.busy(),
         )
 
     def facts(self, program: int, at: float) -> dict[str, str]:
         """Return what a program's hooks find in their environment, after GRACEWRAP_."""
-        tale = self.tales[program]
+        history = self.histories[program]
         elapsed = 0.0 if self.since is None else at - self.since
         facts = {
-            "COMMAND_PID": str(tale.pid),
+            "COMMAND_PID": str(history.pid),
             "REASON": self.requested_by(),
             "ELAPSED": f"{elapsed:.3f}",
             "LEFT": f"{max(0.0, self.budget - elapsed):.3f}",
         }
-        facts |= {"PROGRAM": tale.name} if self.several else {}
-        ended = tale.facts()
+        facts |= {"PROGRAM": history.name} if self.several else {}
+        ended = history.facts()
         return facts | ({"OUTCOME": self.outcome(program), **ended} if ended else {})
 
     def requested_by(self) -> str:
@@ -339,8 +353,8 @@ class Narrator:
     def outcome(self, program: int | None = None) -> str:
         """Return in one word how a program ended; of all (None): how the worst off has."""
         if program is not None:
-            return self.tales[program].outcome()
-        ended = {tale.outcome() for tale in self.tales} - {"skipped"}
+            return self.histories[program].outcome()
+        ended = {history.outcome() for history in self.histories} - {"skipped"}
         return next(
             (one for one in OUTCOMES if one in ended), "graceful" if self.asked else "exited"
         )
@@ -351,7 +365,9 @@ class Narrator:
         if (
             not self.several
             and not self.asked
-            and not any(tale.leftover or tale.killed or tale.sent for tale in self.tales)
+            and not any(
+                history.leftover or history.killed or history.sent for history in self.histories
+            )
         ):
             return None
         used = at - (at if self.since is None else self.since)
@@ -363,8 +379,8 @@ class Narrator:
         if self.log.dropped:
             parts.append(f"log lines lost: {self.log.dropped}")
         bad = any(
-            tale.gave_up or tale.not_started or (tale.killed and not tale.early)
-            for tale in self.tales
+            history.gave_up or history.not_started or (history.killed and not history.early)
+            for history in self.histories
         )
         text = (
             f"{took}, {messages.seconds(round(left, 3))} left: {'; '.join(parts)}; exit status "
@@ -378,41 +394,46 @@ class Narrator:
         """Return how all of it ended, for people."""
         if not self.several:
             return [self.all.how(self.since), *self.all.particulars()]
-        shown, rest = most_telling(self.tales)
-        ends = [", ".join((tale.how(self.since), *tale.particulars())) for tale in shown]
+        shown, rest = most_telling(self.histories)
+        ends = [", ".join((history.how(self.since), *history.particulars())) for history in shown]
         ends += [counted(rest)] if rest else []
         return [f"{self.several} programs: {ends[0]}", *ends[1:]] if self.several > 1 else ends
 
     def _whose(self, status: int) -> str:
         """Return whose status it is that is no success: of exit_code_from, else of the first that
         failed so."""
-        tale = self._exit_code_from(status)
-        return f" ({tale.name}'s)" if tale is not None and tale.name else ""
+        history = self._exit_code_from(status)
+        return f" ({history.name}'s)" if history is not None and history.name else ""
 
     def _own_status(self, status: int) -> str:
         """Return the signal whose number is in an exit status that says no more than that: it was
         stopped as it was asked to."""
-        tale = self._exit_code_from(status)
-        return tale.own_status(self.since) if tale is not None and self.asked else ""
+        history = self._exit_code_from(status)
+        return history.own_status(self.since) if history is not None and self.asked else ""
 
-    def _exit_code_from(self, status: int) -> Tale | None:
+    def _exit_code_from(self, status: int) -> ProgramHistory | None:
         """Return whose status it is."""
         if not status:
             return None
-        if self.exit_code_from is not None and self.tales[self.exit_code_from].status() == status:
-            return self.tales[self.exit_code_from]
-        such = [tale for tale in self.tales if tale.status() == status]
+        if (
+            self.exit_code_from is not None
+            and self.histories[self.exit_code_from].status() == status
+        ):
+            return self.histories[self.exit_code_from]
+        such = [history for history in self.histories if history.status() == status]
         return min(
-            such, key=lambda tale: float(str(tale.leader.get("at", float("inf")))), default=None
+            such,
+            key=lambda history: float(str(history.leader.get("at", float("inf")))),
+            default=None,
         )
 
     def last_words(self, status: int, at: float) -> dict[str, object]:
         """Return the summary's fields for machines."""
         used = 0.0 if self.since is None else at - self.since
         drained = [
-            tale.drained_after
-            for tale in self.tales
-            if tale.numbers.probes or tale.drained_after is not None
+            history.drained_after
+            for history in self.histories
+            if history.numbers.probes or history.drained_after is not None
         ]
         all_drained = [after for after in drained if after is not None]
         return {
@@ -421,7 +442,7 @@ class Narrator:
             "budget_seconds": self.budget,
             "used_seconds": round(used, 6),
             "left_seconds": round(max(0.0, self.budget - used), 6),
-            "killed": [one for tale in self.tales for one in tale.killed],
+            "killed": [one for history in self.histories for one in history.killed],
             "interrupted": self.interrupted,
             "drained_after_seconds": round(max(all_drained), 6)
             if drained and len(all_drained) == len(drained)
@@ -460,17 +481,17 @@ class Narrator:
         return timestamp(self.started_wall + at - self.started)
 
     def _of_one(self) -> dict[str, object]:
-        tale = self.all
+        history = self.all
         return {
-            "command": tale.command,
-            "pid": tale.pid,
+            "command": history.command,
+            "pid": history.pid,
             **self._begun(),
-            "signals_sent": tale.sent,
-            "leader": tale.leader_entry(),
-            "left_behind": tale.leftover or None,
+            "signals_sent": history.sent,
+            "leader": history.leader_entry(),
+            "left_behind": history.leftover or None,
             "unsent_connections": self.unsent,
-            "drain": tale.drain_entry(),
-            "hooks": tale.hooks_entry(),
+            "drain": history.drain_entry(),
+            "hooks": history.hooks_entry(),
         }
 
     def _of_several(self, status: int) -> dict[str, object]:
@@ -482,11 +503,14 @@ class Narrator:
             else whose.name,
             "unsent_connections": self.unsent,
             "hooks": self.all.hooks_entry(),
-            "programs": [self._entry(tale) for tale in self.tales],
+            "programs": [self._entry(history) for history in self.histories],
         }
 
-    def _entry(self, tale: Tale) -> dict[str, object]:
-        return {**tale.entry(self.since), "started": self._wall(tale.started) if tale.pid else None}
+    def _entry(self, history: ProgramHistory) -> dict[str, object]:
+        return {
+            **history.entry(self.since),
+            "started": self._wall(history.started) if history.pid else None,
+        }
 
 
 _FROM_A_TERMINAL = {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.settings import Settings
     from gracewrap.linux.reaper import Reaped
-    from gracewrap.report.program_history import Tale
+    from gracewrap.report.program_history import ProgramHistory
     from gracewrap.runtime.handover import Equipment
 
     Look = Callable[[float | None], list[process_tree.Member]]
@@ -34,24 +34,24 @@ class Child:
         self,
         index: int,
         settings: Settings,
-        tale: Tale,
+        history: ProgramHistory,
         equipment: Equipment,
         look: Look = process_tree.descendants,
     ) -> None:
-        self.index, self.settings, self.tale, self.equipment, self.look = (
+        self.index, self.settings, self.history, self.equipment, self.look = (
             index,
             settings,
-            tale,
+            history,
             equipment,
             look,
         )
-        tale.find, tale.oneshot = lambda: look(None), settings.oneshot
+        history.find, history.oneshot = lambda: look(None), settings.oneshot
         self.pid = 0  # 0: it has not been started
         self.started_at = 0.0
         self.status: int | None = None  # the leader's, once it is reaped
         self.exec_fd = -1  # tells of an exec that fails later (posix.fork.exec_failure), or -1
         self.group = 0  # its process group
-        self.told = stop_signal.Told(look)
+        self.told = stop_signal.StopSignalTracker(look)
         self.main: tuple[int, int] | None = (
             None  # pid and pidfd of what it says is its main process
         )
@@ -61,7 +61,7 @@ class Child:
         self._close_exec_fd()
         self.pid = self.group = pid
         self.exec_fd, self.started_at, self.status = exec_fd, at, None
-        self.told = stop_signal.Told(self.look)
+        self.told = stop_signal.StopSignalTracker(self.look)
         self.forget_main()
 
     @property
@@ -134,7 +134,7 @@ class Child:
             posix.close(fd)
             return False
         self.main = (pid, fd)
-        self.tale.pid = pid
+        self.history.pid = pid
         return not known
 
     def forget_main(self) -> None:
@@ -142,7 +142,7 @@ class Child:
         if self.main is not None:
             posix.close(self.main[1])
         self.main = None
-        self.tale.pid = self.pid
+        self.history.pid = self.pid
 
     def _main_is_there(self) -> bool:
         """Return whether the main process that was named is still there; else the leader is it

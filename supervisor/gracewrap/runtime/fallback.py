@@ -24,7 +24,7 @@ COPY_EVERY = 0.05  # seconds
 AFTER_KILL = 1.0  # seconds to wait for what cannot be killed
 
 
-class Remains(Record):
+class FallbackState(Record):
     """What is known when the real loop has failed."""
 
     leaders: Mapping[int, int]  # of those that are not reaped, the pid and its stop signal
@@ -55,7 +55,7 @@ def rules_of(settings: Settings | None) -> Rules:
     )
 
 
-def carry_on(known: Remains, rules: Rules) -> int:
+def run(known: FallbackState, rules: Rules) -> int:
     """Look after the child to its end, by the simplest rules there are, and return the exit status.
 
     Should even this raise, everything is killed: staying without control would be worse.
@@ -69,7 +69,7 @@ def carry_on(known: Remains, rules: Rules) -> int:
         return 137
 
 
-def _loop(known: Remains, rules: Rules) -> int:
+def _loop(known: FallbackState, rules: Rules) -> int:
     leaders, statuses = dict(known.leaders), list(known.statuses)
     kill_at, told, killed, signum = known.kill_at, known.stop_signal_sent, False, known.in_hand
     if kill_at is not None and not told:  # it was still being held back

@@ -8,7 +8,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gracewrap.linux.exec_context import Process
+    from gracewrap.linux.exec_context import ExecContext
 
 
 class StopRequest(Record):
@@ -25,7 +25,7 @@ class Equipment(Record):
     environment: Mapping[
         bytes, bytes
     ] = {}  # variables for it, beside those of *process*, or else ours
-    process: Process | None = None  # what it is to be, and its helpers are; None: as we are
+    process: ExecContext | None = None  # what it is to be, and its helpers are; None: as we are
     notify: tuple[int, str] | None = (
         None  # the socket that it finds in NOTIFY_SOCKET, and that value
     )

@@ -3,7 +3,7 @@ commands carried out -> told.
 
 Signals stay blocked and are fetched one by one (sigtimedwait(2)): no handler ever runs, nothing is
 interrupted, and with no deadline set we sleep without a single wakeup.  Descriptors wake us by a
-signal too, SIGIO (posix/agenda.py).  After the spawn no exception leaves this module.
+signal too, SIGIO (posix/reactor.py).  After the spawn no exception leaves this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import RESTART
 from gracewrap.linux import process_tree, reaper, spawn, terminal, unsent_bytes
 from gracewrap.linux.procfs import EMFILE, ENFILE, keep_spare
-from gracewrap.linux.reactor import Agenda
+from gracewrap.linux.reactor import Reactor
 from gracewrap.linux.signals import (
     BLOCKABLE,
     SIGABRT,
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.process_owners import Owners
+    from gracewrap.linux.process_owners import ProcessOwners
     from gracewrap.linux.reactor import Timer
     from gracewrap.runtime.handover import Handover
-    from gracewrap.runtime.snapshot import Desk
+    from gracewrap.runtime.snapshot import ControlApi
 
 ABORT = 5.0  # seconds that a program without a stop_timeout has to end after SIGABRT
 SORT = (1.0, 10.0)  # seconds after a start, when what goes into the background has gone there
@@ -70,17 +70,17 @@ def last_resort(
     handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None
 ) -> int:
     """Say that something has raised, and carry on without it."""
-    known = fallback.Remains({handover.pid: settings.stop_signal} if handover.pid else {})
+    known = fallback.FallbackState({handover.pid: settings.stop_signal} if handover.pid else {})
     if loop is not None:
         known = loop.remains()
         try:
-            loop.narrator.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
+            loop.recorder.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
             loop.close(0)
         except Exception:
             pass  # telling is not worth the child
     if not known.leaders and not known.statuses:
         return 125  # nothing has been started
-    return fallback.carry_on(known, fallback.rules_of(settings))
+    return fallback.run(known, fallback.rules_of(settings))
 
 
 class Loop:
@@ -108,20 +108,20 @@ class Loop:
             0  # the signal that is being acted on; should that fail, the last resort does
         )
         self.log = Log(log_format(settings), settings.log_level, settings.log_file)
-        self.narrator = recorder.Narrator(
+        self.recorder = recorder.Recorder(
             self.log,
             settings.shutdown_timeout,
             handover.at,
             time.time(),
             [(one.name, one.command) for one in settings.each],
         )
-        self.narrator.counts["orphans_reaped"] = handover.orphans_reaped
-        self.narrator.interactive = handover.tty is not None
-        self.narrator.exit_code_from = self.policy.exit_code_from
+        self.recorder.counts["orphans_reaped"] = handover.orphans_reaped
+        self.recorder.interactive = handover.tty is not None
+        self.recorder.exit_code_from = self.policy.exit_code_from
         self._routes: dict[
             int, tuple[m.SendLeader | m.SendGroup, ...] | None
         ] = {}  # of the signals that have come so far
-        self.agenda = Agenda(self.fault)
+        self.reactor = Reactor(self.fault)
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
         self.rolling: list[
@@ -131,30 +131,30 @@ class Loop:
         self._sorts: list[
             Timer
         ] = []  # when to find out whose the orphans are, after the last start
-        self.owners: Owners | None = None  # None: whatever there is, is of the one command
+        self.owners: ProcessOwners | None = None  # None: whatever there is, is of the one command
         self.children: list[Child] = []
         self.leaders: dict[int, Child] = {}  # of those that are not reaped, by pid
         self.aside = aside.Aside(
-            self.agenda, self.narrator, self.log, self.posted.append, self.managed
+            self.reactor, self.recorder, self.log, self.posted.append, self.managed
         )
-        self.desk: Desk | None = None
+        self.control_api: ControlApi | None = None
         self._know_programs()
-        self.progress = progress.Progress(self.narrator, self.policy, self.children)
+        self.progress = progress.Progress(self.recorder, self.policy, self.children)
 
     def _know_programs(self) -> None:
         """Make what looks after each program."""
         if len(self.settings.programs) > 1:
-            from gracewrap.linux.process_owners import Owners
+            from gracewrap.linux.process_owners import ProcessOwners
 
             processes = [one.process for one in self.handover.equipment]
             users = [
                 posix.geteuid() if one is None or one.uid is None else one.uid for one in processes
             ]
-            self.owners = Owners([one.name for one in self.settings.programs], users)
+            self.owners = ProcessOwners([one.name for one in self.settings.programs], users)
         for i, one in enumerate(self.settings.each):
             look = process_tree.descendants if self.owners is None else _looking(self.owners, i)
             self.children.append(
-                Child(i, one, self.narrator.tales[i], self.handover.equipment[i], look)
+                Child(i, one, self.recorder.histories[i], self.handover.equipment[i], look)
             )
         if self.handover.pid:
             self._has_started(
@@ -167,13 +167,13 @@ class Loop:
         ):  # it could not be killed; should it end after all, that is not the end of the new one
             self.leaders.pop(child.leader, None)
         child.started(pid, exec_fd, at)
-        child.tale.begins_again(pid, at)
+        child.history.begins_again(pid, at)
         self.leaders[pid] = child
         if self.owners is not None:
             self.owners.spawned(pid, child.index)
             for timer in self._sorts:
-                self.agenda.cancel(timer)
-            self._sorts = [self.agenda.at(at + after, self.owners.sort) for after in SORT]
+                self.reactor.cancel(timer)
+            self._sorts = [self.reactor.call_at(at + after, self.owners.sort) for after in SORT]
 
     def run(self) -> int:
         """Wait, decide, do, tell; until Exit."""
@@ -186,10 +186,10 @@ class Loop:
             return self.leave(self.cannot_run(self.children[0], *why, self.handover.at))
         self.set_up()
         for child in self.leaders.values():
-            self.narrator.started_one(child.index, child.started_at)
+            self.recorder.started_one(child.index, child.started_at)
             self.aside.begin(child)
         for request in self.handover.stop_requests:
-            self.narrator.sender = request.sender
+            self.recorder.sender = request.sender
             self.feed(m.SignalReceived(request.signum, request.at))
         if self.managed:
             self.feed(m.Tick(time.monotonic()))  # the first start
@@ -229,14 +229,14 @@ class Loop:
         self.aside.take_in(self.children)
 
     def _set_up_desk(self) -> None:
-        from gracewrap.runtime import snapshot as desk
+        from gracewrap.runtime import snapshot as control_api
 
         system, post = lambda: self.system, self.posted.append
-        known = self.policy, self.children, self.aside.errands, self.aside.hearing
-        self.desk = desk.Desk(
-            self.agenda, self.settings, self.handover, self.narrator, *known, system, post
+        known = self.policy, self.children, self.aside.prober, self.aside.hearing
+        self.control_api = control_api.ControlApi(
+            self.reactor, self.settings, self.handover, self.recorder, *known, system, post
         )
-        self.desk.open()
+        self.control_api.open()
 
     # --- programs that begin and end -------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class Loop:
         assert event is not None
         child = self.children[event.program] if isinstance(event, m.ProgramStarted) else None
         if child is not None:
-            self.narrator.started_one(child.index, child.started_at)  # before what follows from it
+            self.recorder.started_one(child.index, child.started_at)  # before what follows from it
         self.feed(event)
         if child is not None:
             self.aside.begin(child)
@@ -311,19 +311,19 @@ class Loop:
         pid = child.leader
         for signum in (SIGABRT, SIGCONT):
             child.signal(signum)
-        child.tale.sent.append(name(SIGABRT))
+        child.history.sent.append(name(SIGABRT))
 
         def too_late() -> None:
             if pid is not None and child.leader == pid:
-                child.tale.sent.append(name(SIGKILL))
+                child.history.sent.append(name(SIGKILL))
                 child.kill(False)
 
         limit = child.settings.stop_timeout
-        self.agenda.at(at + (ABORT if limit is None else limit), too_late)
+        self.reactor.call_at(at + (ABORT if limit is None else limit), too_late)
 
     def fault(self, error: BaseException) -> None:
         """Something beside the child has failed: told once for each kind, and the rest goes on."""
-        self.narrator.fault(error, time.monotonic())
+        self.recorder.fault(error, time.monotonic())
 
     def turn(self) -> None:
         """Wait for one thing to happen, and act on it."""
@@ -331,8 +331,8 @@ class Loop:
         at = time.monotonic()
         if self.started is not None:  # before its exit is collected; the next start may come of it
             self.has_begun()
-        if got is not None or self.started is None or self.agenda.stirred:
-            self.narrator.catch_up(at)  # before a line of the program, for one
+        if got is not None or self.started is None or self.reactor.is_ready:
+            self.recorder.catch_up(at)  # before a line of the program, for one
         if got is not None:
             if got.si_signo == SIGCHLD:
                 self.collect(at)
@@ -340,10 +340,10 @@ class Loop:
                 if got.si_signo == SIGIO:
                     # also if it is somebody else's: the kernel's may be behind it, for one is kept
                     # of each
-                    self.agenda.stir()
+                    self.reactor.notify_ready()
                 self.received(got, at)
-        if self.agenda.busy:
-            self.agenda.run(at)
+        if self.reactor.busy:
+            self.reactor.run(at)
         while self.posted and self.exit is None:
             self.feed(self.posted.pop(0))
         due = self.due()
@@ -368,9 +368,9 @@ class Loop:
         due = self.due()
         if self.progress.at is not None and due is not None:
             due = min(due, self.progress.at)
-        if self.agenda.busy:
+        if self.reactor.busy:
             now = time.monotonic()
-            soon = self.agenda.due(now)
+            soon = self.reactor.due(now)
             due = soon if due is None else due if soon is None else min(due, soon)
         if due is None:
             return _signal.sigwaitinfo(BLOCKABLE)
@@ -406,9 +406,9 @@ class Loop:
         if route is not None and len(self.leaders) == len(self.children):
             for command in route:
                 self.do(command)
-            self.narrator.forwarded(got.si_signo, route[0].signum if route else 0, at)
+            self.recorder.forwarded(got.si_signo, route[0].signum if route else 0, at)
             return
-        self.narrator.siginfo = (got.si_pid, got.si_uid, got.si_code)
+        self.recorder.siginfo = (got.si_pid, got.si_uid, got.si_code)
         self.feed(m.SignalReceived(got.si_signo, at))
         # What came while we acted on it came at once with it, however long that took: no second
         # request.
@@ -431,7 +431,7 @@ class Loop:
             f"{name(got.si_signo)} from "
             f"{recorder.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)}"
         )
-        self.narrator.tell("roll", at, by=self.rolls, waits=not coordinator.is_up(system))
+        self.recorder.tell("roll", at, by=self.rolls, waits=not coordinator.is_up(system))
 
     def _stacks(self) -> list[tuple[int, ...]]:
         """Return the programs in sets that are restarted one after the other."""
@@ -441,7 +441,7 @@ class Loop:
 
         return [
             tuple(sorted(stack))
-            for stack in dependencies.stacks(self.system.order, self.policy.programs)
+            for stack in dependencies.components(self.system.order, self.policy.programs)
         ]
 
     def roll_on(self, at: float) -> None:
@@ -462,9 +462,9 @@ class Loop:
         """Collect every exit there is; tell the policy about the leaders', and about the last of
         each program."""
         found, left, orphans = reaper.reap(self._known(), self.handover.tty is not None)
-        self.narrator.counts["orphans_reaped"] += orphans
+        self.recorder.counts["orphans_reaped"] += orphans
         found = self.aside.without_helpers(found)
-        if self.aside.errands:
+        if self.aside.prober:
             left = left and process_tree.anything_left()
         ended = self._leaders_of(found, at)
         if self.owners is not None:
@@ -531,7 +531,7 @@ class Loop:
 
     def _is_watched(self, child: Child) -> bool:
         """Return whether the policy waits until nothing is left of a program."""
-        return isinstance(self.phase(child.index), program.Leftover | program.Killing)
+        return isinstance(self.phase(child.index), program.Stragglers | program.Killing)
 
     def _is_left(self, child: Child, left: bool) -> bool:
         """Return whether anything of a program is left; *left* says whether anything at all is."""
@@ -549,16 +549,16 @@ class Loop:
     def orphan(self, one: reaper.Reaped, at: float) -> None:
         """A process that had been re-parented to us is no more."""
         if not one.stopped_by:
-            self.narrator.counts["orphans_reaped"] += 1
+            self.recorder.counts["orphans_reaped"] += 1
             if self.log.lowest == 0:
-                self.narrator.tell("reaped", at, program=None, pid=one.pid, status=one.status)
+                self.recorder.tell("reaped", at, program=None, pid=one.pid, status=one.status)
 
     def stopped(self, child: Child, signum: int) -> None:
         """The leader was stopped: on a terminal, Ctrl-Z; we stop with it."""
         if self.handover.tty is not None:
             done = terminal.child_stopped(self.handover.tty, child.pid, signum)
             if not done.startswith("stopped"):
-                self.narrator.tell(
+                self.recorder.tell(
                     "child_stopped", time.monotonic(), program=child.index, signal=signum, done=done
                 )
 
@@ -585,8 +585,8 @@ class Loop:
     def cannot_run(self, child: Child, status: int, why: str, at: float) -> int:
         """Say why the command could not be run; return the exit status."""
         why += _hint(status, child.settings)
-        child.tale.not_started = why
-        self.narrator.tell("cannot_run", at, program=child.index, who=why, status=status)
+        child.history.not_started = why
+        self.recorder.tell("cannot_run", at, program=child.index, who=why, status=status)
         return status
 
     def feed(self, event: m.Event, gone: Child | None = None) -> None:
@@ -611,7 +611,7 @@ class Loop:
         ]
         self.in_hand = 0
         if isinstance(event, m.Sampled):
-            self.narrator.sampled(event.program, event.probe, event.reading, event.at)
+            self.recorder.sampled(event.program, event.probe, event.reading, event.at)
         self.tell([command for command in commands if isinstance(command, m.Note)], event.at, gone)
         answers += [answer for command in later if (answer := self.do(command)) is not None]
         for answer in answers:
@@ -629,14 +629,14 @@ class Loop:
                 if own == (note.fields.get("program") == gone.index):
                     self.tell_one(note, at)
             if own:
-                self.narrator.tell("program_gone", at, gone.index)
+                self.recorder.tell("program_gone", at, gone.index)
 
     def tell_one(self, note: m.Note, at: float) -> None:
         """Tell one note; of a part also to the desk, for somebody may wait for it there."""
-        self.narrator.note(note, at)
-        desk = self.desk
-        if desk is not None and note.what.startswith("part_"):
-            self.aside.safely(lambda: desk.noted(note, at))
+        self.recorder.note(note, at)
+        control_api = self.control_api
+        if control_api is not None and note.what.startswith("part_"):
+            self.aside.safely(lambda: control_api.noted(note, at))
 
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return what came of it, if the policy should know."""
@@ -652,7 +652,7 @@ class Loop:
                 self.children[i].signal_group(signum)
             case m.SendRest(i, signum):
                 child = self.children[i]
-                child.tale.members = name_members(child.send_rest(signum))
+                child.history.members = name_members(child.send_rest(signum))
                 self._send_more(child, signum)
             case m.KillProgram(i):
                 self.kill(self.children[i])
@@ -687,12 +687,12 @@ class Loop:
         between."""
 
         def again() -> None:
-            if isinstance(self.phase(child.index), program.Leftover | program.Stopping):
+            if isinstance(self.phase(child.index), program.Stragglers | program.Stopping):
                 child.send_rest(signum)
                 self._send_more(child, signum)
 
         if child.told.unfinished:
-            self.agenda.at(time.monotonic(), again)
+            self.reactor.call_at(time.monotonic(), again)
 
     def kill(self, child: Child) -> None:
         """SIGKILL everything that is left of a program, and keep the names of those that were never
@@ -705,23 +705,23 @@ class Loop:
             ending and (self.owners is None or self.owners.is_last(child.index)),
         )
         killed = child.kill(alone and posix.getpid() == 1)
-        child.tale.members = name_members(killed)
+        child.history.members = name_members(killed)
         if leader is not None and child.settings.kill_mode == "mixed":
-            child.tale.untold = name_members(child.told.untold(leader, killed))
+            child.history.untold = name_members(child.told.untold(leader, killed))
 
     def _is_stop(self, index: int, signum: int) -> bool:
         """Return whether *signum*, about to be sent to a program, is its stop signal, and meant as
         such."""
         phase = self.phase(index)
-        stopping = isinstance(phase, program.Stopping | program.Leftover | program.Killing)
+        stopping = isinstance(phase, program.Stopping | program.Stragglers | program.Killing)
         return stopping and signum == self.policy.programs[index].stop_signal
 
-    def remains(self) -> fallback.Remains:
+    def remains(self) -> fallback.FallbackState:
         """Return what the last resort has to know."""
         leaders = {pid: child.settings.stop_signal for pid, child in self.leaders.items()}
         statuses = tuple(child.status for child in self.children if child.status is not None)
-        sent = any(child.tale.sent for child in self.children)
-        return fallback.Remains(
+        sent = any(child.history.sent for child in self.children)
+        return fallback.FallbackState(
             leaders, statuses, self.kill_at(), sent, self.in_hand, self.aside.sources()
         )
 
@@ -742,7 +742,7 @@ class Loop:
 
     def last_output(self, _: int) -> None:
         """Write what the programs have written last."""
-        since = self.narrator.since
+        since = self.recorder.since
         self.aside.last_output(
             (time.monotonic() if since is None else since) + self.settings.shutdown_timeout
         )
@@ -750,8 +750,8 @@ class Loop:
     def close(self, _: int) -> None:
         """Take away what others could find of us: helpers, and sockets in the file system."""
         self.aside.kill_helpers()
-        if self.desk is not None:
-            self.desk.close()
+        if self.control_api is not None:
+            self.control_api.close()
         if self.handover.listening or any(
             one.notify is not None for one in self.handover.equipment
         ):
@@ -761,18 +761,21 @@ class Loop:
 
     def last_metrics(self) -> str:
         """Return the metrics of a run of which nothing is left."""
-        if isinstance(self.system, coordinator.Up | coordinator.ShuttingDown) or self.desk is None:
+        if (
+            isinstance(self.system, coordinator.Up | coordinator.ShuttingDown)
+            or self.control_api is None
+        ):
             return ""
-        return self.desk.last_metrics(self.system.status)
+        return self.control_api.last_metrics(self.system.status)
 
     def last_word(self, status: int) -> None:
         """Log the summary, write the reports."""
         at = time.monotonic()
-        last = self.narrator.summary(status, at)
+        last = self.recorder.summary(status, at)
         if last is not None:
             level, text = last
-            self.log.say(level, "summary", text, self.narrator.last_words(status, at))
-        settings, report = self.settings, self.narrator.report(status, at, __version__)
+            self.log.say(level, "summary", text, self.recorder.last_words(status, at))
+        settings, report = self.settings, self.recorder.report(status, at, __version__)
         metrics = self.last_metrics if settings.report_prometheus_textfile is not None else None
         for fault in report_files.write_all(settings, report, metrics):
             self.log.say("error", "report_failed", fault, {})
@@ -807,5 +810,7 @@ def _has_null() -> bool:
         return False
 
 
-def _looking(owners: Owners, program: int) -> Callable[[float | None], list[process_tree.Member]]:
+def _looking(
+    owners: ProcessOwners, program: int
+) -> Callable[[float | None], list[process_tree.Member]]:
     return lambda until: owners.look(program, until)

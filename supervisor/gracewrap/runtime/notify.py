@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.config.probe_specs import NotifyProbe
+from gracewrap.config.probe_specs import NotifyProbeSpec
 from gracewrap.linux import sd_notify
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.linux.reactor import Timer
-    from gracewrap.runtime.prober import Errands
+    from gracewrap.runtime.prober import Prober
 
 STATUS_EVERY = 1.0  # seconds between two log lines about a STATUS
 
 
-class Hearing:
+class NotifyListener:
     """Reads NOTIFY_SOCKET and acts on it, as far as that is not for a probe."""
 
     def __init__(
         self,
-        errands: Errands,
+        prober: Prober,
         fd: int,
         is_member: Callable[[int], bool],
         main: Callable[[int, int], None],
@@ -40,15 +40,15 @@ class Hearing:
             missed: Called, with the time, when the watchdog was missed and that is to be acted on.
         """
         self._errands, self._is_member, self._main, self._on_missed = (
-            errands,
+            prober,
             is_member,
             main,
             missed,
         )
-        self._settings, self._child = errands.settings, errands.child
+        self._settings, self._child = prober.settings, prober.child
         self._timer: Timer | None = None
         self._receiver = sd_notify.Receiver(
-            errands.agenda, fd, self._child.pid, is_member, self._said
+            prober.reactor, fd, self._child.pid, is_member, self._said
         )
         self.renew()
 
@@ -60,7 +60,7 @@ class Hearing:
         self.watchdog = self._settings.watchdog
         ready = self._settings.ready.probes if self._settings.ready else ()
         # As systemd counts: from READY=1 on, where there is to be one.
-        self._waits = any(isinstance(probe, NotifyProbe) for probe in ready)
+        self._waits = any(isinstance(probe, NotifyProbeSpec) for probe in ready)
 
     def begin(self) -> None:
         """The program has been started."""
@@ -73,7 +73,7 @@ class Hearing:
         # What it said last must not count for its next life: its exit is fetched first, for SIGCHLD
         # is a lower number than SIGIO.
         self._receiver.read()
-        self._errands.agenda.cancel(self._timer)
+        self._errands.reactor.cancel(self._timer)
         self._timer = None
 
     def _said(self, message: sd_notify.Message) -> None:
@@ -115,11 +115,11 @@ class Hearing:
 
     def _expect_life(self, at: float) -> None:
         """Start to count anew: the watchdog is missed if nothing comes in its time."""
-        self._errands.agenda.cancel(self._timer)
+        self._errands.reactor.cancel(self._timer)
         self._timer = None
         if self.watchdog:
             limit = self.watchdog
-            self._timer = self._errands.agenda.at(at + limit, lambda: self._missed(limit))
+            self._timer = self._errands.reactor.call_at(at + limit, lambda: self._missed(limit))
 
     def _missed(self, after: float) -> None:
         timer, self._timer = self._timer, None

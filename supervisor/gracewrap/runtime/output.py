@@ -21,7 +21,7 @@ from gracewrap.report.log import timestamp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.reactor import Agenda, Timer
+    from gracewrap.linux.reactor import Reactor, Timer
 
     Fault = Callable[[BaseException], None]
     Shape = Callable[[bytes], bytes]  # from whole lines, each with its end, to what is written
@@ -41,7 +41,7 @@ _FIONREAD = 0x541B  # ioctl_tty(2), asm-generic/ioctls.h
 COLOURS = (31, 130, 64, 133, 62, 29, 162, 98, 131, 28)
 
 
-class Cutter:
+class LineSplitter:
     """Makes lines of what comes in pieces; the pieces make no difference to the lines."""
 
     __slots__ = ("_begun", "_longest")
@@ -87,7 +87,7 @@ class Cutter:
         return rest and rest + b"\n"
 
 
-class Target:
+class Sink:
     """Our stdout or our stderr, or both if they are the same; written without waiting.
 
     Attributes:
@@ -95,8 +95,8 @@ class Target:
         blocked: Who is to be told when there is room again.
     """
 
-    def __init__(self, agenda: Agenda, fault: Fault, number: int) -> None:
-        self._agenda, self._fault = agenda, fault
+    def __init__(self, reactor: Reactor, fault: Fault, number: int) -> None:
+        self._reactor, self._fault = reactor, fault
         self.writer = Writer(number=number)
         self.lost = 0
         self.blocked: list[Callable[[], None]] = []
@@ -149,7 +149,7 @@ class Target:
         except Exception as error:  # no memory: there may be some soon
             self._fault(error)
             self._rest()
-            self._timer = self._agenda.at(time.monotonic() + AFTER_FAULT, self.flush)
+            self._timer = self._reactor.call_at(time.monotonic() + AFTER_FAULT, self.flush)
 
     def _flush(self) -> None:
         before = self._size
@@ -162,8 +162,8 @@ class Target:
             self._rest()
         elif not self._watched:
             self._retry = RETRY_FIRST if self._size < before else min(self._retry * 2, RETRY_LAST)
-            self._agenda.cancel(self._timer)
-            self._timer = self._agenda.at(time.monotonic() + self._retry, self.flush)
+            self._reactor.cancel(self._timer)
+            self._timer = self._reactor.call_at(time.monotonic() + self._retry, self.flush)
         if self.blocked and self._size <= KEPT // 2:
             blocked, self.blocked = self.blocked, []
             for call in blocked:
@@ -216,7 +216,7 @@ class Target:
         if self._watched or not self.writer.own:
             return False
         try:
-            self._agenda.watch(self.writer.fd, self.flush, read=False, write=True)
+            self._reactor.watch(self.writer.fd, self.flush, read=False, write=True)
         except (OSError, ImportError):  # no descriptor for the import
             return False
         self._watched = True
@@ -225,14 +225,14 @@ class Target:
     def _rest(self) -> None:
         """Nothing is kept: be called no more."""
         if self._watched:
-            import fcntl  # the agenda has loaded it
+            import fcntl  # the reactor has loaded it
 
-            self._agenda.forget(self.writer.fd)
+            self._reactor.unwatch(self.writer.fd)
             fcntl.fcntl(
                 self.writer.fd, fcntl.F_SETFL, posix.O_NONBLOCK
             )  # no SIGIO for each key pressed at a terminal
             self._watched = False
-        self._agenda.cancel(self._timer)
+        self._reactor.cancel(self._timer)
         self._timer, self._retry = None, RETRY_FIRST
 
     def close(self) -> None:
@@ -247,17 +247,17 @@ class Stream:
     """One pipe: what a program writes to its stdout, or to its stderr."""
 
     def __init__(
-        self, agenda: Agenda, fault: Fault, target: Target, shape: Shape | None, at_once: int
+        self, reactor: Reactor, fault: Fault, target: Sink, shape: Shape | None, at_once: int
     ) -> None:
-        self._agenda, self._fault, self._target, self._shape, self._at_once = (
-            agenda,
+        self._reactor, self._fault, self._target, self._shape, self._at_once = (
+            reactor,
             fault,
             target,
             shape,
             at_once,
         )
         self.on_line: Callable[[bytes], None] | None = None
-        self._cutter = Cutter()
+        self._cutter = LineSplitter()
         self._taken = 0  # bytes that have been read
         self._ends: list[
             int
@@ -272,20 +272,20 @@ class Stream:
             raise
 
     def _watch(self) -> None:
-        self._agenda.watch(self.reading, self._readable)
+        self._reactor.watch(self.reading, self._readable)
 
     def _readable(self) -> None:
         """Read some of it, or nothing until there is room for it."""
         if self._target.full:
-            self._agenda.forget(self.reading)
+            self._reactor.unwatch(self.reading)
             self._target.blocked.append(self._resume)
             return
         try:
             self._read()
         except Exception as error:  # no memory: there may be some soon, and nobody else reads this
             self._fault(error)
-            self._agenda.forget(self.reading)
-            self._agenda.at(time.monotonic() + AFTER_FAULT, self._resume)
+            self._reactor.unwatch(self.reading)
+            self._reactor.call_at(time.monotonic() + AFTER_FAULT, self._resume)
 
     def _resume(self) -> None:
         if self.reading >= 0:
@@ -361,7 +361,7 @@ class Stream:
     def close(self) -> None:
         """Read no more."""
         if self.reading >= 0:
-            self._agenda.forget(self.reading)
+            self._reactor.unwatch(self.reading)
             posix.close(self.reading)
             posix.close(self.writing)
             self.reading = self.writing = -1
@@ -414,14 +414,14 @@ class Outputs:
     """The output of all programs, and where it goes.
 
     Args:
-        agenda: Where the pipes are watched.
+        reactor: Where the pipes are watched.
         fault: Told what raises in a callback.
         ours: The descriptors that are our stdout and our stderr.
     """
 
-    def __init__(self, agenda: Agenda, fault: Fault, ours: tuple[int, int] = (1, 2)) -> None:
-        self._agenda, self._fault, self._ours = agenda, fault, ours
-        self._targets: tuple[Target, ...] = ()
+    def __init__(self, reactor: Reactor, fault: Fault, ours: tuple[int, int] = (1, 2)) -> None:
+        self._reactor, self._fault, self._ours = reactor, fault, ours
+        self._targets: tuple[Sink, ...] = ()
         self._all: list[Output] = []
 
     @property
@@ -448,11 +448,11 @@ class Outputs:
         streams: list[Stream] = []
         try:
             if not self._targets:
-                self._targets = _targets(self._agenda, self._fault, self._ours)
+                self._targets = _targets(self._reactor, self._fault, self._ours)
             for number, target in enumerate(self._targets):
                 shape = self._shape(name, how, width, number)
                 at_once = AT_ONCE_JSON if how == "json" else AT_ONCE
-                streams.append(Stream(self._agenda, self._fault, target, shape, at_once))
+                streams.append(Stream(self._reactor, self._fault, target, shape, at_once))
         except (OSError, ImportError) as error:
             for stream in streams:
                 stream.close()
@@ -528,7 +528,7 @@ class Outputs:
             self.settle(until, patience)
         except Exception as error:
             self._fault(error)
-        parts: tuple[Target | Output, ...] = (
+        parts: tuple[Sink | Output, ...] = (
             *self._targets,
             *self._all,
         )  # so that what cannot even be read counts as lost
@@ -540,16 +540,16 @@ class Outputs:
         self._all = []
 
 
-def _targets(agenda: Agenda, fault: Fault, ours: tuple[int, int]) -> tuple[Target, Target]:
+def _targets(reactor: Reactor, fault: Fault, ours: tuple[int, int]) -> tuple[Sink, Sink]:
     """Return where stdout and stderr go; one and the same, if they do: then no line gets into
     another one."""
-    out = Target(agenda, fault, ours[0])
+    out = Sink(reactor, fault, ours[0])
     try:
         first, second = posix.fstat(ours[0]), posix.fstat(ours[1])
         same = (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
     except OSError:  # one of them is closed
         same = False
-    return out, out if same else Target(agenda, fault, ours[1])
+    return out, out if same else Sink(reactor, fault, ours[1])
 
 
 def _has_colours(fd: int) -> bool:

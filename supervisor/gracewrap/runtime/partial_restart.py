@@ -15,8 +15,8 @@ from gracewrap.report import messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gracewrap.report.program_history import Tale
-    from gracewrap.report.recorder import Narrator
+    from gracewrap.report.program_history import ProgramHistory
+    from gracewrap.report.recorder import Recorder
 
 # requests of which it is known how they went; who waits for one looks several times a second
 KEPT = 64
@@ -47,11 +47,11 @@ class Request:
         self.killed: list[dict[str, object]] = []
 
 
-class Parts:
+class PartialRestart:
     """Takes such requests, and knows how they went.
 
     Args:
-        narrator: Knows the programs' names, and how they ended.
+        recorder: Knows the programs' names, and how they ended.
         policy: What the policy was told.
         system: Returns how all of it stands now.
         post: Takes an event for the policy.
@@ -59,13 +59,18 @@ class Parts:
 
     def __init__(
         self,
-        narrator: Narrator,
+        recorder: Recorder,
         policy: m.Policy,
         system: Callable[[], coordinator.System],
         post: Callable[[m.Event], None],
     ) -> None:
-        self._tales, self._policy, self._system, self._post = narrator.tales, policy, system, post
-        self._labels = [tale.label for tale in narrator.tales]
+        self._tales, self._policy, self._system, self._post = (
+            recorder.histories,
+            policy,
+            system,
+            post,
+        )
+        self._labels = [history.label for history in recorder.histories]
         self._requests: dict[int, Request] = {}
         self._last = 0  # its number
 
@@ -258,16 +263,18 @@ class Parts:
         """Return which programs had to be killed; *whole*: and not only something that was left
         behind."""
         assert isinstance(programs, tuple)
-        tales: list[Tale] = [self._tales[i] for i in programs]
+        histories: list[ProgramHistory] = [self._tales[i] for i in programs]
         return [
             {
-                "program": tale.label,
-                "after_seconds": round((tale.gone_at or at) - max(since, tale.told_at or since), 3),
-                "whole": tale.leader.get("signal", 9) == 9,
+                "program": history.label,
+                "after_seconds": round(
+                    (history.gone_at or at) - max(since, history.told_at or since), 3
+                ),
+                "whole": history.leader.get("signal", 9) == 9,
             }
-            for tale in tales
-            if tale.killed
-            and (tale.gone_at is None or tale.gone_at >= since)  # else it had ended before
+            for history in histories
+            if history.killed
+            and (history.gone_at is None or history.gone_at >= since)  # else it had ended before
         ]
 
     def tell(self, number: str) -> Mapping[str, object] | None:

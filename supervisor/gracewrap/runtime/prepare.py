@@ -11,7 +11,7 @@ from gracewrap.runtime.handover import Equipment
 
 if TYPE_CHECKING:
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.exec_context import Process
+    from gracewrap.linux.exec_context import ExecContext
     from gracewrap.runtime.handover import Handover
 
 
@@ -71,11 +71,11 @@ def _equipment(settings: Settings) -> Equipment:
     return Equipment(environment, process, (fd, value))
 
 
-def _process(settings: Settings) -> Process:
+def _process(settings: Settings) -> ExecContext:
     from gracewrap.config import exec_context
 
     try:
-        return exec_context.process(settings)
+        return exec_context.resolve_exec_context(settings)
     except exec_context.Unusable as fault:
         raise Unprepared(str(fault)) from None
 

@@ -13,9 +13,9 @@ from gracewrap.config import probe_specs
 from gracewrap.linux.helper_processes import Helper, Helpers
 from gracewrap.policy import model as m
 from gracewrap.policy.program import FOREVER
-from gracewrap.probes.sampler import Asker, Sampler
+from gracewrap.probes.sampler import Probe, Sampler
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
-from gracewrap.report.in_flight import Numbers
+from gracewrap.report.in_flight import InFlight
 from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.settings import Settings
     from gracewrap.linux.listening_ports import Ports
-    from gracewrap.linux.reactor import Agenda, Timer
+    from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
     from gracewrap.probes.sampler import Answer
@@ -37,20 +37,20 @@ NOT_READY = 10.0  # seconds after which it is told that it is not, and again aft
 READY_FIRST, READY_INTERVAL = 0.02, 0.25
 
 
-def numbers_of(settings: Settings) -> Numbers:
+def in_flight_of(settings: Settings) -> InFlight:
     """Return where the numbers of the probes of [drain] are kept."""
-    return Numbers(
+    return InFlight(
         [(probe_specs.kind(probe), probe_specs.unit(probe)) for probe in settings.drain.probes]
         if settings.drain
         else ()
     )
 
 
-class Errands:
+class Prober:
     """All that is under way for one program.
 
     Args:
-        agenda: Where what is watched and timed is.
+        reactor: Where what is watched and timed is.
         child: The program.
         post: Takes an event for the policy.
         tell: Takes what is to be told of it.
@@ -59,22 +59,22 @@ class Errands:
 
     def __init__(
         self,
-        agenda: Agenda,
+        reactor: Reactor,
         child: Child,
         post: Callable[[m.Event], None],
         tell: Callable[..., None],
         is_ready: Callable[[float], None],
     ) -> None:
-        self.agenda, self.child, self.settings, self.post, self.tell = (
-            agenda,
+        self.reactor, self.child, self.settings, self.post, self.tell = (
+            reactor,
             child,
             child.settings,
             post,
             tell,
         )
         self.is_ready = is_ready
-        self.numbers = child.tale.numbers
-        self.helpers = Helpers(agenda, child.equipment.process)
+        self.numbers = child.history.numbers
+        self.helpers = Helpers(reactor, child.equipment.process)
         self.facts: Callable[[], Mapping[str, str]] = (
             dict  # what hooks find in their environment, after GRACEWRAP_
         )
@@ -89,39 +89,39 @@ class Errands:
         self.readiness: Readiness | None = None
         self._hooks: dict[tuple[int, str], tuple[Callable[[], None], Timer | None]] = {}
 
-    def sampler(self, probe: probe_specs.Probe) -> Sampler:
+    def sampler(self, probe: probe_specs.ProbeSpec) -> Sampler:
         """Return what takes samples of a probe."""
         return Sampler(
-            _Later(lambda: self._asker(probe)), self.agenda, self.settings.drain_probe_timeout
+            _Later(lambda: self._asker(probe)), self.reactor, self.settings.drain_probe_timeout
         )
 
-    def _asker(self, probe: probe_specs.Probe) -> Asker:
+    def _asker(self, probe: probe_specs.ProbeSpec) -> Probe:
         match probe:
-            case probe_specs.HttpProbe():
-                from gracewrap.probes.http import HttpAsker
+            case probe_specs.HttpProbeSpec():
+                from gracewrap.probes.http import HttpProbe
 
-                return HttpAsker(probe, self.agenda, self.helpers)
-            case probe_specs.TcpProbe():
-                from gracewrap.probes.tcp import TcpAsker
+                return HttpProbe(probe, self.reactor, self.helpers)
+            case probe_specs.TcpProbeSpec():
+                from gracewrap.probes.tcp import TcpProbe
 
-                return TcpAsker(probe, self.agenda, self.ports())
-            case probe_specs.ExecProbe():
-                from gracewrap.probes.exec import ExecAsker
+                return TcpProbe(probe, self.reactor, self.ports())
+            case probe_specs.ExecProbeSpec():
+                from gracewrap.probes.exec import ExecProbe
 
-                return ExecAsker(probe, self.helpers)
-            case probe_specs.FileProbe():
-                from gracewrap.probes.file import FileAsker
+                return ExecProbe(probe, self.helpers)
+            case probe_specs.FileProbeSpec():
+                from gracewrap.probes.file import FileProbe
 
-                return FileAsker(probe)
-            case probe_specs.NotifyProbe():
-                from gracewrap.probes.notify import NotifyAsker
+                return FileProbe(probe)
+            case probe_specs.NotifyProbeSpec():
+                from gracewrap.probes.notify import NotifyProbe
 
-                return NotifyAsker(probe, self.notify_state())
-            case probe_specs.LogLineProbe():
-                from gracewrap.probes.log_line import LogLineAsker
+                return NotifyProbe(probe, self.notify_state())
+            case probe_specs.LogLineProbeSpec():
+                from gracewrap.probes.log_line import LogLineProbe
 
                 assert self.lines is not None
-                return LogLineAsker(probe, self.lines)
+                return LogLineProbe(probe, self.lines)
             case _:
                 assert_never(probe)
 
@@ -137,7 +137,7 @@ class Errands:
             from gracewrap.probes.log_line import LogLineState
 
             self.lines = LogLineState(
-                probe for probe in self._ready if isinstance(probe, probe_specs.LogLineProbe)
+                probe for probe in self._ready if isinstance(probe, probe_specs.LogLineProbeSpec)
             )
 
     def begin(self, looked: Callable[[int, m.Reading], None]) -> None:
@@ -148,7 +148,7 @@ class Errands:
         if self.settings.ready is not None:
             self.readiness = Readiness(self, self.settings.ready)
         if self.samplers or self.readiness is not None:
-            self.agenda.work(self._load(self.first, self.readiness))
+            self.reactor.run_in_slices(self._load(self.first, self.readiness))
 
     def end(self) -> None:
         """It has ended: ask it no more."""
@@ -183,7 +183,7 @@ class Errands:
             from gracewrap.linux.listening_ports import Ports
 
             self._ports = Ports(
-                self.agenda, lambda: [member.pid for member in self.child.look(None)]
+                self.reactor, lambda: [member.pid for member in self.child.look(None)]
             )
         return self._ports
 
@@ -198,7 +198,7 @@ class Errands:
     @property
     def hears_lines(self) -> bool:
         """Whether what the program writes tells when it is ready."""
-        return any(isinstance(probe, probe_specs.LogLineProbe) for probe in self._ready)
+        return any(isinstance(probe, probe_specs.LogLineProbeSpec) for probe in self._ready)
 
     def line(self, line: bytes) -> None:
         """Take in a line that the program has written, without its end."""
@@ -212,7 +212,7 @@ class Errands:
 
     def before_the_signal(self) -> None:
         """Look what the program listens on, now: a moment later it may have closed it."""
-        if any(isinstance(probe, probe_specs.TcpProbe) for probe in self.probes):
+        if any(isinstance(probe, probe_specs.TcpProbeSpec) for probe in self.probes):
             self.ports().look_now()
 
     def ask(self, program: int, probe: int, at: float) -> None:
@@ -236,7 +236,7 @@ class Errands:
 
         def ended(ok: bool, why: str) -> None:
             if key in self._hooks:
-                self.agenda.cancel(self._hooks.pop(key)[1])
+                self.reactor.cancel(self._hooks.pop(key)[1])
                 self.post(m.HelperEnded(*key, ok, why, time.monotonic()))
 
         def too_late() -> None:
@@ -245,7 +245,10 @@ class Errands:
             ended(False, f"not done after {limit - at:.1f} s, and given up")
 
         # A drain that was asked for without a stop has no end of its own.
-        self._hooks[key] = (_nothing, self.agenda.at(limit, too_late) if limit < FOREVER else None)
+        self._hooks[key] = (
+            _nothing,
+            self.reactor.call_at(limit, too_late) if limit < FOREVER else None,
+        )
         try:
             stop = self._begin(action, ended)
         except Exception as error:
@@ -257,7 +260,7 @@ class Errands:
     def stop(self, command: m.StopHelper) -> None:
         """Kill a hook that is still running; nothing is told."""
         stop, timer = self._hooks.pop((command.program, command.what), (_nothing, None))
-        self.agenda.cancel(timer)
+        self.reactor.cancel(timer)
         stop()
 
     def _action(self, what: str) -> probe_specs.Action:
@@ -307,7 +310,7 @@ class Errands:
             case probe_specs.HttpAction(request):
                 from gracewrap.probes.http import HttpDoer
 
-                doer = HttpDoer(request, self.agenda, self.helpers, ended)
+                doer = HttpDoer(request, self.reactor, self.helpers, ended)
                 return doer.cancel
             case _:
                 assert_never(action)
@@ -320,10 +323,10 @@ class FirstLook:
     at rest nothing wakes for it.
     """
 
-    def __init__(self, errands: Errands, looked: Callable[[int, m.Reading], None]) -> None:
-        self._errands, self._looked = errands, looked
+    def __init__(self, prober: Prober, looked: Callable[[int, m.Reading], None]) -> None:
+        self._errands, self._looked = prober, looked
         self._timers: dict[int, Timer] = {}
-        self._asked_at = errands.child.started_at
+        self._asked_at = prober.child.started_at
         self._over = False
 
     def begin(self) -> None:
@@ -336,7 +339,7 @@ class FirstLook:
             del self._timers[probe]
             self._ask(probe, lambda reading: self._saw(probe, reading, pause, was_invalid))
 
-        self._timers[probe] = self._errands.agenda.at(at + pause, look)
+        self._timers[probe] = self._errands.reactor.call_at(at + pause, look)
 
     def _ask(self, probe: int, answered: Callable[[m.Reading], None]) -> None:
         self._asked_at = time.monotonic()
@@ -362,16 +365,16 @@ class FirstLook:
         """The policy asks now."""
         self._over = True
         for timer in self._timers.values():
-            self._errands.agenda.cancel(timer)
+            self._errands.reactor.cancel(timer)
         self._timers.clear()
 
 
 class Readiness:
     """Asks the probes of `ready` until they say that the program is ready; from then on it is."""
 
-    def __init__(self, errands: Errands, ready: probe_specs.Probes) -> None:
-        self._errands = errands
-        self._samplers = [errands.sampler(probe) for probe in ready.probes]
+    def __init__(self, prober: Prober, ready: probe_specs.ProbeSpecs) -> None:
+        self._errands = prober
+        self._samplers = [prober.sampler(probe) for probe in ready.probes]
         self._enough = all if ready.combine == "all" else any
         self._passed = [False] * len(self._samplers)
         self.why = "not ready yet"
@@ -388,7 +391,7 @@ class Readiness:
     def look_now(self) -> None:
         """Do not wait any longer for the next look."""
         for probe, timer in list(self._timers.items()):
-            self._errands.agenda.cancel(timer)
+            self._errands.reactor.cancel(timer)
             self._look(probe)
 
     def _look(self, probe: int) -> None:
@@ -411,7 +414,7 @@ class Readiness:
             if after >= self._tell_after:
                 self._tell_after *= 2
                 self._errands.tell("not_ready", at, after=after, why=self.why)
-            self._timers[probe] = self._errands.agenda.at(
+            self._timers[probe] = self._errands.reactor.call_at(
                 at + self._pause[probe], lambda: self._look(probe)
             )
             self._pause[probe] = min(READY_INTERVAL, self._pause[probe] * 2)
@@ -421,15 +424,15 @@ class Readiness:
         for sampler in self._samplers:
             sampler.cancel()
         for timer in self._timers.values():
-            self._errands.agenda.cancel(timer)
+            self._errands.reactor.cancel(timer)
 
 
-class _Later(Asker):
+class _Later(Probe):
     """A probe whose module is imported when it is first asked."""
 
-    def __init__(self, make: Callable[[], Asker]) -> None:
+    def __init__(self, make: Callable[[], Probe]) -> None:
         self._make = make
-        self._asker: Asker | None = None
+        self._asker: Probe | None = None
 
     def ask(self, answer: Answer) -> None:
         if self._asker is None:
@@ -441,10 +444,10 @@ class _Later(Asker):
             self._asker.cancel()
 
 
-def _modules(probes: Sequence[probe_specs.Probe]) -> Iterator[str]:
+def _modules(probes: Sequence[probe_specs.ProbeSpec]) -> Iterator[str]:
     """Return what the probes import, in an order in which no single one takes long."""
     for probe in probes:
-        if isinstance(probe, probe_specs.HttpProbe):
+        if isinstance(probe, probe_specs.HttpProbeSpec):
             yield from (*lazy_imports.H11, "gracewrap.probes.http")
             yield from ("ssl",) if probe.request.url.scheme == "https" else ()
             yield from ("json",) if probe.expect.how == "json" else ()

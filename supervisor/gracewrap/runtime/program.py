@@ -15,14 +15,14 @@ from gracewrap.record import TYPE_CHECKING, assert_never
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.reactor import Reactor
     from gracewrap.linux.reaper import Reaped
     from gracewrap.report.log import Log
-    from gracewrap.report.recorder import Narrator
+    from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child
-    from gracewrap.runtime.notify import Hearing
+    from gracewrap.runtime.notify import NotifyListener
     from gracewrap.runtime.output import Output, Outputs
-    from gracewrap.runtime.prober import Errands
+    from gracewrap.runtime.prober import Prober
 
 # What the programs have written last has the rest of the budget, as long as its reader takes some
 # of it in so many seconds; and at least these when the budget is used up.
@@ -33,8 +33,8 @@ class Aside:
     """All of it, by the programs' indices.
 
     Args:
-        agenda: Where what is watched and timed is.
-        narrator: Who tells of it.
+        reactor: Where what is watched and timed is.
+        recorder: Who tells of it.
         log: Where our own lines go, which must not be mixed with the programs'.
         post: Takes an event for the policy.
         managed: Whether the policy is to know when a program is ready.
@@ -42,21 +42,21 @@ class Aside:
 
     def __init__(
         self,
-        agenda: Agenda,
-        narrator: Narrator,
+        reactor: Reactor,
+        recorder: Recorder,
         log: Log,
         post: Callable[[m.Event], None],
         managed: bool,
     ) -> None:
-        self._agenda, self._narrator, self._log, self._post, self._managed = (
-            agenda,
-            narrator,
+        self._reactor, self._narrator, self._log, self._post, self._managed = (
+            reactor,
+            recorder,
             log,
             post,
             managed,
         )
-        self.errands: dict[int, Errands] = {}
-        self.hearing: dict[int, Hearing] = {}
+        self.prober: dict[int, Prober] = {}
+        self.hearing: dict[int, NotifyListener] = {}
         self._outputs: Outputs | None = None
         self._output: dict[int, Output] = {}
 
@@ -72,7 +72,7 @@ class Aside:
     def prepare(self, child: Child, metrics: Callable[[], str]) -> None:
         """Make what asks a program, and what runs its hooks; *metrics* returns what is pushed when
         all is over."""
-        from gracewrap.runtime import prober as errands
+        from gracewrap.runtime import prober
 
         i = child.index
 
@@ -88,8 +88,8 @@ class Aside:
         def facts() -> Mapping[str, str]:
             return self._narrator.facts(i, time.monotonic())
 
-        child.tale.numbers = errands.numbers_of(child.settings)
-        made = self.errands[i] = errands.Errands(self._agenda, child, self._post, tell, is_ready)
+        child.history.numbers = prober.in_flight_of(child.settings)
+        made = self.prober[i] = prober.Prober(self._reactor, child, self._post, tell, is_ready)
         made.metrics, made.facts = metrics, facts
 
     def listen(
@@ -104,31 +104,31 @@ class Aside:
         """
         if child.equipment.notify is None:
             return
-        from gracewrap.runtime.notify import Hearing
+        from gracewrap.runtime.notify import NotifyListener
 
         def names_main(pid: int, fd: int) -> None:
-            who = child.tale.who  # and not the one that it names
+            who = child.history.who  # and not the one that it names
             if child.names_main(pid, fd):
                 self._narrator.tell(
                     "main_pid", time.monotonic(), program=child.index, who=who, main=pid
                 )
 
         i = child.index
-        self.hearing[i] = Hearing(
-            self.errands[i], child.equipment.notify[0], is_member, names_main, missed
+        self.hearing[i] = NotifyListener(
+            self.prober[i], child.equipment.notify[0], is_member, names_main, missed
         )
 
     def take_in(self, children: Sequence[Child]) -> None:
         """Take in what the programs write, where that is asked for."""
-        named = [child.tale.label for child in children]
+        named = [child.history.label for child in children]
         for child in children:
             if child.settings.reads_output:
                 from gracewrap.runtime import output
 
                 how = {"inherit": "through"}.get(child.settings.output, child.settings.output)
-                errands = self.errands.get(child.index)
-                on_line = errands.line if errands is not None and errands.hears_lines else None
-                self._outputs = self._outputs or output.Outputs(self._agenda, self._fault)
+                prober = self.prober.get(child.index)
+                on_line = prober.line if prober is not None and prober.hears_lines else None
+                self._outputs = self._outputs or output.Outputs(self._reactor, self._fault)
                 try:
                     self._output[child.index] = self._outputs.open(
                         named[child.index], how, max(map(len, named)), on_line
@@ -164,9 +164,9 @@ class Aside:
             self._narrator.sampled(child.index, probe, reading, at)
             self._narrator.looked(child.index, probe, reading, at)
 
-        errands, hearing = self.errands.get(child.index), self.hearing.get(child.index)
-        if errands is not None:
-            self.safely(lambda: errands.begin(looked))
+        prober, hearing = self.prober.get(child.index), self.hearing.get(child.index)
+        if prober is not None:
+            self.safely(lambda: prober.begin(looked))
         if hearing is not None:
             self.safely(hearing.begin)
 
@@ -177,9 +177,9 @@ class Aside:
         if index in self._output:
             self.safely(self._output[index].drain)
 
-    def _of(self, index: int) -> list[Errands | Hearing]:
-        both: tuple[Errands | Hearing | None, ...] = (
-            self.errands.get(index),
+    def _of(self, index: int) -> list[Prober | NotifyListener]:
+        both: tuple[Prober | NotifyListener | None, ...] = (
+            self.prober.get(index),
             self.hearing.get(index),
         )
         return [one for one in both if one is not None]
@@ -188,48 +188,48 @@ class Aside:
 
     def do(self, command: m.Ask | m.StopAsking | m.RunHelper | m.StopHelper) -> m.Event | None:
         """Carry out a command; where that could not even be prepared, say so."""
-        errands, at = self.errands.get(command.program), time.monotonic()
+        prober, at = self.prober.get(command.program), time.monotonic()
         match command:
             case m.Ask(i, probe):
-                if errands is None:
+                if prober is None:
                     return m.Sampled(
                         i, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), at
                     )
-                errands.ask(i, probe, at)
+                prober.ask(i, probe, at)
             case m.RunHelper(i, what):
-                if errands is None:
+                if prober is None:
                     return m.HelperEnded(i, what, False, "gracewrap could not prepare it", at)
-                errands.run(command, at)
+                prober.run(command, at)
             case m.StopAsking():
-                if errands is not None:
-                    errands.stop_asking()
+                if prober is not None:
+                    prober.stop_asking()
             case m.StopHelper():
-                if errands is not None:
-                    errands.stop(command)
+                if prober is not None:
+                    prober.stop(command)
             case _:
                 assert_never(command)
         return None
 
     def before_the_signal(self, index: int) -> None:
         """A moment later the program may have closed what it listens on."""
-        if index in self.errands:
-            self.safely(self.errands[index].before_the_signal)
+        if index in self.prober:
+            self.safely(self.prober[index].before_the_signal)
 
     # --- helpers ---------------------------------------------------------------------------------
 
     def helpers(self) -> set[int]:
         """Return the pids of all helpers."""
-        return {pid for errands in self.errands.values() for pid in errands.helpers.pids}
+        return {pid for prober in self.prober.values() for pid in prober.helpers.pids}
 
     def without_helpers(self, found: list[Reaped]) -> list[Reaped]:
         """Return what has been reaped but for the helpers, which are told of it."""
-        for errands in self.errands.values():
+        for prober in self.prober.values():
             found = [
                 one
                 for one in found
-                if one.stopped_by or not errands.helpers.reaped(one.pid, one.status)
+                if one.stopped_by or not prober.helpers.reaped(one.pid, one.status)
             ]
-        if self.errands:
+        if self.prober:
             from gracewrap.linux import helper_processes  # it is loaded
 
             helper_processes.forget_gone(self.helpers())
@@ -262,5 +262,5 @@ class Aside:
 
     def kill_helpers(self) -> None:
         """We are leaving."""
-        for errands in self.errands.values():
-            errands.helpers.kill_all()
+        for prober in self.prober.values():
+            prober.helpers.kill_all()

@@ -23,14 +23,14 @@ _PHASES = {
     program.Spawning: "starting",
     program.BackingOff: "backing off",
     program.Running: "running",
-    program.Held: "draining",
+    program.PreStop: "draining",
     program.Stopping: "stopping",
-    program.Leftover: "stopping",
+    program.Stragglers: "stopping",
     program.Killing: "killing",
 }
 
 
-class Standing(Record):
+class ProgramStatus(Record):
     """One program."""
 
     phase: str  # a value of _PHASES, "drained", one of ENDED, or "ending": all is over
@@ -50,32 +50,34 @@ class Standing(Record):
     ready: bool = False  # it is up, and nobody waits for it to come so far
 
 
-def of(system: coordinator.System, policy: Policy, index: int, at: float) -> Standing:
+def of(system: coordinator.System, policy: Policy, index: int, at: float) -> ProgramStatus:
     """Return how a program stands."""
     if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
-        return Standing("ending")
+        return ProgramStatus("ending")
     phase = system.programs[index]
     waits_for = coordinator.waits_for(system, policy, index)
     match phase:
-        case program.Held(_, stage, kill_at, signal_at):
+        case program.PreStop(_, stage, kill_at, signal_at):
             word = "drained" if isinstance(stage, program.Drained) else "draining"
             if signal_at == program.FOREVER:
-                return Standing(word, _held(stage), waits_for, kill_in=_left(system, index, at))
-            return Standing(
+                return ProgramStatus(
+                    word, _held(stage), waits_for, kill_in=_left(system, index, at)
+                )
+            return ProgramStatus(
                 word, _held(stage), waits_for, max(0.0, signal_at - at), max(0.0, kill_at - at)
             )
-        case program.Stopping(_, kill_at) | program.Leftover(_, kill_at):
-            return Standing(
+        case program.Stopping(_, kill_at) | program.Stragglers(_, kill_at):
+            return ProgramStatus(
                 "stopping", seconds_left=max(0.0, kill_at - at), kill_in=max(0.0, kill_at - at)
             )
         case program.BackingOff(status, until):
-            return Standing("backing off", again_in=max(0.0, until - at), status=status)
+            return ProgramStatus("backing off", again_in=max(0.0, until - at), status=status)
         case program.Running() | program.Spawning():
             ready = isinstance(phase, program.Running) and (
                 not system.pasts or system.pasts[index].ready
             )
             left = _left(system, index, at)
-            return Standing(
+            return ProgramStatus(
                 _PHASES[type(phase)],
                 waits_for=waits_for,
                 seconds_left=left,
@@ -83,12 +85,12 @@ def of(system: coordinator.System, policy: Policy, index: int, at: float) -> Sta
                 ready=ready,
             )
         case program.Gone(status):
-            return Standing(
+            return ProgramStatus(
                 _how(system, policy, index, status),
                 status=status if _has_run(system, index) else None,
             )
         case program.Pending() | program.Killing():
-            return Standing(_PHASES[type(phase)], waits_for=waits_for)
+            return ProgramStatus(_PHASES[type(phase)], waits_for=waits_for)
         case _:
             assert_never(phase)
 
@@ -166,20 +168,22 @@ def _least(
     if any(isinstance(phase, program.Killing) for phase in there):
         return "killing"
     if isinstance(system, coordinator.ShuttingDown):
-        draining = any(isinstance(phase, program.Held) for phase in there)
-        told = any(isinstance(phase, program.Stopping | program.Leftover) for phase in there)
+        draining = any(isinstance(phase, program.PreStop) for phase in there)
+        told = any(isinstance(phase, program.Stopping | program.Stragglers) for phase in there)
         return "draining" if draining and not told else "stopping"
     working = (
         phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff)
     )
     drained = all(
-        isinstance(phase, program.Held) and isinstance(phase.stage, program.Drained)
+        isinstance(phase, program.PreStop) and isinstance(phase.stage, program.Drained)
         for phase in working
     )
     return "drained" if drained else "draining"
 
 
-def why(stands: Standing, other: Callable[[int], str], kept_by: str = "", ended: str = "") -> str:
+def why(
+    stands: ProgramStatus, other: Callable[[int], str], kept_by: str = "", ended: str = ""
+) -> str:
     """Return why a program is not as it is to be, for people: "waiting for web: requests 2"; "" if
     it is.
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gracewrap.policy.model import Policy
-    from gracewrap.report.recorder import Narrator
+    from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child
 
 
@@ -20,8 +20,8 @@ PROGRESS = {"text": 1.0, "json": 5.0}  # seconds between two lines that say what
 class Progress:
     """Says now and then what a stop waits for, while it waits for something."""
 
-    def __init__(self, narrator: Narrator, policy: Policy, children: Sequence[Child]) -> None:
-        self._narrator, self._policy, self._children = narrator, policy, children
+    def __init__(self, recorder: Recorder, policy: Policy, children: Sequence[Child]) -> None:
+        self._narrator, self._policy, self._children = recorder, policy, children
         self.at: float | None = None  # when the next line is due
 
     def show(self, system: coordinator.System, at: float) -> None:
@@ -57,11 +57,11 @@ class Progress:
 
     def _tell_command(self, system: coordinator.ShuttingDown, at: float) -> None:
         """Say what is being waited for, how much of it there is, and how long it may take."""
-        child, tale = self._children[0], self._narrator.tales[0]
+        child, history = self._children[0], self._narrator.histories[0]
         stands, leftover = of(system, self._policy, 0, at), child.leader is None
         if stands.seconds_left is None:
             return
-        who, numbers = tale.members_now() if leftover else tale.who, tale.numbers
+        who, numbers = history.members_now() if leftover else history.who, history.numbers
         self._narrator.tell(
             "waiting",
             at,

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.reactor import Agenda
+    from gracewrap.linux.reactor import Reactor
     from gracewrap.report.metrics import Facts
-    from gracewrap.report.recorder import Narrator
+    from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child
     from gracewrap.runtime.handover import Handover
-    from gracewrap.runtime.notify import Hearing
-    from gracewrap.runtime.partial_restart import Parts
-    from gracewrap.runtime.prober import Errands
+    from gracewrap.runtime.notify import NotifyListener
+    from gracewrap.runtime.partial_restart import PartialRestart
+    from gracewrap.runtime.prober import Prober
     from gracewrap.server import http as server
 
 # Imported one by one when somebody first comes, with a look at the signals in between.
@@ -37,14 +37,14 @@ MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report
 LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
 
 
-class Desk:
+class ControlApi:
     """Answers what is asked; what it is asked to do becomes an event.
 
     Args:
-        agenda: Where what is watched and timed is.
+        reactor: Where what is watched and timed is.
         settings: Of the run.
         handover: Who listens where, and since when it runs.
-        narrator: Knows what has happened.
+        recorder: Knows what has happened.
         policy: What the policy was told.
         children: The programs, by their index.
         errands: By the index of the program, of those that have any; so is *hearing*.
@@ -55,28 +55,28 @@ class Desk:
 
     def __init__(
         self,
-        agenda: Agenda,
+        reactor: Reactor,
         settings: Settings,
         handover: Handover,
-        narrator: Narrator,
+        recorder: Recorder,
         policy: m.Policy,
         children: Sequence[Child],
-        errands: Mapping[int, Errands],
-        hearing: Mapping[int, Hearing],
+        prober: Mapping[int, Prober],
+        hearing: Mapping[int, NotifyListener],
         system: Callable[[], coordinator.System],
         post: Callable[[m.Event], None],
     ) -> None:
-        self.agenda, self.settings, self.handover, self.narrator = (
-            agenda,
+        self.reactor, self.settings, self.handover, self.recorder = (
+            reactor,
             settings,
             handover,
-            narrator,
+            recorder,
         )
-        self.policy, self.children, self.errands, self.hearing = policy, children, errands, hearing
+        self.policy, self.children, self.prober, self.hearing = policy, children, prober, hearing
         self.system, self.post = system, post
         self._place: str | None = None
         self._servers: list[server.Server] = []
-        self._parts: Parts | None = None
+        self._parts: PartialRestart | None = None
 
     def open(self) -> None:
         """Let visitors come, to health.listen and to the control socket."""
@@ -94,16 +94,16 @@ class Desk:
                     f"cannot listen on the control socket {explicit}; gracewrap status and its "
                     "like cannot reach this one"
                 )
-                self.narrator.tell("unheard", time.monotonic(), why=why)
+                self.recorder.tell("unheard", time.monotonic(), why=why)
 
     def _open(self, fd: int, control: bool) -> None:
         """Wait for the first visitor: it stays in the kernel's queue until the server is loaded."""
 
         def visited() -> None:
-            self.agenda.forget(fd)
-            self.agenda.work(self._load(fd, control))
+            self.reactor.unwatch(fd)
+            self.reactor.run_in_slices(self._load(fd, control))
 
-        self.agenda.watch(fd, visited)
+        self.reactor.watch(fd, visited)
 
     def _load(self, fd: int, control: bool) -> Iterator[None]:
         try:
@@ -112,13 +112,13 @@ class Desk:
                 yield
             from gracewrap.server.http import Server
 
-            self._servers.append(Server(self.agenda, self, fd, control))
+            self._servers.append(Server(self.reactor, self, fd, control))
         except Exception as error:
             posix.close(fd)  # who waits there is told so by the kernel
             if not isinstance(error, ImportError):
                 raise
             why = f"gracewrap status and its like cannot be answered: {error}; pip install h11"
-            self.narrator.tell("unheard", time.monotonic(), why=why)
+            self.recorder.tell("unheard", time.monotonic(), why=why)
 
     def close(self) -> None:
         """Answer nobody any more."""
@@ -137,11 +137,11 @@ class Desk:
             else self._stands(0, 0.0).phase
         )
 
-    def _stands(self, program: int, at: float) -> program_status.Standing:
+    def _stands(self, program: int, at: float) -> program_status.ProgramStatus:
         return program_status.of(self.system(), self.policy, program, at)
 
     def _label(self, program: int) -> str:
-        return self.narrator.tales[program].label
+        return self.recorder.histories[program].label
 
     def _listed(self, programs: Iterable[int], most: int = messages.MOST) -> str:
         return messages.listed([self._label(i) for i in programs], most)
@@ -176,8 +176,8 @@ class Desk:
 
     def _kept_by(self, program: int) -> str:
         """Return why a program is not ready, as its probes say it; "": it is."""
-        errands = self.errands.get(program)
-        readiness = errands.readiness if errands is not None else None
+        prober = self.prober.get(program)
+        readiness = prober.readiness if prober is not None else None
         return readiness.why if readiness is not None and not readiness.ready else ""
 
     def _what_is_missing(self, system: coordinator.Up) -> str:
@@ -203,24 +203,24 @@ class Desk:
 
     def _keeps(self, program: int) -> str:
         """Return what keeps a program from being up, or gone, for people."""
-        child, tale, stands = (
+        child, history, stands = (
             self.children[program],
-            self.narrator.tales[program],
+            self.recorder.histories[program],
             self._stands(program, time.monotonic()),
         )
         if stands.phase == "running" and not stands.ready:
             return self._kept_by(program) or "not ready yet"
         if stands.phase == "backing off":
             return (
-                f"{tale.ended()}, and is started again in "
+                f"{history.ended()}, and is started again in "
                 f"{messages.seconds(round(stands.again_in or 0.0, 1))}"
             )
         if stands.phase in program_status.ENDED:
-            return tale.ended()
-        if stands.phase in ("stopping", "killing") and child.leader is None and tale.members:
-            return f"left behind {tale.members}"
+            return history.ended()
+        if stands.phase in ("stopping", "killing") and child.leader is None and history.members:
+            return f"left behind {history.members}"
         if stands.phase in ("draining", "stopping", "killing"):
-            return tale.numbers.shown() or tale.numbers.busy() or stands.phase
+            return history.numbers.shown() or history.numbers.busy() or stands.phase
         return "being started" if stands.phase == "starting" else stands.phase
 
     def _named(self, program: int) -> str:
@@ -267,12 +267,12 @@ class Desk:
         return next((i for i in range(len(self.children)) if self._label(i) == name), None)
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> PartialRestart:
         """Who takes requests for some of the programs."""
         if self._parts is None:
-            from gracewrap.runtime.partial_restart import Parts
+            from gracewrap.runtime.partial_restart import PartialRestart
 
-            self._parts = Parts(self.narrator, self.policy, self.system, self.post)
+            self._parts = PartialRestart(self.recorder, self.policy, self.system, self.post)
         return self._parts
 
     def noted(self, note: m.Note, at: float) -> None:
@@ -308,12 +308,12 @@ class Desk:
             "reason": str(body.get("reason", "")),
             "why": str(body.get("why", "")),
             "uptime_seconds": round(at - self.handover.at, 3),
-            "zombies_reaped": self.narrator.counts["orphans_reaped"],
-            "signals_forwarded": self.narrator.counts["signals_forwarded"],
+            "zombies_reaped": self.recorder.counts["orphans_reaped"],
+            "signals_forwarded": self.recorder.counts["signals_forwarded"],
             "stop": self._stop(system, at),
             "part": self._part(system, at),
             **({"request": self.parts.tell(options["request"])} if options.get("request") else {}),
-            "interrupted": self.narrator.interrupted,
+            "interrupted": self.recorder.interrupted,
             "programs": programs,
         }
 
@@ -321,7 +321,7 @@ class Desk:
         if not isinstance(system, coordinator.ShuttingDown):
             return None
         return {
-            "requested_by": self.narrator.requested_by(),
+            "requested_by": self.recorder.requested_by(),
             "elapsed_seconds": round(at - system.since, 3),
             "left_seconds": round(max(0.0, system.kill_at - at), 3),
             "budget_seconds": self.settings.shutdown_timeout,
@@ -350,26 +350,26 @@ class Desk:
         }
 
     def _program(self, i: int, at: float) -> dict[str, object]:
-        child, tale, stands = self.children[i], self.narrator.tales[i], self._stands(i, at)
+        child, history, stands = self.children[i], self.recorder.histories[i], self._stands(i, at)
         alone = len(self.children) == 1
-        hearing, numbers = self.hearing.get(i), tale.numbers
+        hearing, numbers = self.hearing.get(i), history.numbers
         kept_by = self._kept_by(i)
         return {
-            "name": tale.label,
+            "name": history.label,
             "command": list(child.settings.command),
             "pid": child.pid if alone and child.pid else child.leader,
             "phase": stands.phase,
             "ready": stands.ready and not kept_by,
-            "why": program_status.why(stands, self._named, kept_by, tale.ended()),
+            "why": program_status.why(stands, self._named, kept_by, history.ended()),
             "waits_for": [self._label(one) for one in stands.waits_for],
             "left_seconds": _rounded(stands.kill_in),
             "uptime_seconds": None if child.leader is None else _rounded(at - child.started_at),
-            "ready_after_seconds": _rounded(tale.ready_after),
-            "restarts": tale.restarts,
+            "ready_after_seconds": _rounded(history.ready_after),
+            "restarts": history.restarts,
             "next_start_seconds": _rounded(stands.again_in),
-            "exit_status": tale.last_status if stands.status is None else stands.status,
+            "exit_status": history.last_status if stands.status is None else stands.status,
             "oneshot": child.settings.oneshot,
-            "killed": list(tale.killed),
+            "killed": list(history.killed),
             "status_text": hearing.status if hearing is not None else "",
             "waiting_for": numbers.shown() or numbers.busy(),
             "drain": self._drain(i, at) if child.settings.drain else None,
@@ -420,7 +420,7 @@ class Desk:
         """Return what the metrics are made of; with an exit status: when all is over."""
         from gracewrap.report.metrics import PHASES, Facts, facts_of
 
-        at, system, narrator = time.monotonic(), self.system(), self.narrator
+        at, system, recorder = time.monotonic(), self.system(), self.recorder
         over = exit_status is not None or isinstance(
             system, coordinator.Flushing | coordinator.Finishing | coordinator.Ended
         )
@@ -429,30 +429,30 @@ class Desk:
             max(0.0, system.kill_at - at) if isinstance(system, coordinator.ShuttingDown) else None
         )
         each = []
-        for i, (child, tale) in enumerate(zip(self.children, narrator.tales)):
+        for i, (child, history) in enumerate(zip(self.children, recorder.histories)):
             told = bool(child.settings.ready) or len(self.children) > 1
             ready = self._stands(i, at).ready and not self._kept_by(i) and not over
             each.append(
-                facts_of(tale, not over and child.leader is not None, ready if told else None)
+                facts_of(history, not over and child.leader is not None, ready if told else None)
             )
         return Facts(
             __version__,
-            round(narrator.started_wall, 3),
+            round(recorder.started_wall, 3),
             "ended" if over else phase if phase in PHASES else "running",
             tuple(each),
-            narrator.counts["orphans_reaped"],
-            narrator.counts["signals_forwarded"],
-            narrator.interrupted or 0.0,
+            recorder.counts["orphans_reaped"],
+            recorder.counts["signals_forwarded"],
+            recorder.interrupted or 0.0,
             left,
-            at - narrator.since if over and narrator.since is not None else None,
+            at - recorder.since if over and recorder.since is not None else None,
             exit_status,
         )
 
     def _drain(self, program: int, at: float) -> dict[str, object]:
-        tale = self.narrator.tales[program]
+        history = self.recorder.histories[program]
         return {
-            "drained": tale.drained_after is not None,
-            "in_flight": tale.numbers.in_flight(),
+            "drained": history.drained_after is not None,
+            "in_flight": history.numbers.in_flight(),
             "probes": [
                 {
                     "kind": one.kind,
@@ -463,7 +463,7 @@ class Desk:
                     "age_seconds": None if one.at is None else round(at - one.at, 3),
                     "failures": one.failures,
                 }
-                for one in tale.numbers.probes
+                for one in history.numbers.probes
             ],
         }
 
@@ -471,8 +471,8 @@ class Desk:
         """Nobody asks the probes while it is up: who wants to know makes us ask, for the next
         time."""
         if coordinator.is_ready(self.system()):
-            for errands in self.errands.values():
-                errands.refresh()
+            for prober in self.prober.values():
+                prober.refresh()
 
 
 def _rounded(seconds: float | None) -> float | None:

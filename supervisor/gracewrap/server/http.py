@@ -20,7 +20,7 @@ from gracewrap.server import control_socket, routes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gracewrap.linux.reactor import Agenda, Timer
+    from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.server.routes import Answer, Source
 
 MOST = 64  # connections at once; one more pushes out the one that has been idle longest
@@ -64,18 +64,18 @@ _REASONS = {
 class Server:
     """A listener and its connections."""
 
-    def __init__(self, agenda: Agenda, source: Source, fd: int, control: bool) -> None:
+    def __init__(self, reactor: Reactor, source: Source, fd: int, control: bool) -> None:
         """Serve what comes to *fd* (listen.bind), which is closed by close().
 
         Args:
-            agenda: Watches and calls; its fault is told what *source* raises, and what keeps us
+            reactor: Watches and calls; its fault is told what *source* raises, and what keeps us
                 from accepting.
             source: Who knows the answers.
             fd: Listens.
             control: Whether actions are taken, from root and from our own user: for unix sockets
                 only.
         """
-        self.agenda, self.source, self.control = agenda, source, control
+        self.reactor, self.source, self.control = reactor, source, control
         self.connections: dict[
             int, Connection
         ] = {}  # by descriptor; the one that has been idle longest comes first
@@ -84,12 +84,12 @@ class Server:
         self._queue: dict[Connection, None] = {}  # those that have something to read or to write
         self._serving = False
         self._pause: Timer | None = None
-        agenda.watch(fd, self._accept)
+        reactor.watch(fd, self._accept)
 
     def close(self) -> None:
         """Close the listener and all connections; nothing happens the second time."""
-        self.agenda.cancel(self._pause)
-        self.agenda.forget(self._listener.fileno())
+        self.reactor.cancel(self._pause)
+        self.reactor.unwatch(self._listener.fileno())
         self._listener.close()
         for connection in list(self.connections.values()):
             connection.close()
@@ -98,19 +98,19 @@ class Server:
             self._spare = None
 
     def fault(self, error: BaseException) -> None:
-        """Tell what has gone wrong, by the agenda: it tells whatever is raised in there."""
+        """Tell what has gone wrong, by the reactor: it tells whatever is raised in there."""
 
         def tell() -> None:
             raise error
 
-        self.agenda.at(0.0, tell)
+        self.reactor.call_at(0.0, tell)
 
     def queue(self, connection: Connection) -> None:
         """Let *connection* have a turn."""
         self._queue[connection] = None
         if not self._serving:
             self._serving = True
-            self.agenda.work(self._serve())
+            self.reactor.run_in_slices(self._serve())
 
     def freshen(self, connection: Connection) -> None:
         """*connection* has been of use just now: others are pushed out before it."""
@@ -180,7 +180,7 @@ class Server:
             self._push_out()
         connection = Connection(self, _socket.socket(fileno=fd))
         self.connections[fd] = connection
-        self.agenda.watch(fd, connection.ready)
+        self.reactor.watch(fd, connection.ready)
         connection.begin()
 
     def _push_out(self) -> None:
@@ -208,14 +208,14 @@ class Server:
     def _pause_accepting(self, error: Exception) -> None:
         """Accept nothing for a while: what waits stays readable, and would have us try again and
         again."""
-        self.agenda.forget(self._listener.fileno())
-        self._pause = self.agenda.at(time.monotonic() + PAUSE, self._resume)
+        self.reactor.unwatch(self._listener.fileno())
+        self._pause = self.reactor.call_at(time.monotonic() + PAUSE, self._resume)
         self.fault(error)
 
     def _resume(self) -> None:
         self._pause = None
         self._spare = self._spare if self._spare is not None else _spare()
-        self.agenda.watch(self._listener.fileno(), self._accept)
+        self.reactor.watch(self._listener.fileno(), self._accept)
 
 
 def _spare() -> int | None:
@@ -267,8 +267,8 @@ class Connection:
         """Close it, whatever is under way; nothing happens the second time."""
         if self._sock.fileno() < 0:
             return
-        self._server.agenda.cancel(self._limit)
-        self._server.agenda.forget(self.fd)
+        self._server.reactor.cancel(self._limit)
+        self._server.reactor.unwatch(self.fd)
         self._sock.close()
         self._server.gone(self)
         self._out, self._parser, self._request = b"", None, None
@@ -288,8 +288,8 @@ class Connection:
 
     def _allow(self, seconds: float) -> None:
         """Let what comes next take so long."""
-        self._server.agenda.cancel(self._limit)
-        self._limit = self._server.agenda.at(
+        self._server.reactor.cancel(self._limit)
+        self._limit = self._server.reactor.call_at(
             time.monotonic() + seconds, lambda: self._safely(self._too_late)
         )
 
@@ -426,7 +426,7 @@ class Connection:
             pass
         if bool(self._out) != self._writing:
             self._writing = not self._writing
-            self._server.agenda.watch(
+            self._server.reactor.watch(
                 self.fd, self.ready, read=not self._writing, write=self._writing
             )
         if not self._out:

@@ -14,15 +14,15 @@ from gracewrap.config.parsers.tables import parsed
 from gracewrap.config.parsers.urls import ports, url
 from gracewrap.config.probe_specs import (
     KINDS,
-    ExecProbe,
+    ExecProbeSpec,
     Expect,
-    FileProbe,
-    HttpProbe,
-    LogLineProbe,
-    NotifyProbe,
-    Probe,
-    Probes,
-    TcpProbe,
+    FileProbeSpec,
+    HttpProbeSpec,
+    LogLineProbeSpec,
+    NotifyProbeSpec,
+    ProbeSpec,
+    ProbeSpecs,
+    TcpProbeSpec,
 )
 from gracewrap.config.values import (
     DIGITS,
@@ -164,7 +164,7 @@ _EXAMPLES = {
 }
 
 
-def probe(given: Mapping[str, Any], ready: bool = False) -> Probe:
+def probe(given: Mapping[str, Any], ready: bool = False) -> ProbeSpec:
     """Put one probe together from what was given for it, parsed.
 
     Args:
@@ -212,25 +212,25 @@ def probe(given: Mapping[str, Any], ready: bool = False) -> Probe:
         case "tcp":
             return _tcp_probe(given, counted, ready)
         case "exec":
-            return ExecProbe(given["exec"], counted)
+            return ExecProbeSpec(given["exec"], counted)
         case "file":
             state, contains = given.get("file_is", "exists"), given.get("contains", "")
             if state == "absent" and contains:
                 raise KeyFault(
                     "contains", "a file that is absent holds nothing; leave out this one or file_is"
                 )
-            return FileProbe(given["file"], state, contains)
+            return FileProbeSpec(given["file"], state, contains)
         case "log_line":
-            return LogLineProbe(given["log_line"])
+            return LogLineProbeSpec(given["log_line"])
         case _:
-            return NotifyProbe("READY=1") if ready else NotifyProbe()
+            return NotifyProbeSpec("READY=1") if ready else NotifyProbeSpec()
 
 
 def _example(key: str) -> str:
     return _EXAMPLES[OF.get(key, "http")]
 
 
-def _http_probe(given: Mapping[str, Any], counted: str, ready: bool) -> HttpProbe:
+def _http_probe(given: Mapping[str, Any], counted: str, ready: bool) -> HttpProbeSpec:
     sent = request(given, "GET")
     asked = [key for key in ("status", "json", "metric", "text") if key in given]
     if len(asked) > 1:
@@ -266,10 +266,10 @@ def _http_probe(given: Mapping[str, Any], counted: str, ready: bool) -> HttpProb
         given.get("at_most"),
         given.get("absent", "busy"),
     )
-    return HttpProbe(sent, expect, given.get("on_refused", "wait"), counted)
+    return HttpProbeSpec(sent, expect, given.get("on_refused", "wait"), counted)
 
 
-def _tcp_probe(given: Mapping[str, Any], counted: str, ready: bool) -> TcpProbe:
+def _tcp_probe(given: Mapping[str, Any], counted: str, ready: bool) -> TcpProbeSpec:
     mode = given.get("mode", "listening" if ready else "idle")
     if ready != (mode == "listening"):
         which = (
@@ -280,10 +280,10 @@ def _tcp_probe(given: Mapping[str, Any], counted: str, ready: bool) -> TcpProbe:
         raise KeyFault("mode", which)
     if "quiet" in given and mode != "idle":
         raise KeyFault("quiet", 'it is looked at with mode = "idle" only; leave it out')
-    return TcpProbe(given["tcp"], mode, given.get("quiet", 2.0), counted)
+    return TcpProbeSpec(given["tcp"], mode, given.get("quiet", 2.0), counted)
 
 
-def element(raw: object, ready: bool = False) -> Probe:
+def element(raw: object, ready: bool = False) -> ProbeSpec:
     """Return one probe from a table, or from "tcp", "notify" or a URL."""
     if isinstance(raw, str):
         word = raw.strip()
@@ -308,7 +308,7 @@ def element(raw: object, ready: bool = False) -> Probe:
         ) from None
 
 
-def elements(raw: object, ready: bool = False) -> tuple[Probe, ...]:
+def elements(raw: object, ready: bool = False) -> tuple[ProbeSpec, ...]:
     """Return several probes from a list of tables."""
     if not isinstance(raw, list) or not raw or len(raw) > MOST_PROBES:
         raise BadValue(
@@ -324,11 +324,11 @@ def elements(raw: object, ready: bool = False) -> tuple[Probe, ...]:
     return tuple(found)
 
 
-def ready(raw: object) -> Probes:
+def ready(raw: object) -> ProbeSpecs:
     """Return what says that the program is ready: one probe, or {all = [...]}, {any = [...]}."""
     if isinstance(raw, dict) and ("all" in raw or "any" in raw):
         if len(raw) > 1:
             raise BadValue("has all or any, and something beside it; put that into the list")
         combine = next(iter(raw))
-        return Probes(elements(raw[combine], True), combine)
-    return Probes((element(raw, True),))
+        return ProbeSpecs(elements(raw[combine], True), combine)
+    return ProbeSpecs((element(raw, True),))
