@@ -450,7 +450,8 @@ def test_what_is_waited_for_is_one_line():
 
 
 def test_a_line_about_fifty_is_short():
-    parts = [messages.WaitedFor(f"p{i}", 1.0, waits_for=("a", "b", "c", "d", "e")) for i in range(49)]
+    waits_for = ("a", "b", "c", "d", "e")
+    parts = [messages.WaitedFor(f"p{i}", 1.0, waits_for=waits_for) for i in range(49)]
     line = messages.waiting_for([*parts, messages.WaitedFor("web", 1.0, numbers="requests 1")])
     assert line.startswith(
         "web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more"
