@@ -56,9 +56,9 @@ def measure(number: int) -> dict[str, object]:
         with_ties, remembered = [], []
         for _ in range(ROUNDS):
             reactor = Reactor(fault)
-            asker = TcpProbe(TcpProbeSpec((port,), quiet=0.25), reactor, Ports(reactor, list))
-            with_ties.append(cost(reactor, partial(sample, asker)))
-            remembered.append(cost(reactor, partial(sample, asker)))
+            probe = TcpProbe(TcpProbeSpec((port,), quiet=0.25), reactor, Ports(reactor, list))
+            with_ties.append(cost(reactor, partial(sample, probe)))
+            remembered.append(cost(reactor, partial(sample, probe)))
         result["first_sample"] = min(with_ties, key=lambda one: one["cpu_ms"])
         result["next_sample"] = min(remembered, key=lambda one: one["cpu_ms"])
         for one in served:
@@ -105,13 +105,13 @@ def serve(listener: socket.socket) -> socket.socket:
     return one
 
 
-def sample(asker: TcpProbe) -> None:
+def sample(probe: TcpProbe) -> None:
     """Take one sample, which must say that nothing is in flight."""
 
     def answer(reading: Reading) -> None:
         assert reading.kind == "drained", reading
 
-    asker.ask(answer)
+    probe.sample(answer)
 
 
 def look(reactor: Reactor, number: int) -> None:

@@ -976,7 +976,7 @@ def test_what_is_shown_means_the_same(key, raw):
 
 def asked(probe: LogLineProbeSpec, state: LogLineState) -> Reading:
     found: list[Reading] = []
-    LogLineProbe(probe, state).ask(found.append)
+    LogLineProbe(probe, state).sample(found.append)
     (reading,) = found
     return reading
 
@@ -987,25 +987,25 @@ def test_a_line_makes_it_ready_once_and_for_all():
     assert asked(first, state) == Reading(
         BUSY, None, r'it has not written a line with "listening on \S+:\d+"'
     )
-    assert not state.take(b"starting") and not state.take(b"\xff\xfe listening")
-    assert state.take(b"INFO: listening on 0.0.0.0:80 \xff") and state.waits
+    assert not state.feed(b"starting") and not state.feed(b"\xff\xfe listening")
+    assert state.feed(b"INFO: listening on 0.0.0.0:80 \xff") and state.is_waiting
     assert asked(first, state).kind == DRAINED and asked(second, state).kind == BUSY
-    assert not state.take(b"not ready") and state.take(b"\x1b[1;32mready\x1b[0m")
-    assert asked(second, state).kind == DRAINED and not state.waits
-    assert not state.take(b"ready")
+    assert not state.feed(b"not ready") and state.feed(b"\x1b[1;32mready\x1b[0m")
+    assert asked(second, state).kind == DRAINED and not state.is_waiting
+    assert not state.feed(b"ready")
     assert asked(first, LogLineState([first])).kind == BUSY  # of its next start
 
 
 def test_a_long_line_is_looked_at_up_to_its_limit():
     state = LogLineState([LogLineProbeSpec("end")])
-    assert not state.take(b"x" * SEARCHED + b"end")
-    assert state.take(b"x" * (SEARCHED - 3) + b"end")
+    assert not state.feed(b"x" * SEARCHED + b"end")
+    assert state.feed(b"x" * (SEARCHED - 3) + b"end")
 
 
 def test_an_expression_that_is_none_is_an_answer_too():
     probe = LogLineProbeSpec("(")
     state = LogLineState([probe])
-    assert not state.take(b"(") and asked(probe, state).kind == INVALID
+    assert not state.feed(b"(") and asked(probe, state).kind == INVALID
 
 
 def test_a_table_with_a_command_is_meant_to_be_a_program(resolve):

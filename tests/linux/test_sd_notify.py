@@ -472,10 +472,10 @@ def test_no_message_does_harm(data):
     )
     assert message.main_pid is None or message.main_pid > 1
     state = NotifyState()
-    state.take(message)
+    state.update(message)
     answers: list[Reading] = []
     for assignment in ("READY=1", "X_GRACEWRAP=drained", "X_GRACEWRAP=done"):
-        NotifyProbe(NotifyProbeSpec(assignment), state).ask(answers.append)
+        NotifyProbe(NotifyProbeSpec(assignment), state).sample(answers.append)
     assert len(answers) == 3 and answers[2].kind == INVALID
     assert (message.ready, message.stopping, message.watchdog, message.watchdog_trigger) <= (
         True,
@@ -520,10 +520,10 @@ def test_the_probe_answers_from_what_was_said():
     state = NotifyState()
 
     def say(text: str) -> list[Reading]:
-        state.take(Message(7, parse(text.encode())))
+        state.update(Message(7, parse(text.encode())))
         answers: list[Reading] = []
         for assignment in ("READY=1", "X_GRACEWRAP=drained"):
-            NotifyProbe(NotifyProbeSpec(assignment), state).ask(answers.append)
+            NotifyProbe(NotifyProbeSpec(assignment), state).sample(answers.append)
         return answers
 
     assert say("") == [

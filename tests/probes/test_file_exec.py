@@ -34,7 +34,7 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 def look(path: object, state: str = "exists", contains: str = "") -> Reading:
     answers: list[Reading] = []
-    FileProbe(FileProbeSpec(str(path), state, contains)).ask(answers.append)
+    FileProbe(FileProbeSpec(str(path), state, contains)).sample(answers.append)
     (answer,) = answers
     return answer
 
@@ -182,12 +182,12 @@ def alone(test: Callable[..., None]) -> Callable[..., None]:
 
 
 class Exec:
-    """An asker with its helpers, and the reaper."""
+    """An exec probe with its helpers, and the reaper."""
 
     def __init__(self, driver: Driver, *command: str) -> None:
         self.driver = driver
         self.helpers = Helpers(driver.reactor)
-        self.asker = ExecProbe(ExecProbeSpec(command), self.helpers)
+        self.probe = ExecProbe(ExecProbeSpec(command), self.helpers)
         self.answers: list[Reading] = []
 
     def reap(self) -> None:
@@ -199,7 +199,7 @@ class Exec:
 
     def ask(self) -> Reading:
         self.answers.clear()
-        self.asker.ask(self.answers.append)
+        self.probe.sample(self.answers.append)
         self.until(lambda: self.answers)
         (answer,) = self.answers
         return answer
@@ -279,11 +279,11 @@ def test_a_hanging_command_is_killed_with_its_group(tmp_path):
     os.mkfifo(pids)
     with driving() as driver:
         probe = Exec(driver, "sh", "-c", f'trap "" TERM; sleep 1000 & echo $$ $! > {pids}; wait')
-        probe.asker.ask(probe.answers.append)
+        probe.probe.sample(probe.answers.append)
         shell, sleep = map(int, pids.read_text().split())
         assert alive(shell) and alive(sleep)
-        probe.asker.cancel()
-        probe.asker.cancel()
+        probe.probe.cancel()
+        probe.probe.cancel()
         probe.until(lambda: not reaper.reap(probe.helpers.pids)[1])
         assert not alive(shell) and not alive(sleep)
         assert probe.answers == []
@@ -293,13 +293,13 @@ def test_a_hanging_command_is_killed_with_its_group(tmp_path):
 def test_asked_again_the_former_sample_is_given_up():
     with driving() as driver:
         probe = Exec(driver, "sh", "-c", "read x; exit 1")
-        probe.asker = ExecProbe(ExecProbeSpec(("sleep", "1000")), probe.helpers)
-        probe.asker.ask(probe.answers.append)
+        probe.probe = ExecProbe(ExecProbeSpec(("sleep", "1000")), probe.helpers)
+        probe.probe.sample(probe.answers.append)
         (first,) = probe.helpers.pids
-        probe.asker.ask(probe.answers.append)
+        probe.probe.sample(probe.answers.append)
         probe.until(lambda: first not in probe.helpers.pids)
         assert len(probe.helpers.pids) == 1 and probe.answers == []
-        probe.asker.cancel()
+        probe.probe.cancel()
         probe.until(lambda: not probe.helpers.pids)
 
 
@@ -325,12 +325,12 @@ def test_output_without_end_is_read_and_dropped():
 def test_a_command_that_never_stops_writing_is_killed():
     with driving() as driver:
         probe = Exec(driver, "yes")
-        probe.asker.ask(probe.answers.append)
+        probe.probe.sample(probe.answers.append)
         (pid,) = probe.helpers.pids
         wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "yes\n", "yes runs")
         rounds = driver.rounds
         probe.until(lambda: driver.rounds > rounds + 50)
-        probe.asker.cancel()
+        probe.probe.cancel()
         probe.until(lambda: not probe.helpers.pids)
         assert probe.answers == []
 

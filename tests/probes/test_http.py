@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from gracewrap.config.probe_specs import Expect, Header, HttpProbeSpec, Request, Url
 from gracewrap.http_client import dns
 from gracewrap.http_client.exchange import Exchange
+from gracewrap.http_client.hook import HttpHook
 from gracewrap.http_client.response import (
     BODY,
     CHUNK_HEAD,
@@ -37,7 +38,7 @@ from gracewrap.http_client.response import (
 )
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.http import HttpDoer, HttpProbe
+from gracewrap.probes.http import HttpProbe
 from gracewrap.probes.sampler import Sampler
 from processes import BOUND, require
 from reactor_driver import Driver, driving
@@ -770,7 +771,7 @@ def test_several_addresses_are_tried_in_their_order(driver):
 
 def sample(driver: Driver, probe: HttpProbeSpec, timeout: float = BOUND) -> Reading:
     got: list[Reading] = []
-    Sampler(HttpProbe(probe, driver.reactor), driver.reactor, timeout).ask(
+    Sampler(HttpProbe(probe, driver.reactor), driver.reactor, timeout).sample(
         time.monotonic(), got.append
     )
     driver.until(lambda: got)
@@ -843,7 +844,7 @@ def test_a_slow_answer_costs_one_timeout(driver, script):
 def test_the_action(driver, answer, ok, why):
     got: list[tuple[bool, str]] = []
     with peer(says(answer)) as where:
-        HttpDoer(Request(url(where), "POST"), driver.reactor, None, lambda *said: got.append(said))
+        HttpHook(Request(url(where), "POST"), driver.reactor, None, lambda *said: got.append(said))
         driver.until(lambda: got)
     assert got == [(ok, why)]
 

@@ -62,11 +62,11 @@ class Probed:
     ) -> None:
         self.driver = driver
         self.ports = Ports(driver.reactor, pids, connect)
-        self.asker = TcpProbe(probe, driver.reactor, self.ports, connect)
+        self.probe = TcpProbe(probe, driver.reactor, self.ports, connect)
 
     def sample(self) -> Reading:
         answers: list[Reading] = []
-        self.asker.ask(answers.append)
+        self.probe.sample(answers.append)
         self.driver.until(lambda: answers)
         (reading,) = answers
         return reading
@@ -280,9 +280,9 @@ def test_a_sample_that_is_given_up_leaves_nothing(driver, served):
     served.connect()
     probed, answers = served.probed(driver), []
     before = os.listdir("/proc/self/fd")
-    probed.asker.ask(answers.append)
+    probed.probe.sample(answers.append)
     driver.reactor.run(0.0)
-    probed.asker.cancel()
+    probed.probe.cancel()
     assert os.listdir("/proc/self/fd") == before
     driver.until(lambda: driver.reactor.due(0.0) is None)
     assert not answers and probed.sample().kind == DRAINED
@@ -526,7 +526,7 @@ reactor = Reactor(lambda error: print(error))
 found = ports.Ports(reactor, lambda: [int(pid) for pid in sys.argv[1:]])
 found.look_now(10)
 answers = []
-TcpProbe(TcpProbeSpec(), reactor, found).ask(answers.append)
+TcpProbe(TcpProbeSpec(), reactor, found).sample(answers.append)
 while not answers:
     reactor.run(time.monotonic())
 ours, given = ours.getsockname()[1], given.getsockname()[1]

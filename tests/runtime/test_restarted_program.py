@@ -49,7 +49,7 @@ def errands_of(
 
 def sample(driver: Driver, prober: Prober) -> Reading:
     readings: list[Reading] = []
-    prober.samplers[0].ask(time.monotonic(), readings.append)
+    prober.samplers[0].sample(time.monotonic(), readings.append)
     driver.until(lambda: readings)
     return readings[0]
 

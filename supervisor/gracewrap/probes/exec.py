@@ -5,7 +5,7 @@ from __future__ import annotations
 from gracewrap.linux.exec_errors import explain
 from gracewrap.linux.signals import name
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.sampler import Probe
+from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.probe_specs import ExecProbeSpec
     from gracewrap.linux.helper_processes import Helper, Helpers
-    from gracewrap.probes.sampler import Answer
+    from gracewrap.probes.base import OnReading
 
 OUTPUT = 4096  # bytes of stdout that are kept
 _LINE = 120  # characters of its first line that are shown
@@ -28,20 +28,20 @@ class ExecProbe(Probe):
         self._command, self._helpers = probe.command, helpers
         self._helper: Helper | None = None
 
-    def ask(self, answer: Answer) -> None:
+    def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         self.cancel()
 
         def done(status: int, output: bytes) -> None:
             self._helper = None
-            answer(read(status, output))
+            on_reading(read(status, output))
 
         try:
             self._helper = self._helpers.run(self._command, done, capture=OUTPUT)
         except OSError as error:
-            answer(_not_run(self._command, error.errno or 0))
+            on_reading(_not_run(self._command, error.errno or 0))
         except ValueError as error:  # a NUL in an argument
-            answer(Reading(INVALID, None, f"cannot run {self._command[0]!r}: {error}"))
+            on_reading(Reading(INVALID, None, f"cannot run {self._command[0]!r}: {error}"))
 
     def cancel(self) -> None:
         """Kill what is running, with its group."""

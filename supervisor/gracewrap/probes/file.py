@@ -9,12 +9,12 @@ from __future__ import annotations
 import posix
 
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.sampler import Probe
+from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gracewrap.config.probe_specs import FileProbeSpec
-    from gracewrap.probes.sampler import Answer
+    from gracewrap.probes.base import OnReading
 
 MOST = 1 << 20  # bytes that are searched for the text; what is behind them is not looked at
 
@@ -31,7 +31,7 @@ class FileProbe(Probe):
         self._path, self._absent = probe.path, probe.state == "absent"
         self._text = probe.contains.encode(errors="surrogateescape")
 
-    def ask(self, answer: Answer) -> None:
+    def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         try:
             reading = self._look()
@@ -45,7 +45,7 @@ class FileProbe(Probe):
             )
         except ValueError as error:  # a NUL in the path
             reading = Reading(INVALID, None, f"{self._path!r}: {error}")
-        answer(reading)
+        on_reading(reading)
 
     def _look(self) -> Reading:
         """Return what is to be said of a file that is there.

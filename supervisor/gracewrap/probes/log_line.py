@@ -6,14 +6,14 @@ import re
 
 from gracewrap.config.parsers import selectors
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.probes.sampler import Probe
+from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gracewrap.config.probe_specs import LogLineProbeSpec
-    from gracewrap.probes.sampler import Answer
+    from gracewrap.probes.base import OnReading
 
 # Bytes of a line, from its beginning.  Even an innocent regular expression can take the square of
 # that (\d+ jobs, in a line of digits: 1 s for 16 KiB, 60 ms for this), and nothing but its own end
@@ -29,34 +29,34 @@ class LogLineState:
 
     def __init__(self, probes: Iterable[LogLineProbeSpec]) -> None:
         self.matched: set[str] = set()
-        self.faults: dict[str, str] = {}
-        self._waits: dict[str, re.Pattern[str]] = {}
+        self.errors: dict[str, str] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
         for probe in probes:
             try:
-                self._waits[probe.log_line] = selectors.compiled(probe.log_line)
+                self._patterns[probe.log_line] = selectors.compiled(probe.log_line)
             except (
                 ValueError
             ) as fault:  # settings are checked before; this is for whoever makes a probe otherwise
-                self.faults[probe.log_line] = str(fault)
+                self.errors[probe.log_line] = str(fault)
 
     @property
-    def waits(self) -> bool:
-        """Whether there is a line that has not come yet: when not, take() need not be called any
+    def is_waiting(self) -> bool:
+        """Whether there is a line that has not come yet: when not, feed() need not be called any
         more."""
-        return bool(self._waits)
+        return bool(self._patterns)
 
-    def take(self, line: bytes) -> bool:
+    def feed(self, line: bytes) -> bool:
         """Take in a line, without its end; return whether it is one that was waited for."""
-        if not self._waits:
+        if not self._patterns:
             return False
         line = line[:SEARCHED]
         if b"\x1b" in line:
             line = _STYLE.sub(b"", line)
         text = line.decode(errors="replace")
-        found = [pattern for pattern, compiled in self._waits.items() if compiled.search(text)]
+        found = [pattern for pattern, compiled in self._patterns.items() if compiled.search(text)]
         for pattern in found:
             self.matched.add(pattern)
-            del self._waits[pattern]
+            del self._patterns[pattern]
         return bool(found)
 
 
@@ -66,11 +66,11 @@ class LogLineProbe(Probe):
     def __init__(self, probe: LogLineProbeSpec, state: LogLineState) -> None:
         self._pattern, self._state = probe.log_line, state
 
-    def ask(self, answer: Answer) -> None:
+    def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         if self._pattern in self._state.matched:
-            answer(Reading(DRAINED))
-        elif self._pattern in self._state.faults:
-            answer(Reading(INVALID, None, self._state.faults[self._pattern]))
+            on_reading(Reading(DRAINED))
+        elif self._pattern in self._state.errors:
+            on_reading(Reading(INVALID, None, self._state.errors[self._pattern]))
         else:
-            answer(Reading(BUSY, None, f'it has not written a line with "{self._pattern}"'))
+            on_reading(Reading(BUSY, None, f'it has not written a line with "{self._pattern}"'))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
-from gracewrap.probes.sampler import Probe
+from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gracewrap.config.probe_specs import NotifyProbeSpec
     from gracewrap.linux.sd_notify import Message
-    from gracewrap.probes.sampler import Answer
+    from gracewrap.probes.base import OnReading
 
 
 class NotifyState:
@@ -17,15 +17,15 @@ class NotifyState:
     from."""
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The program has been started: nothing has been said yet."""
         self.ready = self.stopping = self.drained = False
         self.in_flight: int | None = None
         self.status = ""
 
-    def take(self, message: Message) -> None:
+    def update(self, message: Message) -> None:
         """Take in a message.
 
         X_GRACEWRAP=busy takes an earlier X_GRACEWRAP=drained back, and so does a number in flight
@@ -42,7 +42,7 @@ class NotifyState:
         if message.drained is not None:
             self.drained = message.drained
 
-    def has(self, assignment: str) -> bool | None:
+    def holds(self, assignment: str) -> bool | None:
         """Return whether an assignment holds; None if it is none that a probe can wait for."""
         return {
             "X_GRACEWRAP=drained": self.drained,
@@ -57,11 +57,11 @@ class NotifyProbe(Probe):
     def __init__(self, probe: NotifyProbeSpec, state: NotifyState) -> None:
         self._assignment, self._state = probe.assignment, state
 
-    def ask(self, answer: Answer) -> None:
+    def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
-        said = self._state.has(self._assignment)
+        said = self._state.holds(self._assignment)
         if said is None:
-            answer(
+            on_reading(
                 Reading(
                     INVALID,
                     None,
@@ -69,9 +69,9 @@ class NotifyProbe(Probe):
                 )
             )
         elif said:
-            answer(Reading(DRAINED))
+            on_reading(Reading(DRAINED))
         else:
-            answer(Reading(BUSY, self._state.in_flight, self._why()))
+            on_reading(Reading(BUSY, self._state.in_flight, self._why()))
 
     def _why(self) -> str:
         number = "" if self._state.in_flight is None else f"{self._state.in_flight} in flight"

@@ -1,4 +1,4 @@
-"""Take a sample of any kind of probe, with a limit of time that none can break."""
+"""Takes samples of a probe of any kind, each within a time limit."""
 
 from __future__ import annotations
 
@@ -9,63 +9,55 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.linux.reactor import Reactor, Timer
-
-    Answer = Callable[[Reading], None]
-
-
-class Probe:
-    """What every kind of probe is."""
-
-    def ask(self, answer: Answer) -> None:
-        """Take one sample."""
-        raise NotImplementedError
-
-    def cancel(self) -> None:
-        """Give up on the sample that is under way, if any."""
+    from gracewrap.probes.base import OnReading, Probe
 
 
 class Sampler:
-    """One probe, asked one sample at a time."""
+    """Samples one probe, one sample at a time."""
 
-    def __init__(self, asker: Probe, reactor: Reactor, timeout: float) -> None:
-        self.asker, self.reactor, self.timeout = asker, reactor, timeout
+    def __init__(self, probe: Probe, reactor: Reactor, timeout: float) -> None:
+        self.probe, self.reactor, self.timeout = probe, reactor, timeout
         self._limit: Timer | None = None
-        self._sample = 0  # its number; an answer to another one comes too late
+        self._sample = 0  # the number of the current sample; readings of earlier ones are ignored
 
-    def ask(self, at: float, answered: Answer) -> None:
-        """Take one sample; *answered* is called once, by at + timeout at the latest, unless
-        cancel() comes before."""
+    def sample(self, at: float, on_reading: OnReading) -> None:
+        """Take one sample; a sample in progress is aborted first.
+
+        Args:
+            at: The time now, from which the timeout counts.
+            on_reading: Called once, at at + timeout at the latest, unless cancel() comes first.
+        """
         self.cancel()
         self._sample += 1
         number = self._sample
 
-        def answer(reading: Reading) -> None:
+        def finish(reading: Reading) -> None:
             if number == self._sample and self._limit is not None:
                 self.reactor.cancel(self._limit)
                 self._limit = None
-                answered(reading)
+                on_reading(reading)
 
-        def too_late() -> None:
+        def time_out() -> None:
             if number == self._sample and self._limit is not None:
-                self._safely(self.asker.cancel)
-                answer(Reading(UNREACHABLE, None, f"no answer within {self.timeout:g} s"))
+                self._safely(self.probe.cancel)
+                finish(Reading(UNREACHABLE, None, f"no answer within {self.timeout:g} s"))
 
-        self._limit = self.reactor.call_at(at + self.timeout, too_late)
+        self._limit = self.reactor.call_at(at + self.timeout, time_out)
         try:
-            self.asker.ask(answer)
-        except Exception as error:  # a bug, or no memory: the stop goes on without this sample
-            self._safely(self.asker.cancel)
-            answer(Reading(UNREACHABLE, None, f"{type(error).__name__}: {error}"))
+            self.probe.sample(finish)
+        except Exception as error:  # a bug, or no memory: the stop continues without this sample
+            self._safely(self.probe.cancel)
+            finish(Reading(UNREACHABLE, None, f"{type(error).__name__}: {error}"))
 
     def cancel(self) -> None:
-        """Give up on the sample that is under way, if any."""
+        """Abort the sample in progress, if any."""
         if self._limit is not None:
             self.reactor.cancel(self._limit)
             self._limit = None
-            self._safely(self.asker.cancel)
+            self._safely(self.probe.cancel)
 
     def _safely(self, call: Callable[[], None]) -> None:
         try:
             call()
         except Exception:
-            pass  # giving up must not fail; what it held is closed with it
+            pass  # cancelling must not fail; the probe's resources are freed with the probe

@@ -19,7 +19,7 @@ from gracewrap.linux import sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.sampler import Probe
+from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gracewrap.config.probe_specs import TcpProbeSpec
     from gracewrap.linux.reactor import Reactor
     from gracewrap.linux.sock_diag import Connect, Connection
-    from gracewrap.probes.sampler import Answer
+    from gracewrap.probes.base import OnReading
 
     Steps = Generator[None, None, Reading]
 
@@ -122,10 +122,10 @@ class TcpProbe(Probe):
         ] = {}  # inode -> bytes received, segments sent, in flight
         self._untied_at = float("-inf")
 
-    def ask(self, answer: Answer) -> None:
+    def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         self.cancel()
-        self._steps = self._answer(answer)
+        self._steps = self._answer(on_reading)
         self.reactor.run_in_slices(self._steps)
 
     def cancel(self) -> None:
@@ -134,7 +134,7 @@ class TcpProbe(Probe):
         if steps is not None:
             steps.close()  # type: ignore[attr-defined]
 
-    def _answer(self, answer: Answer) -> Iterator[None]:
+    def _answer(self, on_reading: OnReading) -> Iterator[None]:
         try:
             reading = yield from self._sample()
         except OSError as error:  # neither sock_diag nor /proc: no descriptor, no memory
@@ -144,7 +144,7 @@ class TcpProbe(Probe):
                 f"cannot ask the kernel about connections: {error.strerror or error}",
             )
         self._steps = None
-        answer(reading)
+        on_reading(reading)
 
     def _sample(self) -> Steps:
         probe, ports = self.probe, self.ports

@@ -79,7 +79,7 @@ class NotifyListener:
     def _said(self, message: sd_notify.Message) -> None:
         """Act on one message."""
         at = time.monotonic()
-        self.state.take(message)
+        self.state.update(message)
         if message.ready or message.drained is not None:
             self._errands.look_again()
         if message.status is not None and message.status != self.status:

@@ -13,7 +13,8 @@ from gracewrap.config import probe_specs
 from gracewrap.linux.helper_processes import Helper, Helpers
 from gracewrap.policy import model as m
 from gracewrap.policy.program import FOREVER
-from gracewrap.probes.sampler import Probe, Sampler
+from gracewrap.probes.base import Probe
+from gracewrap.probes.sampler import Sampler
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.in_flight import InFlight
 from gracewrap.runtime import lazy_imports
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from gracewrap.config.settings import Settings
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.reactor import Reactor, Timer
+    from gracewrap.probes.base import OnReading
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
-    from gracewrap.probes.sampler import Answer
     from gracewrap.runtime.child import Child
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while
@@ -132,7 +133,7 @@ class Prober:
         self._ports = None
         self.samplers = [self.sampler(probe) for probe in self.probes]
         if self.state is not None:
-            self.state.forget()
+            self.state.reset()
         if self.hears_lines:
             from gracewrap.probes.log_line import LogLineState
 
@@ -202,7 +203,7 @@ class Prober:
 
     def line(self, line: bytes) -> None:
         """Take in a line that the program has written, without its end."""
-        if self.lines is not None and self.lines.waits and self.lines.take(line):
+        if self.lines is not None and self.lines.is_waiting and self.lines.feed(line):
             self.look_again()
 
     def look_again(self) -> None:
@@ -219,7 +220,7 @@ class Prober:
         """Take a sample of a probe; Sampled will tell."""
         if self.first is not None:
             self.first.end()
-        self.samplers[probe].ask(
+        self.samplers[probe].sample(
             at, lambda reading: self.post(m.Sampled(program, probe, reading, time.monotonic()))
         )
 
@@ -308,10 +309,10 @@ class Prober:
                 helper: Helper = self.helpers.run(command, over, more=more)
                 return lambda: self.helpers.kill(helper)
             case probe_specs.HttpAction(request):
-                from gracewrap.probes.http import HttpDoer
+                from gracewrap.http_client.hook import HttpHook
 
-                doer = HttpDoer(request, self.reactor, self.helpers, ended)
-                return doer.cancel
+                hook = HttpHook(request, self.reactor, self.helpers, ended)
+                return hook.cancel
             case _:
                 assert_never(action)
 
@@ -343,7 +344,7 @@ class FirstLook:
 
     def _ask(self, probe: int, answered: Callable[[m.Reading], None]) -> None:
         self._asked_at = time.monotonic()
-        self._errands.samplers[probe].ask(self._asked_at, answered)
+        self._errands.samplers[probe].sample(self._asked_at, answered)
 
     def _saw(self, probe: int, reading: m.Reading, pause: float, was_invalid: bool) -> None:
         """What is not there yet is asked again; so is what is wrong, for it may be half way up."""
@@ -397,7 +398,9 @@ class Readiness:
     def _look(self, probe: int) -> None:
         self._timers.pop(probe, None)
         if not self.ready:
-            self._samplers[probe].ask(time.monotonic(), lambda reading: self._saw(probe, reading))
+            self._samplers[probe].sample(
+                time.monotonic(), lambda reading: self._saw(probe, reading)
+            )
 
     def _saw(self, probe: int, reading: m.Reading) -> None:
         if self.ready:
@@ -432,16 +435,16 @@ class _Later(Probe):
 
     def __init__(self, make: Callable[[], Probe]) -> None:
         self._make = make
-        self._asker: Probe | None = None
+        self._probe: Probe | None = None
 
-    def ask(self, answer: Answer) -> None:
-        if self._asker is None:
-            self._asker = self._make()
-        self._asker.ask(answer)
+    def sample(self, on_reading: OnReading) -> None:
+        if self._probe is None:
+            self._probe = self._make()
+        self._probe.sample(on_reading)
 
     def cancel(self) -> None:
-        if self._asker is not None:
-            self._asker.cancel()
+        if self._probe is not None:
+            self._probe.cancel()
 
 
 def _modules(probes: Sequence[probe_specs.ProbeSpec]) -> Iterator[str]:
