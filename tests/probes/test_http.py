@@ -1,4 +1,6 @@
-"""HTTP asked for real: servers and hostile peers on loopback, unix sockets and TLS."""
+"""Tests of http_client/ and the http probe, with real and hostile servers on loopback,
+unix sockets and TLS.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,13 @@ from gracewrap.http_client import dns
 from gracewrap.http_client.exchange import Exchange
 from gracewrap.http_client.hook import HttpHook
 from gracewrap.http_client.response import (
-    BODY,
-    CHUNK_HEAD,
-    Answer,
-    Broken,
+    MAX_BODY,
+    MAX_CHUNK_HEAD,
     Failure,
-    Reader,
-    Unusable,
+    HttpError,
+    IncompleteResponse,
+    Response,
+    ResponseParser,
 )
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
@@ -49,11 +51,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 @pytest.fixture
 def driver() -> Iterator[Driver]:
-    """An reactor, with nothing left in it and no descriptor left open at the end."""
-    with driving() as one:
+    """A reactor; the test fails if it leaves a watch, a timer or a file descriptor behind."""
+    with driving() as driver:
         before = len(os.listdir("/proc/self/fd"))
-        yield one
-        assert not one.reactor._watched and not one.reactor._timers
+        yield driver
+        assert not driver.reactor._watched and not driver.reactor._timers
         assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -65,13 +67,13 @@ def url(where: object, scheme: str = "http", host: str | None = None) -> Url:
     return Url(scheme, host or where[0], where[1], "/drain")
 
 
-def ask(
+def fetch(
     driver: Driver, request: Request | Url, helpers: Helpers | None = None, bound: float = BOUND
-) -> Answer | Failure:
-    got: list[Answer | Failure] = []
+) -> Response | Failure:
+    got: list[Response | Failure] = []
     made = request if isinstance(request, Request) else Request(request)
     Exchange(driver.reactor, made, got.append, helpers)
-    assert not got  # never from within the call
+    assert not got  # done() is never called from within the constructor
     driver.until(lambda: got, bound, lambda: reap(helpers))
     assert len(got) == 1
     return got[0]
@@ -88,8 +90,10 @@ def reap(helpers: Helpers | None) -> None:
 def peer(
     script: Callable[[socket.socket], object], address: object = ("127.0.0.1", 0)
 ) -> Iterator[object]:
-    """Listen, and have *script* serve each connection; yields the address.  To be used within
-    driving(): SIGIO is blocked."""
+    """Listen and call *script* for each connection; yields the address.
+
+    Use it within driving(), which blocks SIGIO.
+    """
     family = (
         socket.AF_UNIX
         if isinstance(address, str)
@@ -137,7 +141,7 @@ def until_closed(conn: socket.socket) -> None:
 
 
 def says(*parts: bytes, stay: bool = False) -> Callable[[socket.socket], None]:
-    """Return a peer that answers so, and closes or stays."""
+    """Return a peer script that sends *parts*, then closes, or stays until the client closes."""
 
     def script(conn: socket.socket) -> None:
         read_request(conn)
@@ -198,9 +202,9 @@ def test_pythons_server_over_tcp_and_a_unix_socket(driver, tmp_path):
         UnixServer(str(tmp_path / "s"), Handler),
     ):
         with serving(server) as where:
-            got = ask(driver, url(where))
-            assert isinstance(got, Answer)
-            assert (got.status, got.line, got.body, got.whole) == (
+            got = fetch(driver, url(where))
+            assert isinstance(got, Response)
+            assert (got.status, got.status_line, got.body, got.complete) == (
                 200,
                 "200 OK",
                 b"GET /drain",
@@ -211,12 +215,12 @@ def test_pythons_server_over_tcp_and_a_unix_socket(driver, tmp_path):
 
 def test_ipv6_and_localhost(driver):
     with peer(says(OK), ("::1", 0)) as where:
-        assert ask(driver, url(where)).status == 200
-        assert ask(driver, url(where, host="localhost")).status == 200  # refused by 127.0.0.1
-        assert ask(driver, url(where, host="LOCALHOST.")).status == 200
-    assert ask(driver, url(where, host="localhost")) == Failure("refused", "connection refused")
+        assert fetch(driver, url(where)).status == 200
+        assert fetch(driver, url(where, host="localhost")).status == 200  # refused by 127.0.0.1
+        assert fetch(driver, url(where, host="LOCALHOST.")).status == 200
+    assert fetch(driver, url(where, host="localhost")) == Failure("refused", "connection refused")
     with peer(says(OK)) as where:
-        assert ask(driver, url(where, host="localhost")).status == 200
+        assert fetch(driver, url(where, host="localhost")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -239,24 +243,24 @@ def test_ipv6_and_localhost(driver):
         ((b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nhi and more",), b"hi"),
     ],
 )
-def test_ways_to_answer(driver, parts, body):
+def test_ways_to_send_a_response(driver, parts, body):
     with peer(says(*parts)) as where:
-        got = ask(driver, url(where))
-    assert isinstance(got, Answer) and got.body == body and got.whole
+        got = fetch(driver, url(where))
+    assert isinstance(got, Response) and got.body == body and got.complete
 
 
-def test_a_complete_answer_is_taken_at_once(driver):
-    """The peer closes only after us."""
+def test_a_complete_response_does_not_wait_for_the_close(driver):
+    """The server closes only after the client."""
     with peer(says(OK, stay=True)) as where:
-        assert ask(driver, url(where)).body == b"hi"
+        assert fetch(driver, url(where)).body == b"hi"
     with peer(says(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", stay=True)) as where:
-        assert ask(driver, Request(url(where), "HEAD")).status == 200
+        assert fetch(driver, Request(url(where), "HEAD")).status == 200
 
 
 def test_a_byte_at_a_time(driver):
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
     with peer(says(*(bytes([byte]) for byte in answer))) as where:
-        assert ask(driver, url(where)).body == b"hi"
+        assert fetch(driver, url(where)).body == b"hi"
 
 
 # What is sent.
@@ -274,7 +278,7 @@ def seen(driver: Driver, request: Callable[[Url], Request], answer: bytes = OK) 
         conn.sendall(answer)
 
     with peer(script) as where:
-        assert isinstance(ask(driver, request(url(where))), Answer)
+        assert isinstance(fetch(driver, request(url(where))), Response)
     return got[0]
 
 
@@ -314,7 +318,7 @@ def test_the_host_header(driver):
     with peer(
         lambda conn: (hosts.append(read_request(conn)), conn.sendall(OK)), ("::1", 0)
     ) as where:
-        ask(driver, url(where))
+        fetch(driver, url(where))
         assert f"host: [::1]:{where[1]}\r\n".encode() in hosts[0].lower()  # type: ignore[index]
 
 
@@ -323,43 +327,43 @@ def test_a_long_body_is_sent_in_parts(driver):
     assert seen(driver, lambda to: Request(to, "PUT", body=body)).endswith(body)
 
 
-def test_an_answer_before_the_body_is_read(driver):
+def test_a_response_before_the_body_is_read(driver):
     def script(conn: socket.socket) -> None:
         conn.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         reset(conn)
 
     with peer(script) as where:
-        got = ask(driver, Request(url(where), "PUT", body=bytes(8 * MIB)))
-    assert got == Answer(413, "Too Large", ((b"content-length", b"0"),), b"")
+        got = fetch(driver, Request(url(where), "PUT", body=bytes(8 * MIB)))
+    assert got == Response(413, "Too Large", ((b"content-length", b"0"),), b"")
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "text"),
     [
         (Header("X-Key", env="NOT_SET"), "header X-Key: the variable NOT_SET is not set"),
-        (Header("X-Key", env="SPLIT"), "header X-Key: the variable SPLIT holds a line end"),
+        (Header("X-Key", env="SPLIT"), "header X-Key: the variable SPLIT contains a line break"),
         (Header("X-Key", file="{tmp}/gone"), "/gone: No such file"),
         (Header("X-Key", file="{tmp}"), "not a regular file"),
         (Header("X-Key", file="{tmp}/fifo"), "not a regular file"),
         (Header("X-Key", file="{tmp}/long"), "longer than 8 KiB"),
-        (Header("X-Key", file="{tmp}/lines"), "holds a line end"),
-        (Header("X Key", env="GOOD"), "headers (X Key)"),
-        (Header("Content-Length", env="GOOD"), "headers (Content-Length)"),
+        (Header("X-Key", file="{tmp}/lines"), "contains a line break"),
+        (Header("X Key", env="GOOD"), "headers (headers: X Key)"),
+        (Header("Content-Length", env="GOOD"), "headers (headers: Content-Length)"),
     ],
 )
-def test_a_header_that_cannot_be_sent(driver, tmp_path, monkeypatch, header, said):
+def test_a_header_that_cannot_be_sent(driver, tmp_path, monkeypatch, header, text):
     monkeypatch.setitem(posix.environ, b"SPLIT", b"s3cret\r\nX: y")
     monkeypatch.setitem(posix.environ, b"GOOD", b"s3cret")
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "long").write_text("s3cret" * 2000)
     (tmp_path / "lines").write_text("s3cret\ns3cret\n")
     header = Header(header.name, header.prefix, header.env, header.file.format(tmp=tmp_path))
-    got = ask(driver, Request(Url("http", "127.0.0.1", 1, "/"), headers=(header,)))
-    assert isinstance(got, Failure) and got.kind == "invalid" and said in got.why, got
+    got = fetch(driver, Request(Url("http", "127.0.0.1", 1, "/"), headers=(header,)))
+    assert isinstance(got, Failure) and got.kind == "invalid" and text in got.why, got
     assert "s3cret" not in got.why
 
 
-# Nobody there.
+# Nothing listens.
 
 
 def free_port() -> int:
@@ -370,23 +374,23 @@ def free_port() -> int:
 
 
 def test_refused(driver, tmp_path):
-    assert ask(driver, Url("http", "127.0.0.1", free_port(), "/")) == Failure(
+    assert fetch(driver, Url("http", "127.0.0.1", free_port(), "/")) == Failure(
         "refused", "connection refused"
     )
-    assert ask(driver, url(str(tmp_path / "none"))) == Failure(
-        "refused", f"there is no {tmp_path}/none"
+    assert fetch(driver, url(str(tmp_path / "none"))) == Failure(
+        "refused", f"{tmp_path}/none does not exist"
     )
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "stale"))
-    assert ask(driver, url(str(tmp_path / "stale"))) == Failure("refused", "connection refused")
+    assert fetch(driver, url(str(tmp_path / "stale"))) == Failure("refused", "connection refused")
 
 
-def test_unix_sockets_that_cannot_be_asked(driver, tmp_path):
-    got = ask(driver, url(str(tmp_path / ("x" * 200))))
+def test_unix_sockets_that_cannot_be_used(driver, tmp_path):
+    got = fetch(driver, url(str(tmp_path / ("x" * 200))))
     assert isinstance(got, Failure) and got.kind == "invalid" and "too long" in got.why
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(tmp_path / "datagrams"))
-        assert ask(driver, url(str(tmp_path / "datagrams"))).kind == "invalid"
+        assert fetch(driver, url(str(tmp_path / "datagrams"))).kind == "invalid"
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(tmp_path / "full"))
         listener.listen(0)
@@ -395,12 +399,8 @@ def test_unix_sockets_that_cannot_be_asked(driver, tmp_path):
                 one = waiting.enter_context(socket.socket(socket.AF_UNIX))
                 one.setblocking(False)
                 one.connect(str(tmp_path / "full"))
-        got = ask(driver, url(str(tmp_path / "full")))
-        assert (
-            isinstance(got, Failure)
-            and got.kind == "unreachable"
-            and "wait to be accepted" in got.why
-        )
+        got = fetch(driver, url(str(tmp_path / "full")))
+        assert isinstance(got, Failure) and got.kind == "unreachable" and "backlog" in got.why
 
 
 def test_no_descriptor_left(driver):
@@ -409,7 +409,7 @@ def test_no_descriptor_left(driver):
     os.close(spare)
     resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
     try:
-        got = ask(driver, Url("http", "127.0.0.1", 1, "/"))
+        got = fetch(driver, Url("http", "127.0.0.1", 1, "/"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert got == Failure("unreachable", "Too many open files")
@@ -419,15 +419,15 @@ def test_no_descriptor_left(driver):
 
 
 @pytest.mark.parametrize(
-    ("script", "kind", "said"),
+    ("script", "kind", "text"),
     [
         (
             says(b"SSH-2.0-OpenSSH_9.2\r\n", stay=True),
             "invalid",
-            'not HTTP: the answer starts with "SSH-2.0-OpenSSH_9.2',
+            'not HTTP: the response starts with "SSH-2.0-OpenSSH_9.2',
         ),
         (says(b"\x00\x00\x12\x04\x00", stay=True), "invalid", "not HTTP"),  # HTTP/2
-        (says(b"\x15\x03\x01\x00\x02\x02\x46", stay=True), "invalid", 'write "https://"'),
+        (says(b"\x15\x03\x01\x00\x02\x02\x46", stay=True), "invalid", "use https://"),
         (says(b"\r\n\r\n", stay=True), "invalid", "not HTTP"),
         (says(b"HTTP/1.1 abc\r\n\r\n"), "invalid", "not HTTP/1.1"),
         (says(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), "invalid", "not HTTP/1.1"),
@@ -449,7 +449,7 @@ def test_no_descriptor_left(driver):
             "control character",
         ),
         (says(b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", stay=True), "invalid", "control character"),
-        (says(b""), "unreachable", "closed without an answer"),
+        (says(b""), "unreachable", "closed without a response"),
         (says(b"HTTP/1.1 200 O"), "unreachable", "in the middle"),
         (says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "unreachable", "in the middle"),
         (
@@ -468,18 +468,18 @@ def test_no_descriptor_left(driver):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_answers_that_are_none(driver, script, kind, said):
+def test_invalid_and_incomplete_responses(driver, script, kind, text):
     with peer(script) as where:
-        got = ask(driver, url(where))
-    assert isinstance(got, Failure) and (kind is None or got.kind == kind) and said in got.why, got
+        got = fetch(driver, url(where))
+    assert isinstance(got, Failure) and (kind is None or got.kind == kind) and text in got.why, got
 
 
 @pytest.mark.parametrize(
-    ("start", "more", "said"),
+    ("start", "more", "text"),
     [
         (b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 100 + b"\r\n", "longer than 16 KiB"),
         (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 4096, "longer than 16 KiB"),
-        (b"", b"HTTP/1.1 102 Processing\r\n\r\n", "nothing but 1xx"),
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n", "too many 1xx"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 5000, "too long"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", "too long"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, None),
@@ -491,9 +491,8 @@ def test_answers_that_are_none(driver, script, kind, said):
         ),
     ],
 )
-def test_answers_without_end(driver, start, more, said):
-    """They are cut off, and no more than what may be read is read; None: a body, of which the first
-    MiB is kept."""
+def test_endless_responses(driver, start, more, text):
+    """Reading stops at the limits; *text* None: an endless body, of which the first MiB is kept."""
     sent = [0]
 
     def script(conn: socket.socket) -> None:
@@ -503,18 +502,18 @@ def test_answers_without_end(driver, start, more, said):
             sent[0] += conn.send(more)
 
     with peer(script) as where:
-        got = ask(driver, url(where))
-    if said is None:
-        assert isinstance(got, Answer) and len(got.body) == BODY and not got.whole
+        got = fetch(driver, url(where))
+    if text is None:
+        assert isinstance(got, Response) and len(got.body) == MAX_BODY and not got.complete
     else:
-        assert isinstance(got, Failure) and got.kind == "invalid" and said in got.why
+        assert isinstance(got, Failure) and got.kind == "invalid" and text in got.why
     assert sent[0] < 16 * MIB  # the kernel's buffers
 
 
 @pytest.mark.parametrize("framing", ["length", "chunks", "close"])
 @pytest.mark.parametrize("extra", [0, 1])
 def test_the_longest_body(driver, framing, extra):
-    body = os.urandom(BODY + extra)
+    body = os.urandom(MAX_BODY + extra)
     if framing == "length":
         parts = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body)
     elif framing == "close":
@@ -526,8 +525,10 @@ def test_the_longest_body(driver, framing, extra):
             b"\r\n0\r\n\r\n",
         )
     with peer(says(*parts)) as where:
-        got = ask(driver, url(where))
-    assert isinstance(got, Answer) and got.body == body[:BODY] and got.whole is (extra == 0)
+        got = fetch(driver, url(where))
+    assert (
+        isinstance(got, Response) and got.body == body[:MAX_BODY] and got.complete is (extra == 0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -545,7 +546,7 @@ def test_the_longest_body(driver, framing, extra):
     ],
     ids=["tiny chunks", "trailer", "chunk head", "header", "many headers"],
 )
-def test_no_answer_keeps_the_loop(driver, answer):
+def test_no_response_blocks_the_loop(driver, answer):
     """A round takes 1 ms of processor time, 9 with 2000 headers; without the limits some of these
     take seconds to minutes."""
     longest = [0.0, time.thread_time()]
@@ -562,7 +563,7 @@ def test_no_answer_keeps_the_loop(driver, answer):
     assert longest[0] < 1
 
 
-def test_cancel_closes_and_calls_nobody(driver):
+def test_cancel_closes_and_never_calls_done(driver):
     closed = threading.Event()
     asked = threading.Event()
 
@@ -579,8 +580,8 @@ def test_cancel_closes_and_calls_nobody(driver):
         exchange.cancel()
         assert closed.wait(BOUND)
         exchange.cancel()
-        unbegun = Exchange(driver.reactor, Request(url(where)), got.append)
-        unbegun.cancel()
+        not_started = Exchange(driver.reactor, Request(url(where)), got.append)
+        not_started.cancel()
         driver.reactor.run(time.monotonic())
     assert got == []
 
@@ -590,7 +591,7 @@ def test_cancel_closes_and_calls_nobody(driver):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> Path:
-    """A certificate, its own authority, for localhost, 127.0.0.1 and the like, with its key."""
+    """A self-signed certificate for localhost, example.test and 127.0.0.1, with its key."""
     require(shutil.which("openssl"), "openssl")
     path: Path = tmp_path_factory.mktemp("tls") / "own.pem"
     names = "subjectAltName=DNS:localhost,DNS:example.test,IP:127.0.0.1"
@@ -648,30 +649,32 @@ def test_tls(driver, certificate):
             Request(url(where, "https", "localhost"), ca=ca),
             Request(url(where, "https"), insecure=True),
         ):
-            assert ask(driver, request).body == b"hi"
+            assert fetch(driver, request).body == b"hi"
         assert names == [None, "localhost", None]  # no SNI for an address
-        got = ask(driver, url(where, "https"))  # the system's authorities
+        got = fetch(driver, url(where, "https"))  # the system's CAs
         assert isinstance(got, Failure) and got.kind == "invalid" and "not trusted: self" in got.why
     with peer(over_tls(certificate, says(OK)), ("127.0.0.2", 0)) as where:
-        got = ask(driver, Request(url(where, "https"), ca=ca))
+        got = fetch(driver, Request(url(where, "https"), ca=ca))
         assert isinstance(got, Failure) and got.kind == "invalid" and "127.0.0.2" in got.why
 
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_a_long_body_over_tls_that_ends_without_close_notify(driver, certificate, extra):
-    body = os.urandom(BODY + extra)
+    body = os.urandom(MAX_BODY + extra)
     with peer(over_tls(certificate, says(b"HTTP/1.0 200 OK\r\n\r\n", body))) as where:
-        got = ask(driver, Request(url(where, "https"), insecure=True))
-    assert isinstance(got, Answer) and got.body == body[:BODY] and got.whole is (extra == 0)
+        got = fetch(driver, Request(url(where, "https"), insecure=True))
+    assert (
+        isinstance(got, Response) and got.body == body[:MAX_BODY] and got.complete is (extra == 0)
+    )
 
 
 @pytest.mark.parametrize(
-    ("script", "kind", "said"),
+    ("script", "kind", "text"),
     [
         (
             lambda conn: (conn.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), until_closed(conn)),
             "invalid",
-            'write "http://"',
+            "use http://",
         ),
         (lambda conn: (conn.recv(65536), None), "unreachable", "during the TLS handshake"),
         (reset, "refused", "connection re"),
@@ -679,23 +682,23 @@ def test_a_long_body_over_tls_that_ends_without_close_notify(driver, certificate
     ],
     ids=["http", "closed", "reset", "garbage"],
 )
-def test_what_is_no_tls(driver, script, kind, said):
+def test_servers_without_tls(driver, script, kind, text):
     with peer(script) as where:
-        got = ask(driver, Request(url(where, "https"), insecure=True))
-    assert isinstance(got, Failure) and got.kind == kind and said in got.why, got
+        got = fetch(driver, Request(url(where, "https"), insecure=True))
+    assert isinstance(got, Failure) and got.kind == kind and text in got.why, got
 
 
 def test_http_to_a_port_for_https(driver, certificate):
     with peer(over_tls(certificate, until_closed)) as where:
-        got = ask(driver, url(where))
+        got = fetch(driver, url(where))
     assert isinstance(got, Failure) and got.kind in ("invalid", "refused", "unreachable")
 
 
-def test_authorities_that_cannot_be_read(driver, tmp_path):
+def test_ca_files_that_cannot_be_read(driver, tmp_path):
     (tmp_path / "not.pem").write_text("nothing")
     os.mkfifo(tmp_path / "fifo")
     for name in ("not.pem", "fifo", "none"):
-        got = ask(driver, Request(Url("https", "127.0.0.1", 1, "/"), ca=str(tmp_path / name)))
+        got = fetch(driver, Request(Url("https", "127.0.0.1", 1, "/"), ca=str(tmp_path / name)))
         assert isinstance(got, Failure) and got.kind == "invalid" and name in got.why
 
 
@@ -710,29 +713,29 @@ def test_a_host_name_is_looked_up_by_a_helper(driver):
         require(False, "a host name that can be looked up")
     assert name != "localhost" and family in (socket.AF_INET, socket.AF_INET6)
     helpers = Helpers(driver.reactor)
-    dns._known.clear()
+    dns._cache.clear()
     with peer(says(OK), (address[0], 0)) as where:
-        assert ask(driver, url(where, host=name), helpers).status == 200
+        assert fetch(driver, url(where, host=name), helpers).status == 200
         assert (
-            ask(driver, url(where, host=name), helpers).status == 200 and not helpers.pids
-        )  # known by now
-    assert ask(driver, url(where, host=name), helpers).kind == "refused"
-    assert not dns._known  # looked up anew the next time
+            fetch(driver, url(where, host=name), helpers).status == 200 and not helpers.pids
+        )  # cached by now
+    assert fetch(driver, url(where, host=name), helpers).kind == "refused"
+    assert not dns._cache  # looked up anew the next time
 
 
 @pytest.mark.parametrize("name", ["nobody.invalid", "$(touch x)", "-c", "..", "x" * 300, "ä" * 70])
-def test_a_host_that_is_not_there(driver, name):
+def test_unknown_host_names(driver, name):
     helpers = Helpers(driver.reactor)
-    got = ask(driver, Url("http", name, 1, "/"), helpers)
+    got = fetch(driver, Url("http", name, 1, "/"), helpers)
     assert isinstance(got, Failure) and got.kind in ("unreachable", "invalid") and got.why, got
 
 
 def test_host_names_without_helpers(driver):
-    got = ask(driver, Url("http", "example.test", 1, "/"))
+    got = fetch(driver, Url("http", "example.test", 1, "/"))
     assert isinstance(got, Failure) and got.kind == "invalid" and "example.test" in got.why
 
 
-def test_a_lookup_can_be_given_up(driver):
+def test_a_lookup_can_be_cancelled(driver):
     helpers = Helpers(driver.reactor)
     got: list[object] = []
     exchange = Exchange(
@@ -744,7 +747,7 @@ def test_a_lookup_can_be_given_up(driver):
     assert got == []
 
 
-def test_several_addresses_are_tried_in_their_order(driver):
+def test_several_addresses_are_tried_in_order(driver):
     """The first is refused, the second never answers: its queue is full."""
     helpers = Helpers(driver.reactor)
     with (
@@ -760,13 +763,13 @@ def test_several_addresses_are_tried_in_their_order(driver):
             one.setblocking(False)
             one.connect_ex(("127.0.0.2", port))
         addresses = [(socket.AF_INET, f"127.0.0.{last}", 0) for last in (1, 2, 3)]
-        dns._known["several.test"] = (time.monotonic() + BOUND, addresses)
-        assert ask(driver, Url("http", "several.test", port, "/"), helpers).status == 200
-        dns._known["several.test"] = (time.monotonic() + BOUND, addresses[:1])
-        assert ask(driver, Url("http", "several.test", port, "/"), helpers).kind == "refused"
+        dns._cache["several.test"] = (time.monotonic() + BOUND, addresses)
+        assert fetch(driver, Url("http", "several.test", port, "/"), helpers).status == 200
+        dns._cache["several.test"] = (time.monotonic() + BOUND, addresses[:1])
+        assert fetch(driver, Url("http", "several.test", port, "/"), helpers).kind == "refused"
 
 
-# The probe, and the action.
+# The probe and the hook.
 
 
 def sample(driver: Driver, probe: HttpProbeSpec, timeout: float = BOUND) -> Reading:
@@ -814,7 +817,7 @@ def test_on_refused(driver, tmp_path, on_refused, kind):
 
 
 def drip(conn: socket.socket) -> None:
-    """A body without end, of which a byte comes whenever the last one is on its way."""
+    """Send an endless body, one byte at a time."""
     read_request(conn)
     conn.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     conn.settimeout(0.02)
@@ -826,7 +829,7 @@ def drip(conn: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("script", [until_closed, drip], ids=["never", "for ever"])
-def test_a_slow_answer_costs_one_timeout(driver, script):
+def test_a_slow_response_costs_one_timeout(driver, script):
     with peer(script) as where:
         reading = sample(driver, HttpProbeSpec(Request(url(where))), timeout=0.2)
     assert reading == Reading(UNREACHABLE, None, "no answer within 0.2 s")
@@ -838,38 +841,38 @@ def test_a_slow_answer_costs_one_timeout(driver, script):
         (b"HTTP/1.1 204 No Content\r\n\r\n", True, "204 No Content"),
         (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", False, "302 Found"),
         (b"HTTP/1.1 500 \x1b[31mOops\r\nContent-Length: 0\r\n\r\n", False, "500 ?[31mOops"),
-        (b"nonsense", False, 'not HTTP: the answer starts with "nonsense"'),
+        (b"nonsense", False, 'not HTTP: the response starts with "nonsense"'),
     ],
 )
-def test_the_action(driver, answer, ok, why):
+def test_hooks(driver, answer, ok, why):
     got: list[tuple[bool, str]] = []
     with peer(says(answer)) as where:
-        HttpHook(Request(url(where), "POST"), driver.reactor, None, lambda *said: got.append(said))
+        HttpHook(Request(url(where), "POST"), driver.reactor, None, lambda *text: got.append(text))
         driver.until(lambda: got)
     assert got == [(ok, why)]
 
 
-# Any bytes, cut anywhere.
+# Any bytes, split anywhere.
 
 
-def read(parts: list[bytes], method: str = "GET") -> Answer | str:
-    """Return what a Reader makes of the parts and the end after them."""
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK_HEAD)
+def read(parts: list[bytes], method: str = "GET") -> Response | str:
+    """Return what a ResponseParser makes of *parts*, followed by end of file."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_CHUNK_HEAD)
     connection.send(
         h11.Request(method=method, target="/", headers=[("host", "x"), ("connection", "close")])
     )
     connection.send(h11.EndOfMessage())
-    reader = Reader(connection)
+    parser = ResponseParser(connection)
     try:
         for part in [*(part for part in parts if part), b""]:
-            reader.give(part)
-            while (answer := reader.read()) is None and not reader.hungry:
+            parser.feed(part)
+            while (response := parser.parse()) is None and not parser.needs_data:
                 pass
-            if answer is not None:
-                return answer
-    except (Unusable, Broken) as error:
+            if response is not None:
+                return response
+    except (HttpError, IncompleteResponse) as error:
         return type(error).__name__
-    raise AssertionError("the end has come, and nothing of it")
+    raise AssertionError("no result at end of file")
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -941,7 +944,7 @@ def test_any_body_is_read_however_it_is_cut(body, sizes, framing, places):
             + b"0\r\n\r\n"
         )
     got = read(cut(data, places))
-    assert isinstance(got, Answer) and got.body == body and got.whole
+    assert isinstance(got, Response) and got.body == body and got.complete
 
 
 @settings(
@@ -958,4 +961,4 @@ def test_any_bytes_over_a_socket(driver, tmp_path, data, places, ending):
         os.unlink(path)
     script = says(*cut(data, places))
     with peer(script if ending else lambda conn: (script(conn), reset(conn)), path) as where:
-        assert isinstance(ask(driver, url(where)), Answer | Failure)
+        assert isinstance(fetch(driver, url(where)), Response | Failure)

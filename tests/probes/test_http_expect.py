@@ -15,18 +15,18 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.parser import text_string_to_metric_families
 
 from gracewrap.config.probe_specs import Expect
-from gracewrap.http_client.response import Answer
+from gracewrap.http_client.response import Response
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.http_expect import judge
 
 
 def answer(
     body: bytes | str = b"", status: int = 200, reason: str = "OK", **headers: str
-) -> Answer:
+) -> Response:
     named = tuple(
         (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
     )
-    return Answer(status, reason, named, body.encode() if isinstance(body, str) else body)
+    return Response(status, reason, named, body.encode() if isinstance(body, str) else body)
 
 
 def by_json(value: object, pointer: str = "/active", **wanted: object) -> Reading:
@@ -91,12 +91,12 @@ def test_what_is_in_an_answer_counts_only_in_a_2xx(how, status, kind):
 def test_half_an_answer_or_a_compressed_one_says_nothing(how):
     expect = Expect(how, "/a" if how == "json" else "a")
     assert (
-        judge(expect, Answer(200, "OK", (), b'{"a": 0}', whole=False)).why
+        judge(expect, Response(200, "OK", (), b'{"a": 0}', complete=False)).why
         == "the answer is longer than 1 MiB"
     )
     assert "gzip" in judge(expect, answer(b"\x1f\x8b", content_encoding="gzip")).why
     assert (
-        judge(Expect(), Answer(200, "OK", (), b"", whole=False)).kind == DRAINED
+        judge(Expect(), Response(200, "OK", (), b"", complete=False)).kind == DRAINED
     )  # but the status was said
 
 

@@ -1,5 +1,7 @@
-"""Find the addresses of a host without waiting for a resolver: getaddrinfo(3) blocks, so a helper
-calls it."""
+"""Looks up the addresses of a host name without blocking.
+
+getaddrinfo(3) blocks, so a helper process calls it.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ if TYPE_CHECKING:
 
     from gracewrap.linux.helper_processes import Helper, Helpers
 
-    # A family and the address that connect() takes for it.
+    # An address family, and an address as connect() takes it for that family.
     Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]
 
 AF_UNIX, AF_INET, AF_INET6, SOCK_STREAM = 1, 2, 10, 1
-MOST = 8  # addresses that are tried
-# How long an answer is good for, in seconds: a helper costs some 20 ms, and a probe asks several
-# times a second.
-KEEP = 15.0
+MAX_ADDRESSES = 8
+# Seconds for which a result is reused: a helper costs some 20 ms, and probes sample several times
+# a second.
+CACHE_SECONDS = 15.0
 
 _HELPER = """\
 import sys, _socket
@@ -32,23 +34,21 @@ else:
     for family, _, _, _, address in found:
         print(family, address[0], *address[2:])
 """
-_known: dict[
-    str, tuple[float, list[tuple[int, str, int]]]
-] = {}  # host: until when, and (family, address, scope)
+# Host name -> until when the result is valid, and its (family, address, scope)s.
+_cache: dict[str, tuple[float, list[tuple[int, str, int]]]] = {}
 
 
-def literal(host: str, port: int) -> list[Address]:
-    """Return where *host* is if no resolver is needed for that: an address, or localhost, which is
-    127.0.0.1 and then ::1.
+def literal_addresses(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host that needs no lookup: an IP address, or localhost.
 
-    Empty if it is a name.
+    localhost is 127.0.0.1, then ::1.  Empty if *host* is any other name.
     """
     import _socket
 
     if host.lower().rstrip(".") == "localhost":  # RFC 6761, 6.3: never looked up
         return [(AF_INET, ("127.0.0.1", port)), (AF_INET6, ("::1", port, 0, 0))]
     try:
-        # In bytes: a str would load the idna codec.
+        # As bytes: a str would load the idna codec.
         found = _socket.getaddrinfo(host.encode(), port, 0, SOCK_STREAM, 0, _socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return []
@@ -56,37 +56,43 @@ def literal(host: str, port: int) -> list[Address]:
 
 
 def forget(host: str) -> None:
-    """Look *host* up anew next time: nobody answers where it was."""
-    _known.pop(host, None)
+    """Drop the cached addresses of *host*, because none of them could be connected to."""
+    _cache.pop(host, None)
 
 
 class Lookup:
-    """One question for the addresses of a host name."""
+    """One lookup of a host name."""
 
     def __init__(
         self, helpers: Helpers, host: str, port: int, done: Callable[[list[Address] | str], None]
     ) -> None:
-        """Ask; *done* is called once, maybe at once, with addresses in the order to be tried, or
-        with why there are none.
+        """Start the lookup.
+
+        Args:
+            helpers: Run the helper process.
+            host: The name.
+            port: Part of each resulting address.
+            done: Called once, perhaps from within this call, with the addresses in the order in
+                which to try them, or with the reason why there are none.
 
         Raises:
-            OSError: If no helper can be started.
+            OSError: If no helper process can be started.
         """
         self._helpers, self._host, self._port, self._done = helpers, host, port, done
         self._helper: Helper | None = None
-        until, found = _known.get(host, (0.0, []))
-        if time.monotonic() < until:
+        valid_until, found = _cache.get(host, (0.0, []))
+        if time.monotonic() < valid_until:
             done(self._addresses(found))
         else:
             argv = [sys.executable or "python3", "-I", "-S", "-c", _HELPER, host]
-            self._helper = helpers.run(argv, self._ended, capture=4096, ours=True)
+            self._helper = helpers.run(argv, self._helper_exited, capture=4096, ours=True)
 
     def cancel(self) -> None:
-        """Give up; *done* is not called any more."""
+        """Abort the lookup: done() is not called any more."""
         self._helpers.kill(self._helper)
         self._helper = None
 
-    def _ended(self, status: int, output: bytes) -> None:
+    def _helper_exited(self, status: int, output: bytes) -> None:
         self._helper = None
         text = output.decode(errors="replace")
         if text.startswith("!"):
@@ -97,11 +103,9 @@ class Lookup:
             if len(words) in (2, 4) and words[0] in (str(AF_INET), str(AF_INET6)):
                 found.append((int(words[0]), words[1], int(words[3]) if len(words) == 4 else 0))
         if not found:
-            return self._done(
-                f"{self._host}: no address (the helper that looks it up ended with {status})"
-            )
-        _known[self._host] = time.monotonic() + KEEP, found[:MOST]
-        return self._done(self._addresses(found[:MOST]))
+            return self._done(f"{self._host}: no address (lookup helper: exit status {status})")
+        _cache[self._host] = time.monotonic() + CACHE_SECONDS, found[:MAX_ADDRESSES]
+        return self._done(self._addresses(found[:MAX_ADDRESSES]))
 
     def _addresses(self, found: list[tuple[int, str, int]]) -> list[Address]:
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.http_client.response import Answer, Failure
+from gracewrap.http_client.response import Failure, Response
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class HttpHook:
                 the reason of the failure.
         """
 
-        def finish(outcome: Answer | Failure) -> None:
-            if isinstance(outcome, Answer):
-                done(200 <= outcome.status < 300, outcome.line)
+        def finish(outcome: Response | Failure) -> None:
+            if isinstance(outcome, Response):
+                done(200 <= outcome.status < 300, outcome.status_line)
             else:
                 done(False, outcome.why)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.http_client.response import REFUSED, Answer, Failure, printable
+from gracewrap.http_client.response import REFUSED, Failure, Response
+from gracewrap.http_client.safe_text import printable
 from gracewrap.policy.model import DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.base import Probe
 from gracewrap.probes.http_expect import judge
@@ -43,9 +44,9 @@ class HttpProbe(Probe):
             self._exchange = None
 
 
-def reading(probe: HttpProbeSpec, outcome: Answer | Failure) -> Reading:
+def reading(probe: HttpProbeSpec, outcome: Response | Failure) -> Reading:
     """Return what an answer, or that there is none, says about the drain."""
-    if isinstance(outcome, Answer):
+    if isinstance(outcome, Response):
         try:
             return judge(probe.expect, outcome)
         except Exception as error:  # a bug, or no memory

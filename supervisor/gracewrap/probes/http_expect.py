@@ -11,14 +11,14 @@ import json
 import re
 
 from gracewrap.config.parsers import selectors
+from gracewrap.http_client.safe_text import excerpt
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import prometheus
-from gracewrap.probes.prometheus import short
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gracewrap.config.probe_specs import Expect
-    from gracewrap.http_client.response import Answer
+    from gracewrap.http_client.response import Response
 
     Number = int | float
 
@@ -33,12 +33,12 @@ class Unusable(Exception):
     """An answer that says nothing, or an expectation that cannot be met; the text says why."""
 
 
-def judge(expect: Expect, answer: Answer) -> Reading:
+def judge(expect: Expect, answer: Response) -> Reading:
     """Return what *answer* says."""
     if expect.how == "status":
         return _status(expect, answer)
     if answer.status >= 500 and answer.status != 501:
-        return Reading(UNREACHABLE, None, answer.line)
+        return Reading(UNREACHABLE, None, answer.status_line)
     try:
         _usable(answer)
         return {"json": _json, "metric": _metric, "text": _text}[expect.how](expect, answer.body)
@@ -46,20 +46,20 @@ def judge(expect: Expect, answer: Answer) -> Reading:
         return Reading(INVALID, None, str(error))
 
 
-def _status(expect: Expect, answer: Answer) -> Reading:
+def _status(expect: Expect, answer: Response) -> Reading:
     if answer.status == expect.status:
         return Reading(DRAINED)
     if 300 <= answer.status < 400:
         return Reading(INVALID, None, _redirect(answer))
-    return Reading(INVALID if answer.status in MISTAKES else BUSY, None, answer.line)
+    return Reading(INVALID if answer.status in MISTAKES else BUSY, None, answer.status_line)
 
 
-def _redirect(answer: Answer) -> str:
+def _redirect(answer: Response) -> str:
     to = answer.header(b"location")
-    return f"{answer.line}{f' to {short(to)}' if to else ''}: redirects are not followed"
+    return f"{answer.status_line}{f' to {excerpt(to)}' if to else ''}: redirects are not followed"
 
 
-def _usable(answer: Answer) -> None:
+def _usable(answer: Response) -> None:
     """Look at what comes before the body.
 
     Raises:
@@ -68,12 +68,12 @@ def _usable(answer: Answer) -> None:
     if 300 <= answer.status < 400:
         raise Unusable(_redirect(answer))
     if not 200 <= answer.status < 300:
-        raise Unusable(answer.line)
-    if not answer.whole:  # half of a list of metrics has half of their sum
+        raise Unusable(answer.status_line)
+    if not answer.complete:  # half of a list of metrics has half of their sum
         raise Unusable("the answer is longer than 1 MiB")
     coding = answer.header(b"content-encoding").strip().lower()
     if coding not in ("", "identity"):
-        raise Unusable(f"the answer is compressed ({short(coding)}), which was not asked for")
+        raise Unusable(f"the answer is compressed ({excerpt(coding)}), which was not asked for")
 
 
 # What was found, against what is wanted.
@@ -163,7 +163,7 @@ def _shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        return f'"{short(value)}"'
+        return f'"{excerpt(value)}"'
     if isinstance(value, float):
         return f"{value:.15g}" if not _is_nan(value) else "NaN"
     if isinstance(value, int):
@@ -185,12 +185,12 @@ def _json(expect: Expect, body: bytes) -> Reading:
         if not body.strip():
             raise Unusable("the answer is empty, and not JSON") from None
         if isinstance(error, json.JSONDecodeError):
-            start = short(body[:40].decode(errors="replace"))
+            start = excerpt(body[:40].decode(errors="replace"))
             raise Unusable(
                 f"not JSON (line {error.lineno}, column {error.colno}): the answer starts with "
                 f'"{start}"'
             ) from None
-        raise Unusable(f"not JSON that can be read: {short(str(error))}") from None
+        raise Unusable(f"not JSON that can be read: {excerpt(str(error))}") from None
     value = _at(value, expect.what)
     place = expect.what or "the answer"
     if isinstance(value, dict | list) and _wanted(expect) is not None:
@@ -235,7 +235,7 @@ def _index(step: str, length: int) -> bool:
 
 def _holds(value: object) -> str:
     if isinstance(value, dict):
-        names = [short(name) for name in list(value)[:8]]
+        names = [excerpt(name) for name in list(value)[:8]]
         return (
             f"has: {', '.join(names)}{', ...' if len(value) > 8 else ''}" if names else "is empty"
         )
@@ -325,15 +325,15 @@ def _text(expect: Expect, body: bytes) -> Reading:
     if not found or (len(body) > SEARCHED and found.end() == len(text)):
         within = f" within its first {SEARCHED >> 10} KiB" if len(body) > SEARCHED else ""
         raise Unusable(
-            f'"{short(expect.what)}" is not in the answer{within}, which starts with '
-            f'"{short(text[:60])}"'
+            f'"{excerpt(expect.what)}" is not in the answer{within}, which starts with '
+            f'"{excerpt(text[:60])}"'
         )
     group = found[1] if found.re.groups else found[0]
     if group is None:
         raise Unusable(
-            f'the group in "{short(expect.what)}" matched nothing in "{short(found[0])}"'
+            f'the group in "{excerpt(expect.what)}" matched nothing in "{excerpt(found[0])}"'
         )
-    return _compare(expect, group, f'"{short(expect.what)}"')
+    return _compare(expect, group, f'"{excerpt(expect.what)}"')
 
 
 _patterns: dict[str, re.Pattern[str]] = {}

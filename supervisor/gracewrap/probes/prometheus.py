@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from gracewrap.http_client.safe_text import excerpt
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -60,15 +61,15 @@ def _values(selector: Selector, text: str) -> Iterator[float]:
         if wrong or (rest and not _is_tail(rest)):
             raise ValueError(
                 "cannot read the line "
-                f'"{short(selector.name + (wrong or labels + " " + written + rest))}"'
+                f'"{excerpt(selector.name + (wrong or labels + " " + written + rest))}"'
             )
         if selector.matchers and not _matches(selector, labels):
             continue
         value = _number(written)
         if value is None:
-            raise ValueError(f'cannot read the value "{short(written)}" of {selector.name}')
+            raise ValueError(f'cannot read the value "{excerpt(written)}" of {selector.name}')
         if not value > -float("inf"):  # nor is NaN
-            raise ValueError(f"{selector.name}{short(labels)} is {short(written)}")
+            raise ValueError(f"{selector.name}{excerpt(labels)} is {excerpt(written)}")
         yield value
 
 
@@ -127,12 +128,6 @@ def must_be_metrics(text: str) -> None:
             found = _ANY.match(line)
             if not found or found[4] or _number(found[2]) is None:
                 raise ValueError(
-                    f'not metrics in Prometheus\' text format: there is a line "{short(line)}"'
+                    f'not metrics in Prometheus\' text format: there is a line "{excerpt(line)}"'
                 )
             return
-
-
-def short(text: str) -> str:
-    """Return *text* on one line, 60 characters of it at most, none of which moves the cursor."""
-    start = "".join(char if char.isprintable() else " " for char in text[:60])
-    return " ".join(start.split()) + ("..." if len(text) > 60 else "")
