@@ -30,7 +30,7 @@ from rich.console import Console
 from gracewrap.cli import app, control_arguments, control_client, status_watch
 from gracewrap.cli import status_view as status
 from gracewrap.cli import wait_for_programs as part
-from gracewrap.server.control_socket import Found
+from gracewrap.server.control_socket import Instance
 from processes import BOUND, GRACEWRAP, INSTALLED, Lines, environment
 
 ACTIONS = ["status", "drain", "undrain", "stop", "restart", "health"]
@@ -264,21 +264,21 @@ def test_help_names_every_option_and_fits_a_terminal(action):
 # --- which one -----------------------------------------------------------------------------------
 
 
-def finds(*found: Found) -> Callable[[int | None, str | None], list[Found]]:
+def finds(*found: Instance) -> Callable[[int | None, str | None], list[Instance]]:
     return lambda pid, explicit: [one for one in found if pid in (None, one.pid)]
 
 
 def test_the_only_one_is_meant_and_of_several_the_one_with_pid_1():
-    one, other, init = Found("/a", 71), Found("/b", 72), Found("/c", 1)
+    one, other, init = Instance("/a", 71), Instance("/b", 72), Instance("/c", 1)
     assert control_client.choose(None, None, find=finds(one)) == one
     assert control_client.choose(None, None, find=finds(one, init, other)) == init
     assert control_client.choose(72, None, find=finds(one, other)) == other
 
 
 def test_several_are_listed_with_their_commands(stub):
-    there = Found(stub.path, 72)
+    there = Instance(stub.path, 72)
     with pytest.raises(control_client.Unusable) as fault:
-        control_client.choose(None, None, find=finds(there, Found("/gone", os.getpid())))
+        control_client.choose(None, None, find=finds(there, Instance("/gone", os.getpid())))
     lines = str(fault.value).splitlines()
     assert "2 are running" in lines[0]
     listed = {line.split()[1]: " ".join(line.split()[2:]) for line in lines[1:]}
@@ -286,7 +286,7 @@ def test_several_are_listed_with_their_commands(stub):
 
 
 def test_root_finds_a_pid_1_of_another_user():
-    init = Found("/c", 1)
+    init = Instance("/c", 1)
     assert control_client.choose(None, None, find=lambda pid, _: [init] if pid == 1 else []) == init
 
 

@@ -21,7 +21,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gracewrap.server.control_socket import Found
+    from gracewrap.server.control_socket import Instance
 
 
 INSTALLED = ("typer", "rich", "tomli_w", "psutil", "h11")  # packages that come with ours
@@ -136,7 +136,7 @@ def help_text(action: str) -> str:
     return _command(action)[0]
 
 
-def _command(action: str) -> tuple[str, Callable[[Found, Asked], int]]:
+def _command(action: str) -> tuple[str, Callable[[Instance, Asked], int]]:
     """Return the help and the function of a subcommand; each module is loaded for itself."""
     match action:
         case "status":

@@ -12,7 +12,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-    from gracewrap.server.control_socket import Found
+    from gracewrap.server.control_socket import Instance
 
 
 DRAIN = f"""\
@@ -70,12 +70,12 @@ Exit status:
 TAKEN_BACK = 2.0  # seconds after which a drain that has been asked for must have begun
 
 
-def undrain(found: Found, asked: Asked) -> int:
+def undrain(found: Instance, asked: Asked) -> int:
     answer = control_client.Peer(found, limit_of(asked)).post("undrain")
     return was_told(found, answer)
 
 
-def drain(found: Found, asked: Asked) -> int:
+def drain(found: Instance, asked: Asked) -> int:
     from gracewrap.cli import status_view
 
     peer = control_client.Peer(found, control_client.WAIT if asked.wait else limit_of(asked))

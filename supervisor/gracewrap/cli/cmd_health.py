@@ -8,7 +8,7 @@ from gracewrap.cli.wait import limit_of, tell
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.server.control_socket import Found
+    from gracewrap.server.control_socket import Instance
 
 
 HEALTH = f"""\
@@ -41,7 +41,7 @@ Exit status:
 HEALTH_WAIT = 2.0  # seconds
 
 
-def health(found: Found, asked: Asked) -> int:
+def health(found: Instance, asked: Asked) -> int:
     answer = control_client.Peer(found, limit_of(asked, HEALTH_WAIT)).get(
         "/livez" if asked.live else "/readyz"
     )

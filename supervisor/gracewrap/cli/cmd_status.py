@@ -12,7 +12,7 @@ from gracewrap.cli.wait import limit_of, tell
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.server.control_socket import Found
+    from gracewrap.server.control_socket import Instance
 
 
 HELP = f"""\
@@ -63,7 +63,7 @@ def look_twice(peer: control_client.Peer, program: str = "") -> list[Line]:
     return list(describe(second, meter.look(second, peer.pid)))
 
 
-def status(found: Found, asked: Asked) -> int:
+def status(found: Instance, asked: Asked) -> int:
 
     peer, program = control_client.Peer(found, limit_of(asked)), "".join(asked.programs)
     if asked.json:

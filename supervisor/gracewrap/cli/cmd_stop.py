@@ -10,7 +10,7 @@ from gracewrap.cli.wait import complain, limit_of, tell, wait, was_told
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.server.control_socket import Found
+    from gracewrap.server.control_socket import Instance
 
 
 STOP = f"""\
@@ -81,7 +81,7 @@ Exit status:
 """
 
 
-def stop(found: Found, asked: Asked) -> int:
+def stop(found: Instance, asked: Asked) -> int:
     from gracewrap.cli import status_view
 
     if asked.programs:
@@ -99,11 +99,11 @@ def stop(found: Found, asked: Asked) -> int:
     )
 
 
-def restart(found: Found, asked: Asked) -> int:
+def restart(found: Instance, asked: Asked) -> int:
     return _stop_part(found, asked, "restart")
 
 
-def _stop_part(found: Found, asked: Asked, action: str) -> int:
+def _stop_part(found: Instance, asked: Asked, action: str) -> int:
     """Stop programs, and what cannot go on without them; start that anew if *action* is
     "restart"."""
     peer = control_client.Peer(found, limit_of(asked) if asked.no_wait else control_client.WAIT)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Find = Callable[[int | None, str | None], list[control_socket.Found]]
+    Find = Callable[[int | None, str | None], list[control_socket.Instance]]
 
 MOST = 1 << 24  # bytes of an answer; a status of 10,000 processes has 1 MB
 HEAD_MOST = 1 << 16
@@ -71,7 +71,7 @@ class Answer(Record):
 class Peer:
     """A running gracewrap."""
 
-    def __init__(self, found: control_socket.Found, timeout: float = WAIT) -> None:
+    def __init__(self, found: control_socket.Instance, timeout: float = WAIT) -> None:
         self.path, self.pid, self.timeout = found.path, found.pid, timeout
         self._uptime = 0.0
 
@@ -139,7 +139,7 @@ def choose(
     explicit: str | None,
     origin: str = "--socket",
     find: Find = control_socket.find,
-) -> control_socket.Found:
+) -> control_socket.Instance:
     """Return the gracewrap that is meant: the one that was named, the only one, or PID 1.
 
     Args:
@@ -251,7 +251,7 @@ def _length(head: bytes) -> int | None:
     return None
 
 
-def _command(one: control_socket.Found) -> str:
+def _command(one: control_socket.Instance) -> str:
     """Return the command of a gracewrap, for people; as it says itself, or else as the kernel
     says."""
     from gracewrap.cli.status_view import commands

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gracewrap.cli.wait_for_programs import Waited
-    from gracewrap.server.control_socket import Found
+    from gracewrap.server.control_socket import Instance
 
 
 LOOK = 0.15  # seconds from one look to the next, while waiting
@@ -26,7 +26,7 @@ def limit_of(asked: Asked, default: float = control_client.WAIT) -> float:
     return default if asked.timeout is None else asked.timeout
 
 
-def was_told(found: Found, answer: control_client.Answer) -> int:
+def was_told(found: Instance, answer: control_client.Answer) -> int:
     """Print what gracewrap answered, and return 0, or 1 if it refused."""
     if answer.status in (200, 202):
         tell(f"gracewrap (pid {found.pid}): {answer.text()}")

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from gracewrap.runtime.notify import NotifyListener
     from gracewrap.runtime.partial_restart import PartialRestart
     from gracewrap.runtime.prober import Prober
-    from gracewrap.server import http as server
+    from gracewrap.server.http_server import HttpServer
 
 # Imported one by one when somebody first comes, with a look at the signals in between.
-MODULES = ("gracewrap.server.routes", "gracewrap.server.http", "gracewrap.report.metrics")
+MODULES = ("gracewrap.server.routes", "gracewrap.server.http_server", "gracewrap.report.metrics")
 
 LOOK = 0.003  # seconds to look at the processes for one answer; we are deaf meanwhile
 
@@ -75,7 +75,7 @@ class ControlApi:
         self.policy, self.children, self.prober, self.hearing = policy, children, prober, hearing
         self.system, self.post = system, post
         self._place: str | None = None
-        self._servers: list[server.Server] = []
+        self._servers: list[HttpServer] = []
         self._parts: PartialRestart | None = None
 
     def open(self) -> None:
@@ -85,7 +85,7 @@ class ControlApi:
             self._open(fd, False)
         if settings.control_socket != "off":
             explicit = None if settings.control_socket == "auto" else settings.control_socket
-            made = control_socket.make(explicit)
+            made = control_socket.create(explicit)
             if made is not None:
                 fd, self._place = made
                 self._open(fd, True)
@@ -110,9 +110,9 @@ class ControlApi:
             for name in (*lazy_imports.H11, *MODULES):
                 __import__(name)
                 yield
-            from gracewrap.server.http import Server
+            from gracewrap.server.http_server import HttpServer
 
-            self._servers.append(Server(self.reactor, self, fd, control))
+            self._servers.append(HttpServer(self.reactor, self, fd, control))
         except Exception as error:
             posix.close(fd)  # who waits there is told so by the kernel
             if not isinstance(error, ImportError):

@@ -1,8 +1,8 @@
-"""Where the control socket is: found by both sides without configuration.
+"""Creates the control socket where clients find it, and finds those of running gracewraps.
 
-It is named after the pid and stands in the first directory that takes it; a client looks into all
-of them.  Some of these can be written by anybody (/tmp), so a client believes the kernel
-(SO_PEERCRED, unix(7)) and not the name.
+The socket is named after the pid, in the first directory that accepts it.  A client searches all of
+these directories.  Anyone can write to some of them (/tmp), so a client trusts the kernel
+(SO_PEERCRED, unix(7)) and not the file name.
 """
 
 from __future__ import annotations
@@ -23,65 +23,63 @@ MODE = 0o600
 # of its own in most.
 DIRECTORIES = ("/run", "/dev/shm", "/tmp")
 PREFIX, SUFFIX = "gracewrap-", ".sock"
+_S_IFMT, _S_IFSOCK = 0o170000, 0o140000  # inode(7)
 
 
-class Found(Record):
-    """The control socket of a gracewrap that is alive."""
+class Instance(Record):
+    """A running gracewrap: the path of its control socket, and its pid."""
 
     path: str
     pid: int
 
 
-def make(explicit: str | None = None) -> tuple[int, str] | None:
-    """Return a listening descriptor and its path, at *explicit* or else in the first directory that
-    takes it; None if none does.
+def create(explicit: str | None = None) -> tuple[int, str] | None:
+    """Return a listening file descriptor and its path, or None if none can be created.
 
-    It never raises; listen.bind() says why an explicit path fails.  remove() removes the file
-    again.
+    The path is *explicit*, or else in the first directory that accepts the socket.  Never raises;
+    listen.bind() tells why an explicit path fails.  remove() removes the file again.
     """
     name = f"{PREFIX}{posix.getpid()}{SUFFIX}"
     for path in [explicit] if explicit else [f"{directory}/{name}" for directory in _directories()]:
         try:
             return listen.bind(Address(path=path), MODE), path
-        except (
-            OSError,
-            ValueError,
-        ):  # read-only, not ours, full, not there; ValueError: a NUL in it
+        except (OSError, ValueError):
+            # Read-only, not ours, full, does not exist; ValueError: the path contains a NUL.
             continue
     return None
 
 
-remove = listen.remove  # knows what bind() has made
+remove = listen.remove  # listen.py remembers which files it has created
 
 
-def find(pid: int | None = None, explicit: str | None = None) -> list[Found]:
-    """Return the gracewraps that can be talked to: *pid*'s, the one at *explicit*, or all; those of
-    root and our own.
+def find(pid: int | None = None, explicit: str | None = None) -> list[Instance]:
+    """Return the running gracewraps of root and of our own user: all of them, only that of *pid*,
+    or only the one at the path *explicit*.
 
-    Root may also talk to other users', but only to those that it names: a name that root did not
-    say might be a trap.
+    Root may also use the gracewraps of other users, but only when naming the pid or the path: a
+    socket that root did not name might be a trap.
     """
     trusted = {0, posix.geteuid()}
-    anybody = posix.geteuid() == 0 and bool(pid is not None or explicit)
-    found: dict[int, Found] = {}
-    for path, named in [(explicit, pid)] if explicit else _candidates(pid):
+    any_user = posix.geteuid() == 0 and bool(pid is not None or explicit)
+    instances: dict[int, Instance] = {}
+    for path, expected_pid in [(explicit, pid)] if explicit else _candidates(pid):
         try:
             owner = posix.lstat(path).st_uid
-            answering, uid = _who_answers(path)
-        except ConnectionRefusedError:  # whoever made it was killed
-            _sweep(path, owner)
+            peer_pid, peer_uid = _listening_process(path)
+        except ConnectionRefusedError:  # its gracewrap was killed
+            _remove_stale(path, owner)
             continue
-        except (OSError, ValueError):  # nobody any more, or not for us
+        except (OSError, ValueError):  # gone, or no permission
             continue
         # A pid of 0: a process of another PID namespace, which shares the directory with us.
-        mine = answering > 0 and named in (None, answering)
-        if mine and (anybody or {owner, uid} <= trusted):
-            found.setdefault(answering, Found(path, answering))
-    return list(found.values())
+        genuine = peer_pid > 0 and expected_pid in (None, peer_pid)
+        if genuine and (any_user or {owner, peer_uid} <= trusted):
+            instances.setdefault(peer_pid, Instance(path, peer_pid))
+    return list(instances.values())
 
 
 def _directories() -> Iterator[str]:
-    """Yield where to make the socket, the best place first."""
+    """Yield the directories for the socket, the best one first."""
     own = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode(errors="surrogateescape")
     if own.startswith("/"):
         yield own.rstrip("/")
@@ -89,8 +87,9 @@ def _directories() -> Iterator[str]:
 
 
 def _candidates(pid: int | None) -> Iterator[tuple[str, int]]:
-    """Yield what is called like a control socket, and the pid in its name."""
-    # Where systemd makes XDG_RUNTIME_DIR, for clients that have lost the variable (sudo, cron).
+    """Yield the paths that are named like a control socket, each with the pid in its name."""
+    # /run/user/UID is systemd's XDG_RUNTIME_DIR, for clients that have lost the variable (sudo,
+    # cron).
     for directory in dict.fromkeys((*_directories(), f"/run/user/{posix.geteuid()}")):
         try:
             names = posix.listdir(directory) if pid is None else [f"{PREFIX}{pid}{SUFFIX}"]
@@ -102,20 +101,20 @@ def _candidates(pid: int | None) -> Iterator[tuple[str, int]]:
                 yield f"{directory}/{name}", int(number)
 
 
-def _sweep(path: str, owner: int) -> None:
-    """Remove a socket of ours at which nobody listens any more."""
+def _remove_stale(path: str, owner: int) -> None:
+    """Remove a socket of our own user on which no process listens any more."""
     try:
-        if owner == posix.geteuid() and posix.lstat(path).st_mode & 0o170000 == 0o140000:
+        if owner == posix.geteuid() and posix.lstat(path).st_mode & _S_IFMT == _S_IFSOCK:
             posix.unlink(path)
     except OSError:
-        pass  # somebody else was quicker
+        pass  # another process has removed it first
 
 
-def _who_answers(path: str) -> tuple[int, int]:
+def _listening_process(path: str) -> tuple[int, int]:
     """Return pid and uid of the process that listens at *path*.
 
     Raises:
-        OSError: If none does, or it will not have us.
+        OSError: If no process listens, or we may not connect.
     """
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
@@ -130,12 +129,11 @@ def peer(sock: _socket.socket) -> tuple[int, int]:
     """Return pid and uid of the process at the other end, from the struct ucred of SO_PEERCRED
     (unix(7)).
 
-    The pid is 0 if that process is of another PID namespace.
+    The pid is 0 if that process is in another PID namespace.
 
     Raises:
-        OSError: If it is no unix socket.
+        OSError: If *sock* is not a unix socket.
     """
-    credentials = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[:4], sys.byteorder), int.from_bytes(
-        credentials[4:8], sys.byteorder
-    )
+    ucred = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    pid, uid = (int.from_bytes(ucred[at : at + 4], sys.byteorder) for at in (0, 4))
+    return pid, uid

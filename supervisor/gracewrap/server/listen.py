@@ -1,5 +1,7 @@
-"""Sockets to listen at.  Opened before the command is spawned, so that a port in use is a mistake
-and not a surprise: no more is imported here than that needs.
+"""Opens listening sockets, TCP and unix.
+
+They are opened before the command is spawned, so that a port in use prevents the start.  Therefore
+this module imports only what that needs.
 """
 
 from __future__ import annotations
@@ -12,28 +14,26 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from gracewrap.config.probe_specs import Address
 
-BACKLOG = (
-    512  # connections that the kernel keeps for us meanwhile; net.core.somaxconn may make it less
-)
+# Connections that the kernel queues for us; net.core.somaxconn may reduce it.
+BACKLOG = 512
 
 _ENOENT, _ENAMETOOLONG, _EAFNOSUPPORT, _EADDRINUSE, _ECONNREFUSED = 2, 36, 97, 98, 111
-_PATH_MOST = 107  # bytes, and a NUL (unix(7))
+_MAX_PATH = 107  # bytes, and a NUL (unix(7))
 _S_IFMT, _S_IFSOCK = 0o170000, 0o140000  # inode(7)
 
-_made: dict[
-    str, tuple[int, int]
-] = {}  # device and inode of the files that we have made: no others are ours to remove
+# Path -> device and inode of the unix sockets that we have created: remove() removes no others.
+_created: dict[str, tuple[int, int]] = {}
 
 
 def bind(address: Address, mode: int = 0o660) -> int:
-    """Return a descriptor that listens at *address*, closed on exec.
+    """Return a file descriptor that listens at *address*, closed on exec.
 
-    Without a host, IPv4 and IPv6 are served by one socket, or IPv4 alone where the kernel has
-    nothing else.  The file of a unix socket has *mode* from its first moment on.  One to which
-    nobody answers any more is replaced; what is no socket never is.
+    Without a host, one socket serves IPv4 and IPv6, or only IPv4 if the kernel has no IPv6.  The
+    file of a unix socket has *mode* from the moment it exists.  A stale unix socket is replaced;
+    anything else at its path is left alone.
 
     Raises:
-        OSError: If it cannot be listened at; EADDRINUSE if somebody else does.
+        OSError: If it is impossible; EADDRINUSE if another process listens there.
     """
     if address.path:
         return _bind_unix(address.path, mode)
@@ -44,21 +44,20 @@ def bind(address: Address, mode: int = 0o660) -> int:
     try:
         return _bind_tcp(_socket.AF_INET6, "", address.port)
     except OSError as error:
-        if (
-            error.errno != _EAFNOSUPPORT
-        ):  # the kernel was started with ipv6.disable=1, or built without it
+        # EAFNOSUPPORT: the kernel was started with ipv6.disable=1, or built without IPv6.
+        if error.errno != _EAFNOSUPPORT:
             raise
     return _bind_tcp(_socket.AF_INET, "", address.port)
 
 
 def _bind_tcp(family: int, host: str, port: int) -> int:
-    """Return a listening TCP socket; for IPv6 and no host, one for both families."""
+    """Return a listening TCP socket; with IPv6 and no host, one for both families."""
     sock = _socket.socket(family, _socket.SOCK_STREAM)
     try:
-        # Without it, connections of a gracewrap that has just ended would hold the port for a
+        # Without it, connections of a gracewrap that has just exited would block the port for a
         # minute (TIME_WAIT, tcp(7)).
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        # Answers are sent whole; accepted connections inherit this.
+        # Responses are written in one piece.  Accepted connections inherit this option.
         sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         if family == _socket.AF_INET6:
             if not host:
@@ -77,26 +76,26 @@ def _bind_tcp(family: int, host: str, port: int) -> int:
 
 def _bind_unix(path: str, mode: int) -> int:
     """Return a listening unix socket."""
-    if len(path.encode(errors="surrogateescape")) > _PATH_MOST:
+    if len(path.encode(errors="surrogateescape")) > _MAX_PATH:
         raise OSError(
-            _ENAMETOOLONG, f"the path of a unix socket has {_PATH_MOST} bytes at most", path
+            _ENAMETOOLONG, f"the path of a unix socket has at most {_MAX_PATH} bytes", path
         )
-    # Made under another name: between bind and listen it would look like one that was left behind,
-    # and be removed for it.
-    new = f"{path.rpartition('/')[0]}/.gw-{posix.getpid()}"
+    # Created under another name: between bind and listen it would look like a stale socket, and
+    # another gracewrap might remove it.
+    temporary = f"{path.rpartition('/')[0]}/.gw-{posix.getpid()}"
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        _remove_stale(new)
-        _make_file(sock, new, mode)
+        _remove_stale(temporary)
+        _create_file(sock, temporary, mode)
         try:
             sock.listen(BACKLOG)
-            there = posix.lstat(new)
-            posix.rename(new, path)
+            found = posix.lstat(temporary)
+            posix.rename(temporary, path)
         except OSError:
-            posix.unlink(new)
+            posix.unlink(temporary)
             raise
-        _made[path] = there.st_dev, there.st_ino
+        _created[path] = found.st_dev, found.st_ino
     except BaseException:
         sock.close()
         raise
@@ -104,19 +103,23 @@ def _bind_unix(path: str, mode: int) -> int:
 
 
 def remove(path: str) -> None:
-    """Remove the file of a unix socket that bind() has made, unless another has taken its place;
-    never raises."""
+    """Remove a unix socket that bind() has created, unless another file has replaced it.
+
+    Never raises.
+    """
     try:
-        there = posix.lstat(path)
-        if _made.pop(path, None) == (there.st_dev, there.st_ino):
+        found = posix.lstat(path)
+        if _created.pop(path, None) == (found.st_dev, found.st_ino):
             posix.unlink(path)
     except (OSError, ValueError):
         pass
 
 
-def _make_file(sock: _socket.socket, path: str, mode: int) -> None:
-    """Bind *sock*, which makes the file: by the umask, for after a chmod(2) somebody could be
-    connected already."""
+def _create_file(sock: _socket.socket, path: str, mode: int) -> None:
+    """Bind *sock*, which creates its file with *mode*.
+
+    Done by the umask: before a chmod(2), another user could connect.
+    """
     before = posix.umask(0o777 & ~mode)
     try:
         sock.bind(path)
@@ -125,30 +128,27 @@ def _make_file(sock: _socket.socket, path: str, mode: int) -> None:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the file of a socket to which nobody answers.
+    """Remove the file of a unix socket on which no process listens.
 
     Raises:
-        OSError: EADDRINUSE if somebody does, or may, or if it is no socket.
+        OSError: EADDRINUSE if a process listens or may listen, or if it is not a socket.
     """
     try:
         if posix.lstat(path).st_mode & _S_IFMT != _S_IFSOCK:
-            raise OSError(_EADDRINUSE, "there is something there that is no socket", path)
-        if answers(path):
+            raise OSError(_EADDRINUSE, "the file exists and is not a socket", path)
+        if is_listening(path):
             raise OSError(_EADDRINUSE, posix.strerror(_EADDRINUSE), path)
         posix.unlink(path)
     except FileNotFoundError:
-        pass  # whose it was has removed it
+        pass  # its owner has removed it
 
 
-def answers(path: str) -> bool:
-    """Return whether somebody listens at a unix socket, or may: only a refusal says that nobody
-    does."""
+def is_listening(path: str) -> bool:
+    """Return whether a process listens on a unix socket, or may: only a refusal rules it out."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        return sock.connect_ex(path) not in (
-            _ECONNREFUSED,
-            _ENOENT,
-        )  # EAGAIN: somebody whose backlog is full
+        # EAGAIN: a process listens, and its backlog is full.
+        return sock.connect_ex(path) not in (_ECONNREFUSED, _ENOENT)
     finally:
         sock.close()

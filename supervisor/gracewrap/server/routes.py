@@ -1,5 +1,7 @@
-"""What there is to be asked, and what is answered: known to the server by its path, and to the rest
-by Source alone."""
+"""The paths and methods of the HTTP server, and what each of them returns.
+
+The content comes from a Backend, which the runtime implements.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,20 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of the Prometheus t
 JSON, TEXT = "application/json", "text/plain; charset=utf-8"
 
 
-class Source(Protocol):
-    """What answers are made of: the loop implements it.  None of these may wait; what they raise
-    becomes a 500 and is told."""
+class Backend(Protocol):
+    """What the HTTP server needs to know; implemented by the runtime.
+
+    No method may block.  An exception is logged and answered with 500.
+    """
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
-        """Return whether new work is welcome, and what else to say about it ("reason":
-        "stopping")."""
+        """Return whether new work is welcome, and further fields ("reason": "stopping")."""
 
     def status(self, options: Mapping[str, str]) -> tuple[int, Mapping[str, object]]:
-        """Return HTTP status and everything that is known: programs, phase, in flight, seconds
-        left.
+        """Return an HTTP status and the whole state: programs, phase, in flight, seconds left.
 
         Args:
-            options: What stands in the query, the last of each name.
+            options: The parameters of the query; of a repeated one, the last value.
         """
 
     def metrics(self) -> str:
@@ -38,18 +40,18 @@ class Source(Protocol):
     def act(
         self, action: str, options: Mapping[str, str], peer: str
     ) -> tuple[int, Mapping[str, object]]:
-        """Do what *peer* (in people's words) asks for, and return HTTP status and answer.
+        """Perform an action; return an HTTP status and the fields of the response.
 
         Args:
             action: "drain", "undrain", "stop" or "restart".
-            options: What stands in the query, the last of each name: "program", for a stop and a
-                restart; several with commas.
-            peer: Who asks: "pid 7, uid 0".
+            options: The parameters of the query; of a repeated one, the last value.  "program"
+                selects programs for a stop or a restart, separated by commas.
+            peer: The client, for people: "pid 7, uid 0".
         """
 
 
-class Answer(Record):
-    """What is answered, but for what HTTP needs."""
+class Response(Record):
+    """A response, apart from what HTTP itself adds."""
 
     status: int
     body: bytes
@@ -57,34 +59,34 @@ class Answer(Record):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def text(status: int, body: str, *headers: tuple[str, str]) -> Answer:
-    """Return an answer for people."""
-    return Answer(status, (body + "\n").encode(), TEXT, headers)
+def text(status: int, body: str, *headers: tuple[str, str]) -> Response:
+    """Return a response for people."""
+    return Response(status, (body + "\n").encode(), TEXT, headers)
 
 
-def json(status: int, body: Mapping[str, object]) -> Answer:
-    """Return an answer for machines: JSON on one line."""
-    return Answer(status, (dumps(dict(body)) + "\n").encode(), JSON)
+def json(status: int, body: Mapping[str, object]) -> Response:
+    """Return a response for machines: JSON on one line."""
+    return Response(status, (dumps(dict(body)) + "\n").encode(), JSON)
 
 
-def _live(_: Source, __: Mapping[str, str]) -> Answer:
+def _live(_: Backend, __: Mapping[str, str]) -> Response:
     return json(200, {"live": True})
 
 
-def _ready(source: Source, _: Mapping[str, str]) -> Answer:
-    ready, more = source.is_ready()
+def _ready(backend: Backend, _: Mapping[str, str]) -> Response:
+    ready, more = backend.is_ready()
     return json(200 if ready else 503, {"ready": ready, **more})
 
 
-def _metrics(source: Source, _: Mapping[str, str]) -> Answer:
-    return Answer(200, source.metrics().encode(errors="replace"), METRICS_TYPE)
+def _metrics(backend: Backend, _: Mapping[str, str]) -> Response:
+    return Response(200, backend.metrics().encode(errors="replace"), METRICS_TYPE)
 
 
-def _status(source: Source, options: Mapping[str, str]) -> Answer:
-    return json(*source.status(options))
+def _status(backend: Backend, options: Mapping[str, str]) -> Response:
+    return json(*backend.status(options))
 
 
-PAGES: dict[str, Callable[[Source, Mapping[str, str]], Answer]] = {
+PAGES: dict[str, Callable[[Backend, Mapping[str, str]], Response]] = {
     "/livez": _live,
     "/health/live": _live,
     "/readyz": _ready,
@@ -97,74 +99,64 @@ READ = ("GET", "HEAD")
 
 
 def methods(control: bool) -> tuple[str, ...]:
-    """Return the methods that there is any use for."""
+    """Return the methods that are supported on at least one path."""
     return (*READ, "POST") if control else READ
 
 
-def not_allowed(methods: tuple[str, ...]) -> Answer:
-    """Return the answer to another method."""
-    return text(405, f"There is only {', '.join(methods)} here.", ("Allow", ", ".join(methods)))
+def not_allowed(methods: tuple[str, ...]) -> Response:
+    """Return the response to a method other than *methods*."""
+    allowed = ", ".join(methods)
+    return text(405, f"Method not allowed; use {' or '.join(methods)}.", ("Allow", allowed))
 
 
-def answer(source: Source, method: str, target: str, control: bool, peer: str = "") -> Answer:
-    """Return the answer to a request whose method is one of methods(control); raises what *source*
-    raises.
+def respond(backend: Backend, method: str, target: str, control: bool, peer: str = "") -> Response:
+    """Return the response to a request; raises what *backend* raises.
 
     Args:
-        source: Who knows.
-        method: GET, HEAD or, on a control socket, POST.
+        backend: Provides the content.
+        method: One of methods(control).
         target: From the request line: a path and a query, or a whole URL (RFC 9112, section 3.2.2).
-        control: Whether it came by a control socket, on which actions are taken.
-        peer: Who asks there.
+        control: Whether the request came over the control socket, which accepts actions.
+        peer: The client on the control socket.
     """
     path, _, query = _without_origin(target).partition("#")[0].partition("?")
     if path in PAGES:
-        return PAGES[path](source, options(query)) if method in READ else not_allowed(READ)
+        return PAGES[path](backend, parse_query(query)) if method in READ else not_allowed(READ)
     if control and path in ACTIONS:
-        return (
-            json(*source.act(path[1:], options(query), peer))
-            if method == "POST"
-            else not_allowed(("POST",))
-        )
-    return text(
-        404,
-        "\n".join(
-            [
-                "There is no such path. There are:",
-                *PAGES,
-                *(f"POST {one}" for one in ACTIONS if control),
-            ]
-        ),
-    )
+        if method != "POST":
+            return not_allowed(("POST",))
+        return json(*backend.act(path[1:], parse_query(query), peer))
+    actions = [f"POST {action}" for action in ACTIONS if control]
+    return text(404, "\n".join(["Not found. Available:", *PAGES, *actions]))
 
 
 def _without_origin(target: str) -> str:
-    """Return path and query of an absolute-form target; any other as it is."""
+    """Return path and query of an absolute-form target; any other target unchanged."""
     scheme, found, rest = target.partition("://")
     if not found or not scheme.isalnum():
         return target
-    cut = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
-    return rest[cut:] if rest[cut : cut + 1] == "/" else "/" + rest[cut:]
+    path_at = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
+    return rest[path_at:] if rest[path_at : path_at + 1] == "/" else "/" + rest[path_at:]
 
 
-def options(query: str) -> dict[str, str]:
-    """Return what a query says (application/x-www-form-urlencoded); a name without a value has the
-    value ""."""
+def parse_query(query: str) -> dict[str, str]:
+    """Return the parameters of a query (application/x-www-form-urlencoded).
+
+    A name without a value has the value "".
+    """
     pairs = [part.partition("=") for part in query.split("&") if part]
-    return {_decoded(name): _decoded(value) for name, _, value in pairs}
+    return {_unquote(name): _unquote(value) for name, _, value in pairs}
 
 
-def _decoded(encoded: str) -> str:
-    """Return *encoded* without its + and %XX; what is not well-formed stays as it is."""
+def _unquote(encoded: str) -> str:
+    """Decode + and %XX; invalid sequences stay as they are."""
     first, *rest = encoded.replace("+", " ").encode(errors="replace").split(b"%")
-    out = [first]
+    decoded = [first]
     for part in rest:
         try:
-            out += (
-                [bytes.fromhex(part[:2].decode()), part[2:]]
-                if len(part[:2].strip()) == 2
-                else [b"%", part]
-            )
+            if len(part[:2].strip()) != 2:
+                raise ValueError  # bytes.fromhex() ignores blanks
+            decoded += [bytes.fromhex(part[:2].decode()), part[2:]]
         except ValueError:
-            out += [b"%", part]
-    return b"".join(out).decode(errors="replace")
+            decoded += [b"%", part]
+    return b"".join(decoded).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The server: real sockets, real clients, and people who mean no good."""
+"""Tests of the HTTP server: real sockets, real clients, and malicious ones."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gracewrap.config.probe_specs import Address
-from gracewrap.server import control_socket, listen
-from gracewrap.server import http as server
-from http_served import Loop, Served, everything
+from gracewrap.server import control_socket, http_server, listen
 from processes import BOUND, OTHER_USER, SUPPORT, Lines, environment, require_other_user
 from reactor_driver import driving
+from server_under_test import FakeBackend, ServerUnderTest, receive_all
 
 PAGES = ["/livez", "/health/live", "/readyz", "/health/ready", "/metrics", "/status"]
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -36,32 +35,32 @@ GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 @contextlib.contextmanager
 def served(
     address: Address | None = None, control: bool = False, mode: int = 0o600
-) -> Iterator[Served]:
+) -> Iterator[ServerUnderTest]:
     with driving() as driver:
-        one = Served(driver, address or Address("127.0.0.1"), control, mode)
+        one = ServerUnderTest(driver, address or Address("127.0.0.1"), control, mode)
         try:
             yield one
         finally:
             one.server.close()
             assert not one.server.connections
             driver.reactor.run(time.monotonic())
-            driver.until(lambda: not driver.reactor.busy)  # nothing of it is left
+            driver.until(lambda: not driver.reactor.busy)  # nothing is left behind
 
 
 @pytest.fixture
-def tcp() -> Iterator[Served]:
+def tcp() -> Iterator[ServerUnderTest]:
     with served() as one:
         yield one
 
 
 @pytest.fixture
-def control(tmp_path: Path) -> Iterator[Served]:
+def control(tmp_path: Path) -> Iterator[ServerUnderTest]:
     with served(Address(path=str(tmp_path / "control.sock")), control=True) as one:
         yield one
 
 
 def status(answer: bytes) -> int:
-    """Return the status of the first answer in *answer*."""
+    """Return the status of the first response in *answer*."""
     version, number, _ = answer.split(b"\r\n")[0].split(b" ", 2)
     assert version == b"HTTP/1.1"
     return int(number)
@@ -76,7 +75,7 @@ def body(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-# What is answered.
+# Responses.
 
 
 def test_pages_over_one_connection(tcp):
@@ -109,7 +108,7 @@ def test_pages_over_one_connection(tcp):
 
 
 def test_not_ready_is_503_with_the_reason_and_still_live(tcp):
-    tcp.loop.ready = False, {"reason": "stopping", "seconds_left": 12.5}
+    tcp.backend.ready = False, {"reason": "stopping", "seconds_left": 12.5}
     answer = tcp.exchange(b"GET /readyz HTTP/1.0\r\n\r\n")
     assert status(answer) == 503
     assert json.loads(body(answer)) == {"ready": False, "reason": "stopping", "seconds_left": 12.5}
@@ -139,7 +138,7 @@ def test_head_has_the_headers_of_get_and_no_body(tcp, page):
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", False),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", True),
         (b"GET /livez HTTP/1.0\r\n\r\n", True),
-        (b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),  # allowed, and said
+        (b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
     ],
 )
 def test_keep_alive(tcp, request_line, closes):
@@ -179,7 +178,7 @@ def test_a_request_in_pieces(tcp):
     assert status(tcp.during(client)) == 200
 
 
-def test_who_has_sent_its_end_is_answered_all_the_same(tcp):
+def test_a_half_closed_connection_is_answered(tcp):
     assert status(tcp.exchange(GET, end=True)) == 200
 
 
@@ -220,7 +219,7 @@ def test_only_get_and_head_on_tcp(tcp, method, more):
         end=True,
     )
     assert status(answer) == 405 and headers(answer)["allow"] == "GET, HEAD"
-    assert tcp.loop.acted == []
+    assert tcp.backend.actions == []
 
 
 @pytest.mark.parametrize(
@@ -253,27 +252,27 @@ def test_only_get_and_head_on_tcp(tcp, method, more):
         ),
     ],
 )
-def test_limits_and_garbage(tcp, line, code):
-    """The answer arrives although what was sent is not read to its end."""
+def test_limits_and_invalid_requests(tcp, line, code):
+    """The response arrives although the request is not read to its end."""
     assert status(tcp.exchange(line, end=True)) == code
 
 
-def test_a_head_that_never_ends_is_not_kept(tcp):
+def test_endless_headers_are_not_buffered(tcp):
     def client():
         with tcp.connect() as sock:
             with contextlib.suppress(ConnectionError):
                 for _ in range(1000):
                     sock.sendall(b"X: " + b"y" * 10_000 + b"\r\n")
-            return everything(sock)
+            return receive_all(sock)
 
     tcp.during(client)
     tcp.driver.until(lambda: not tcp.server.connections)
 
 
 @pytest.mark.parametrize("page", ["/readyz", "/metrics", "/status"])
-def test_a_source_that_raises_is_a_500_and_is_told(tcp, page, monkeypatch):
+def test_an_exception_of_the_backend_is_logged_and_answered_with_500(tcp, page, monkeypatch):
     monkeypatch.setattr(
-        Loop,
+        FakeBackend,
         {"/readyz": "is_ready", "/metrics": "metrics", "/status": "status"}[page],
         lambda *_: 1 // 0,
     )
@@ -289,8 +288,7 @@ def test_curl(tcp, control):
     if not shutil.which("curl"):
         pytest.skip("needs curl")
     url = f"http://127.0.0.1:{tcp.port}"
-    # Twice over one connection, then with an upgrade that is not taken; filled in by curl: 200 and
-    # how often it connected.
+    # curl prints the status and the number of new connections.
     argv = [
         "curl",
         "-sS",
@@ -315,7 +313,7 @@ def test_curl(tcp, control):
         "-m",
         "20",
         "--unix-socket",
-        control.at,
+        control.address,
         "-d",
         "hello",
         "-H",
@@ -326,10 +324,10 @@ def test_curl(tcp, control):
     assert (done.stdout, done.stderr) == ('{"done": "drain"}\n', "")
 
 
-# What it may cost.
+# Limits.
 
 
-def test_nothing_wakes_at_rest(tcp):
+def test_idle_without_connections(tcp):
     tcp.driver.until(lambda: tcp.driver.reactor.due(0.0) is None)
     assert status(tcp.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200
     tcp.driver.until(lambda: tcp.driver.reactor.due(0.0) is None)
@@ -340,46 +338,47 @@ def test_an_idle_connection_costs_one_timer(tcp):
     with tcp.connect():
         tcp.driver.until(lambda: tcp.server.connections)
         now = time.monotonic()
-        tcp.driver.until(lambda: (tcp.driver.reactor.due(now) or 0) > now + server.IDLE - 5)
+        tcp.driver.until(
+            lambda: (tcp.driver.reactor.due(now) or 0) > now + http_server.IDLE_TIMEOUT - 5
+        )
         (connection,) = tcp.server.connections.values()
-        assert connection._parser is None  # nothing is kept for who says nothing
+        assert connection._parser is None  # created at the first byte
 
 
-def test_who_says_nothing_is_closed(tcp, monkeypatch):
-    monkeypatch.setattr(server, "IDLE", 0.05)
+def test_an_idle_connection_is_closed(tcp, monkeypatch):
+    monkeypatch.setattr(http_server, "IDLE_TIMEOUT", 0.05)
     assert tcp.exchange() == b""
     with tcp.connect() as sock:
         sock.sendall(GET)
-        assert (
-            status(tcp.during(lambda: everything(sock))) == 200
-        )  # and then closed, though keep-alive
+        # Closed after the response, despite keep-alive.
+        assert status(tcp.during(lambda: receive_all(sock))) == 200
 
 
 def test_a_request_that_takes_too_long_is_408(tcp, monkeypatch):
-    monkeypatch.setattr(server, "REQUEST", 0.05)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT", 0.05)
     assert status(tcp.exchange(b"GET /livez HTT")) == 408
 
 
-def test_a_slow_reader_is_given_up(tcp, monkeypatch):
-    monkeypatch.setattr(server, "TAKE", 0.2)
-    tcp.loop.text = "#" * (8 << 20)
+def test_a_slow_reader_is_disconnected(tcp, monkeypatch):
+    monkeypatch.setattr(http_server, "SEND_TIMEOUT", 0.2)
+    tcp.backend.text = "#" * (8 << 20)
     with tcp.connect() as sock:
         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         tcp.driver.until(lambda: any(one._out for one in tcp.server.connections.values()))
         assert status(tcp.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200
         tcp.driver.until(lambda: not tcp.server.connections)
-        got = everything(sock)
+        got = receive_all(sock)
     assert 0 < len(got) < 8 << 20
 
 
 def test_a_big_answer_arrives_whole(tcp):
-    tcp.loop.text = "#" * (8 << 20)
+    tcp.backend.text = "#" * (8 << 20)
     answer = tcp.exchange(b"GET /metrics HTTP/1.0\r\n\r\n")
     assert len(body(answer)) == 8 << 20
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /li", GET])
-def test_a_thousand_connections_cost_little_and_keep_nobody_out(tcp, said):
+@pytest.mark.parametrize("expected", [b"", b"GET /li", GET])
+def test_a_thousand_connections_cost_little_and_block_no_client(tcp, expected):
     tracemalloc.start()
     try:
         held = []
@@ -387,16 +386,18 @@ def test_a_thousand_connections_cost_little_and_keep_nobody_out(tcp, said):
         for _ in range(1000):
             sock = socket.socket()
             sock.setblocking(False)
-            sock.connect_ex(tcp.at)
+            sock.connect_ex(tcp.address)
             held.append(sock)
             if len(held) % 50 == 0:
                 tcp.driver.until(tcp.settled)
                 for one in held[-50:]:
                     with contextlib.suppress(OSError):
-                        one.send(said)
-            assert len(tcp.server.connections) <= server.MOST
+                        one.send(expected)
+            assert len(tcp.server.connections) <= http_server.MAX_CONNECTIONS
         tcp.driver.until(
-            lambda: len(tcp.server.connections) == server.MOST and not tcp.server._queue
+            lambda: (
+                len(tcp.server.connections) == http_server.MAX_CONNECTIONS and not tcp.server._queue
+            )
         )
         assert status(tcp.exchange(b"GET /readyz HTTP/1.0\r\n\r\n")) == 200
         cost = tracemalloc.get_traced_memory()[0] - before
@@ -404,12 +405,12 @@ def test_a_thousand_connections_cost_little_and_keep_nobody_out(tcp, said):
             sock.close()
     finally:
         tracemalloc.stop()
-    assert cost < 2 << 20  # the thousand client sockets of the test are a part of it
+    assert cost < 2 << 20  # including the thousand client sockets of the test
     tcp.driver.until(lambda: not tcp.server.connections)
 
 
-def test_a_flood_of_new_connections_cannot_push_out_a_request_that_has_come(tcp):
-    """More of them in one go than are kept: each has its request answered before it is closed."""
+def test_a_flood_of_new_connections_cannot_evict_an_unanswered_request(tcp):
+    """A batch larger than the limit: each request is answered before its connection is closed."""
     held = [tcp.connect() for _ in range(100)]
     for sock in held:
         sock.sendall(GET)
@@ -421,18 +422,18 @@ def test_a_flood_of_new_connections_cannot_push_out_a_request_that_has_come(tcp)
     tcp.driver.until(lambda: not tcp.server.connections)
 
 
-def test_who_asks_now_and_then_outlives_who_is_idle(tcp):
-    """The kubelet's connection is kept, a slowloris' is pushed out."""
+def test_a_regular_client_outlives_idle_ones(tcp):
+    """The kubelet's connection is kept, those of a slowloris attack are closed."""
     with tcp.connect() as regular, contextlib.ExitStack() as stack:
         for _ in range(3):
-            for _ in range(server.MOST - 10):
+            for _ in range(http_server.MAX_CONNECTIONS - 10):
                 stack.enter_context(tcp.connect()).sendall(b"G")
             tcp.driver.until(tcp.settled)
             regular.sendall(GET)
             assert status(tcp.during(lambda: regular.recv(65536))) == 200
 
 
-def test_garbage_in_any_pieces_ends_or_is_answered(control):
+def test_garbage_in_any_pieces_is_answered_or_closed(control):
     word = st.sampled_from(
         [
             b"GET",
@@ -474,7 +475,7 @@ def test_garbage_in_any_pieces_ends_or_is_answered(control):
                     control.driver.reactor.run(time.monotonic())
                 sock.shutdown(socket.SHUT_WR)
             control.driver.until(lambda: control.settled() and not control.server.connections)
-            answer = everything(sock)
+            answer = receive_all(sock)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
         assert not control.driver.faults
 
@@ -484,12 +485,12 @@ def test_garbage_in_any_pieces_ends_or_is_answered(control):
 NO_DESCRIPTORS = """
 import os, resource, sys, time
 from reactor_driver import driving
-from http_served import Address, Served
+from server_under_test import Address, ServerUnderTest
 
 spare, want = sys.argv[1] == "spare", int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 with driving() as driver:
-    served = Served(driver, Address("127.0.0.1"), False, 0o600)
+    served = ServerUnderTest(driver, Address("127.0.0.1"), False, 0o600)
     if not spare:
         os.close(served.server._spare)
         served.server._spare = None
@@ -509,7 +510,7 @@ with driving() as driver:
         print("pause", driver.rounds - rounds, flush=True)
         os.close(taken.pop())
     asked = []
-    served.loop.status = lambda _: asked.append(1) or (200, {})
+    served.backend.status = lambda _: asked.append(1) or (200, {})
     driver.until(lambda: len(asked) == want)
     served.server.close()
 print("done", flush=True)
@@ -518,8 +519,8 @@ print("done", flush=True)
 
 @contextlib.contextmanager
 def without_descriptors(*args: object) -> Iterator[tuple[Lines, int]]:
-    """A server in a process of its own that has no descriptors left, and its port."""
-    path = os.pathsep.join([str(SUPPORT), str(Path(server.__file__).parents[2])])
+    """A server in a process without free file descriptors, and its port."""
+    path = os.pathsep.join([str(SUPPORT), str(Path(http_server.__file__).parents[2])])
     argv = [sys.executable, "-c", NO_DESCRIPTORS, *map(str, args)]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, env=environment(PYTHONPATH=path)
@@ -534,7 +535,7 @@ def without_descriptors(*args: object) -> Iterator[tuple[Lines, int]]:
             process.kill()
 
 
-def ask_status(port: int) -> int:
+def get_status(port: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=BOUND)
     connection.request("GET", "/status", headers={"Connection": "close"})
     answer = connection.getresponse()
@@ -546,26 +547,24 @@ def ask_status(port: int) -> int:
 def test_without_descriptors_one_connection_at_a_time_is_served():
     with without_descriptors("spare", 5) as (_, port), contextlib.ExitStack() as stack:
         for _ in range(5):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port))).send(
-                b"GE"
-            )  # somebody who holds on to it
-            assert ask_status(port) == 200
+            # A client that keeps its connection.
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).send(b"GE")
+            assert get_status(port) == 200
 
 
 def test_without_a_spare_descriptor_it_pauses_and_goes_on():
     with without_descriptors("none", 1) as (lines, port):
         answers: list[int] = []
-        thread = threading.Thread(target=lambda: answers.append(ask_status(port)))
+        thread = threading.Thread(target=lambda: answers.append(get_status(port)))
         thread.start()
         word, rounds = lines.next().split()
-        assert (
-            word == "pause" and int(rounds) < 100
-        )  # the driver looks up every 10 ms; a loop that spins, thousands of times
+        # The driver runs a round every 10 ms; a busy loop would run thousands.
+        assert word == "pause" and int(rounds) < 100
         thread.join(BOUND)
         assert answers == [200]
 
 
-# Where it listens.
+# Listening sockets.
 
 
 def test_listens_on_both_families_without_a_host():
@@ -596,9 +595,8 @@ def test_a_port_in_use(host):
 def test_a_port_can_be_used_again_at_once():
     with served() as one:
         port = one.port
-        assert (
-            status(one.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200
-        )  # we close first: TIME_WAIT is ours
+        # The server closes first, so the port is in TIME_WAIT.
+        assert status(one.exchange(b"GET /livez HTTP/1.0\r\n\r\n")) == 200
     os.close(listen.bind(Address("127.0.0.1", port)))
 
 
@@ -609,7 +607,7 @@ def test_an_address_that_is_not_ours():
 
 
 @pytest.mark.parametrize("address", [Address("127.0.0.1"), Address(""), Address(path="sock")])
-def test_what_listens_is_closed_on_exec(address, tmp_path, monkeypatch):
+def test_listening_sockets_are_closed_on_exec(address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fd = listen.bind(address)
     assert not os.get_inheritable(fd)
@@ -617,7 +615,7 @@ def test_what_listens_is_closed_on_exec(address, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660])
-def test_the_mode_of_a_unix_socket_is_not_the_umask_s(tmp_path, mode):
+def test_the_umask_does_not_change_the_mode_of_a_unix_socket(tmp_path, mode):
     for mask in (0o000, 0o077, 0o777):
         before = os.umask(mask)
         try:
@@ -632,7 +630,7 @@ def test_the_mode_of_a_unix_socket_is_not_the_umask_s(tmp_path, mode):
 def test_a_stale_unix_socket_is_replaced_and_one_in_use_is_not(tmp_path):
     address = Address(path=str(tmp_path / "sock"))
     os.close(listen.bind(address))
-    assert stat.S_ISSOCK(os.stat(address.path).st_mode)  # left behind
+    assert stat.S_ISSOCK(os.stat(address.path).st_mode)  # stale
     fd = listen.bind(address)
     with pytest.raises(OSError) as raised:
         listen.bind(address)
@@ -642,7 +640,7 @@ def test_a_stale_unix_socket_is_replaced_and_one_in_use_is_not(tmp_path):
     assert not os.path.exists(address.path)
 
 
-def test_one_whose_backlog_is_full_is_in_use(tmp_path):
+def test_a_socket_with_a_full_backlog_is_in_use(tmp_path):
     path = str(tmp_path / "sock")
     with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as waiting:
         full.bind(path)
@@ -654,7 +652,7 @@ def test_one_whose_backlog_is_full_is_in_use(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link", "dangling link", "datagram"])
-def test_what_is_no_socket_to_listen_at_is_never_deleted(tmp_path, kind):
+def test_files_that_are_not_stale_sockets_are_never_deleted(tmp_path, kind):
     path = tmp_path / "there"
     holder = None
     if kind == "file":
@@ -679,7 +677,7 @@ def test_what_is_no_socket_to_listen_at_is_never_deleted(tmp_path, kind):
         holder.close()
 
 
-def test_a_path_that_is_too_long_or_not_there(tmp_path):
+def test_paths_that_are_too_long_or_missing(tmp_path):
     for path, number in (
         (str(tmp_path / ("x" * 108)), errno.ENAMETOOLONG),
         (str(tmp_path / "a" / "b"), errno.ENOENT),
@@ -689,11 +687,11 @@ def test_a_path_that_is_too_long_or_not_there(tmp_path):
         assert raised.value.errno == number and raised.value.strerror
 
 
-def test_remove_leaves_alone_what_another_has_made(tmp_path):
+def test_remove_keeps_the_file_of_another_process(tmp_path):
     path = str(tmp_path / "sock")
     fd = listen.bind(Address(path=path))
     os.unlink(path)
-    Path(path).write_text("somebody else's")
+    Path(path).write_text("another process")
     listen.remove(path)
     listen.remove(str(tmp_path / "nowhere"))
     assert os.path.exists(path)
@@ -710,10 +708,10 @@ def test_actions(control, action):
     )
     assert status(answer) == 202 and json.loads(body(answer)) == {"done": action}
     options = {"wait": "1", "why": "a & b%zz", "why2": ""}
-    assert control.loop.acted == [(action, options, f"pid {os.getpid()}, uid {os.geteuid()}")]
+    assert control.backend.actions == [(action, options, f"pid {os.getpid()}, uid {os.geteuid()}")]
 
 
-def test_pages_and_what_there_is(control):
+def test_pages_and_not_found(control):
     assert status(control.exchange(b"GET /status HTTP/1.0\r\n\r\n")) == 200
     assert b"POST /drain" in control.exchange(b"GET /nowhere HTTP/1.0\r\n\r\n")
     assert status(control.exchange(b"POST /nowhere HTTP/1.0\r\n\r\n")) == 404
@@ -731,7 +729,7 @@ def test_pages_and_what_there_is(control):
 def test_methods_of_the_control_socket(control, line, allow):
     answer = control.exchange(line + b" HTTP/1.0\r\n\r\n")
     assert status(answer) == 405 and headers(answer)["allow"] == allow
-    assert control.loop.acted == []
+    assert control.backend.actions == []
 
 
 @pytest.mark.parametrize(
@@ -748,15 +746,15 @@ def test_methods_of_the_control_socket(control, line, allow):
         (b"Content-Length: 5", b"hell", 400),
     ],
 )
-def test_the_body_of_a_post_is_bounded_and_not_looked_at(control, fields, content, code):
+def test_the_body_of_a_post_is_limited_and_ignored(control, fields, content, code):
     answer = control.exchange(
         b"POST /drain HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n\r\n", content, end=True
     )
     assert status(answer) == code
-    assert len(control.loop.acted) == (code == 202)
+    assert len(control.backend.actions) == (code == 202)
 
 
-def test_who_waits_for_100_continue_gets_it(control):
+def test_100_continue(control):
     def client():
         with control.connect() as sock:
             sock.sendall(
@@ -778,7 +776,7 @@ sock.settimeout(30)
 try:
     sock.connect(sys.argv[1])
 except PermissionError:
-    print("no way in")
+    print("no permission")
     sys.exit()
 sock.sendall(b"POST /stop HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
 answer = b""
@@ -789,25 +787,27 @@ print(answer.split()[1].decode())
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("mode", "said"), [(0o600, "no way in"), (0o666, "403")])
-def test_other_users_do_not_control(tmp_path, mode, said):
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, "no permission"), (0o666, "403")])
+def test_other_users_do_not_control(tmp_path, mode, expected):
     require_other_user()
     argv = [*OTHER_USER, sys.executable, "-I", "-S", "-c", CLIENT, str(tmp_path / "control.sock")]
     with served(Address(path=str(tmp_path / "control.sock")), control=True, mode=mode) as one:
         done = one.during(
             lambda: subprocess.run(argv, capture_output=True, text=True, timeout=BOUND)
         )
-        assert (done.stdout.strip(), done.stderr) == (said, "")
-        assert one.loop.acted == []
+        assert (done.stdout.strip(), done.stderr) == (expected, "")
+        assert one.backend.actions == []
 
 
-# Where the control socket is.
+# Finding the control socket.
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Three directories to make it in: the first is not there, into the second nothing can be
-    made."""
+def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The two directories, of four, in which a socket can be created.
+
+    The first of the four does not exist, and no file can be created in the second.
+    """
     directories = [tmp_path / "none", Path("/proc"), tmp_path / "shm", tmp_path / "tmp"]
     for one in directories[2:]:
         one.mkdir()
@@ -817,13 +817,13 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return directories[2:]
 
 
-def test_it_is_made_where_it_can_be_and_found_there(places):
-    made = control_socket.make()
+def test_the_socket_is_created_and_found(directories):
+    made = control_socket.create()
     assert made is not None
     fd, path = made
-    assert path == f"{places[0]}/gracewrap-{os.getpid()}.sock"
+    assert path == f"{directories[0]}/gracewrap-{os.getpid()}.sock"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    ours = [control_socket.Found(path, os.getpid())]
+    ours = [control_socket.Instance(path, os.getpid())]
     assert (
         control_socket.find() == ours
         and control_socket.find(os.getpid()) == ours
@@ -831,63 +831,62 @@ def test_it_is_made_where_it_can_be_and_found_there(places):
     )
     assert control_socket.find(1) == [] and control_socket.find(1, path) == []
     os.close(fd)
-    assert control_socket.find() == []  # left behind: stale
-    again = control_socket.make()
+    assert control_socket.find() == []  # stale
+    again = control_socket.create()
     assert again is not None and again[1] == path
     control_socket.remove(path)
     os.close(again[0])
     assert not os.path.exists(path)
 
 
-def test_where_another_container_has_taken_the_name_the_next_place_is_used(places):
-    taken = listen.bind(Address(path=f"{places[0]}/gracewrap-{os.getpid()}.sock"))
-    made = control_socket.make()
-    assert made is not None and made[1].startswith(f"{places[1]}/")
+def test_a_name_in_use_by_another_container_is_avoided(directories):
+    taken = listen.bind(Address(path=f"{directories[0]}/gracewrap-{os.getpid()}.sock"))
+    made = control_socket.create()
+    assert made is not None and made[1].startswith(f"{directories[1]}/")
     os.close(taken)
     os.close(made[0])
     control_socket.remove(made[1])
 
 
-def test_the_runtime_directory_comes_first_if_it_is_one(places, tmp_path, monkeypatch):
+def test_xdg_runtime_dir_comes_first_if_valid(directories, tmp_path, monkeypatch):
     own = tmp_path / "own"
     own.mkdir()
-    for said, expected in (
+    for variable, expected in (
         (str(own), own),
         (f"{own}/", own),
-        ("own", places[0]),
-        ("", places[0]),
-        (str(tmp_path / "none"), places[0]),
+        ("own", directories[0]),
+        ("", directories[0]),
+        (str(tmp_path / "none"), directories[0]),
     ):
-        monkeypatch.setitem(control_socket.posix.environ, b"XDG_RUNTIME_DIR", said.encode())
-        made = control_socket.make()
+        monkeypatch.setitem(control_socket.posix.environ, b"XDG_RUNTIME_DIR", variable.encode())
+        made = control_socket.create()
         assert made is not None and made[1] == f"{expected}/gracewrap-{os.getpid()}.sock"
         assert [one.path for one in control_socket.find()] == [made[1]]
         os.close(made[0])
         control_socket.remove(made[1])
 
 
-def test_an_explicit_place_is_the_only_one(places, tmp_path):
-    made = control_socket.make(str(tmp_path / "mine.sock"))
+def test_an_explicit_path_is_the_only_one(directories, tmp_path):
+    made = control_socket.create(str(tmp_path / "mine.sock"))
     assert made is not None and made[1] == str(tmp_path / "mine.sock")
     assert (
-        control_socket.find(None, made[1]) == [control_socket.Found(made[1], os.getpid())]
+        control_socket.find(None, made[1]) == [control_socket.Instance(made[1], os.getpid())]
         and control_socket.find() == []
     )
     os.close(made[0])
     assert control_socket.find(None, made[1]) == []
     for bad in (str(tmp_path / "none" / "sock"), "\0", "x" * 200, "/proc/sock"):
-        assert control_socket.make(bad) is None and control_socket.find(None, bad) == []
-    assert os.listdir(places[0]) == os.listdir(places[1]) == []
+        assert control_socket.create(bad) is None and control_socket.find(None, bad) == []
+    assert os.listdir(directories[0]) == os.listdir(directories[1]) == []
 
 
-def test_names_that_lie_are_not_believed(places):
-    """Made by a process of another pid: of another container, or with a wish to be taken for
-    somebody."""
+def test_a_false_pid_in_the_name_is_ignored(directories):
+    """Created by a process with another pid, in another container or on purpose."""
     fds = [
-        listen.bind(Address(path=f"{places[0]}/{name}"), 0o600)
+        listen.bind(Address(path=f"{directories[0]}/{name}"), 0o600)
         for name in ("gracewrap-1.sock", "gracewrap-x.sock", "other.sock")
     ]
-    (places[0] / "gracewrap-2.sock").write_text("")
+    (directories[0] / "gracewrap-2.sock").write_text("")
     assert (
         control_socket.find() == []
         and control_socket.find(1) == []
@@ -905,23 +904,23 @@ os.umask(0)
 sock.bind(path)
 sock.listen()
 print(os.getpid(), flush=True)
-sys.stdin.read()  # up to its end
+sys.stdin.read()  # until it is closed
 """
 
 
 @pytest.mark.root
-def test_another_user_s_is_found_by_root_only_when_named(places):
+def test_root_finds_another_users_socket_only_by_name(directories):
     require_other_user()
-    places[1].chmod(0o1777)
-    argv = [*OTHER_USER, sys.executable, "-I", "-S", "-c", SQUATTER, str(places[1])]
+    directories[1].chmod(0o1777)
+    argv = [*OTHER_USER, sys.executable, "-I", "-S", "-c", SQUATTER, str(directories[1])]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         pid = int(Lines(process.stdout.fileno()).next())
-        path = f"{places[1]}/gracewrap-{pid}.sock"
+        path = f"{directories[1]}/gracewrap-{pid}.sock"
         assert control_socket.find() == []
         assert (
             control_socket.find(pid)
             == control_socket.find(None, path)
-            == [control_socket.Found(path, pid)]
+            == [control_socket.Instance(path, pid)]
         )
         process.communicate(timeout=BOUND)
