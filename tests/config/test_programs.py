@@ -26,7 +26,7 @@ from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import BadValue
 from gracewrap.policy import dependencies
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, BackOff, Reading
-from gracewrap.probes.log_line import SEARCHED, LogLineProbe, LogLineState
+from gracewrap.probes.log_line import MAX_SEARCHED, LogLineProbe, LogLineState
 
 WEB = '[programs.web]\ncommand = ["web"]\n'
 DB = '[programs.db]\ncommand = ["db"]\n'
@@ -985,7 +985,7 @@ def test_a_line_makes_it_ready_once_and_for_all():
     first, second = LogLineProbeSpec(r"listening on \S+:\d+"), LogLineProbeSpec("^ready$")
     state = LogLineState((first, second))
     assert asked(first, state) == Reading(
-        BUSY, None, r'it has not written a line with "listening on \S+:\d+"'
+        BUSY, None, r'no line of its output matches "listening on \S+:\d+" yet'
     )
     assert not state.feed(b"starting") and not state.feed(b"\xff\xfe listening")
     assert state.feed(b"INFO: listening on 0.0.0.0:80 \xff") and state.is_waiting
@@ -998,8 +998,8 @@ def test_a_line_makes_it_ready_once_and_for_all():
 
 def test_a_long_line_is_looked_at_up_to_its_limit():
     state = LogLineState([LogLineProbeSpec("end")])
-    assert not state.feed(b"x" * SEARCHED + b"end")
-    assert state.feed(b"x" * (SEARCHED - 3) + b"end")
+    assert not state.feed(b"x" * MAX_SEARCHED + b"end")
+    assert state.feed(b"x" * (MAX_SEARCHED - 3) + b"end")
 
 
 def test_an_expression_that_is_none_is_an_answer_too():

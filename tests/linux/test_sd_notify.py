@@ -527,8 +527,8 @@ def test_the_probe_answers_from_what_was_said():
         return answers
 
     assert say("") == [
-        Reading(BUSY, None, "it has not sent READY=1"),
-        Reading(BUSY, None, "it has not sent X_GRACEWRAP=drained"),
+        Reading(BUSY, None, "READY=1 not received yet"),
+        Reading(BUSY, None, "X_GRACEWRAP=drained not received yet"),
     ]
     assert say("READY=1\nSTATUS=up")[0] == Reading(DRAINED)
     assert say("X_GRACEWRAP_IN_FLIGHT=3")[1] == Reading(BUSY, 3, "3 in flight, up")

@@ -1,5 +1,4 @@
-"""Probes that look at a file or run a command.  Commands are real, and reaped as the loop does
-it."""
+"""Tests of the file and exec probes, with real files and commands."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ from gracewrap.config.probe_specs import ExecProbeSpec, FileProbeSpec
 from gracewrap.linux import prctl, reaper
 from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.exec import ExecProbe, read
-from gracewrap.probes.file import MOST, FileProbe
+from gracewrap.probes.exec import ExecProbe, interpret
+from gracewrap.probes.file import MAX_SEARCHED, FileProbe
 from processes import BOUND, alive, descendants, require_root, wait_until
 from reactor_driver import Driver, driving, readable
 
@@ -39,18 +38,18 @@ def look(path: object, state: str = "exists", contains: str = "") -> Reading:
     return answer
 
 
-def test_a_file_that_is_to_come(tmp_path):
+def test_a_file_that_should_appear(tmp_path):
     path = tmp_path / "drained"
-    assert look(path) == Reading(BUSY, None, f"{path} is not there")
+    assert look(path) == Reading(BUSY, None, f"{path} does not exist")
     path.touch()
     assert look(path) == Reading(DRAINED)
     assert look(tmp_path) == look("/") == Reading(DRAINED)
 
 
-def test_a_file_that_is_to_go(tmp_path):
+def test_a_file_that_should_disappear(tmp_path):
     path = tmp_path / "busy"
     path.touch()
-    assert look(path, "absent") == Reading(BUSY, None, f"{path} is there")
+    assert look(path, "absent") == Reading(BUSY, None, f"{path} exists")
     path.unlink()
     assert look(path, "absent") == Reading(DRAINED)
     assert look(tmp_path / "no" / "busy", "absent") == Reading(DRAINED)
@@ -73,7 +72,7 @@ def test_mistakes_are_invalid(tmp_path):
             assert answer.kind == INVALID and why in answer.why, path
 
 
-def test_a_link_that_leads_nowhere_is_not_there(tmp_path):
+def test_a_dangling_link_is_an_absent_file(tmp_path):
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "no")
     assert look(path).kind == BUSY and look(path, "absent").kind == DRAINED
@@ -84,10 +83,12 @@ def test_a_text_within_the_first_mebibyte(tmp_path):
     assert look(path, contains="idle").kind == BUSY
     path.write_text("workers: idle\n")
     assert look(path, contains="idle") == Reading(DRAINED)
-    assert look(path, contains="\u00fcber") == Reading(BUSY, None, f"{path} does not hold the text")
-    path.write_bytes(bytes(MOST - 4) + b"idle")
+    assert look(path, contains="\u00fcber") == Reading(
+        BUSY, None, f"{path} does not contain the text"
+    )
+    path.write_bytes(bytes(MAX_SEARCHED - 4) + b"idle")
     assert look(path, contains="idle").kind == DRAINED
-    path.write_bytes(bytes(MOST - 3) + b"idle")
+    path.write_bytes(bytes(MAX_SEARCHED - 3) + b"idle")
     assert look(path, contains="idle").kind == BUSY
     with path.open("wb") as file:
         file.truncate(1 << 40)
@@ -96,7 +97,7 @@ def test_a_text_within_the_first_mebibyte(tmp_path):
     assert time.monotonic() - since < 10
 
 
-def test_nothing_but_a_regular_file_is_opened(tmp_path):
+def test_only_regular_files_are_opened(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (fifo, tmp_path, Path("/dev/zero"), Path("/dev/null")):
@@ -111,7 +112,7 @@ def test_nothing_but_a_regular_file_is_opened(tmp_path):
             assert look(path, contains="Linux version 0.0.1").kind == BUSY
 
 
-def test_a_file_that_we_may_not_see(tmp_path):
+def test_a_file_without_permission(tmp_path):
     require_root()
     inner = tmp_path / "private" / "file"
     inner.parent.mkdir(0o700)
@@ -134,7 +135,7 @@ def test_a_file_that_we_may_not_see(tmp_path):
     os.waitpid(pid, 0)
 
 
-def test_no_descriptor_left_is_not_the_file_s_fault(tmp_path):
+def test_no_free_descriptor_is_unreachable(tmp_path):
     path = tmp_path / "file"
     path.write_text("x")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -152,8 +153,7 @@ def test_no_descriptor_left_is_not_the_file_s_fault(tmp_path):
 
 
 def alone(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test in a process of its own that is a subreaper: reaping takes every child there
-    is."""
+    """Run a test in a process of its own that is a subreaper: reaping reaps all children."""
 
     @functools.wraps(test)
     def run(*args: object, **fixtures: object) -> None:
@@ -181,7 +181,7 @@ def alone(test: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-class Exec:
+class ExecUnderTest:
     """An exec probe with its helpers, and the reaper."""
 
     def __init__(self, driver: Driver, *command: str) -> None:
@@ -197,7 +197,7 @@ class Exec:
     def until(self, true: Callable[[], object]) -> None:
         self.driver.until(true, meanwhile=self.reap)
 
-    def ask(self) -> Reading:
+    def sample(self) -> Reading:
         self.answers.clear()
         self.probe.sample(self.answers.append)
         self.until(lambda: self.answers)
@@ -206,13 +206,13 @@ class Exec:
 
 
 def run(*command: str) -> Reading:
-    """Return one sample, and see that nothing is left of it."""
+    """Return one sample, and check that it leaves nothing behind."""
     before = len(os.listdir("/proc/self/fd"))
     with driving() as driver:
-        probe = Exec(driver, *command)
-        answer = probe.ask()
-        assert not probe.helpers.pids
-        probe.until(lambda: not reaper.reap(())[1])
+        exec_probe = ExecUnderTest(driver, *command)
+        answer = exec_probe.sample()
+        assert not exec_probe.helpers.pids
+        exec_probe.until(lambda: not reaper.reap(())[1])
     assert len(os.listdir("/proc/self/fd")) == before
     return answer
 
@@ -233,12 +233,12 @@ def run(*command: str) -> Reading:
     ],
 )
 @alone
-def test_what_a_command_says(script, reading):
+def test_status_and_output_of_a_command(script, reading):
     assert run("sh", "-c", script) == reading
 
 
 @alone
-def test_a_command_that_cannot_be_run(tmp_path):
+def test_a_command_that_cannot_be_executed(tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("#!/bin/sh\n")
     for command, why in {
@@ -252,25 +252,25 @@ def test_a_command_that_cannot_be_run(tmp_path):
 
 
 @alone
-def test_a_command_that_cannot_even_be_tried():
+def test_invalid_arguments_of_a_command():
     with driving() as driver:
         for command in ("", "a\0b"):
-            assert Exec(driver, command).ask().kind == INVALID
+            assert ExecUnderTest(driver, command).sample().kind == INVALID
 
 
 @alone
-def test_no_descriptor_and_no_process_left_is_not_the_command_s_fault():
+def test_no_free_descriptor_or_process_is_unreachable():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with driving() as driver:
-        probe = Exec(driver, "true")
+        exec_probe = ExecUnderTest(driver, "true")
         free = os.dup(0)
         os.close(free)
         for most in (free, free + 1):  # no pipe at all, half a pipe
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
-            answer = probe.ask()
+            answer = exec_probe.sample()
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             assert answer == Reading(UNREACHABLE, None, "cannot run 'true': Too many open files")
-        assert probe.ask() == Reading(DRAINED)
+        assert exec_probe.sample() == Reading(DRAINED)
 
 
 @alone
@@ -278,41 +278,43 @@ def test_a_hanging_command_is_killed_with_its_group(tmp_path):
     pids = tmp_path / "pids"
     os.mkfifo(pids)
     with driving() as driver:
-        probe = Exec(driver, "sh", "-c", f'trap "" TERM; sleep 1000 & echo $$ $! > {pids}; wait')
-        probe.probe.sample(probe.answers.append)
+        exec_probe = ExecUnderTest(
+            driver, "sh", "-c", f'trap "" TERM; sleep 1000 & echo $$ $! > {pids}; wait'
+        )
+        exec_probe.probe.sample(exec_probe.answers.append)
         shell, sleep = map(int, pids.read_text().split())
         assert alive(shell) and alive(sleep)
-        probe.probe.cancel()
-        probe.probe.cancel()
-        probe.until(lambda: not reaper.reap(probe.helpers.pids)[1])
+        exec_probe.probe.cancel()
+        exec_probe.probe.cancel()
+        exec_probe.until(lambda: not reaper.reap(exec_probe.helpers.pids)[1])
         assert not alive(shell) and not alive(sleep)
-        assert probe.answers == []
+        assert exec_probe.answers == []
 
 
 @alone
-def test_asked_again_the_former_sample_is_given_up():
+def test_a_new_sample_aborts_the_previous_one():
     with driving() as driver:
-        probe = Exec(driver, "sh", "-c", "read x; exit 1")
-        probe.probe = ExecProbe(ExecProbeSpec(("sleep", "1000")), probe.helpers)
-        probe.probe.sample(probe.answers.append)
-        (first,) = probe.helpers.pids
-        probe.probe.sample(probe.answers.append)
-        probe.until(lambda: first not in probe.helpers.pids)
-        assert len(probe.helpers.pids) == 1 and probe.answers == []
-        probe.probe.cancel()
-        probe.until(lambda: not probe.helpers.pids)
+        exec_probe = ExecUnderTest(driver, "sh", "-c", "read x; exit 1")
+        exec_probe.probe = ExecProbe(ExecProbeSpec(("sleep", "1000")), exec_probe.helpers)
+        exec_probe.probe.sample(exec_probe.answers.append)
+        (first,) = exec_probe.helpers.pids
+        exec_probe.probe.sample(exec_probe.answers.append)
+        exec_probe.until(lambda: first not in exec_probe.helpers.pids)
+        assert len(exec_probe.helpers.pids) == 1 and exec_probe.answers == []
+        exec_probe.probe.cancel()
+        exec_probe.until(lambda: not exec_probe.helpers.pids)
 
 
 @alone
-def test_a_grandchild_that_holds_stdout_keeps_nobody_waiting():
+def test_a_grandchild_that_keeps_stdout_open_does_not_delay_the_sample():
     since = time.monotonic()
     assert run("sh", "-c", "sleep 1000 & echo 4; exit 1") == Reading(BUSY, 4, "4 in flight")
     assert time.monotonic() - since < BOUND
 
 
 @alone
-def test_output_without_end_is_read_and_dropped():
-    """More than a pipe holds, so that a command that nobody reads would never end."""
+def test_endless_output_is_read_and_dropped():
+    """Its size exceeds a pipe, so the command would block if its output were not read."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert run("sh", "-c", "echo 12; head -c 50000000 /dev/zero; exit 1") == Reading(
         BUSY, 12, "12 in flight"
@@ -324,23 +326,23 @@ def test_output_without_end_is_read_and_dropped():
 @alone
 def test_a_command_that_never_stops_writing_is_killed():
     with driving() as driver:
-        probe = Exec(driver, "yes")
-        probe.probe.sample(probe.answers.append)
-        (pid,) = probe.helpers.pids
+        exec_probe = ExecUnderTest(driver, "yes")
+        exec_probe.probe.sample(exec_probe.answers.append)
+        (pid,) = exec_probe.helpers.pids
         wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "yes\n", "yes runs")
         rounds = driver.rounds
-        probe.until(lambda: driver.rounds > rounds + 50)
-        probe.probe.cancel()
-        probe.until(lambda: not probe.helpers.pids)
-        assert probe.answers == []
+        exec_probe.until(lambda: driver.rounds > rounds + 50)
+        exec_probe.probe.cancel()
+        exec_probe.until(lambda: not exec_probe.helpers.pids)
+        assert exec_probe.answers == []
 
 
 @given(
     st.integers(0, 255),
     st.one_of(st.binary(), st.floats().map(lambda number: str(number).encode())),
 )
-def test_no_output_does_harm(status, output):
-    reading = read(status, output)
+def test_any_output_gives_a_reading(status, output):
+    reading = interpret(status, output)
     assert (reading.kind == DRAINED) == (status == 0)
     assert reading.in_flight is None or 0 <= reading.in_flight < float("inf")
     assert reading.why.isprintable() and len(reading.why) < 200

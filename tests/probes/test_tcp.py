@@ -1,5 +1,5 @@
-"""The tcp probe: what a real kernel says about real servers, in flight and idle told apart, and
-which ports are the program's."""
+"""Tests of the tcp probe: real connections and servers, idle or with requests in flight, and the
+ports of a program."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def refuse() -> socket.socket:
 
 @pytest.fixture
 def driver() -> Iterator[Driver]:
-    with driving() as one:
-        yield one
+    with driving() as driver:
+        yield driver
 
 
-class Probed:
-    """A probe with its reactor, asked one sample at a time."""
+class TcpProbeUnderTest:
+    """A tcp probe on the reactor of a driver."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Probed:
         return self.until(lambda reading: reading.kind == kind)
 
 
-class Served:
-    """A listener of ours, its clients, and the server's ends of their connections."""
+class Server:
+    """A listening socket of the test, with clients and the server ends of their connections."""
 
     def __init__(
         self, stack: contextlib.ExitStack, host: str = "127.0.0.1", **options: object
@@ -97,14 +97,14 @@ class Served:
         self.port = int(self.listener.getsockname()[1])
 
     def connect(self, host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
-        """Return a client and the server's end of its connection."""
+        """Return both ends of a new connection: the client's and the server's."""
         client = self.stack.enter_context(socket.create_connection((host, self.port), BOUND))
         served, _ = self.listener.accept()
         served.settimeout(BOUND)
         return client, self.stack.enter_context(served)
 
     def exchange(self, client: socket.socket, served: socket.socket, rounds: int = 1) -> None:
-        """Make requests that are answered at once, each right after the last answer."""
+        """Send requests that are answered at once, each right after the previous response."""
         for _ in range(rounds):
             client.sendall(b"?")
             served.recv(1)
@@ -113,17 +113,17 @@ class Served:
 
     def probed(
         self, driver: Driver, mode: str = "idle", quiet: float = QUIET, **options: object
-    ) -> Probed:
-        return Probed(driver, TcpProbeSpec((self.port,), mode, quiet), **options)  # type: ignore[arg-type]
+    ) -> TcpProbeUnderTest:
+        return TcpProbeUnderTest(driver, TcpProbeSpec((self.port,), mode, quiet), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served() -> Iterator[Server]:
     with contextlib.ExitStack() as stack:
-        yield Served(stack)
+        yield Server(stack)
 
 
-# In flight or idle, with both ends in our hands.
+# In flight or idle.
 
 
 def test_a_connection_that_never_carried_a_byte_is_idle(driver, served):
@@ -142,14 +142,14 @@ def test_a_request_is_in_flight_until_it_is_answered(driver, served):
     client.recv(1)
     assert (
         probed.until(lambda reading: "none" in reading.why).why
-        == "none of 1 connection in flight, 1 of them moved in the last 0.3 s"
+        == "none of 1 connection in flight, 1 of them active in the last 0.3 s"
     )
     assert probed.until_kind(DRAINED) == NOTHING
     assert probed.sample() == NOTHING
 
 
-def test_the_tie_of_a_request_right_after_an_answer_is_broken(driver, served):
-    """To tcp_info alone, the two kinds look the same."""
+def test_ties_of_requests_right_after_a_response_are_decided(driver, served):
+    """tcp_info alone cannot tell the two kinds apart."""
     busy, idle = [served.connect() for _ in range(30)], [served.connect() for _ in range(30)]
     for client, end in busy + idle:
         served.exchange(client, end, 20)
@@ -158,7 +158,7 @@ def test_the_tie_of_a_request_right_after_an_answer_is_broken(driver, served):
         client.sendall(b"?")
         end.recv(1)
     probed = served.probed(driver)
-    reading = probed.until(lambda reading: "moved" not in reading.why)
+    reading = probed.until(lambda reading: "active" not in reading.why)
     assert reading == Reading(BUSY, 30.0, "30 of 60 connections in flight")
     assert [probed.sample() for _ in range(5)] == [reading] * 5
     for _, end in busy:
@@ -166,7 +166,7 @@ def test_the_tie_of_a_request_right_after_an_answer_is_broken(driver, served):
     probed.until_kind(DRAINED)
 
 
-def test_ties_are_remembered_as_long_as_nothing_moves(driver, served, monkeypatch):
+def test_decided_ties_are_remembered_without_traffic(driver, served, monkeypatch):
     client, end = served.connect()
     served.exchange(client, end, 20)
     probed = served.probed(driver)
@@ -178,13 +178,13 @@ def test_ties_are_remembered_as_long_as_nothing_moves(driver, served, monkeypatc
     probed.until(lambda _: bool(read))
 
 
-def test_ties_that_cannot_be_told_apart_count_as_in_flight(driver, served, monkeypatch, tmp_path):
+def test_undecided_ties_count_as_in_flight(driver, served, monkeypatch, tmp_path):
     client, end = served.connect()
     served.exchange(client, end, 20)
     monkeypatch.setattr(
         sock_diag, "TABLES", {2: str(tmp_path / "none"), 10: str(tmp_path / "none")}
     )
-    assert served.probed(driver).until(lambda reading: "moved" not in reading.why).in_flight == 1
+    assert served.probed(driver).until(lambda reading: "active" not in reading.why).in_flight == 1
 
 
 def test_a_slow_upload_is_in_flight(driver, served):
@@ -194,10 +194,10 @@ def test_a_slow_upload_is_in_flight(driver, served):
         client.sendall(b"x" * 1000)
         end.recv(1000)
         assert probed.until(lambda reading: bool(reading.in_flight)).in_flight == 1
-    assert probed.until(lambda reading: "moved" not in reading.why).in_flight == 1  # stalled
+    assert probed.until(lambda reading: "active" not in reading.why).in_flight == 1  # stalled
 
 
-def test_an_answer_that_the_client_does_not_read_is_in_flight(driver, served):
+def test_a_response_that_the_client_does_not_read_is_in_flight(driver, served):
     client, end = served.connect()
     served.exchange(client, end)
     end.setblocking(False)
@@ -205,14 +205,14 @@ def test_an_answer_that_the_client_does_not_read_is_in_flight(driver, served):
         while True:
             end.send(b"x" * 65_536)
     probed = served.probed(driver)
-    assert probed.until(lambda reading: "moved" not in reading.why).in_flight == 1
-    end.close()  # what it had to say is still on its way
+    assert probed.until(lambda reading: "active" not in reading.why).in_flight == 1
+    end.close()  # its data is still on the way
     assert probed.sample().in_flight == 1
     client.close()
     probed.until_kind(DRAINED)
 
 
-def test_a_client_that_closed_its_half_and_waits_is_in_flight(driver, served):
+def test_a_half_closed_connection_that_waits_is_in_flight(driver, served):
     client, end = served.connect()
     client.sendall(b"?")
     client.shutdown(socket.SHUT_WR)
@@ -223,23 +223,22 @@ def test_a_client_that_closed_its_half_and_waits_is_in_flight(driver, served):
     probed.until_kind(DRAINED)
 
 
-def test_a_client_that_went_without_a_request_is_not(driver, served):
+def test_a_client_that_left_without_a_request_is_not_in_flight(driver, served):
     client, _ = served.connect()
     client.close()
     assert served.probed(driver).sample() == NOTHING
 
 
-def test_what_the_program_has_closed_is_not(driver, served):
+def test_connections_closed_by_the_program_are_not_in_flight(driver, served):
     client, end = served.connect()
     served.exchange(client, end)
     end.close()
     served.probed(driver).until_kind(DRAINED)
-    assert (
-        served.probed(driver, "no-connections").sample() == NOTHING
-    )  # FIN_WAIT2, for a client that does not close
+    # FIN_WAIT2, because the client does not close.
+    assert served.probed(driver, "no-connections").sample() == NOTHING
 
 
-def test_a_request_that_nobody_has_accepted_is_in_flight(driver, served):
+def test_a_request_that_is_not_accepted_yet_is_in_flight(driver, served):
     with socket.create_connection(("127.0.0.1", served.port)) as client:
         probed = served.probed(driver)
         assert probed.sample() == NOTHING
@@ -250,25 +249,25 @@ def test_a_request_that_nobody_has_accepted_is_in_flight(driver, served):
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_both_families_on_a_dual_stack_listener(driver, host):
     with contextlib.ExitStack() as stack:
-        served = Served(stack, "::", family=socket.AF_INET6, dualstack_ipv6=True)
+        served = Server(stack, "::", family=socket.AF_INET6, dualstack_ipv6=True)
         client, end = served.connect(host)
         probed = served.probed(driver)
         served.exchange(client, end, 20)
         client.sendall(b"?")
         end.recv(1)
-        assert probed.until(lambda reading: "moved" not in reading.why).in_flight == 1
+        assert probed.until(lambda reading: "active" not in reading.why).in_flight == 1
         end.sendall(b"!")
         probed.until_kind(DRAINED)
 
 
-def test_more_than_the_kernel_tells_in_one_go(driver):
+def test_more_connections_than_one_netlink_message_holds(driver):
     with contextlib.ExitStack() as stack:
-        all_of_them = [Served(stack) for _ in range(6)]
+        all_of_them = [Server(stack) for _ in range(6)]
         pairs = [served.connect() for served in all_of_them for _ in range(60)]
         for client, end in pairs[::2]:
             client.sendall(b"?")
             end.recv(1)
-        probed = Probed(
+        probed = TcpProbeUnderTest(
             driver, TcpProbeSpec(tuple(served.port for served in all_of_them), "idle", QUIET)
         )
         before = driver.rounds
@@ -276,7 +275,7 @@ def test_more_than_the_kernel_tells_in_one_go(driver):
         assert driver.rounds - before > 4  # in slices
 
 
-def test_a_sample_that_is_given_up_leaves_nothing(driver, served):
+def test_a_cancelled_sample_leaves_nothing_behind(driver, served):
     served.connect()
     probed, answers = served.probed(driver), []
     before = os.listdir("/proc/self/fd")
@@ -288,7 +287,7 @@ def test_a_sample_that_is_given_up_leaves_nothing(driver, served):
     assert not answers and probed.sample().kind == DRAINED
 
 
-def test_without_a_descriptor_it_says_so(driver, served):
+def test_no_free_file_descriptor(driver, served):
     probed = served.probed(driver)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
@@ -297,12 +296,12 @@ def test_without_a_descriptor_it_says_so(driver, served):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert reading == Reading(
-        UNREACHABLE, None, "cannot ask the kernel about connections: Too many open files"
+        UNREACHABLE, None, "cannot query the kernel's connections: Too many open files"
     )
 
 
-def test_what_gracewrap_asks_the_program_itself_does_not_count(driver, served, monkeypatch):
-    """An http probe has a connection in flight whenever both are asked at the same time."""
+def test_our_own_connections_do_not_count(driver, served, monkeypatch):
+    """An http probe has a connection in flight while the tcp probe is sampled."""
     pairs = [served.connect() for _ in range(2)]
     for client, end in pairs:
         client.sendall(b"?")
@@ -321,7 +320,9 @@ def test_listener_closed(driver, served):
     client, _ = served.connect()
     client.sendall(b"?")
     probed = served.probed(driver, "listener-closed")
-    assert probed.sample() == Reading(BUSY, None, f"it still listens on port {served.port}")
+    assert probed.sample() == Reading(
+        BUSY, None, f"the program still listens on port {served.port}"
+    )
     served.listener.close()
     assert probed.sample() == Reading(DRAINED)
 
@@ -339,21 +340,21 @@ def test_listening(driver, served):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        probed = Probed(driver, TcpProbeSpec((served.port, port), "listening"))
+        probed = TcpProbeUnderTest(driver, TcpProbeSpec((served.port, port), "listening"))
         assert probed.sample() == Reading(BUSY, None, f"nothing listens on port {port} yet")
         other.listen()
         assert probed.sample() == Reading(DRAINED)
 
 
-# Where the kernel refuses sock_diag.
+# Without sock_diag.
 
 
-def test_proc_tells_no_idle_connection_from_a_busy_one_and_says_so(driver, served):
+def test_proc_cannot_tell_idle_connections_and_says_so(driver, served):
     probed = served.probed(driver, connect=refuse)
     assert probed.sample() == NOTHING
     client, end = served.connect()
     reading = probed.sample()
-    why = "/proc/net/tcp cannot tell busy ones from idle ones (sock_diag: Protocol not supported)"
+    why = "/proc/net/tcp does not show which are idle (sock_diag: Protocol not supported)"
     assert reading == Reading(BUSY, 1.0, f"1 connection on port {served.port}; {why}")
     end.close()
     client.close()
@@ -371,9 +372,10 @@ def test_proc_is_enough_for_the_other_modes(driver, served, mode):
     wait_until(lambda: both[0].sample() == both[1].sample() != readings[0], "both see the change")
 
 
-# Which ports are the program's.
+# The ports of a program.
 
-# Does what a line says: "listen HOST", "close", "unix PATH", "open N"; then says the port, or "ok".
+# Runs the commands on its stdin: "listen HOST", "close", "unix PATH", "open N"; prints the port or
+# "ok" after each.
 LISTENER = """
 import os, resource, socket, sys
 held = []
@@ -396,7 +398,7 @@ for line in sys.stdin:
 
 
 class Program:
-    """A program that listens where it is told to."""
+    """A program that listens where the test tells it to."""
 
     def __init__(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -428,7 +430,7 @@ def program() -> Iterator[Program]:
 
 
 @pytest.mark.parametrize("connect", [sock_diag.connect, refuse])
-def test_the_program_s_ports_are_found_and_remembered(driver, program, served, connect):
+def test_the_ports_of_the_program_are_found_and_remembered(driver, program, served, connect):
     found = Ports(driver.reactor, program.pids, connect)
     found.look_now(BOUND)
     assert found.known == found.open == frozenset() and not found.blind
@@ -448,37 +450,42 @@ def test_the_program_s_ports_are_found_and_remembered(driver, program, served, c
     assert (found.known, found.open) == ({four, six, again}, frozenset())
 
 
-def test_a_closed_listener_s_connections_still_count(driver, program):
-    probed = Probed(driver, TcpProbeSpec(quiet=QUIET), program.pids)
+def test_connections_of_a_closed_listener_still_count(driver, program):
+    probed = TcpProbeUnderTest(driver, TcpProbeSpec(quiet=QUIET), program.pids)
     assert probed.sample() == Reading(
-        INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will"
+        INVALID,
+        None,
+        "the program listens on no TCP port; if it will later, set drain.tcp = [PORT]",
     )
     port = program.listen()
     with socket.create_connection(("127.0.0.1", port)) as client:
         assert probed.sample() == NOTHING
         client.sendall(b"?")
         assert probed.until_kind(BUSY).in_flight == 1
-        closed = Probed(driver, TcpProbeSpec(mode="listener-closed"), program.pids)
-        assert closed.sample() == Reading(BUSY, None, f"it still listens on port {port}")
-        program.do("close")  # and what was not accepted with it
+        closed = TcpProbeUnderTest(driver, TcpProbeSpec(mode="listener-closed"), program.pids)
+        assert closed.sample() == Reading(BUSY, None, f"the program still listens on port {port}")
+        program.do("close")  # this also resets the connection that was not accepted
         assert closed.sample() == Reading(DRAINED)
     probed.until_kind(DRAINED)
 
 
-def test_listening_on_whatever_port_it_likes(driver, program):
-    probed = Probed(driver, TcpProbeSpec(mode="listening"), program.pids)
-    assert probed.sample() == Reading(BUSY, None, "it listens on no port yet")
+def test_listening_on_any_port(driver, program):
+    probed = TcpProbeUnderTest(driver, TcpProbeSpec(mode="listening"), program.pids)
+    assert probed.sample() == Reading(BUSY, None, "the program listens on no port yet")
     program.listen()
     assert probed.sample() == Reading(DRAINED)
 
 
-def test_a_program_on_a_unix_socket_only_has_no_port(driver, program, tmp_path):
+def test_a_program_with_only_a_unix_socket_has_no_port(driver, program, tmp_path):
     assert program.do(f"unix {tmp_path / 's'}") == "ok"
     for mode in ("idle", "no-connections", "listener-closed"):
-        assert Probed(driver, TcpProbeSpec(mode=mode), program.pids).sample().kind == INVALID
+        assert (
+            TcpProbeUnderTest(driver, TcpProbeSpec(mode=mode), program.pids).sample().kind
+            == INVALID
+        )
 
 
-def test_somebody_else_s_listeners_are_looked_for_twice_and_no_more(driver, program, served):
+def test_listeners_of_others_are_searched_for_only_twice(driver, program, served):
     looks: list[int] = []
     found = Ports(driver.reactor, lambda: looks.append(1) or program.pids())
     for _ in range(5):
@@ -489,20 +496,20 @@ def test_somebody_else_s_listeners_are_looked_for_twice_and_no_more(driver, prog
     assert found.known == {port}
 
 
-def test_thousands_of_descriptors_are_looked_through_in_slices(driver, program):
+def test_thousands_of_descriptors_are_searched_in_slices(driver, program):
     program.do("open 3000")
     port = program.listen()
     found = Ports(driver.reactor, program.pids)
-    found.look_now(0.0)  # the rest of it by and by
+    found.look_now(0.0)  # the search goes on in slices
     assert not found.known
     before = driver.rounds
     driver.until(lambda: found.known)
     assert found.known == {port} and driver.rounds - before > 20
 
 
-# Asked by another user, who may not look into the program's processes: prints what it found, and
-# one sample without ports.
-ASK = """
+# Run as another user, who may not inspect the program's processes: prints the ports it found, and
+# one sample without configured ports.
+SAMPLE = """
 import atexit, json, os, signal, socket, sys, time
 from gracewrap.config.probe_specs import TcpProbeSpec
 from gracewrap.linux import listening_ports as ports, process_tree as tree
@@ -530,15 +537,15 @@ TcpProbe(TcpProbeSpec(), reactor, found).sample(answers.append)
 while not answers:
     reactor.run(time.monotonic())
 ours, given = ours.getsockname()[1], given.getsockname()[1]
-said = [ours, given, sorted(found.known), found.blind, answers[0].kind, answers[0].why]
-print(json.dumps(said), flush=True)
+result = [ours, given, sorted(found.known), found.blind, answers[0].kind, answers[0].why]
+print(json.dumps(result), flush=True)
 """
 
 
-def asked_by_another_user(*pids: int, netns_of: int | None = None) -> tuple[int, list]:
-    """Return the port of a helper that listens, and what ASK prints."""
+def sample_as_another_user(*pids: int, netns_of: int | None = None) -> tuple[int, list]:
+    """Return the port of a helper that listens, and the output of SAMPLE."""
     enter = ("nsenter", f"--net=/proc/{netns_of}/ns/net") if netns_of else ()
-    command = [*enter, *OTHER_USER, sys.executable, "-c", ASK, *map(str, pids)]
+    command = [*enter, *OTHER_USER, sys.executable, "-c", SAMPLE, *map(str, pids)]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "supervisor"), "PYTHONDONTWRITEBYTECODE": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, env=env, **pipes)
@@ -569,28 +576,27 @@ def apart() -> Iterator[Program]:
 
 
 @pytest.mark.root
-def test_in_a_network_namespace_of_our_own_all_that_nobody_else_has_is_the_program_s(apart):
+def test_in_a_private_network_namespace_unowned_ports_are_the_program_s(apart):
     port = apart.listen()
-    _, (_, given, known, blind, kind, _) = asked_by_another_user(apart.pid, netns_of=apart.pid)
+    _, (_, given, known, blind, kind, _) = sample_as_another_user(apart.pid, netns_of=apart.pid)
     assert not blind and kind == DRAINED
-    assert known == sorted(
-        [port, given]
-    )  # not its own, nor its helper's, but what it holds for the program
+    # Not SAMPLE's own port or its helper's, but the one that it can pass on to the program.
+    assert known == sorted([port, given])
 
 
 @pytest.mark.root
-def test_on_the_host_s_network_it_says_that_it_cannot_see(program):
+def test_on_the_host_network_it_says_that_it_cannot_find_the_ports(program):
     require_other_user()
     if not listening_ports.on_host_network():
         pytest.skip("this is not the host's network namespace")
     program.listen()
-    _, (_, _, known, blind, kind, why) = asked_by_another_user(program.pid)
+    _, (_, _, known, blind, kind, why) = sample_as_another_user(program.pid)
     assert (known, blind, kind) == ([], True, INVALID)
     assert "drain.tcp = [PORT]" in why and "CAP_SYS_PTRACE" in why
 
 
 @pytest.mark.root
-def test_a_cgroup_tells_whose_they_are(program, served):
+def test_the_cgroup_shows_the_owner_of_a_socket(program, served):
     require_other_user()
     mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
     root = next((Path(mount[1]) for mount in mounts if mount[2] == "cgroup2"), None)
@@ -607,12 +613,12 @@ def test_a_cgroup_tells_whose_they_are(program, served):
             pytest.skip(f"no cgroup of our own: {error}")
         port = program.listen()
         assert listening_ports.cgroup(program.pid) == group.stat().st_ino
-        _, (_, _, known, blind, kind, _) = asked_by_another_user(program.pid)
+        _, (_, _, known, blind, kind, _) = sample_as_another_user(program.pid)
         assert (known, blind, kind) == ([port], False, DRAINED)
 
 
 @pytest.mark.root
-def test_whose_network_it_is():
+def test_network_namespace_detection():
     require_root()
     code = "from gracewrap.linux import listening_ports as ports; print(ports.on_host_network())"
     command = ["unshare", "--net", sys.executable, "-c", code]
@@ -674,13 +680,13 @@ def get(client: socket.socket, path: str) -> None:
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
 
-def answered(client: socket.socket) -> None:
-    """Read one answer."""
-    answer = b""
-    while not answer.endswith(b"done\n"):
+def read_response(client: socket.socket) -> None:
+    """Read one response."""
+    response = b""
+    while not response.endswith(b"done\n"):
         part = client.recv(4096)
-        assert part, answer
-        answer += part
+        assert part, response
+        response += part
 
 
 @pytest.mark.parametrize(
@@ -692,8 +698,8 @@ def answered(client: socket.socket) -> None:
     ids=["node", "python"],
 )
 def test_a_real_server_through_its_stop(driver, tool, command):
-    """Idle clients, some that never sent anything, and requests in flight: first ones, and ones
-    right after an answer."""
+    """With idle clients, clients that never sent anything, and requests in flight: first requests,
+    and requests right after a response."""
     require(shutil.which(tool), tool)
     with contextlib.ExitStack() as stack:
         process, out = stack.enter_context(web_server(*command))
@@ -705,32 +711,32 @@ def test_a_real_server_through_its_stop(driver, tool, command):
         for client in clients[:20]:
             for _ in range(10):
                 get(client, "/")
-                answered(client)
-        probed = Probed(driver, TcpProbeSpec(quiet=QUIET), lambda: [process.pid])
+                read_response(client)
+        probed = TcpProbeUnderTest(driver, TcpProbeSpec(quiet=QUIET), lambda: [process.pid])
         probed.until_kind(DRAINED)
-        for client in clients[:10]:  # each right after an answer
+        for client in clients[:10]:  # each right after a response
             get(client, "/")
-            answered(client)
+            read_response(client)
             get(client, "/slow")
-        for client in clients[20:22]:  # first ones
+        for client in clients[20:22]:  # first requests
             get(client, "/slow")
-        reading = probed.until(lambda reading: reading.kind == BUSY and "moved" not in reading.why)
+        reading = probed.until(lambda reading: reading.kind == BUSY and "active" not in reading.why)
         assert reading == Reading(BUSY, 12.0, "12 of 25 connections in flight")
         process.send_signal(signal.SIGTERM)
         out.until("closing")
-        closed = Probed(driver, TcpProbeSpec((port,), "listener-closed"))
+        closed = TcpProbeUnderTest(driver, TcpProbeSpec((port,), "listener-closed"))
         closed.until_kind(DRAINED)
         assert probed.sample().in_flight == 12
         process.send_signal(signal.SIGUSR2)
         for client in [*clients[:10], *clients[20:22]]:
-            answered(client)
+            read_response(client)
         probed.until_kind(DRAINED)
-        assert process.poll() is None  # the connections hold it, and nothing is in flight
+        assert process.poll() is None  # kept alive by its connections, with nothing in flight
 
 
 def test_nginx_and_its_workers(driver, tmp_path):
-    """Its listener is in the master and in every worker; a slow reader of a large file is in
-    flight, the others are idle."""
+    """The master and every worker share the listening socket.  A client that reads a large file
+    slowly is in flight, the others are idle."""
     require(shutil.which("nginx"), "nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -758,23 +764,22 @@ def test_nginx_and_its_workers(driver, tmp_path):
         stack.callback(process.wait, BOUND)
         stack.callback(process.terminate)  # kills its workers, which SIGKILL would leave behind
         pids = lambda: [process.pid, *process_tree.children(process.pid)]  # noqa: E731
-        Probed(driver, TcpProbeSpec(mode="listening"), pids).until_kind(DRAINED)
-        probed = Probed(driver, TcpProbeSpec(quiet=QUIET), pids)
+        TcpProbeUnderTest(driver, TcpProbeSpec(mode="listening"), pids).until_kind(DRAINED)
+        probed = TcpProbeUnderTest(driver, TcpProbeSpec(quiet=QUIET), pids)
         idle = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
             for _ in range(10)
         ]
         for client in idle[1:]:
             get(client, "/small")
-            answered(client)
+            read_response(client)
         slow = stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
         get(slow, "/large")
-        reading = probed.until(lambda reading: reading.kind == BUSY and "moved" not in reading.why)
+        reading = probed.until(lambda reading: reading.kind == BUSY and "active" not in reading.why)
         assert reading.why == "1 of 11 connections in flight"
-        process.send_signal(
-            signal.SIGQUIT
-        )  # closes listeners and idle connections, but for the one never used
-        closed = Probed(driver, TcpProbeSpec((port,), "listener-closed"))
+        # Closes listening sockets and idle connections, except the one that was never used.
+        process.send_signal(signal.SIGQUIT)
+        closed = TcpProbeUnderTest(driver, TcpProbeSpec((port,), "listener-closed"))
         closed.until_kind(DRAINED)
         assert probed.sample().in_flight == 1
         reader = threading.Thread(
@@ -786,27 +791,27 @@ def test_nginx_and_its_workers(driver, tmp_path):
         reader.join(BOUND)
 
 
-# The rule itself.
+# The rule.
 
 
-def judged(
+def state_of(
     state: int = 1,
     unread: int = 0,
     unsent: int = 0,
     inode: int = 7,
     info: tuple | None = (5000, 5000, 10, 3),
 ) -> str:
-    return tcp.judge((2, state, 80, unread, unsent, inode, info, 40_000), 2000)
+    return tcp.classify((2, state, 80, unread, unsent, inode, info, 40_000), 2000)
 
 
 @pytest.mark.parametrize(
-    ("verdict", "connection"),
+    ("state", "connection"),
     [
         (tcp.IN_FLIGHT, {"unread": 1}),
         (tcp.IN_FLIGHT, {"unsent": 1}),
-        (tcp.IN_FLIGHT, {"info": None}),  # a kernel that does not tell
-        (tcp.IN_FLIGHT, {"info": (5000, 4996, 10, 3)}),  # came after what was sent last
-        (tcp.IN_FLIGHT, {"info": (5000, 5000, 10, 0)}),  # never answered: no tie
+        (tcp.IN_FLIGHT, {"info": None}),  # an old kernel
+        (tcp.IN_FLIGHT, {"info": (5000, 4996, 10, 3)}),  # a request after the last response
+        (tcp.IN_FLIGHT, {"info": (5000, 5000, 10, 0)}),  # no response ever: no tie
         (tcp.TIE, {}),
         (tcp.TIE, {"info": (5000, 5010, 10, 3)}),
         (tcp.TIE, {"info": (5000, 5000, 10, -1)}),
@@ -815,21 +820,17 @@ def judged(
         (tcp.IDLE, {"info": (2000, 4000, 10, 3)}),
         (tcp.IDLE, {"info": (2000, 2000, 0, 0)}),
         (tcp.IDLE, {"info": (1, 1, 0, 0)}),
-        (
-            tcp.IDLE,
-            {"state": sock_diag.CLOSE_WAIT, "unread": 1, "info": (1, 1, 1, 0)},
-        ),  # only a FIN came
+        # Only a FIN was received.
+        (tcp.IDLE, {"state": sock_diag.CLOSE_WAIT, "unread": 1, "info": (1, 1, 1, 0)}),
         (tcp.IN_FLIGHT, {"state": sock_diag.CLOSE_WAIT, "unread": 2}),
         (tcp.IN_FLIGHT, {"state": sock_diag.CLOSE_WAIT, "info": (5000, 4000, 10, 3)}),
-        (
-            tcp.GONE,
-            {"state": sock_diag.FIN_WAIT1, "unsent": 1, "inode": 0},
-        ),  # only the FIN is not acknowledged
+        # Only the FIN is not acknowledged.
+        (tcp.GONE, {"state": sock_diag.FIN_WAIT1, "unsent": 1, "inode": 0}),
         (tcp.IN_FLIGHT, {"state": sock_diag.FIN_WAIT1, "unsent": 2, "inode": 0}),
         (tcp.IN_FLIGHT, {"state": sock_diag.LAST_ACK, "unsent": 2, "inode": 0, "info": None}),
         (tcp.GONE, {"state": sock_diag.FIN_WAIT2, "inode": 0, "info": None}),
         (tcp.IDLE, {"state": sock_diag.FIN_WAIT2}),
     ],
 )
-def test_the_rule(verdict, connection):
-    assert judged(**connection) == verdict
+def test_classify(state, connection):
+    assert state_of(**connection) == state

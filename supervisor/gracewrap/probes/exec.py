@@ -1,4 +1,4 @@
-"""Run a command and see what it says: exit status 0 is drained."""
+"""The exec probe: runs a command; exit status 0 means drained."""
 
 from __future__ import annotations
 
@@ -15,70 +15,66 @@ if TYPE_CHECKING:
     from gracewrap.linux.helper_processes import Helper, Helpers
     from gracewrap.probes.base import OnReading
 
-OUTPUT = 4096  # bytes of stdout that are kept
-_LINE = 120  # characters of its first line that are shown
-# EAGAIN, ENOMEM, ENFILE, EMFILE: the command is not to blame, and the next time may do.
-_NOT_NOW = {11, 12, 23, 24}
+MAX_OUTPUT = 4096  # bytes of stdout that are kept
+_MAX_LINE = 120  # characters of its first line that are shown
+# EAGAIN, ENOMEM, ENFILE, EMFILE: not the command's fault; the next sample may succeed.
+_TEMPORARY = {11, 12, 23, 24}
 
 
 class ExecProbe(Probe):
-    """Starts the command anew for each sample."""
+    """Starts the command for each sample."""
 
-    def __init__(self, probe: ExecProbeSpec, helpers: Helpers) -> None:
-        self._command, self._helpers = probe.command, helpers
+    def __init__(self, spec: ExecProbeSpec, helpers: Helpers) -> None:
+        self._command, self._helpers = spec.command, helpers
         self._helper: Helper | None = None
 
     def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         self.cancel()
 
-        def done(status: int, output: bytes) -> None:
+        def exited(status: int, output: bytes) -> None:
             self._helper = None
-            on_reading(read(status, output))
+            on_reading(interpret(status, output))
 
         try:
-            self._helper = self._helpers.run(self._command, done, capture=OUTPUT)
+            self._helper = self._helpers.run(self._command, exited, capture=MAX_OUTPUT)
         except OSError as error:
-            on_reading(_not_run(self._command, error.errno or 0))
-        except ValueError as error:  # a NUL in an argument
+            on_reading(_not_started(self._command, error.errno or 0))
+        except ValueError as error:  # an argument contains a NUL
             on_reading(Reading(INVALID, None, f"cannot run {self._command[0]!r}: {error}"))
 
     def cancel(self) -> None:
-        """Kill what is running, with its group."""
+        """Kill the running command and its process group."""
         helper, self._helper = self._helper, None
         self._helpers.kill(helper)
 
 
-def read(status: int, output: bytes) -> Reading:
-    """Return what an exit status and the output say.
+def interpret(status: int, output: bytes) -> Reading:
+    """Return the reading for an exit status and the output.
 
-    Status 0 is drained, whatever the output.  With any other, a number on the first line is what is
-    in flight.  126 and 127 are what shells say of a command that cannot be executed, or is not
-    there.  A command that dies of a signal has said nothing.
+    Status 0 is drained, whatever the output.  With any other status the program is busy, and a
+    number on the first line of the output is the number in flight.  126 and 127 are what shells
+    report for a command that cannot be executed or is not found.
     """
     if status == 0:
         return Reading(DRAINED)
     line = output.partition(b"\n")[0].strip()
-    shown = "".join(
-        char if char.isprintable() else "?" for char in line.decode(errors="replace")[:_LINE]
-    )
+    text = line.decode(errors="replace")[:_MAX_LINE]
+    text = "".join(char if char.isprintable() else "?" for char in text)
     why = f"exit status {status}"
-    if status > 128:  # as a shell reports it, so a command may have said so itself
+    if status > 128:  # as a shell reports a signal; the command may also have exited with it
         why += f" ({name(status - 128)})"
     if status in (126, 127):
-        return Reading(
-            INVALID,
-            None,
-            f"{why}: {shown or ('cannot be executed' if status == 126 else 'not found')}",
-        )
+        text = text or ("cannot be executed" if status == 126 else "not found")
+        return Reading(INVALID, None, f"{why}: {text}")
     number = _number(line)
     if number is not None:
-        return Reading(BUSY, number, f"{shown} in flight")
-    return Reading(BUSY, None, f"{why}: {shown}" if shown else why)
+        return Reading(BUSY, number, f"{text} in flight")
+    return Reading(BUSY, None, f"{why}: {text}" if text else why)
 
 
 def _number(word: bytes) -> float | None:
-    """Return a number that something can be in flight, or None."""
+    """Return a finite number of 0 or more, or None."""
     try:
         number = float(word)
     except ValueError:
@@ -86,5 +82,7 @@ def _number(word: bytes) -> float | None:
     return number if 0 <= number < float("inf") and b"_" not in word else None
 
 
-def _not_run(command: Sequence[str], errno: int) -> Reading:
-    return Reading(UNREACHABLE if errno in _NOT_NOW else INVALID, None, explain(command, errno)[1])
+def _not_started(command: Sequence[str], errno: int) -> Reading:
+    return Reading(
+        UNREACHABLE if errno in _TEMPORARY else INVALID, None, explain(command, errno)[1]
+    )

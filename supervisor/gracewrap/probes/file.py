@@ -1,7 +1,7 @@
-"""Is a file there, is it gone, does it hold a text?
+"""The file probe: checks whether a file exists, is absent, or contains a text.
 
-Opened is nothing but a regular file, and only to look for a text in it: opening a FIFO or a device
-can wait, or do something.
+Only regular files are opened, and only to search for a text: opening a FIFO or a device can block
+or have side effects.
 """
 
 from __future__ import annotations
@@ -16,69 +16,67 @@ if TYPE_CHECKING:
     from gracewrap.config.probe_specs import FileProbeSpec
     from gracewrap.probes.base import OnReading
 
-MOST = 1 << 20  # bytes that are searched for the text; what is behind them is not looked at
+MAX_SEARCHED = 1 << 20  # bytes of the file that are searched for the text
 
 _S_IFMT, _S_IFREG = 0o170000, 0o100000  # inode(7)
-# EIO, ENOMEM, ENFILE, EMFILE, ESTALE: it may well be there, but it cannot be seen now.
-_NOT_NOW = {5, 12, 23, 24, 116}
+# EIO, ENOMEM, ENFILE, EMFILE, ESTALE: the file may exist, but cannot be checked now.
+_TEMPORARY = {5, 12, 23, 24, 116}
 
 
 class FileProbe(Probe):
-    """Answers at once.  Symbolic links are followed: one that leads nowhere is a file that is not
-    there."""
+    """Takes its samples at once.
 
-    def __init__(self, probe: FileProbeSpec) -> None:
-        self._path, self._absent = probe.path, probe.state == "absent"
-        self._text = probe.contains.encode(errors="surrogateescape")
+    Symbolic links are followed; the target of a dangling one is an absent file.
+    """
+
+    def __init__(self, spec: FileProbeSpec) -> None:
+        self._path, self._absent = spec.path, spec.state == "absent"
+        self._text = spec.contains.encode(errors="surrogateescape")
 
     def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         try:
-            reading = self._look()
+            reading = self._check()
         except FileNotFoundError:
-            reading = self._not_there()
+            reading = self._not_found()
         except OSError as error:
-            reading = Reading(
-                UNREACHABLE if error.errno in _NOT_NOW else INVALID,
-                None,
-                f"{self._path}: {error.strerror}",
-            )
-        except ValueError as error:  # a NUL in the path
+            kind = UNREACHABLE if error.errno in _TEMPORARY else INVALID
+            reading = Reading(kind, None, f"{self._path}: {error.strerror}")
+        except ValueError as error:  # the path contains a NUL
             reading = Reading(INVALID, None, f"{self._path!r}: {error}")
         on_reading(reading)
 
-    def _look(self) -> Reading:
-        """Return what is to be said of a file that is there.
+    def _check(self) -> Reading:
+        """Return the reading for a file that exists.
 
         Raises:
-            OSError: If it is not, or cannot be looked at.
+            OSError: If it does not exist, or cannot be checked.
         """
         mode = posix.stat(self._path).st_mode
         if self._absent:
-            return Reading(BUSY, None, f"{self._path} is there")
+            return Reading(BUSY, None, f"{self._path} exists")
         if not self._text:
             return Reading(DRAINED)
         if mode & _S_IFMT == _S_IFREG:
-            fd = posix.open(
-                self._path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-            )
+            flags = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+            fd = posix.open(self._path, flags)
             try:
-                # It may be another file by now: that one has been opened without waiting, and is
-                # not read.
+                # Another file may be at the path by now.  If it is a FIFO or a device, O_NONBLOCK
+                # has kept open() from blocking; it is not read.
                 if posix.fstat(fd).st_mode & _S_IFMT == _S_IFREG:
-                    found = self._text in _read(fd)
-                    return (
-                        Reading(DRAINED)
-                        if found
-                        else Reading(BUSY, None, f"{self._path} does not hold the text")
-                    )
+                    if self._text in _read(fd):
+                        return Reading(DRAINED)
+                    return Reading(BUSY, None, f"{self._path} does not contain the text")
             finally:
                 posix.close(fd)
         return Reading(INVALID, None, f"{self._path} is not a regular file, so it is not searched")
 
-    def _not_there(self) -> Reading:
-        """An absent directory is a mistake for a file that is to come; one that is to go may take
-        its directory along."""
+    def _not_found(self) -> Reading:
+        """Return the reading for an absent file.
+
+        If the file should appear, a missing directory is a mistake.  If it should disappear, its
+        directory may have been removed with it.
+        """
         if self._absent:
             return Reading(DRAINED)
         directory = self._path.rpartition("/")[0] or "/"
@@ -86,15 +84,14 @@ class FileProbe(Probe):
             posix.stat(directory)
         except OSError:
             return Reading(INVALID, None, f"the directory {directory} does not exist")
-        return Reading(BUSY, None, f"{self._path} is not there")
+        return Reading(BUSY, None, f"{self._path} does not exist")
 
 
 def _read(fd: int) -> bytes:
-    """Return the first MOST bytes; what cannot be read without waiting (files of /proc may be so)
-    is the end."""
+    """Return the first MAX_SEARCHED bytes, or what can be read without blocking (in /proc)."""
     content = b""
     try:
-        while len(content) < MOST and (part := posix.read(fd, MOST - len(content))):
+        while len(content) < MAX_SEARCHED and (part := posix.read(fd, MAX_SEARCHED - len(content))):
             content += part
     except BlockingIOError:
         pass

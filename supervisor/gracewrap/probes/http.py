@@ -1,4 +1,4 @@
-"""Ask an HTTP endpoint whether the work is done, and make the requests of hooks."""
+"""The http probe: sends a request; http_expect.py interprets the response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gracewrap.http_client.response import REFUSED, Failure, Response
 from gracewrap.http_client.safe_text import printable
 from gracewrap.policy.model import DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.base import Probe
-from gracewrap.probes.http_expect import judge
+from gracewrap.probes.http_expect import interpret
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class HttpProbe(Probe):
-    """An http probe."""
+    """Sends one request per sample."""
 
     def __init__(
-        self, probe: HttpProbeSpec, reactor: Reactor, helpers: Helpers | None = None
+        self, spec: HttpProbeSpec, reactor: Reactor, helpers: Helpers | None = None
     ) -> None:
-        """Args: what to ask; where it waits; who looks up host names (None: nobody)."""
-        self.probe, self._reactor, self._helpers = probe, reactor, helpers
+        """*helpers* look up host names; see Exchange."""
+        self._spec, self._reactor, self._helpers = spec, reactor, helpers
         self._exchange: Exchange | None = None
 
     def sample(self, on_reading: OnReading) -> None:
@@ -32,26 +32,26 @@ class HttpProbe(Probe):
         self.cancel()
         self._exchange = Exchange(
             self._reactor,
-            self.probe.request,
-            lambda outcome: on_reading(reading(self.probe, outcome)),
+            self._spec.request,
+            lambda outcome: on_reading(reading(self._spec, outcome)),
             self._helpers,
         )
 
     def cancel(self) -> None:
-        """Give up on the sample that is under way, if any."""
+        """Abort the sample in progress, if any."""
         if self._exchange is not None:
             self._exchange.cancel()
             self._exchange = None
 
 
-def reading(probe: HttpProbeSpec, outcome: Response | Failure) -> Reading:
-    """Return what an answer, or that there is none, says about the drain."""
+def reading(spec: HttpProbeSpec, outcome: Response | Failure) -> Reading:
+    """Return the reading for a response, or for the failure to get one."""
     if isinstance(outcome, Response):
         try:
-            return judge(probe.expect, outcome)
+            return interpret(spec.expect, outcome)
         except Exception as error:  # a bug, or no memory
             return Reading(INVALID, None, f"{type(error).__name__}: {printable(str(error))}")
     if outcome.kind == REFUSED:
-        kind = {"drained": DRAINED, "fail": FAILED}.get(probe.on_refused, UNREACHABLE)
+        kind = {"drained": DRAINED, "fail": FAILED}.get(spec.on_refused, UNREACHABLE)
         return Reading(kind, None, outcome.why)
     return Reading(INVALID if outcome.kind == INVALID else UNREACHABLE, None, outcome.why)

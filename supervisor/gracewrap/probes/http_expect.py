@@ -1,8 +1,7 @@
-"""What an HTTP answer says about the drain: by its status, a place in its JSON, a metric, or a
-text.  Asks nobody.
+"""Interprets an HTTP response for the http probe: by status, JSON value, metric or text.
 
-Only an answer that surely says "drained" counts as that.  One that cannot be used is INVALID, and
-says what was found instead.
+Only an unambiguous response counts as drained.  A response that cannot be interpreted is INVALID,
+and the reason says what was found instead.
 """
 
 from __future__ import annotations
@@ -22,97 +21,98 @@ if TYPE_CHECKING:
 
     Number = int | float
 
-# Statuses that no drain brings about: the request is wrong, or goes to the wrong place.
+# Statuses that have nothing to do with a drain: the request is wrong, or goes to the wrong place.
 MISTAKES = {301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 501}
-# A text is searched so far.  Even an innocent regular expression can take the square of that (\d+
-# jobs, in a page of digits: 19 s for 64 KiB), and nothing but its own end ends a search.
-SEARCHED = 1 << 13
+# Bytes of a body that are searched for a text.  Even a harmless regular expression can take
+# quadratic time (\d+ jobs, in a page of digits: 19 s for 64 KiB), and a search cannot be aborted.
+MAX_SEARCHED = 1 << 13
 
 
-class Unusable(Exception):
-    """An answer that says nothing, or an expectation that cannot be met; the text says why."""
+class Uninterpretable(Exception):
+    """The response does not say what is expected, or the expectation is invalid; the text says
+    why."""
 
 
-def judge(expect: Expect, answer: Response) -> Reading:
-    """Return what *answer* says."""
+def interpret(expect: Expect, response: Response) -> Reading:
+    """Return the reading for *response*."""
     if expect.how == "status":
-        return _status(expect, answer)
-    if answer.status >= 500 and answer.status != 501:
-        return Reading(UNREACHABLE, None, answer.status_line)
+        return _status(expect, response)
+    if response.status >= 500 and response.status != 501:
+        return Reading(UNREACHABLE, None, response.status_line)
     try:
-        _usable(answer)
-        return {"json": _json, "metric": _metric, "text": _text}[expect.how](expect, answer.body)
-    except Unusable as error:
+        _check_head(response)
+        return {"json": _json, "metric": _metric, "text": _text}[expect.how](expect, response.body)
+    except Uninterpretable as error:
         return Reading(INVALID, None, str(error))
 
 
-def _status(expect: Expect, answer: Response) -> Reading:
-    if answer.status == expect.status:
+def _status(expect: Expect, response: Response) -> Reading:
+    if response.status == expect.status:
         return Reading(DRAINED)
-    if 300 <= answer.status < 400:
-        return Reading(INVALID, None, _redirect(answer))
-    return Reading(INVALID if answer.status in MISTAKES else BUSY, None, answer.status_line)
+    if 300 <= response.status < 400:
+        return Reading(INVALID, None, _redirect(response))
+    return Reading(INVALID if response.status in MISTAKES else BUSY, None, response.status_line)
 
 
-def _redirect(answer: Response) -> str:
-    to = answer.header(b"location")
-    return f"{answer.status_line}{f' to {excerpt(to)}' if to else ''}: redirects are not followed"
+def _redirect(response: Response) -> str:
+    location = response.header(b"location")
+    to = f" to {excerpt(location)}" if location else ""
+    return f"{response.status_line}{to}: redirects are not followed"
 
 
-def _usable(answer: Response) -> None:
-    """Look at what comes before the body.
+def _check_head(response: Response) -> None:
+    """Check that the body can be interpreted.
 
     Raises:
-        Unusable: If it is none to look into.
+        Uninterpretable: If it cannot.
     """
-    if 300 <= answer.status < 400:
-        raise Unusable(_redirect(answer))
-    if not 200 <= answer.status < 300:
-        raise Unusable(answer.status_line)
-    if not answer.complete:  # half of a list of metrics has half of their sum
-        raise Unusable("the answer is longer than 1 MiB")
-    coding = answer.header(b"content-encoding").strip().lower()
-    if coding not in ("", "identity"):
-        raise Unusable(f"the answer is compressed ({excerpt(coding)}), which was not asked for")
+    if 300 <= response.status < 400:
+        raise Uninterpretable(_redirect(response))
+    if not 200 <= response.status < 300:
+        raise Uninterpretable(response.status_line)
+    if not response.complete:  # the sum of half of the metrics would be too small
+        raise Uninterpretable("the response is longer than 1 MiB")
+    encoding = response.header(b"content-encoding").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Uninterpretable(
+            f"the response is compressed ({excerpt(encoding)}), although the request forbids it"
+        )
 
 
-# What was found, against what is wanted.
+# Comparing the value found with the expected one.
 
 
 def _compare(expect: Expect, value: object, place: str) -> Reading:
-    """Return what a number, string or boolean that was found means.
+    """Return the reading for a number, string or boolean.
 
-    Numbers: drained at the wanted one or below; "3" is one too.  Strings and booleans: drained if
-    they are the same.
+    A number (the string "3" is one too) means drained if it is not above the expected one; a string
+    or boolean if it equals the expected one.
 
     Raises:
-        Unusable: If it is of another type than what is wanted.
+        Uninterpretable: If *value* is not of the expected type.
     """
-    limit = _wanted(expect)
-    number = None if isinstance(value, bool) else _number(value)
+    limit = _expected_number(expect)
     if limit is not None:
+        number = None if isinstance(value, bool) else _number(value)
         if number is None:
-            raise Unusable(f"{place} is {_shown(value)}, which is not a number{_instead(value)}")
-        return _count(number, limit, place)
+            raise _wrong_type(place, value, "not a number")
+        return _compare_number(number, limit, place)
     if isinstance(expect.equals, bool):
-        found = (
-            {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
-        )
-        if not isinstance(found, bool):
-            raise Unusable(
-                f"{place} is {_shown(value)}, which is neither true nor false{_instead(value)}"
-            )
-        same = found is expect.equals
+        if isinstance(value, str):
+            value = {"true": True, "false": False}.get(value.lower(), value)
+        if not isinstance(value, bool):
+            raise _wrong_type(place, value, "neither true nor false")
+        equal = value is expect.equals
     elif isinstance(value, str):
-        same = value == expect.equals
+        equal = value == expect.equals
     else:
-        raise Unusable(f"{place} is {_shown(value)}, which is not a string{_instead(value)}")
-    return Reading(DRAINED) if same else Reading(BUSY, None, f"{place} is {_shown(value)}")
+        raise _wrong_type(place, value, "not a string")
+    return Reading(DRAINED) if equal else Reading(BUSY, None, f"{place} is {_shown(value)}")
 
 
-def _count(number: Number, limit: Number, place: str) -> Reading:
+def _compare_number(number: Number, limit: Number, place: str) -> Reading:
     if _is_nan(number) or number == -_INFINITY:
-        raise Unusable(f"{place} is {_shown(number)}")
+        raise Uninterpretable(f"{place} is {_shown(number)}")
     try:
         in_flight = float(number)
     except OverflowError:  # an int beyond 1e308
@@ -129,16 +129,15 @@ def _is_nan(number: Number) -> bool:
     return number != number  # noqa: PLR0124 - math is not built in everywhere
 
 
-def _wanted(expect: Expect) -> Number | None:
-    """Return the number that is wanted, or None: a string or a boolean is."""
+def _expected_number(expect: Expect) -> Number | None:
+    """Return the expected number, or None if a string or a boolean is expected."""
     if expect.at_most is not None:
         return expect.at_most
     return None if isinstance(expect.equals, bool) else _number(expect.equals)
 
 
 def _number(value: object) -> Number | None:
-    """Return *value* if it is a number, or the number that a string writes in decimal; else
-    None."""
+    """Return *value* if it is a number, the number in a decimal string, else None."""
     if isinstance(value, int | float):
         return value
     if isinstance(value, str) and len(value) <= 400:
@@ -151,12 +150,16 @@ def _number(value: object) -> Number | None:
     return None
 
 
-def _instead(value: object) -> str:
+def _wrong_type(place: str, value: object, problem: str) -> Uninterpretable:
+    """Return an error that suggests the setting for the type of *value*."""
+    hint = ""
     if isinstance(value, bool):
-        return f": write equals = {_shown(value)}"
-    if isinstance(value, str):
-        return ': write equals = "..."'
-    return ": write equals = 0, or at_most" if isinstance(value, int | float) else ""
+        hint = f": set equals = {_shown(value)}"
+    elif isinstance(value, str):
+        hint = ': set equals = "..."'
+    elif isinstance(value, int | float):
+        hint = ": set equals = 0, or at_most"
+    return Uninterpretable(f"{place} is {_shown(value)}, {problem}{hint}")
 
 
 def _shown(value: object) -> str:
@@ -175,101 +178,99 @@ def _shown(value: object) -> str:
 
 
 def _json(expect: Expect, body: bytes) -> Reading:
-    try:
-        value = json.loads(body)
-    except RecursionError:
-        raise Unusable("the answer is JSON that is nested too deep") from None
-    except (
-        ValueError
-    ) as error:  # of the decoder, UnicodeDecodeError, or an int of more than 4300 digits
-        if not body.strip():
-            raise Unusable("the answer is empty, and not JSON") from None
-        if isinstance(error, json.JSONDecodeError):
-            start = excerpt(body[:40].decode(errors="replace"))
-            raise Unusable(
-                f"not JSON (line {error.lineno}, column {error.colno}): the answer starts with "
-                f'"{start}"'
-            ) from None
-        raise Unusable(f"not JSON that can be read: {excerpt(str(error))}") from None
-    value = _at(value, expect.what)
-    place = expect.what or "the answer"
-    if isinstance(value, dict | list) and _wanted(expect) is not None:
+    value = _resolve(_load(body), expect.what)
+    place = expect.what or "the response"
+    if isinstance(value, dict | list) and _expected_number(expect) is not None:
         value = _sum(value, place)
     return _compare(expect, value, place)
 
 
-def _pointer(text: str) -> tuple[str, ...]:
-    """Return the steps of a JSON Pointer.
+def _load(body: bytes) -> object:
+    """Return the JSON value of a body.
 
     Raises:
-        Unusable: If it is none.
+        Uninterpretable: If it is not JSON.
     """
     try:
-        return selectors.parse_pointer(text)
-    except ValueError as error:
-        raise Unusable(str(error)) from None
+        return json.loads(body)
+    except RecursionError:
+        raise Uninterpretable("the JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        if not body.strip():
+            raise Uninterpretable("the response is empty, not JSON") from None
+        start = excerpt(body[:40].decode(errors="replace"))
+        raise Uninterpretable(
+            f"not JSON (line {error.lineno}, column {error.colno}): the response starts with "
+            f'"{start}"'
+        ) from None
+    except ValueError as error:  # UnicodeDecodeError, or an int of more than 4300 digits
+        raise Uninterpretable(f"cannot parse the JSON: {excerpt(str(error))}") from None
 
 
-def _at(value: object, pointer: str) -> object:
-    """Return what a JSON Pointer points to in *value*.
+def _resolve(value: object, pointer: str) -> object:
+    """Return the part of *value* that a JSON Pointer refers to.
 
     Raises:
-        Unusable: If there is nothing.
+        Uninterpretable: If it does not exist, or the pointer is invalid.
     """
-    above = ""
-    for written, step in zip(pointer.split("/")[1:], _pointer(pointer)):
+    try:
+        steps = selectors.parse_pointer(pointer)
+    except ValueError as error:
+        raise Uninterpretable(str(error)) from None
+    parent = ""
+    for written, step in zip(pointer.split("/")[1:], steps):
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and _index(step, len(value)):
+        elif isinstance(value, list) and _is_index(step, len(value)):
             value = value[int(step)]
         else:
-            raise Unusable(f"no {pointer} in the answer; {above or 'it'} {_holds(value)}")
-        above += f"/{written}"
+            raise Uninterpretable(
+                f"no {pointer} in the response; {parent or 'it'} {_description(value)}"
+            )
+        parent += f"/{written}"
     return value
 
 
-def _index(step: str, length: int) -> bool:
+def _is_index(step: str, length: int) -> bool:
     plain = step.isascii() and step.isdecimal() and (step == "0" or step[0] != "0")
     return plain and len(step) < 10 and int(step) < length
 
 
-def _holds(value: object) -> str:
+def _description(value: object) -> str:
     if isinstance(value, dict):
-        names = [excerpt(name) for name in list(value)[:8]]
-        return (
-            f"has: {', '.join(names)}{', ...' if len(value) > 8 else ''}" if names else "is empty"
-        )
+        names = ", ".join(excerpt(name) for name in list(value)[:8])
+        return f"has: {names}{', ...' if len(value) > 8 else ''}" if value else "is empty"
     if isinstance(value, list):
         return f"is a list of {len(value)}"
     return f"is {_shown(value)}"
 
 
-def _sum(value: object, place: str) -> Number:
-    """Return the sum of all numbers in a list or an object, at whatever depth; booleans are none.
+def _sum(container: object, place: str) -> Number:
+    """Return the sum of all numbers in a list or an object, at any depth.  Booleans do not count.
 
     Raises:
-        Unusable: If there is something in it, but no number: three names of jobs are not 0 jobs.
+        Uninterpretable: If it is not empty but has no number: three names of jobs are not 0 jobs.
     """
     total: Number = 0
     numbers = others = 0
-    todo = [value]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, dict):
-            todo.extend(one.values())
-        elif isinstance(one, list) and not set(map(type, one)) <= {int, float}:
-            todo.extend(one)
-        elif isinstance(one, list | int | float) and not isinstance(one, bool):
-            some = one if isinstance(one, list) else [one]
+    stack = [container]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list) and not set(map(type, value)) <= {int, float}:
+            stack.extend(value)
+        elif isinstance(value, list | int | float) and not isinstance(value, bool):
+            summands = value if isinstance(value, list) else [value]
             try:
-                total += sum(some)
+                total += sum(summands)
             except OverflowError:  # an int beyond 1e308 and a float
-                raise Unusable(f"{place} has numbers that are too large to sum up") from None
-            numbers += len(some)
+                raise Uninterpretable(f"{place} has numbers that are too large to add") from None
+            numbers += len(summands)
         else:
             others += 1
     if others and not numbers:
-        raise Unusable(f"{place} is {_shown(value)} with no number in it to sum up")
+        raise Uninterpretable(f"{place} is {_shown(container)} without any number in it")
     return total
 
 
@@ -280,38 +281,36 @@ _selectors: dict[str, prometheus.Selector] = {}
 
 
 def _metric(expect: Expect, body: bytes) -> Reading:
-    text = prometheus.exposed(body)
+    text = prometheus.normalize(body)
     try:
         total, count = prometheus.total(_selector(expect.what), text)
         if not count:
-            prometheus.must_be_metrics(text)
+            prometheus.check_is_metrics(text)
     except ValueError as error:
-        raise Unusable(str(error)) from None
+        raise Uninterpretable(str(error)) from None
     if count:
-        return _count(total, _wanted(expect) or 0, expect.what)
-    return (
-        Reading(DRAINED, 0.0)
-        if expect.absent == "zero"
-        else Reading(BUSY, None, f"no {expect.what} in the answer")
-    )
+        return _compare_number(total, _expected_number(expect) or 0, expect.what)
+    if expect.absent == "zero":
+        return Reading(DRAINED, 0.0)
+    return Reading(BUSY, None, f"no {expect.what} in the response")
 
 
 def _selector(text: str) -> prometheus.Selector:
-    """Return what NAME or NAME{label="value", other=~"regex"} means.
+    """Return the selector for NAME or NAME{label="value", other=~"regex"}.
 
     Raises:
-        Unusable: If it cannot be read.
+        Uninterpretable: If it is invalid.
     """
     if text not in _selectors:
         try:
-            name, found = selectors.parse_selector(text)
+            name, labels = selectors.parse_selector(text)
         except ValueError as error:
-            raise Unusable(str(error)) from None
+            raise Uninterpretable(str(error)) from None
         matchers = tuple(
-            (label, how, value, _compiled(value) if "~" in how else None)
-            for label, how, value in found
+            (label, operator, value, _compiled(value) if "~" in operator else None)
+            for label, operator, value in labels
         )
-        _selectors[text] = prometheus.Selector(name, prometheus.lines_of(name), matchers)
+        _selectors[text] = prometheus.Selector(name, prometheus.line_pattern(name), matchers)
     return _selectors[text]
 
 
@@ -319,21 +318,20 @@ def _selector(text: str) -> prometheus.Selector:
 
 
 def _text(expect: Expect, body: bytes) -> Reading:
-    text = body[:SEARCHED].decode(errors="replace")
-    found = _compiled(expect.what).search(text)
-    # What ends where the search ends may go on behind it: 1 of 1000.
-    if not found or (len(body) > SEARCHED and found.end() == len(text)):
-        within = f" within its first {SEARCHED >> 10} KiB" if len(body) > SEARCHED else ""
-        raise Unusable(
-            f'"{excerpt(expect.what)}" is not in the answer{within}, which starts with '
-            f'"{excerpt(text[:60])}"'
+    text = body[:MAX_SEARCHED].decode(errors="replace")
+    pattern = f'"{excerpt(expect.what)}"'
+    match = _compiled(expect.what).search(text)
+    truncated = len(body) > MAX_SEARCHED
+    # A match at the very end of the searched part may be cut off: 1 of 1000.
+    if not match or (truncated and match.end() == len(text)):
+        part = (
+            f"the first {MAX_SEARCHED >> 10} KiB of the response" if truncated else "the response"
         )
-    group = found[1] if found.re.groups else found[0]
+        raise Uninterpretable(f'no {pattern} in {part}, which starts with "{excerpt(text[:60])}"')
+    group = match[1] if match.re.groups else match[0]
     if group is None:
-        raise Unusable(
-            f'the group in "{excerpt(expect.what)}" matched nothing in "{excerpt(found[0])}"'
-        )
-    return _compare(expect, group, f'"{excerpt(expect.what)}"')
+        raise Uninterpretable(f'the group in {pattern} matched nothing in "{excerpt(match[0])}"')
+    return _compare(expect, group, pattern)
 
 
 _patterns: dict[str, re.Pattern[str]] = {}
@@ -343,11 +341,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     """Return a regular expression, compiled.
 
     Raises:
-        Unusable: If it is none, or one that can take for ever.
+        Uninterpretable: If it is invalid, or could take too long.
     """
     if pattern not in _patterns:
         try:
             _patterns[pattern] = selectors.compiled(pattern)
         except ValueError as error:
-            raise Unusable(str(error)) from None
+            raise Uninterpretable(str(error)) from None
     return _patterns[pattern]

@@ -1,4 +1,4 @@
-"""Has the program written a line that says that it is ready?"""
+"""The log_line probe: waits for a line of the program's output that matches a pattern."""
 
 from __future__ import annotations
 
@@ -15,56 +15,51 @@ if TYPE_CHECKING:
     from gracewrap.config.probe_specs import LogLineProbeSpec
     from gracewrap.probes.base import OnReading
 
-# Bytes of a line, from its beginning.  Even an innocent regular expression can take the square of
-# that (\d+ jobs, in a line of digits: 1 s for 16 KiB, 60 ms for this), and nothing but its own end
-# ends a search.
-SEARCHED = 1 << 12
-# Colours and the like (ECMA-48, 5.4): "\x1b[32mready\x1b[0m in 3 s" is found by "ready in".
+# Bytes of a line that are searched.  Even a harmless regular expression can take quadratic time
+# (\d+ jobs, in a line of digits: 1 s for 16 KiB, 60 ms for this), and a search cannot be aborted.
+MAX_SEARCHED = 1 << 12
+# Colours and other styles (ECMA-48, 5.4): "ready in" must match "\x1b[32mready\x1b[0m in 3 s".
 _STYLE = re.compile(rb"\x1b\[[0-?]*+[ -/]*+[@-~]")
 
 
 class LogLineState:
-    """What the program has written so far, as far as somebody waits for it.  One is for one start
-    of it."""
+    """Which patterns the output of the program has matched since it was started."""
 
-    def __init__(self, probes: Iterable[LogLineProbeSpec]) -> None:
+    def __init__(self, specs: Iterable[LogLineProbeSpec]) -> None:
         self.matched: set[str] = set()
-        self.errors: dict[str, str] = {}
-        self._patterns: dict[str, re.Pattern[str]] = {}
-        for probe in probes:
+        self.errors: dict[str, str] = {}  # pattern -> why it cannot be used
+        self._pending: dict[str, re.Pattern[str]] = {}
+        for spec in specs:
             try:
-                self._patterns[probe.log_line] = selectors.compiled(probe.log_line)
-            except (
-                ValueError
-            ) as fault:  # settings are checked before; this is for whoever makes a probe otherwise
-                self.errors[probe.log_line] = str(fault)
+                self._pending[spec.log_line] = selectors.compiled(spec.log_line)
+            except ValueError as error:  # not from the settings: these are checked when parsed
+                self.errors[spec.log_line] = str(error)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is a line that has not come yet: when not, feed() need not be called any
-        more."""
-        return bool(self._patterns)
+        """Whether a pattern has not matched yet; else feed() need not be called any more."""
+        return bool(self._pending)
 
     def feed(self, line: bytes) -> bool:
-        """Take in a line, without its end; return whether it is one that was waited for."""
-        if not self._patterns:
+        """Match a line, without its line break; return whether a pattern matched first now."""
+        if not self._pending:
             return False
-        line = line[:SEARCHED]
+        line = line[:MAX_SEARCHED]
         if b"\x1b" in line:
             line = _STYLE.sub(b"", line)
         text = line.decode(errors="replace")
-        found = [pattern for pattern, compiled in self._patterns.items() if compiled.search(text)]
+        found = [pattern for pattern, compiled in self._pending.items() if compiled.search(text)]
         for pattern in found:
             self.matched.add(pattern)
-            del self._patterns[pattern]
+            del self._pending[pattern]
         return bool(found)
 
 
 class LogLineProbe(Probe):
-    """Answers at once, from what has been written."""
+    """Takes its samples at once, from the lines seen so far."""
 
-    def __init__(self, probe: LogLineProbeSpec, state: LogLineState) -> None:
-        self._pattern, self._state = probe.log_line, state
+    def __init__(self, spec: LogLineProbeSpec, state: LogLineState) -> None:
+        self._pattern, self._state = spec.log_line, state
 
     def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
@@ -73,4 +68,4 @@ class LogLineProbe(Probe):
         elif self._pattern in self._state.errors:
             on_reading(Reading(INVALID, None, self._state.errors[self._pattern]))
         else:
-            on_reading(Reading(BUSY, None, f'it has not written a line with "{self._pattern}"'))
+            on_reading(Reading(BUSY, None, f'no line of its output matches "{self._pattern}" yet'))

@@ -1,4 +1,4 @@
-"""Has the program said that it is drained, or ready?  It says so itself, by sd_notify(3)."""
+"""The notify probe: waits until the program reports by sd_notify(3) that it is drained or ready."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ if TYPE_CHECKING:
 
 
 class NotifyState:
-    """What the program has said so far; the last word counts, whichever of its processes it came
-    from."""
+    """What the program has reported since its start.
+
+    The latest message counts, whichever of its processes sent it.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """The program has been started: nothing has been said yet."""
+        """Forget all messages, because the program is started again."""
         self.ready = self.stopping = self.drained = False
         self.in_flight: int | None = None
         self.status = ""
 
     def update(self, message: Message) -> None:
-        """Take in a message.
+        """Apply a message.
 
-        X_GRACEWRAP=busy takes an earlier X_GRACEWRAP=drained back, and so does a number in flight
-        that is not 0.  A number of 0
-        is not drained: more may come at any moment, and only the program knows.
+        X_GRACEWRAP=busy cancels an earlier X_GRACEWRAP=drained, and so does a number in flight
+        other than 0.  A number of 0 does not mean drained: more work may arrive at any moment, and
+        only the program knows.
         """
         self.ready = self.ready or message.ready
         self.stopping = self.stopping or message.stopping
@@ -43,7 +45,7 @@ class NotifyState:
             self.drained = message.drained
 
     def holds(self, assignment: str) -> bool | None:
-        """Return whether an assignment holds; None if it is none that a probe can wait for."""
+        """Return whether an assignment is true now; None if a probe cannot wait for it."""
         return {
             "X_GRACEWRAP=drained": self.drained,
             "READY=1": self.ready,
@@ -52,28 +54,23 @@ class NotifyState:
 
 
 class NotifyProbe(Probe):
-    """Answers at once, from what has been said."""
+    """Takes its samples at once, from the messages received so far."""
 
-    def __init__(self, probe: NotifyProbeSpec, state: NotifyState) -> None:
-        self._assignment, self._state = probe.assignment, state
+    def __init__(self, spec: NotifyProbeSpec, state: NotifyState) -> None:
+        self._assignment, self._state = spec.assignment, state
 
     def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
-        said = self._state.holds(self._assignment)
-        if said is None:
-            on_reading(
-                Reading(
-                    INVALID,
-                    None,
-                    f"{self._assignment!r} is not waited for; X_GRACEWRAP=drained and READY=1 are",
-                )
-            )
-        elif said:
+        holds = self._state.holds(self._assignment)
+        if holds is None:
+            why = f"{self._assignment!r} is not supported; use X_GRACEWRAP=drained or READY=1"
+            on_reading(Reading(INVALID, None, why))
+        elif holds:
             on_reading(Reading(DRAINED))
         else:
-            on_reading(Reading(BUSY, self._state.in_flight, self._why()))
+            on_reading(Reading(BUSY, self._state.in_flight, self._why_not()))
 
-    def _why(self) -> str:
+    def _why_not(self) -> str:
         number = "" if self._state.in_flight is None else f"{self._state.in_flight} in flight"
-        said = ", ".join(part for part in (number, self._state.status) if part)
-        return said or f"it has not sent {self._assignment}"
+        parts = [part for part in (number, self._state.status) if part]
+        return ", ".join(parts) or f"{self._assignment} not received yet"

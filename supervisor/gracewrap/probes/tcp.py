@@ -1,14 +1,16 @@
-"""Ask the kernel about the program's TCP connections; never connects, needs nothing of the program.
+"""The tcp probe: asks the kernel about the program's TCP connections.
 
-A connection is in flight when a request came after the last answer, or bytes are on their way.
-What the kernel tells is when data last came and last went, in jiffies, so a request that follows
-its predecessor's answer at once is a tie.  There the "pingpong" bit of /proc/net/tcp decides: the
-kernel sets it when data is answered at once, and clears it when it has to acknowledge data that is
-not answered (after 40 to 200 ms).
+It never connects, and needs no help from the program.
 
-Known to be missed: an answer that pauses for longer than `quiet` (streams, headers sent early,
-100-continue), pipelined requests, on a tie an upload of more than a segment or two.  Called in
-flight although idle: a connection on which the peer had the last word (HTTP/2, WebSocket).
+A connection is in flight when a request arrived after the last response, or when bytes are on their
+way.  The kernel reports when data was last received and last sent, in jiffies, so a request that
+follows the previous response at once is a tie.  The "pingpong" bit of /proc/net/tcp decides ties:
+the kernel sets the bit when data is answered at once, and clears it when it has to acknowledge data
+that is not answered (after 40 to 200 ms).
+
+Not detected: a response that pauses for longer than `quiet` (streams, headers sent early,
+100-continue), pipelined requests, and on a tie an upload of more than a segment or two.  Counted as
+in flight although idle: a connection whose client sent last (HTTP/2, WebSocket).
 """
 
 from __future__ import annotations
@@ -32,51 +34,48 @@ if TYPE_CHECKING:
 
     Steps = Generator[None, None, Reading]
 
-# What a connection is.
+# The states of a connection.
 IN_FLIGHT, RECENT, IDLE, TIE, GONE = "in flight", "recent", "idle", "tie", "gone"
 
-# Two ages that differ by no more than this are a tie: a jiffy, which nothing tells us the length of
-# (10 ms at CONFIG_HZ=100).
+# Two ages that differ by no more than this are a tie: one jiffy.  Its length cannot be queried; it
+# is at most 10 ms (CONFIG_HZ=100).
 _JIFFY = 10  # milliseconds
-# By then a delayed acknowledgement has been sent (TCP_DELACK_MAX is 200 ms) and the pingpong bit
-# says what it has to say.
+# After this time a delayed acknowledgement has been sent (TCP_DELACK_MAX is 200 ms), and the
+# pingpong bit is reliable.
 _SETTLED = 250  # milliseconds
-# How often to read /proc/net/tcp for ties when the answer is "busy" anyway; it costs six times what
-# a dump does.
-_TIES_EVERY = 1.0  # seconds
-_SLICE = 500  # how many ties to go over between two looks at the signals: half a millisecond
-# Up to so many ports are asked for one by one; the kernel goes over its table for each.
-_ONE_BY_ONE = 4
+# Seconds between reading /proc/net/tcp for ties when the reading is "busy" anyway: reading it costs
+# six times as much as a dump of sock_diag.
+_TIES_INTERVAL = 1.0
+_SLICE = 500  # ties to process before signals are handled: half a millisecond
+# Up to this many ports are queried one by one; the kernel searches its table for each.
+_MAX_SINGLE_PORTS = 4
 
-_BLIND = (
-    "cannot see which ports it listens on: its processes run as another user, gracewrap has no "
-    "CAP_SYS_PTRACE, "
-    "and the network is the host's; write drain.tcp = [PORT]"
+_CANNOT_FIND_PORTS = (
+    "cannot find the program's ports: its processes run as another user, gracewrap lacks "
+    "CAP_SYS_PTRACE, and the network is the host's; set drain.tcp = [PORT]"
 )
 
 
-def judge(connection: Connection, quiet: float) -> str:
-    """Return what a connection is; TIE if only the pingpong bit can tell.
+def classify(connection: Connection, quiet: float) -> str:
+    """Return the state of a connection; TIE if only the pingpong bit can decide.
 
-    *quiet* is in milliseconds.  One that moved within it and is not in flight is RECENT: a stream
-    looks like that.
+    A connection that is not in flight but sent or received data within the last *quiet*
+    milliseconds is RECENT: a stream looks like that.
     """
     _, state, _, unread, unsent, inode, info, _ = connection
-    if (
-        state in SHUT
-    ):  # the program has said its last word; a FIN that is not acknowledged counts as one byte
+    if state in SHUT:
+        # The program has shut it down.  A FIN that is not acknowledged counts as one unsent byte.
         if unsent > 1:
             return IN_FLIGHT
         return IDLE if inode else GONE
-    fin = (
-        state == CLOSE_WAIT
-    )  # a FIN counts as a byte: received, and unread until the program sees the end
+    # A received FIN counts as one byte, unread until the program has seen the end.
+    fin = state == CLOSE_WAIT
     if unread > fin or unsent or info is None:
         return IN_FLIGHT
     sent, received, count, segments = info
-    if count <= fin:  # it has never carried a byte
+    if count <= fin:  # no byte has ever been received
         return IDLE
-    if received < sent or not segments:  # a request after the last answer, or never an answer
+    if received < sent or not segments:  # a request after the last response, or no response ever
         return IN_FLIGHT
     age = min(sent, received)
     if received - sent <= _JIFFY and age >= _SETTLED:
@@ -84,166 +83,164 @@ def judge(connection: Connection, quiet: float) -> str:
     return RECENT if age < max(quiet, _SETTLED) else IDLE
 
 
-class Count:
-    """What the connections were in one sample."""
+class Counts:
+    """The connections of one sample, counted by state."""
 
     __slots__ = ("in_flight", "not_accepted", "recent", "ties", "total")
 
     def __init__(self) -> None:
         self.total = self.in_flight = self.recent = self.not_accepted = 0
-        self.ties: list[tuple[Connection, str]] = []  # with what it is if it is not in flight
+        # Each with its state if the pingpong bit shows that it is not in flight.
+        self.ties: list[tuple[Connection, str]] = []
 
-    def add(self, verdict: str) -> None:
-        """Count one more that is not a tie."""
-        self.in_flight += verdict == IN_FLIGHT
-        self.recent += verdict == RECENT
+    def add(self, state: str) -> None:
+        """Count one connection that is not a tie."""
+        self.in_flight += state == IN_FLIGHT
+        self.recent += state == RECENT
 
 
 class TcpProbe(Probe):
-    """The `tcp` probe.
+    """Counts connections.
 
-    What gracewrap itself asks the program (sockdiag.OWN) does not count.  A reading's in_flight
-    counts the connections in flight; when there is none, those that moved within `quiet`, which
-    keep it busy too.
+    gracewrap's own connections to the program (sock_diag.OWN) do not count.  Connections that sent
+    or received data within `quiet` keep the program busy too, but are not part of a reading's
+    in_flight.
     """
 
     def __init__(
         self,
-        probe: TcpProbeSpec,
+        spec: TcpProbeSpec,
         reactor: Reactor,
         ports: Ports,
         connect: Connect = sock_diag.connect,
     ) -> None:
-        self.probe, self.reactor, self.ports = probe, reactor, ports
+        self.spec, self.reactor, self.ports = spec, reactor, ports
         self._connect = connect
         self._steps: Iterator[None] | None = None
-        self._untied: dict[
-            int, tuple[int, int, bool]
-        ] = {}  # inode -> bytes received, segments sent, in flight
-        self._untied_at = float("-inf")
+        # Ties decided earlier: inode -> bytes received and segments sent then, and in flight.
+        self._decided: dict[int, tuple[int, int, bool]] = {}
+        self._decided_at = float("-inf")
 
     def sample(self, on_reading: OnReading) -> None:
         """Take one sample."""
         self.cancel()
-        self._steps = self._answer(on_reading)
+        self._steps = self._run(on_reading)
         self.reactor.run_in_slices(self._steps)
 
     def cancel(self) -> None:
-        """Give up on the sample that is under way, if any."""
+        """Abort the sample in progress, if any."""
         steps, self._steps = self._steps, None
         if steps is not None:
             steps.close()  # type: ignore[attr-defined]
 
-    def _answer(self, on_reading: OnReading) -> Iterator[None]:
+    def _run(self, on_reading: OnReading) -> Iterator[None]:
         try:
             reading = yield from self._sample()
-        except OSError as error:  # neither sock_diag nor /proc: no descriptor, no memory
-            reading = Reading(
-                UNREACHABLE,
-                None,
-                f"cannot ask the kernel about connections: {error.strerror or error}",
-            )
+        except OSError as error:  # neither sock_diag nor /proc works: no descriptor, no memory
+            why = f"cannot query the kernel's connections: {error.strerror or error}"
+            reading = Reading(UNREACHABLE, None, why)
         self._steps = None
         on_reading(reading)
 
     def _sample(self) -> Steps:
-        probe, ports = self.probe, self.ports
-        if not probe.ports or probe.mode in ("listening", "listener-closed"):
-            yield from ports.steps()
-        asked = frozenset(probe.ports) or ports.known
-        listening = asked & (ports.everyone if probe.ports else ports.open)
-        if not asked and ports.blind:
-            return Reading(INVALID, None, _BLIND)
-        if probe.mode == "listening":
-            missing = asked - listening if probe.ports else asked if not listening else frozenset()
-            if asked and not missing:
-                return Reading(DRAINED)
-            return Reading(
-                BUSY,
-                None,
-                f"nothing listens on {_shown(missing)} yet"
-                if missing
-                else "it listens on no port yet",
-            )
-        if not asked:
-            return Reading(
-                INVALID, None, "it listens on no TCP port; write drain.tcp = [PORT] if it will"
-            )
-        if probe.mode == "listener-closed":
-            return (
-                Reading(BUSY, None, f"it still listens on {_shown(listening)}")
-                if listening
-                else Reading(DRAINED)
-            )
+        spec, found = self.spec, self.ports
+        if not spec.ports or spec.mode in ("listening", "listener-closed"):
+            yield from found.steps()
+        ports = frozenset(spec.ports) or found.known
+        listening = ports & (found.everyone if spec.ports else found.open)
+        if not ports and found.blind:
+            return Reading(INVALID, None, _CANNOT_FIND_PORTS)
+        if spec.mode == "listening":
+            return self._listening(ports, listening)
+        if not ports:
+            why = "the program listens on no TCP port; if it will later, set drain.tcp = [PORT]"
+            return Reading(INVALID, None, why)
+        if spec.mode == "listener-closed":
+            if listening:
+                return Reading(BUSY, None, f"the program still listens on {_shown(listening)}")
+            return Reading(DRAINED)
         try:
-            count = yield from self._count(asked)
+            counts = yield from self._count(ports)
         except Refused as error:
-            return (yield from self._without_sock_diag(asked, error))
-        if probe.mode == "no-connections":
-            return _connections(count.total, asked)
-        yield from self._untie(count)
-        return self._idle(count)
+            return (yield from self._without_sock_diag(ports, error))
+        if spec.mode == "no-connections":
+            return _by_total(counts.total, ports)
+        yield from self._decide_ties(counts)
+        return self._by_activity(counts)
 
-    def _count(self, ports: Set[int]) -> Generator[None, None, Count]:
-        """Go over all connections but our own probes'; ends of clients on this host are left out,
-        for their port is another."""
-        count, quiet = Count(), self.probe.quiet * 1000
-        for port in ports if len(ports) <= _ONE_BY_ONE else (0,):
-            for some in sock_diag.dump(sock_diag.connection, CONNECTED, port, self._connect):
-                for connection in some:
-                    if (
-                        connection[2] not in ports
-                        or (connection[7], connection[2]) in sock_diag.OWN
-                    ):
+    def _listening(self, ports: Set[int], listening: Set[int]) -> Reading:
+        """Return the reading of mode "listening".
+
+        All configured ports must be open.  Of ports that were found, one is enough.
+        """
+        missing = ports - listening if self.spec.ports or not listening else frozenset()
+        if missing:
+            return Reading(BUSY, None, f"nothing listens on {_shown(missing)} yet")
+        if not ports:
+            return Reading(BUSY, None, "the program listens on no port yet")
+        return Reading(DRAINED)
+
+    def _count(self, ports: Set[int]) -> Generator[None, None, Counts]:
+        """Count all connections except our own.
+
+        The client's end of a local connection is not counted: it has another local port.
+        """
+        counts, quiet = Counts(), self.spec.quiet * 1000
+        for port in ports if len(ports) <= _MAX_SINGLE_PORTS else (0,):
+            for batch in sock_diag.dump(sock_diag.connection, CONNECTED, port, self._connect):
+                for connection in batch:
+                    _, tcp_state, local_port, _, _, inode, info, peer_port = connection
+                    if local_port not in ports or (peer_port, local_port) in sock_diag.OWN:
                         continue
-                    verdict = judge(connection, quiet)
-                    if verdict == GONE:
+                    state = classify(connection, quiet)
+                    if state == GONE:
                         continue
-                    count.total += 1
-                    if verdict == TIE:
-                        age = connection[6][0] if connection[6] else 0
-                        count.ties.append((connection, RECENT if age < quiet else IDLE))
+                    counts.total += 1
+                    if state == TIE:
+                        age = info[0] if info else 0
+                        counts.ties.append((connection, RECENT if age < quiet else IDLE))
                     else:
-                        count.add(verdict)
-                        count.not_accepted += (
-                            verdict == IN_FLIGHT and not connection[5] and connection[1] not in SHUT
+                        counts.add(state)
+                        counts.not_accepted += (
+                            state == IN_FLIGHT and not inode and tcp_state not in SHUT
                         )
                 yield
-        return count
+        return counts
 
-    def _untie(self, count: Count) -> Iterator[None]:
-        """Tell ties apart, from memory where nothing has moved since they were told apart, else by
+    def _decide_ties(self, counts: Counts) -> Iterator[None]:
+        """Add the ties to the counts, by earlier decisions if nothing has moved since, else by
         /proc/net/tcp."""
-        old, self._untied = self._untied, {}
-        unknown: dict[int, tuple[Connection, str]] = {}
-        for done, (connection, otherwise) in enumerate(count.ties, 1):
-            known = old.get(connection[5])
+        earlier, self._decided = self._decided, {}
+        undecided: dict[int, tuple[Connection, str]] = {}
+        for done, (connection, otherwise) in enumerate(counts.ties, 1):
+            known = earlier.get(connection[5])
             if known and connection[6] and known[:2] == connection[6][2:]:
-                self._untied[connection[5]] = known
-                count.add(IN_FLIGHT if known[2] else otherwise)
+                self._decided[connection[5]] = known
+                counts.add(IN_FLIGHT if known[2] else otherwise)
             else:
-                unknown[connection[5]] = connection, otherwise
+                undecided[connection[5]] = connection, otherwise
             if not done % _SLICE:
                 yield
-        if not unknown:
+        if not undecided:
             return
-        if (count.in_flight or count.recent) and time.monotonic() - self._untied_at < _TIES_EVERY:
-            count.recent += len(unknown)  # busy anyway; they are told apart a little later
+        now = time.monotonic()
+        if (counts.in_flight or counts.recent) and now - self._decided_at < _TIES_INTERVAL:
+            counts.recent += len(undecided)  # busy anyway; a later sample decides them
             return
-        self._untied_at = time.monotonic()
+        self._decided_at = now
         try:
-            pingpong = yield from self._pingpong(unknown)
-        except OSError:  # each can be either; of the two mistakes only one loses work
-            count.in_flight += len(unknown)
+            pingpong = yield from self._pingpong(undecided)
+        except OSError:  # unknown: counting an idle connection as busy loses no work
+            counts.in_flight += len(undecided)
             return
-        for done, (inode, (connection, otherwise)) in enumerate(unknown.items(), 1):
+        for done, (inode, (connection, otherwise)) in enumerate(undecided.items(), 1):
             if inode not in pingpong:  # closed meanwhile
-                count.total -= 1
+                counts.total -= 1
                 continue
             in_flight = not pingpong[inode]
             if connection[6]:
-                self._untied[inode] = (*connection[6][2:], in_flight)
-            count.add(IN_FLIGHT if in_flight else otherwise)
+                self._decided[inode] = (*connection[6][2:], in_flight)
+            counts.add(IN_FLIGHT if in_flight else otherwise)
             if not done % _SLICE:
                 yield
 
@@ -261,50 +258,49 @@ class TcpProbe(Probe):
             yield
         return found
 
-    def _idle(self, count: Count) -> Reading:
-        if not count.in_flight and not count.recent:
+    def _by_activity(self, counts: Counts) -> Reading:
+        """Return the reading of mode "idle"."""
+        if not counts.in_flight and not counts.recent:
             return Reading(DRAINED, 0.0)
-        why = f"{count.in_flight or 'none'} of {_many(count.total)} in flight"
-        if count.not_accepted:
-            why += f" ({count.not_accepted} not accepted yet)"
-        if count.recent:
-            why += (
-                f", {count.recent} {'more' if count.in_flight else 'of them'} moved in the last "
-                f"{self.probe.quiet:g} s"
-            )
-        return Reading(BUSY, float(count.in_flight), why)
+        why = f"{counts.in_flight or 'none'} of {_connections(counts.total)} in flight"
+        if counts.not_accepted:
+            why += f" ({counts.not_accepted} not accepted yet)"
+        if counts.recent:
+            of_them = "more" if counts.in_flight else "of them"
+            why += f", {counts.recent} {of_them} active in the last {self.spec.quiet:g} s"
+        return Reading(BUSY, float(counts.in_flight), why)
 
     def _without_sock_diag(self, ports: Set[int], refused: Refused) -> Steps:
-        """Count by /proc/net/tcp, which does not say when a connection last moved."""
+        """Count by /proc/net/tcp, which does not tell when a connection was last active."""
         total = 0
         for lines in sock_diag.table(ports=ports):
             for _, state, port, _, unsent, inode, _, peer in lines:
                 live = state in CONNECTED and (state not in SHUT or unsent > 1 or inode > 0)
                 total += live and (peer, port) not in sock_diag.OWN
             yield
-        reading = _connections(total, ports)
-        if self.probe.mode == "idle" and total:
+        reading = _by_total(total, ports)
+        if self.spec.mode == "idle" and total:
             why = (
-                f"{reading.why}; /proc/net/tcp cannot tell busy ones from idle ones (sock_diag: "
+                f"{reading.why}; /proc/net/tcp does not show which are idle (sock_diag: "
                 f"{refused.strerror})"
             )
             return Reading(BUSY, reading.in_flight, why)
         return reading
 
 
-def _connections(total: int, ports: Set[int]) -> Reading:
+def _by_total(total: int, ports: Set[int]) -> Reading:
+    """Return the reading of mode "no-connections"."""
     if not total:
         return Reading(DRAINED, 0.0)
-    return Reading(BUSY, float(total), f"{_many(total)} on {_shown(ports)}")
+    return Reading(BUSY, float(total), f"{_connections(total)} on {_shown(ports)}")
 
 
-def _many(count: int) -> str:
+def _connections(count: int) -> str:
     return f"{count} connection{'' if count == 1 else 's'}"
 
 
 def _shown(ports: Set[int]) -> str:
-    some = sorted(ports)
-    if not some:
-        return ""
-    more = f" and {len(some) - 8} more" if len(some) > 8 else ""
-    return f"port{'' if len(some) == 1 else 's'} {', '.join(map(str, some[:8]))}{more}"
+    """Return "port 80", or "ports 80, 443" with at most eight of them."""
+    numbers = sorted(ports)
+    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    return f"port{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers[:8]))}{more}"
