@@ -21,7 +21,7 @@ from gracewrap.config.load import resolve
 from gracewrap.config.parsers.probes import PARSERS
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 from processes import GRACEWRAP, ROOT, environment
-from required_options import BESIDE
+from required_options import REQUIRED_OPTIONS
 
 BOUND = 60.0
 INSTALLED = [sys.executable, "-m", "gracewrap"]
@@ -441,7 +441,10 @@ def test_what_check_shows_is_toml_that_means_the_same(setting, tmp_path):
     raw = {"depends_on": {"db": "ready"}}.get(setting.key, True if setting.switch else raw)
     table, _, name = setting.key.rpartition(".")
     file = tmp_path / "g.toml"
-    written, words = f"{name} = {value_text(raw)}\n", [*BESIDE.get(setting.key, ()), "true"]
+    written, words = (
+        f"{name} = {value_text(raw)}\n",
+        [*REQUIRED_OPTIONS.get(setting.key, ()), "true"],
+    )
     if setting.key in OF_SEVERAL:  # what is named there are web and db
         file.write_text(SEVERAL.format(*(written, "") if setting.key in GLOBAL else ("", written)))
         words = []

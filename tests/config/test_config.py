@@ -30,7 +30,7 @@ from gracewrap.config.toml_lines import Lines
 from gracewrap.config.values import BadValue
 from gracewrap.linux import signals
 from processes import ROOT
-from required_options import BESIDE
+from required_options import REQUIRED_OPTIONS
 
 RTMIN, RTMAX = signals.RTMIN, signals.RTMAX
 WITH_FLAGS = [setting for setting in TABLE if setting.flag]
@@ -457,7 +457,7 @@ def shown(raw: object) -> str:
 def test_precedence_and_origins(setting, tmp_path):
     raw = setting.example if setting.example is not None else setting.default
     raw = True if setting.switch else raw
-    wanted, more = setting.parse(raw), BESIDE.get(setting.key, ())
+    wanted, more = setting.parse(raw), REQUIRED_OPTIONS.get(setting.key, ())
     settings, problems, origin = by_file(setting, raw, tmp_path, *more)
     assert (
         problems == []

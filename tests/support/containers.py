@@ -1,8 +1,7 @@
-"""Containers on a real engine, watched by what they print; every wait has a bound that only a
-broken program reaches.
+"""Runs Docker containers for tests and reads their output.
 
-DOCKER_HOST names the engine, GRACEWRAP_BASE_IMAGE a base image with Python for the Dockerfile
-(without it: the Dockerfile's own).
+Every wait has a bound that only a broken program reaches.  DOCKER_HOST names the engine, and
+GRACEWRAP_BASE_IMAGE a base image with Python for the Dockerfile (default: the Dockerfile's own).
 """
 
 from __future__ import annotations
@@ -21,12 +20,8 @@ from pathlib import Path
 
 from processes import BOUND, ROOT, Lines
 
-ENTRYPOINT = (
-    "python3",
-    "-I",
-    "-S",
-    "/opt/gracewrap/gracewrap/__main__.py",
-)  # of the Dockerfile, without its `--`
+# Of the Dockerfile, without its `--`.
+ENTRYPOINT = ("python3", "-I", "-S", "/opt/gracewrap/gracewrap/__main__.py")
 TALKER = ("python3", "-I", "-S", "-c", Path(__file__).with_name("talker.py").read_text())
 REPORT_FILE = "/tmp/report.json"
 REPORT = ("-e", f"GRACEWRAP_REPORT_FILE={REPORT_FILE}")
@@ -34,7 +29,7 @@ ENGINE_BOUND = 2 * BOUND  # the engine itself takes seconds on a loaded machine
 
 
 def docker(*args: object, check: bool = True, bound: float = ENGINE_BOUND) -> str:
-    """Run the docker command line to its end and return what it printed, errors too."""
+    """Run a docker command and return its output, stderr included."""
     command = ["docker", *map(str, args)]
     done = subprocess.run(
         command,
@@ -89,8 +84,7 @@ def unique_name() -> str:
 class Container:
     """A running container, with `docker logs -f` on its stdout and stderr.
 
-    No network and no health checks, which would be further processes inside, unless *options* say
-    otherwise.
+    By default without network and health checks (these would be further processes inside).
     """
 
     def __init__(
@@ -140,17 +134,16 @@ class Container:
         return docker("inspect", "--format", "{{" + field + "}}", self.name)
 
     def execute(self, *command: object) -> str:
-        """Run a command inside, beside gracewrap, and return what it printed."""
+        """Run a command inside the container and return its output."""
         return docker("exec", self.name, *command)
 
     def stop(self) -> int:
-        """Stop it as users do, with the usual 10 s until Docker's own SIGKILL; return the exit
-        status."""
+        """Stop it with Docker's default grace period of 10 s; return the exit status."""
         docker("stop", "-t", 10, self.name)
         return self.status()
 
     def wait(self) -> int:
-        """Wait for its own end and return the exit status."""
+        """Wait until it exits and return the exit status."""
         docker("wait", self.name)
         return self.status()
 
@@ -160,20 +153,19 @@ class Container:
         return int(self.inspect(".State.ExitCode"))
 
     def log(self) -> list[dict[str, object]]:
-        """Return gracewrap's own lines still to be read."""
+        """Return gracewrap's log lines that were not read yet."""
         return [json.loads(line) for line in self.err.rest() if '"source": "gracewrap"' in line]
 
     def report(self) -> dict[str, object]:
-        """Return gracewrap's report, from where REPORT has it written, of a container that has
-        ended."""
+        """Return gracewrap's report (see REPORT) of a container that has exited."""
         with tempfile.TemporaryDirectory() as folder:
             docker("cp", f"{self.name}:{REPORT_FILE}", f"{folder}/report.json")
             found: dict[str, object] = json.loads(Path(folder, "report.json").read_text())
         return found
 
     def processes(self) -> list[list[str]]:
-        """Return name and state letter of every process inside."""
-        # Some are gone before cat gets to them.
+        """Return name and state letter of every process in the container."""
+        # Some exit before cat reads their file.
         stats = self.execute("sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true")
         return [
             [line.partition("(")[2].rpartition(")")[0], line.rpartition(")")[2].split()[0]]
@@ -181,9 +173,9 @@ class Container:
         ]
 
     def killed_with(self) -> list[str]:
-        """Return which signals Docker has sent so far, by number."""
-        # By the engine's clock.  Not until .State.FinishedAt: the end can be noted before the
-        # signal that brought it.
+        """Return the numbers of the signals that Docker has sent so far."""
+        # By the engine's clock.  Not until .State.FinishedAt: the exit can be recorded before the
+        # signal that caused it.
         period = (
             "--since",
             self.inspect(".Created"),
@@ -196,7 +188,7 @@ class Container:
         ).split()
 
     def close(self) -> None:
-        """Remove it, whatever state it is in."""
+        """Remove the container, whatever its state."""
         docker("rm", "-f", "-v", self.name, check=False)
         if self.reader is not None:
             self.reader.kill()
@@ -207,8 +199,7 @@ class Container:
 
 
 class Terminal:
-    """`docker run -it` on a terminal of our own: what it shows is waited for, what a user would
-    type is written."""
+    """`docker run -it` on a pseudo-terminal: the test reads its screen and types into it."""
 
     def __init__(self, image: str, *command: object, options: tuple[object, ...] = ()) -> None:
         self.name = unique_name()
@@ -234,8 +225,7 @@ class Terminal:
         os.close(theirs)
 
     def until(self, pattern: str, bound: float = ENGINE_BOUND) -> str:
-        """Wait until what is shown matches *pattern*; return that, and forget everything up to its
-        end."""
+        """Wait for output that matches *pattern*; return it, and drop all up to its end."""
         until = time.monotonic() + bound
         while not (found := re.search(pattern, self.shown)):
             if not select.select([self.fd], [], [], max(0.0, until - time.monotonic()))[0]:

@@ -1,4 +1,4 @@
-"""Requests to a gracewrap under test, over its unix sockets."""
+"""An HTTP client for the control socket of a gracewrap under test."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(
-            self.path
-        )  # without a time limit, for with one a full backlog is an error (connect(2): EAGAIN)
+        # Without a timeout: with one, a full backlog would be an error (connect(2): EAGAIN).
+        self.sock.connect(self.path)
         self.sock.settimeout(BOUND)
 
 
@@ -28,7 +27,7 @@ def get(path: Path | str, target: str, method: str = "GET") -> tuple[int, str]:
     connection = UnixConnection(str(path))
     try:
         connection.request(method, target)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()

@@ -1,12 +1,15 @@
-"""A command with an HTTP endpoint that says what the test wants.  Run as: python -I -S endpoint.py
-SOCKET [WORD...]
+"""A child process for tests with an HTTP endpoint whose responses the test sets.
 
-Prints `ready PID`, then `15` when it gets SIGTERM, and what it is asked (`GET /drain`).  A line on
-stdin sets the answer:
-`200 {"active": {"jobs": 3}}`; `silent`: accept and say nothing; `closed`: listen no more; `exit N`:
-exit.
+Run as: python -I -S endpoint.py SOCKET [WORD...]
 
-term=N    exit with status N on SIGTERM; else go on
+It prints `ready PID`, each request (`GET /drain`), and `15` on SIGTERM.  Lines on stdin control it:
+
+200 {"active": {"jobs": 3}}   the status and body of the next responses
+silent                        accept connections, but do not respond
+closed                        close the listening socket
+exit N                        exit with status N
+
+term=N    exit with status N on SIGTERM; without it, go on
 """
 
 import json
@@ -21,7 +24,7 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()
 state = {"status": "200", "body": json.dumps({"active": {"jobs": 3}}), "silent": False}
-kept: list[socket.socket] = []  # those that get no answer
+kept: list[socket.socket] = []  # connections without a response
 
 
 def on_term(*_: object) -> None:
@@ -30,7 +33,7 @@ def on_term(*_: object) -> None:
         os._exit(int(options["term"]))
 
 
-def answer() -> None:
+def respond() -> None:
     connection, _ = listener.accept()
     request = b""
     while b"\r\n\r\n" not in request and (part := connection.recv(65536)):
@@ -45,7 +48,7 @@ def answer() -> None:
     connection.close()
 
 
-def obey(line: str) -> None:
+def run_command(line: str) -> None:
     word, _, rest = line.partition(" ")
     if word == "exit":
         os._exit(int(rest))
@@ -65,7 +68,7 @@ while True:
     sources = [0, listener] if listener.fileno() >= 0 else [0]
     for source in select.select(sources, [], [])[0]:
         if source is listener:
-            answer()
+            respond()
             continue
         part = os.read(0, 4096)
         if not part:
@@ -73,4 +76,4 @@ while True:
         commands += part
         while b"\n" in commands:
             line, _, commands = commands.partition(b"\n")
-            obey(line.decode())
+            run_command(line.decode())

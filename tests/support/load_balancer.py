@@ -1,16 +1,13 @@
-"""A load balancer and its clients, as a tool for tests: real sockets, keep-alive on both sides,
-every answer checked to the byte.
+"""A load balancer and its clients: real sockets, keep-alive, every response checked to the byte.
 
-The balancer does what HAProxy and nginx do by default, and no more for the backends' sake:
+The balancer does what HAProxy and nginx do by default, and no more to spare the backends:
 
-- A backend whose /readyz does not answer 200 is out of rotation: no new request goes there,
-  connections to it stay open.
-- A connection that cannot be made is made to another backend ("redispatched"; HAProxy: `retries`,
+- A backend whose /readyz does not return 200 gets no new requests; connections to it stay open.
+- If it cannot connect to a backend, it tries another one ("redispatched"; HAProxy: `retries`,
   `option redispatch`).
-- A request that was sent on a reused connection, and of whose answer no byte came, is sent again if
-  it is a GET, once ("retried": the server may have closed the idle connection at that moment; RFC
-  9112, 9.3.1).
-- Everything else that breaks is a failure, told to the client with 502 and its reason.
+- A GET on a reused connection that fails before the first byte of the response is sent again, once
+  ("retried": the server may have closed the idle connection at that moment; RFC 9112, 9.3.1).
+- Every other error is a failure; the client gets a 502 with the reason.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ FILLER = b"x" * 1_000_000
 
 
 class Request(NamedTuple):
-    """What a client sends, and the only answer that is right."""
+    """A request, and the only correct body of its response."""
 
     method: str
     target: str
@@ -49,7 +46,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A complete HTTP answer; *wire* is all of it as it came."""
+    """A complete HTTP response; *wire* has all of its bytes."""
 
     status: int
     body: bytes
@@ -58,8 +55,7 @@ class Answer(NamedTuple):
 
 
 def slow(n: int, ms: int, size: int = 100, body: bytes = b"") -> Request:
-    """A request to the servers in tests/servers: they answer after *ms* milliseconds, with *size*
-    bytes more."""
+    """Return a request for tests/external/servers: a response of *size* bytes after *ms* ms."""
     target = f"/slow?n={n}&ms={ms}&size={size}"
     return Request(
         "POST" if body else "GET", target, body, b"%d:%d:" % (n, len(body)) + FILLER[:size]
@@ -67,8 +63,10 @@ def slow(n: int, ms: int, size: int = 100, body: bytes = b"") -> Request:
 
 
 def mixed(shortest: int = 50, longest: int = 2000) -> Callable[[int], Request]:
-    """Return requests by their number: any length between the two, a fifth with a body, small
-    answers and larger ones."""
+    """Return a function that returns request number N.
+
+    They last *shortest* to *longest* ms; a fifth has a body, and the sizes of the responses differ.
+    """
 
     def request(n: int) -> Request:
         dice = random.Random(n)
@@ -81,8 +79,8 @@ def mixed(shortest: int = 50, longest: int = 2000) -> Callable[[int], Request]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses, below those that the kernel gives to clients: a backend keeps
-    its port while it is down."""
+    """Return unused ports outside the ephemeral range, so that a restarted backend gets its port
+    back."""
     found: list[int] = []
     while len(found) < count:
         port = random.SystemRandom().randint(20000, 32000)
@@ -95,7 +93,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Broken(Exception):
-    """No complete answer came; *answered* says whether any byte of one did."""
+    """There was no complete response; *answered*: but at least one byte of it."""
 
     def __init__(self, why: str, answered: bool) -> None:
         super().__init__(why)
@@ -203,7 +201,7 @@ class Backend:
 
 
 class Tally(NamedTuple):
-    """What became of the requests."""
+    """The outcomes of the requests."""
 
     sent: int
     good: int
@@ -251,19 +249,21 @@ class Load:
         self.stop()
 
     def until(self, true: Callable[[], object], what: str, bound: float = BOUND) -> None:
-        """Wait until something is so; looked at when a backend comes or goes, and a request begins
-        or ends."""
+        """Wait until a condition holds.
+
+        It is checked when a backend appears or disappears, and when a request starts or ends.
+        """
         with self._changed:
             if not self._changed.wait_for(true, bound):
                 raise TimeoutError(f"not in {bound} s: {what}; {self.tally()}")
 
     def more(self, count: int, bound: float = BOUND) -> None:
-        """Wait until *count* more requests have been answered."""
+        """Wait for *count* more responses."""
         wanted = self.good + count
         self.until(lambda: self.good >= wanted, f"{count} more answers", bound)
 
     def stop(self) -> Tally:
-        """Send no more; return what became of all, when the last has been answered."""
+        """Stop sending; return the outcomes when the last response has arrived."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._over.set)
             self._thread.join(BOUND)
@@ -320,7 +320,7 @@ class Load:
     # --- the clients
 
     async def _send(self) -> None:
-        """Send at the given rate, from when there is a backend."""
+        """Send at the given rate, as soon as there is a backend."""
         while not any(backend.up for backend in self.backends) and not self._over.is_set():
             await self._pause(self.poll)
         began = time.monotonic()
@@ -379,7 +379,7 @@ class Load:
             self._open.discard(writer)
 
     async def _forward(self, wire: bytes, again: bool) -> bytes:
-        """Return a backend's answer, or our own."""
+        """Return a backend's response, or our 502."""
         tried: set[Backend] = set()
         while True:
             up = [backend for backend in self.backends if backend.up and backend not in tried]
@@ -428,7 +428,7 @@ def _own(status: int, body: bytes) -> bytes:
 def answered(
     requests: dict[int, Request], meanwhile: Callable[[], object], until: Callable[[], object]
 ) -> list[Answer]:
-    """Send a request to each port, and return the answers.
+    """Send a request to each port, and return the responses.
 
     *meanwhile* is called when all have been sent; when all are answered the connections stay open
     until *until* returns.

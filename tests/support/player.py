@@ -1,19 +1,23 @@
-"""One of several programs: prints `NAME up PID`, then a line for each thing that happens.
+"""A program for tests of several programs: it prints `NAME up PID`, then what happens to it.
 
 Run as: python -I -S player.py NAME [WORD...]
 
-On SIGTERM (`NAME TERM`) it ends (`NAME ends`), with
+On SIGTERM it prints `NAME TERM`, then `NAME ends`, and exits.  Words change that:
 
-wait            only on SIGUSR1, which ends it at any time         stuck     not at all
-exit=N          status N (default 0)                               fail=N    as soon as it is up,
-without SIGTERM, with status N needs=PATH      `NAME early` and not `NAME up` if there is no such
-file when it is started
+wait         exit only on SIGUSR1, which ends it at any time
+stuck        do not exit
+exit=N       exit with status N (default 0)
+fail=N       exit with status N as soon as it is up, without SIGTERM
+needs=PATH   print `NAME early` before `NAME up` if this file does not exist
 
-and has, from before it is up, another process, NAME+ in what it prints, that ends on SIGUSR1 alone:
+Before it is up it can start another process, called NAME+ in the output, which exits only on
+SIGUSR1:
 
-member          in its group        session   in a session of its own, below it        orphan    the
-same, re-parented stranger        as `session`, with an empty environment     daemon    as `orphan`,
-with an empty environment
+member       in its process group
+session      its child, in a session of its own
+orphan       the same, re-parented
+stranger     as `session`, with an empty environment
+daemon       as `orphan`, with an empty environment
 """
 
 import _signal
@@ -29,7 +33,7 @@ def say(text: str) -> None:
 
 
 def is_up(name: str) -> None:
-    """Say so, and then to gracewrap, if it wants to know (ready = "notify")."""
+    """Print that we are up, and notify gracewrap if it listens (ready = "notify")."""
     say(f"{name} up {posix.getpid()}")
     if b"NOTIFY_SOCKET" in posix.environ:
         import _socket
@@ -39,7 +43,7 @@ def is_up(name: str) -> None:
 
 
 def play(name: str, on_term: str, status: int) -> None:
-    """Tell of signals until the end."""
+    """Print signals until one ends us."""
     is_up(name)
     while True:
         got = _signal.sigwaitinfo(signals).si_signo
@@ -51,7 +55,7 @@ def play(name: str, on_term: str, status: int) -> None:
 
 
 def another(name: str, kind: str) -> None:
-    """Start another process; return once it is up."""
+    """Start another process; return when it is up."""
     reading, writing = posix.pipe()
     if posix.fork() == 0:
         if kind != "member":
@@ -67,7 +71,7 @@ def another(name: str, kind: str) -> None:
             posix.execve(command[0], command, kept)
         posix._exit(0)
     posix.close(writing)
-    posix.read(reading, 1)  # end of file once it has closed its end
+    posix.read(reading, 1)  # end of file when it has closed its end
 
 
 name, *words = sys.argv[1:]

@@ -1,5 +1,7 @@
-"""Real processes under a real gracewrap, talked to by lines; every wait has a bound that only a
-broken program reaches."""
+"""Starts a real gracewrap and reads its lines, and helpers around processes.
+
+Every wait has a bound that only a broken program reaches.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,20 @@ ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
 MAIN = ROOT / "supervisor" / "gracewrap" / "__main__.py"
 GRACEWRAP = [sys.executable, "-I", "-S", str(MAIN)]
-# With the packages that come with ours, which -S would hide.
+# With the installed packages (h11, rich, ...), which -S hides.
 INSTALLED = [sys.executable, "-m", "gracewrap"]
 TALKER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("talker.py"))]
 BOUND = 30.0  # seconds; a loaded machine needs a fraction of this
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Our environment without what the test machine says to gracewrap."""
+    """Return our environment without GRACEWRAP_ variables, plus *more*."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GRACEWRAP_")}
     return {**kept, **more}
 
 
 def require(condition: object, what: str) -> None:
-    """Skip where a tool is missing; in CI that is a failure, for CI installs everything."""
+    """Skip the test unless *condition*; fail it in CI, which installs everything."""
     if not condition:
         if os.environ.get("CI"):
             pytest.fail(f"CI must have {what}")
@@ -46,8 +48,8 @@ def require_root() -> None:
     require(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare(1), for namespaces")
 
 
-# Another user, who may read everything (the interpreter and this checkout may lie in somebody's
-# home) but write nothing.
+# Another user, who may read all files (the interpreter and this checkout may be in someone's home)
+# but write none.
 OTHER_USER = (
     *("setpriv", "--reuid=34567", "--regid=34567", "--clear-groups"),
     *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
@@ -60,8 +62,10 @@ def require_other_user() -> None:
 
 
 def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
-    """Return where Node.js finds what *wanted*, a package.json, names; installed once, and kept in
-    pytest's cache."""
+    """Return the node_modules directory with the packages of *wanted*, a package.json.
+
+    They are installed once, and kept in pytest's cache.
+    """
     require(shutil.which("node") and shutil.which("npm"), "node and npm")
     content = wanted.read_bytes()
     folder = Path(cache.mkdir(f"npm-{hashlib.sha256(content).hexdigest()[:12]}"))
@@ -83,7 +87,7 @@ def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
 
 
 class Lines:
-    """Lines from a descriptor, each waited for with a bound."""
+    """Reads lines from a file descriptor, each within a bound."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -113,7 +117,7 @@ class Lines:
         return self.seen[-1]
 
     def until(self, wanted: str, bound: float = BOUND) -> str:
-        """Return the next line that holds *wanted*."""
+        """Return the next line that contains *wanted*."""
         until = time.monotonic() + bound
         while True:
             line = self.next(max(0.0, until - time.monotonic()))
@@ -161,7 +165,7 @@ class Run:
         return self.out.next()
 
     def ready(self) -> int:
-        """Return the pid of the talker, once it is ready."""
+        """Wait for `ready PID` of the talker; return the pid."""
         word, pid = self.line().split()
         assert word == "ready"
         return int(pid)
@@ -180,12 +184,12 @@ class Run:
         return self.process.wait(BOUND)
 
     def log(self) -> list[dict[str, object]]:
-        """Return the JSON log lines still to be read."""
+        """Return the JSON log lines that were not read yet."""
         assert self.err is not None
         return [json.loads(line) for line in self.err.rest()]
 
     def close(self) -> None:
-        """End it and everything below it, whatever state it is in."""
+        """Kill gracewrap and its descendants, whatever their state."""
         if self.process.poll() is None:
             for pid in [*descendants(self.process.pid), self.process.pid]:
                 with contextlib.suppress(ProcessLookupError):
@@ -197,7 +201,7 @@ class Run:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the pids below *pid*, children after their parents."""
+    """Return the pids of the descendants of *pid*, parents first."""
     found: list[int] = []
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
@@ -211,7 +215,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process is there and not a zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -219,7 +223,7 @@ def alive(pid: int) -> bool:
 
 
 def state(pid: int) -> str:
-    """Return the state letter of a process (R, S, T, Z, ...), or "" if it is gone."""
+    """Return the state letter of a process (R, S, T, Z, ...), or "" if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -227,8 +231,7 @@ def state(pid: int) -> str:
 
 
 def wait_until(true: object, what: str, bound: float = BOUND) -> None:
-    """Wait for a state of the kernel that no descriptor tells of (a process's state), by looking
-    often."""
+    """Poll until true() is true: for states that no file descriptor reports (of a process)."""
     until = time.monotonic() + bound
     while not true():  # type: ignore[operator]
         if time.monotonic() > until:
@@ -246,6 +249,6 @@ def running(*args: object, **options: object) -> Iterator[Run]:
 
 
 def wait_until_next_request() -> None:
-    """Two requests within 0.1 s are the same one (policy.stopping.SAME_REQUEST)."""
+    """Wait until a stop request counts as a second one (policy.stopping.SAME_REQUEST: 0.1 s)."""
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 0.15, "time passes")

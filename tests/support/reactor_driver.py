@@ -1,4 +1,4 @@
-"""An reactor without a loop: for tests of what asks and answers, in the test's own process."""
+"""Runs a reactor in the test's own process, without the loop of the runtime."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from processes import BOUND
 
 
 class Driver:
-    """Runs an reactor until something is so.  SIGIO is blocked meanwhile, and fetched as the loop
-    does."""
+    """Runs a reactor until a condition holds.  SIGIO is blocked and fetched as the loop does."""
 
     def __init__(self) -> None:
         self.faults: list[BaseException] = []
@@ -27,16 +26,15 @@ class Driver:
         bound: float = BOUND,
         meanwhile: Callable[[], object] | None = None,
     ) -> None:
-        """Run until *true*; *meanwhile* is called once a round."""
+        """Run until true() is true; *meanwhile* is called once a round."""
         end = time.monotonic() + bound
         while not true():
             now = time.monotonic()
             if now > end:
                 raise TimeoutError(f"not in {bound} s; faults: {self.faults}")
             due = self.reactor.due(now)
-            wait = (
-                0.01 if due is None else max(0.0, min(due - now, 0.01))
-            )  # short: what is waited for may be elsewhere
+            # Short: true() may depend on something outside the reactor.
+            wait = 0.01 if due is None else max(0.0, min(due - now, 0.01))
             if signal.sigtimedwait({signal.SIGIO}, wait):
                 self.reactor.notify_ready()
             if meanwhile:
@@ -47,7 +45,7 @@ class Driver:
 
 @contextlib.contextmanager
 def driving() -> Iterator[Driver]:
-    """An reactor to be driven; whatever raised within it fails the test."""
+    """Yield a driver; an exception within its reactor fails the test."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
     driver = Driver()
     try:

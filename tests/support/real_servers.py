@@ -1,4 +1,4 @@
-"""Servers that the tests start, and what a load balancer in front of them does."""
+"""Starts nginx and other real servers, with the timing of a load balancer in front of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,9 @@ from processes import BOUND, ROOT, require
 SERVERS = ROOT / "tests" / "external" / "servers"
 
 
-POLL = 0.1  # seconds between two looks of the balancer
-
-
+POLL = 0.1  # seconds between two health checks of the load balancer
 PROPAGATION = 2 * POLL
-
-
-SLACK = 2.0  # for a loaded machine; what is measured on an idle one is in the README
-
+SLACK = 2.0  # seconds for a loaded machine; the README has figures of an idle one
 
 NGINX = """
 daemon off;
@@ -49,11 +44,10 @@ http {{
 
 
 def nginx_command(folder: Path, port: int, upstream: int) -> list[str]:
-    """Write a configuration without a word about stopping; return the command."""
+    """Write a configuration that has no settings about stopping; return the command."""
     require(shutil.which("nginx"), "nginx")
-    user = (
-        "user root;" if os.geteuid() == 0 else ""
-    )  # else the workers would be somebody who may not read *folder*
+    # Otherwise the workers would run as a user who may not read *folder*.
+    user = "user root;" if os.geteuid() == 0 else ""
     file = folder / "nginx.conf"
     file.write_text(NGINX.format(folder=folder, port=port, upstream=upstream, user=user))
     return ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(file)]
@@ -61,7 +55,7 @@ def nginx_command(folder: Path, port: int, upstream: int) -> list[str]:
 
 @contextlib.contextmanager
 def upstream() -> Iterator[int]:
-    """The port of a server that is never restarted, for nginx to ask."""
+    """Run a server behind nginx that is never restarted; yields its port."""
     [port] = free_ports(1)
     process = subprocess.Popen(
         [sys.executable, str(SERVERS / "plain.py"), str(port)], stderr=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""Without which other options a setting means nothing, and is refused."""
+"""The options that a setting requires: without them it has no effect, and is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _DRAIN = {
     ),
     **dict.fromkeys(("timeout", "min_drain", "confirm", "linger"), ("--drain-tcp", "auto")),
 }
-BESIDE: dict[str, tuple[str, ...]] = {f"drain.{key}": words for key, words in _DRAIN.items()} | {
+# Setting -> words for the command line.
+REQUIRED_OPTIONS: dict[str, tuple[str, ...]] = {
+    f"drain.{key}": words for key, words in _DRAIN.items()
+} | {
     "on_watchdog": ("--watchdog", "30s"),
     **dict.fromkeys(("backoff", "max_restarts"), ("--restart", "on-failure")),
     "health.on_stop": ("--health-listen", ":9000"),

@@ -1,12 +1,14 @@
-"""A child that talks: prints `ready PID`, then a line for each signal it gets.  Run as: python -I
--S talker.py [WORD...]
+"""A child process for tests that prints `ready PID`, then the number of each signal it receives.
 
-ignore=N        ignore signal N         exit=N    exit with status N on SIGTERM (default 0; -1: go
-on)
-fork            first start a straggler: a child that talks too, in our group (`straggler PID`),
-that ignores what we ignore session         the same, in a session of its own (`straggler PID`)
-leave           after that, exit at once with status 7 orphans=N       first make N orphans that
-exit
+Run as: python -I -S talker.py [WORD...]
+
+ignore=N     ignore signal N
+exit=N       exit with status N on SIGTERM (default 0; -1: do not exit)
+fork         first start a straggler: a child in our process group that prints `straggler PID`, then
+             its signals, and ignores what we ignore
+session      the same, but the straggler is in a session of its own
+leave        with a straggler: exit at once with status 7
+orphans=N    first create N orphans that exit
 """
 
 import _signal
