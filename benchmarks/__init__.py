@@ -1,2 +1,4 @@
-"""Measurements of gracewrap beside its peers.  `python -m benchmarks` runs them, `--table` shows
-the last results."""
+"""Measures gracewrap and its peers.
+
+`python -m benchmarks` runs all measurements; with --table it prints the last results.
+"""

@@ -1,4 +1,4 @@
-"""python -m benchmarks: measure gracewrap beside its peers, write results.json, print the table."""
+"""python -m benchmarks: measures gracewrap and its peers, writes results.json, prints the table."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from benchmarks.measure import METRICS, Metric, Samples
 from benchmarks.process import Failed
 
 RESULTS = Path(__file__).with_name("results.json")
-QUICK = 5  # a fraction of the rounds
+QUICK = 5  # --quick divides the number of rounds by this
 
 
 def main() -> int:
-    """Run as the words say; return the exit status."""
+    """Run the command line; return the exit status."""
     options = read_options()
     if options.table:
         print(table.render(json.loads(options.output.read_text())))
         return 0
     with tempfile.TemporaryDirectory(prefix="gracewrap-bench-") as folder:
-        bench = peers.prepare(Path(folder), options.python)
+        bench = peers.prepare(Path(folder), options.python, options.gracewrap)
         for name, package in bench.missing.items():
             print(f"{name} is missing: apt-get install {package}", file=sys.stderr)
-        results = describe(options.python, bench)
+        results = describe(options, bench)
         for metric in METRICS:
             if options.only in (None, metric.name.removesuffix("-slow")):
                 add(results, measure(bench, metric, options))
@@ -42,48 +42,44 @@ def main() -> int:
 
 
 def read_options() -> argparse.Namespace:
-    """Return the options, completed."""
+    """Parse the command line."""
     names = dict.fromkeys(metric.name.removesuffix("-slow") for metric in METRICS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--table", action="store_true", help="measure nothing, print the table of the last results"
+        "--table", action="store_true", help="only print the table of the last results"
     )
     parser.add_argument(
-        "--only", choices=names, help="measure one thing, and keep the results file as it is"
+        "--only", choices=names, help="run one measurement, and do not write the results file"
     )
-    parser.add_argument(
-        "--rounds", type=int, help="how many rounds, instead of each metric's own number"
-    )
+    parser.add_argument("--rounds", type=int, help="number of rounds of each measurement")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"1/{QUICK} of the rounds; keeps the results file as it is",
+        help=f"run 1/{QUICK} of the rounds, and do not write the results file",
     )
-    parser.add_argument(
-        "--python",
-        default=os.path.realpath(sys.executable),
-        help="the interpreter that runs gracewrap",
-    )
+    peers.add_options(parser)
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"the results file (default: {RESULTS.name} beside this program)",
+        help=f"the results file (default: benchmarks/{RESULTS.name})",
     )
     options = parser.parse_args()
     options.python = shutil.which(options.python) or parser.error(
         f"no such interpreter: {options.python}"
     )
-    # A part of the results, or poor ones, replace the good ones only when asked.
+    # Partial or inexact results replace the results file only with --output.
     options.save = options.output is not None or not (options.only or options.quick)
     options.output = options.output or RESULTS
     return options
 
 
-def describe(python: str, bench: peers.Bench) -> dict:
-    """Return what the results were measured with."""
+def describe(options: argparse.Namespace, bench: peers.Bench) -> dict:
+    """Return the circumstances of the measurements, and no results yet."""
+    python = os.path.realpath(options.python)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": {"path": python, "version": peers.python_version(python)},
+        "gracewrap_started_by": peers.how(options.gracewrap),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
@@ -95,18 +91,18 @@ def describe(python: str, bench: peers.Bench) -> dict:
 
 
 def measure(bench: peers.Bench, metric: Metric, options: argparse.Namespace) -> Samples:
-    """Take one metric of those peers that are there; what cannot be measured becomes a note."""
+    """Run one measurement with the peers that are installed; a failure becomes a note."""
     rounds = options.rounds or max(1, metric.rounds // (QUICK if options.quick else 1))
     there = [bench.peers[name] for name in metric.peers if name in bench.peers]
     try:
         return metric.take(bench, there, rounds)
-    except (Failed, OSError) as fault:  # OSError: no unshare, no right to look into /proc
+    except (Failed, OSError) as fault:  # OSError: no unshare, no permission for /proc
         print(f"benchmarks: {metric.name}: {fault}", file=sys.stderr)
         return Samples("", {"failed": str(fault)})
 
 
 def add(results: dict, samples: Samples) -> None:
-    """Put the summaries of the samples, and the ratios of their medians, into the results."""
+    """Add the summaries of the samples, and the ratios of their medians, to the results."""
     for name, by_peer in samples.series.items():
         series = results["series"].setdefault(
             name, {"unit": samples.unit, "peers": {}, "notes": {}}

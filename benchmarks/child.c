@@ -1,12 +1,16 @@
-/* The child that is wrapped in the measurements: starts in no time, and writes down when things happen to it.
+/* The wrapped child in the measurements: it starts fast, and records the time of what happens to it.
  *
  *   child start OUT        write the time of the first instruction, exit
- *   child launch OUT CMD.. write the time and become CMD
- *   child wait OUT         write "ready PID"; SIGUSR1: write the time; SIGTERM, SIGUSR2: exit, the time goes to OUT.exit
- *   child stubborn OUT     write "ready PID"; takes SIGTERM and stays (it does not ignore it: that could be seen in /proc)
- *   child orphans OUT N    make N orphans that end at once; write "CPU-NANOSECONDS-OF-PID-1 NOT-REAPED"
+ *   child launch OUT CMD.. write the time, exec CMD
+ *   child wait OUT         write "ready PID"; on SIGUSR1 write the time; on SIGTERM or SIGUSR2 write
+ *                          the time to OUT.exit, exit
+ *   child stubborn OUT     write "ready PID"; on SIGTERM do nothing (it is not ignored: that would
+ *                          show in /proc)
+ *   child orphans OUT N    create N orphans that exit at once; write "CPU-NANOSECONDS-OF-PID-1
+ *                          NOT-REAPED"
  *
- * Times are nanoseconds of CLOCK_MONOTONIC, lines are written in one piece.  It never outlives its parent, nor LIFETIME.
+ * Times are nanoseconds of CLOCK_MONOTONIC; a line is written by one write().  The child ends with
+ * its parent, and after LIFETIME seconds.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -69,7 +73,8 @@ static int obey(int out, int exit_fd, int stubborn)
     }
 }
 
-/* Fork twice and end in the middle: the grandchild becomes an orphan of PID 1.  Its pid is put into *orphan. */
+/* Fork twice; the child exits, so the grandchild becomes an orphan of PID 1.  Stores its pid in
+ * *orphan. */
 static void make_orphan(volatile pid_t *orphan)
 {
     pid_t middle = fork();
@@ -95,7 +100,7 @@ static int orphans(int out, int count)
     volatile pid_t *pids = mmap(NULL, count * sizeof *pids, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (pids == MAP_FAILED)
         return 6;
-    struct timespec pause = {0, 200 * 1000000}; /* until PID 1 has loaded all it loads after the start, and rests */
+    struct timespec pause = {0, 200 * 1000000}; /* until PID 1 is idle, after its late imports */
     for (long long before = -1, cpu; (cpu = now(clock)) != before; before = cpu)
         nanosleep(&pause, NULL);
     long long before = now(clock), end = now(CLOCK_MONOTONIC) + REAP_SECONDS * 1000000000LL;
@@ -103,7 +108,7 @@ static int orphans(int out, int count)
         make_orphan(&pids[i]);
     pause.tv_nsec = 1000000;
     int left = 0;
-    for (int i = 0; i < count; i++) { /* a zombie can still be signalled; a pid that is used again is a later orphan's */
+    for (int i = 0; i < count; i++) { /* a zombie can still be signalled; a reused pid is a later orphan's */
         while (kill(pids[i], 0) == 0 && now(CLOCK_MONOTONIC) < end)
             nanosleep(&pause, NULL);
         left += kill(pids[i], 0) == 0;

@@ -1,5 +1,7 @@
-"""What is measured: one function a metric, each going round robin over the peers so that a busy
-machine hits all alike."""
+"""The measurements, one function each.
+
+Each alternates between the peers, so that other load on the machine affects all of them alike.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from dataclasses import dataclass, field
 from benchmarks.peers import (
     BARE,
     CATATONIT,
-    CONSOLE_SCRIPT,
     DIRECT,
     DUMB_INIT,
     GRACEWRAP,
+    ISOLATED,
     SUPERVISORD,
     TINI,
     Bench,
@@ -25,35 +27,33 @@ from benchmarks.peers import (
 from benchmarks.process import NANO, Failed, Wrapped, deaths
 
 MILLI, MICRO = 1e6, 1e3  # nanoseconds in one
-WARM_UP = 2  # rounds that are not counted: they read from the disk
-SIGNALS = 200  # forwarded by one wrapper before a fresh one is taken
+WARM_UP = 2  # rounds that do not count: they read files from the disk
+SIGNALS = 200  # forwarded by one wrapper before a new one is started
 ORPHANS = 10_000
 IDLE_SECONDS = 5.0
-COPIES = 5  # wrappers of one kind that wait for their deadlines at once
-SPREAD = 0.03  # seconds between their stop requests, so that they do not end at once
-PROGRESS_SECONDS = 5.0  # between two lines, where no line can be written over
+COPIES = 5  # wrappers of one kind that run at the same time
+SPREAD = 0.03  # seconds between their stop requests, so that their deadlines differ
+PROGRESS_SECONDS = 5.0  # between two lines, if stderr is not a terminal
 
 WRAPPERS = (GRACEWRAP, TINI, DUMB_INIT, CATATONIT, SUPERVISORD)
 
 
 @dataclass
 class Samples:
-    """The samples of some series (each is a row of the table) by peer, and why a peer has none or
-    odd ones."""
+    """The samples of some series (rows of the table) by peer, with notes on missing or odd ones."""
 
     unit: str
     notes: dict[str, str] = field(default_factory=dict)
     series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, series: str, peer: str, value: float) -> None:
-        """Take one sample down."""
+        """Add one sample."""
         self.series.setdefault(series, {}).setdefault(peer, []).append(value)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One measurement: how many rounds it wants, the peers that it makes sense for, and what takes
-    the samples."""
+    """A measurement: its number of rounds, its peers, and the function that takes the samples."""
 
     name: str
     rounds: int
@@ -62,17 +62,16 @@ class Metric:
 
 
 class Progress:
-    """Says on stderr what is going on: in one line that is written over, or in a line now and
-    then."""
+    """Shows progress on stderr: on a terminal in one line, else in a line every few seconds."""
 
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.said = what, total, 0.0
+        self.what, self.total, self.shown_at = what, total, 0.0
 
     def at(self, n: int) -> None:
-        """Round *n* begins."""
+        """Show that round *n* begins."""
         now = time.monotonic()
-        if now - self.said > (0.1 if sys.stderr.isatty() else PROGRESS_SECONDS):
-            self.said = now
+        if now - self.shown_at > (0.1 if sys.stderr.isatty() else PROGRESS_SECONDS):
+            self.shown_at = now
             begin, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
             print(
                 f"{begin}{self.what}: {max(n, 0) + 1} of {self.total}",
@@ -82,13 +81,13 @@ class Progress:
             )
 
     def done(self) -> None:
-        """The last round is over."""
+        """Clear the line after the last round."""
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def count(rounds: int, what: str, warm_up: int = WARM_UP) -> Iterator[int]:
-    """Yield the rounds, showing progress; those below 0 are for warming up and do not count."""
+    """Yield the numbers of the rounds, and show progress; those below 0 are warm-up rounds."""
     progress = Progress(what, rounds)
     for n in range(-warm_up, rounds):
         progress.at(n)
@@ -97,13 +96,13 @@ def count(rounds: int, what: str, warm_up: int = WARM_UP) -> Iterator[int]:
 
 
 def rotated(peers: Sequence[Peer], n: int) -> list[Peer]:
-    """Return the peers, each round starting with another one."""
+    """Return the peers, starting with another one in each round."""
     first = n % len(peers) if peers else 0
     return [*peers[first:], *peers[:first]]
 
 
 def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From the spawn of the wrapper to the first instruction of the child."""
+    """Time from the spawn of the wrapper to the first instruction of the child."""
     samples = Samples(
         "ms", {SUPERVISORD: "starts its programs at the first tick of its loop, after one second"}
     )
@@ -111,7 +110,7 @@ def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
         for peer in rotated(peers, n):
             with Wrapped(bench, peer, "start") as wrapped:
                 began = int(wrapped.read(1)[0])
-                if peer.name != SUPERVISORD:  # which stays, and is ended with the block
+                if peer.name != SUPERVISORD:  # it stays, and is killed at the end of the block
                     wrapped.wait_exit()
             if n >= 0:
                 samples.add("start", peer.name, (began - wrapped.started) / MILLI)
@@ -119,8 +118,7 @@ def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def start_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From the exec of the wrapper to the first instruction of the child, as PID 1: in a
-    container."""
+    """Time from the exec of the wrapper as PID 1 to the first instruction of the child."""
     samples = Samples("ms")
     for n in count(rounds, "start as PID 1"):
         for peer in rotated(peers, n):
@@ -133,8 +131,10 @@ def start_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def memory(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """PSS and RSS at rest.  One at a time: PSS divides by all who map a page, and no other Python
-    wrapper should."""
+    """PSS and RSS at rest.
+
+    One wrapper at a time: PSS divides a page by all processes that map it.
+    """
     samples = Samples("MiB")
     for n in count(rounds, "memory"):
         for peer in rotated(peers, n):
@@ -147,8 +147,10 @@ def memory(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def forward(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From kill() on the wrapper to the child's return from sigwaitinfo(): the first signal apart
-    from all later ones."""
+    """Time from kill() on the wrapper to the child's return from sigwaitinfo().
+
+    The first signal is a series of its own.
+    """
     samples = Samples("µs", {SUPERVISORD: "does not forward SIGUSR1"})
     for n in count(rounds, "forward", warm_up=1):
         with ExitStack() as stack:
@@ -168,7 +170,7 @@ def forward(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def plain_exit(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From the child's exit, by itself, to the wrapper's."""
+    """Time from the child's voluntary exit to the wrapper's exit."""
     samples = Samples("µs", {SUPERVISORD: "stays when its program exits"})
     for n in count(rounds, "exit"):
         for peer in rotated(peers, n):
@@ -181,8 +183,10 @@ def plain_exit(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def stop(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """From SIGTERM on the wrapper to its exit, with a child that exits at once; and the part of it
-    after the child's exit."""
+    """Time from SIGTERM on the wrapper to its exit, and the part of it after the child's exit.
+
+    The child exits at once.
+    """
     samples = Samples("µs", {SUPERVISORD: "notices both at the ticks of its loop"})
     for n in count(rounds, "stop"):
         for peer in rotated(peers, n):
@@ -196,10 +200,10 @@ def stop(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def reaping(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """CPU time of the wrapper as PID 1 of a PID namespace for each orphan that it reaps.
+    """CPU time of the wrapper, as PID 1 of a PID namespace, for each orphan that it reaps.
 
     Raises:
-        Failed: If an orphan was not reaped, or there is no namespace to be had.
+        Failed: If an orphan was not reaped, or no namespace can be created.
     """
     samples = Samples(
         "µs",
@@ -216,8 +220,7 @@ def reaping(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def sigkill(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """How late a child that stays after SIGTERM dies, counted from the wrapper's SIGTERM plus the
-    time it was given."""
+    """How late a child that ignores SIGTERM dies, counted from its deadline."""
     samples = Samples("ms", dict.fromkeys((TINI, DUMB_INIT, CATATONIT), "never send SIGKILL"))
     for n in count(rounds, "sigkill", warm_up=0):
         with ExitStack() as stack:
@@ -248,7 +251,7 @@ def sigkill(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def wakeups(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """Context switches of the wrapper per second at rest; all peers rest at the same time."""
+    """Context switches of the wrapper per second at rest; all peers run at the same time."""
     samples = Samples("/s")
     for _ in count(rounds, "wakeups", warm_up=0):
         with ExitStack() as stack:
@@ -263,17 +266,15 @@ def wakeups(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 METRICS = (
-    Metric(
-        "start", 100, (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start
-    ),
+    Metric("start", 100, (GRACEWRAP, ISOLATED, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start),
     Metric(
         "pid1",
         50,
-        (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT),
+        (GRACEWRAP, ISOLATED, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT),
         start_as_pid_1,
     ),
     Metric("start-slow", 5, (SUPERVISORD,), start),
-    Metric("memory", 5, (*WRAPPERS, CONSOLE_SCRIPT), memory),
+    Metric("memory", 5, (*WRAPPERS, ISOLATED), memory),
     Metric("forward", 10, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), forward),
     Metric("exit", 50, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), plain_exit),
     Metric("stop", 50, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), stop),

@@ -1,40 +1,46 @@
-"""Who is measured, and how each is told to wrap a command.  Prepares everything that must exist
-before, in a temporary folder."""
+"""The wrappers that are measured, and the command line of each.
+
+gracewrap is started as users start it, by the console script that pip installs; the option
+--gracewrap chooses another way.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).parent.parent / "supervisor" / "gracewrap"
+MAIN = Path(__file__).parent.parent / "supervisor" / "gracewrap" / "__main__.py"
 CHILD_SOURCE = Path(__file__).with_name("child.c")
 
-GRACEWRAP, CONSOLE_SCRIPT, BARE, DIRECT = (
+GRACEWRAP, ISOLATED, BARE, DIRECT = (
     "gracewrap",
-    "gracewrap (console script)",
+    "gracewrap (python3 -I -S)",
     "python3 -I -S",
     "no wrapper",
 )
 TINI, DUMB_INIT, CATATONIT, SUPERVISORD = "tini", "dumb-init", "catatonit", "supervisord"
+# Their Debian packages.
 PACKAGES = {
     TINI: "tini",
     DUMB_INIT: "dumb-init",
     CATATONIT: "catatonit",
     SUPERVISORD: "supervisor",
-}  # of Debian
+}
 
-# What pip (25.1 and later) writes for an entry point.
-SCRIPT = """#!{python}
-import sys
-from gracewrap.__main__ import main
-if __name__ == '__main__':
-    sys.argv[0] = sys.argv[0].removesuffix('.exe')
-    sys.exit(main())
-"""
-# The least a Python can do before the command runs: find the words, exec.
+SCRIPT_WAY, ISOLATED_WAY, MODULE_WAY = "script", "isolated", "module"
+HOW = {
+    SCRIPT_WAY: "the console script that pip installs",
+    ISOLATED_WAY: "python3 -I -S .../__main__.py",
+    MODULE_WAY: "python3 -m gracewrap",
+}
+
+# The least that a Python program can do before the command runs: exec it.
 EXEC = "import posix, sys; posix.execv(sys.argv[1], sys.argv[1:])"
 
 SUPERVISORD_CONF = """[supervisord]
@@ -54,24 +60,22 @@ stopwaitsecs={stop_timeout}
 
 @dataclass(frozen=True)
 class Peer:
-    """One wrapper.  *wrap* makes its argv from the command's, *rests_in* is a word of the kernel
-    function it sleeps in.
+    """One wrapper.
 
-    *kills_after* is the stop timeout, in seconds, that it is given where SIGKILL is measured; None:
-    it never kills.
+    *wrap* returns its argv for a command.  *rests_in* is part of the name of the kernel function in
+    which it sleeps.  *kills_after* is its stop timeout, in seconds, when SIGKILL is measured; None:
+    it never sends SIGKILL.
     """
 
     name: str
     wrap: Callable[[list[str]], list[str]]
     rests_in: str = ""
-    is_python: bool = False
     kills_after: float | None = None
 
 
 @dataclass(frozen=True)
 class Bench:
-    """All that the measurements need: the folder to work in, the child, the peers, and who is
-    missing."""
+    """What the measurements need: a working directory, the child, the peers, the missing peers."""
 
     folder: Path
     child: str
@@ -79,32 +83,55 @@ class Bench:
     missing: dict[str, str]  # name -> Debian package
 
 
-def prepare(folder: Path, python: str) -> Bench:
-    """Build the child, make a private compiled copy of gracewrap, and look for the peers."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the gracewrap to measure; see gracewrap_command()."""
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="the interpreter that runs gracewrap (default: this one)",
+    )
+    parser.add_argument(
+        "--gracewrap",
+        default=SCRIPT_WAY,
+        metavar="WAY",
+        help='how gracewrap is started: "script" (default): by the console script that pip has '
+        'installed beside the interpreter, as users start it; "isolated": by python3 -I -S '
+        '.../__main__.py, as the Dockerfile does; "module": by python3 -m gracewrap; anything '
+        "else is the path of an executable",
+    )
+
+
+def gracewrap_command(way: str, python: str) -> list[str]:
+    """Return the command that starts gracewrap in a *way* that --gracewrap describes."""
+    if way == ISOLATED_WAY:
+        return [os.path.realpath(python), "-I", "-S", str(MAIN)]
+    if way == MODULE_WAY:
+        return [python, "-m", "gracewrap"]
+    path = Path(python).with_name("gracewrap") if way == SCRIPT_WAY else Path(way)
+    if not shutil.which(path):
+        raise SystemExit(f"benchmarks: {path} is not an executable; see --gracewrap in --help")
+    return [str(path.absolute())]
+
+
+def how(way: str) -> str:
+    """Return for people in which *way* gracewrap is started."""
+    return HOW.get(way, way)
+
+
+def prepare(folder: Path, python: str, way: str) -> Bench:
+    """Compile the child, and look for the peers."""
     child = build_child(folder)
-    console_script = install(folder, python)
-    main = str(copy_package(folder / "lean", python) / "__main__.py")
+    gracewrap, isolated = gracewrap_command(way, python), gracewrap_command(ISOLATED_WAY, python)
+    bare = [os.path.realpath(python), "-I", "-S", "-c", EXEC]
     peers = [
-        Peer(
-            GRACEWRAP,
-            lambda cmd: [python, "-I", "-S", main, *_brief(cmd), "--", *cmd],
-            "sigtimedwait",
-            True,
-            0.5,
-        ),
-        Peer(
-            CONSOLE_SCRIPT,
-            lambda cmd: [console_script, *_brief(cmd), "--", *cmd],
-            "sigtimedwait",
-            True,
-            0.5,
-        ),
-        Peer(BARE, lambda cmd: [python, "-I", "-S", "-c", EXEC, *cmd], is_python=True),
+        _gracewrap(GRACEWRAP, gracewrap),
+        _gracewrap(ISOLATED, isolated),
+        Peer(BARE, lambda cmd: [*bare, *cmd]),
         Peer(DIRECT, lambda cmd: cmd),
     ]
     found = {name: path for name, package in PACKAGES.items() if (path := shutil.which(name))}
     missing = {name: package for name, package in PACKAGES.items() if name not in found}
-    # -s: as gracewrap does it, and without it tini prints a warning at each start.
+    # -s: be a subreaper, as gracewrap is; without it tini prints a warning at each start.
     commands = {TINI: ["-s", "--"], DUMB_INIT: ["--"], CATATONIT: ["--"]}
     rests_in = {TINI: "sigtimedwait", DUMB_INIT: "sigtimedwait", CATATONIT: "signalfd"}
     for name in commands.keys() & found.keys():
@@ -115,14 +142,17 @@ def prepare(folder: Path, python: str) -> Bench:
     return Bench(folder, child, {peer.name: peer for peer in peers}, missing)
 
 
-def _brief(command: list[str]) -> list[str]:
-    """Return the options for a child that must be killed: the shortest budget that is a fair
-    one."""
-    return ["--shutdown-timeout", "500ms"] if "stubborn" in command else []
+def _gracewrap(name: str, command: list[str]) -> Peer:
+    def wrap(child: list[str]) -> list[str]:
+        # A child that must be killed gets a short budget, to save time.
+        options = ["--shutdown-timeout", "500ms"] if "stubborn" in child else []
+        return [*command, *options, "--", *child]
+
+    return Peer(name, wrap, "sigtimedwait", 0.5)
 
 
 def _supervisord(path: str) -> Peer:
-    """supervisord takes its command from a file; stopwaitsecs is a whole number of seconds."""
+    """Return supervisord, which reads its command from a file; stopwaitsecs must be an integer."""
 
     def wrap(command: list[str]) -> list[str]:
         conf = Path(f"{command[2]}.conf")
@@ -131,12 +161,12 @@ def _supervisord(path: str) -> Peer:
         )
         return [path, "-n", "-c", str(conf)]
 
-    return Peer(SUPERVISORD, wrap, "poll", True, 1.0)
+    return Peer(SUPERVISORD, wrap, "poll", 1.0)
 
 
 def build_child(folder: Path, static: bool = True) -> str:
-    """Compile the child and return its path; *static* if that can be had: it starts sooner than
-    what is linked as most are."""
+    """Compile the child and return its path; *static*: link it statically if possible, which makes
+    it start sooner."""
     target = str(folder / "child")
     for options in (["-static"], []) if static else ([],):
         if (
@@ -150,29 +180,8 @@ def build_child(folder: Path, static: bool = True) -> str:
     )
 
 
-def copy_package(parent: Path, python: str) -> Path:
-    """Copy gracewrap's package below *parent* and compile it to byte code, as pip does it."""
-    target = parent / "gracewrap"
-    shutil.copytree(SOURCE, target, ignore=shutil.ignore_patterns("__pycache__"))
-    _run(python, "-I", "-m", "compileall", "-q", str(target)).check_returncode()
-    return target
-
-
-def install(folder: Path, python: str) -> str:
-    """Make a virtual environment with gracewrap and its console script as pip would, without pip;
-    return the script."""
-    venv = folder / "venv"
-    _run(python, "-I", "-m", "venv", "--without-pip", str(venv)).check_returncode()
-    copy_package(next(venv.glob("lib/python3*/site-packages")), python)
-    script = venv / "bin" / "gracewrap"
-    script.write_text(SCRIPT.format(python=venv / "bin" / "python"))
-    script.chmod(0o755)
-    return str(script)
-
-
 def package_versions() -> dict[str, str]:
-    """Return the Debian versions of the peers' packages, and the C library's, where dpkg knows
-    them."""
+    """Return the Debian versions of the peers and of the C library, as far as dpkg knows them."""
     versions = {}
     for package in (*PACKAGES.values(), "libc6"):
         if shutil.which("dpkg-query"):

@@ -1,4 +1,4 @@
-"""One wrapper with its child inside, started, watched and surely ended.  Every wait is bounded."""
+"""Runs one wrapper with its child, and ends both in any case.  Every wait is bounded."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from benchmarks.peers import Bench, Peer
 
 PATIENCE = 30.0  # seconds that only a broken program reaches
 NANO = 1_000_000_000
-ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin"
-}  # as in a Debian container; PYTHON* variables would change the start
+# As in a Debian container.  PYTHON* variables would change the start.
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 _serial = 0
 
@@ -26,11 +25,10 @@ class Failed(Exception):
 
 
 class Wrapped:
-    """A peer wrapping the child; ends both when the `with` block ends.  Times are nanoseconds of
-    CLOCK_MONOTONIC.
+    """A peer that wraps the child; both end with the `with` block.
 
-    With *as_pid_1* it is the init of a PID namespace; the first that is written then is the time
-    right before its exec.
+    Times are nanoseconds of CLOCK_MONOTONIC.  With *as_pid_1* the wrapper is the init of a PID
+    namespace, and the first word in the output is the time right before its exec.
     """
 
     def __init__(self, bench: Bench, peer: Peer, *mode: str, as_pid_1: bool = False) -> None:
@@ -41,9 +39,8 @@ class Wrapped:
         self.child_pid: int | None = None
         self.status: int | None = None
         os.mkfifo(self.out)
-        self._fifo = os.open(
-            self.out, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # O_RDWR: never at end of file
+        # O_RDWR: never at end of file.
+        self._fifo = os.open(self.out, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         argv = peer.wrap([bench.child, mode[0], str(self.out), *mode[1:]])
         if as_pid_1:
             argv = [*unshare(), bench.child, "launch", str(self.out), *argv]
@@ -79,27 +76,25 @@ class Wrapped:
         """Return the next *count* words that the child writes.
 
         Raises:
-            Failed: If they do not come.
+            Failed: If they do not arrive.
         """
         words: list[str] = []
         while len(words) < count:
             ready = _readable(self._fifo, self._pidfd)
             if self._fifo not in ready:
-                raise Failed(
-                    f"{self.peer.name}: {'exited' if ready else f'for {PATIENCE:g} s'} without a "
-                    "word from the child"
-                )
+                what = "exited without output" if ready else f"no output for {PATIENCE:g} s"
+                raise Failed(f"{self.peer.name}: {what} of the child")
             words += os.read(self._fifo, 4096).decode().split()
         return words
 
     def ready(self) -> Self:
-        """Wait until the child is up and the wrapper rests."""
+        """Wait until the child runs and the wrapper is idle."""
         self.child_pid = int(self.read(2)[1])
         self._wait_until_at_rest()
         return self
 
     def _wait_until_at_rest(self) -> None:
-        """Wait until the wrapper sleeps in its loop: it has loaded all it loads after the start."""
+        """Wait until the wrapper sleeps in its loop, after everything that it imports late."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
@@ -113,25 +108,25 @@ class Wrapped:
         )
 
     def signal(self, signum: int) -> int:
-        """Signal the wrapper and return the time right before."""
+        """Send the wrapper a signal; return the time right before."""
         at = time.monotonic_ns()
         os.kill(self.pid, signum)
         return at
 
     def end_child(self) -> None:
-        """Let the child exit by itself, behind the wrapper's back."""
+        """Make the child exit without involving the wrapper."""
         assert self.child_pid is not None
         os.kill(self.child_pid, signal.SIGUSR2)
 
     def child_exited(self) -> int:
-        """Return the time that the child wrote down right before it exited."""
+        """Return the time right before the child's exit, which the child has recorded."""
         return int(self._exit_file.read_text())
 
     def wait_exit(self) -> int:
         """Wait for the wrapper's exit and return its time.
 
         Raises:
-            Failed: If it stays.
+            Failed: If it does not exit.
         """
         gone = _readable(self._pidfd)
         at = time.monotonic_ns()
@@ -143,7 +138,7 @@ class Wrapped:
         return at
 
     def context_switches(self) -> int:
-        """Return how often the wrapper has given up a CPU, or had it taken away."""
+        """Return the number of context switches of the wrapper, voluntary and not."""
         path = f"/proc/{self.pid}/status"
         return _field(path, "voluntary_ctxt_switches") + _field(path, "nonvoluntary_ctxt_switches")
 
@@ -161,7 +156,7 @@ def _field(path: str, name: str) -> int:
 
 
 def _readable(*fds: int) -> list[int]:
-    """Return those that can be read, or have ended, as soon as one can; none if nothing happens."""
+    """Wait until one of *fds* is readable or at its end; return all that are, or none in time."""
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
@@ -169,8 +164,8 @@ def _readable(*fds: int) -> list[int]:
 
 
 def unshare() -> list[str]:
-    """Return the command that runs another as PID 1 of a PID namespace, and takes it along when it
-    is killed."""
+    """Return the command that runs another one as PID 1 of a PID namespace, and kills it when it is
+    killed itself."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     return ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -183,7 +178,7 @@ def _kill(pid: int) -> None:
 
 
 def deaths(pids: list[int], until: int) -> dict[int, int]:
-    """Return the time of each process's death, of those that die before *until*."""
+    """Return the time of death of each process that dies before *until*."""
     poll, of_fd, died = select.poll(), {os.pidfd_open(pid): pid for pid in pids}, dict[int, int]()
     for fd in of_fd:
         poll.register(fd, select.POLLIN)

@@ -1,9 +1,9 @@
-"""python -m benchmarks.scan: what a sample of the tcp probe costs, by the number of connections;
-prints JSON.
+"""python -m benchmarks.scan [NUMBER...]: measures a sample of the tcp probe, by the number of
+connections; prints JSON.
 
-The connections are real ones over loopback, to this process, from another one.  They are idle, and
-their last answer followed its
-request at once, which is the dear case: a tie, for which the first sample reads /proc/net/tcp too.
+The probe runs in this process; no gracewrap is started.  The connections are real, over loopback,
+from another process.  They are idle, and their last response followed the request at once, which is
+the expensive case: a tie, for which the first sample also reads /proc/net/tcp.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ ROUNDS = 5
 
 
 def main() -> int:
-    """Measure, print; return the exit status."""
+    """Run the command line; return the exit status."""
     numbers = [int(word) for word in sys.argv[1:]] or list(NUMBERS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if max(numbers) + 100 > hard:
-        print(f"only {hard} descriptors may be open (ulimit -Hn)", file=sys.stderr)
+        print(f"too many connections: ulimit -Hn is {hard}", file=sys.stderr)
         return 1
     print(json.dumps([measure(number) for number in numbers], indent=1))
     return 0
 
 
 def measure(number: int) -> dict[str, object]:
-    """Return the costs with this many connections."""
+    """Return the costs with *number* connections."""
     listener = listen()
     port = listener.getsockname()[1]
     client = os.fork()
@@ -52,20 +52,19 @@ def measure(number: int) -> dict[str, object]:
         served = [serve(listener) for _ in range(number)]
         result: dict[str, object] = {"connections": number}
         result["find_ports"] = best(lambda reactor: look(reactor, number))
-        time.sleep(0.5)  # a tie is not looked at before
+        time.sleep(0.5)  # before that, the probe does not decide ties
         with_ties, remembered = [], []
         for _ in range(ROUNDS):
             reactor = Reactor(fault)
             probe = TcpProbe(TcpProbeSpec((port,), quiet=0.25), reactor, Ports(reactor, list))
             with_ties.append(cost(reactor, partial(sample, probe)))
             remembered.append(cost(reactor, partial(sample, probe)))
-        result["first_sample"] = min(with_ties, key=lambda one: one["cpu_ms"])
-        result["next_sample"] = min(remembered, key=lambda one: one["cpu_ms"])
-        for one in served:
-            one.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )  # no thousands in TIME_WAIT
-            one.close()
+        result["first_sample"] = min(with_ties, key=lambda result: result["cpu_ms"])
+        result["next_sample"] = min(remembered, key=lambda result: result["cpu_ms"])
+        for connection in served:
+            # Reset the connection instead of leaving thousands in TIME_WAIT.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
         return result
     finally:
         listener.close()
@@ -74,8 +73,7 @@ def measure(number: int) -> dict[str, object]:
 
 
 def listen() -> socket.socket:
-    """Listen on a port that no client is given as its own, for these bind to an address of
-    theirs."""
+    """Listen on a port outside the ephemeral range, from which the clients get their ports."""
     for port in range(20_000, 30_000):
         try:
             return socket.create_server(("127.0.0.1", port), backlog=4096)
@@ -85,38 +83,37 @@ def listen() -> socket.socket:
 
 
 def connect(port: int, number: int) -> None:
-    """Be the clients, until killed."""
-    kept = []
+    """Run the clients, until killed."""
+    clients = []
     for count in range(number):
-        one = socket.socket()
-        one.bind((f"127.0.0.{2 + count % 8}", 0))  # one address has not ports enough
-        one.connect(("127.0.0.1", port))
-        one.sendall(b"?")
-        one.recv(1)
-        kept.append(one)
+        client = socket.socket()
+        client.bind((f"127.0.0.{2 + count % 8}", 0))  # one address has too few ports
+        client.connect(("127.0.0.1", port))
+        client.sendall(b"?")
+        client.recv(1)
+        clients.append(client)
     signal.pause()
 
 
 def serve(listener: socket.socket) -> socket.socket:
     """Answer one request at once, and keep the connection."""
-    one, _ = listener.accept()
-    one.recv(1)
-    one.sendall(b"!")
-    return one
+    connection, _ = listener.accept()
+    connection.recv(1)
+    connection.sendall(b"!")
+    return connection
 
 
 def sample(probe: TcpProbe) -> None:
-    """Take one sample, which must say that nothing is in flight."""
+    """Take one sample, which must find nothing in flight."""
 
-    def answer(reading: Reading) -> None:
+    def on_reading(reading: Reading) -> None:
         assert reading.kind == "drained", reading
 
-    probe.sample(answer)
+    probe.sample(on_reading)
 
 
 def look(reactor: Reactor, number: int) -> None:
-    """Find this process's own ports, as if it were the program: it has *number* descriptors beside
-    the listener's."""
+    """Find the ports of this process, which has *number* other file descriptors."""
     Ports(reactor, lambda: [os.getpid()]).look()
 
 
@@ -125,14 +122,14 @@ def best(start: Callable[[Reactor], None]) -> dict[str, float]:
         reactor = Reactor(fault)
         return cost(reactor, lambda: start(reactor))
 
-    return min((once() for _ in range(ROUNDS)), key=lambda one: one["cpu_ms"])
+    return min((once() for _ in range(ROUNDS)), key=lambda result: result["cpu_ms"])
 
 
 def cost(reactor: Reactor, start: Callable[[], None]) -> dict[str, float]:
-    """Return what it costs until the reactor has nothing more to do, and the longest time that a
-    signal would have waited.
+    """Return the CPU time until the reactor is idle, and that of the longest slice.
 
-    Both are CPU time, which a busy machine does not change much.
+    A signal would have waited for the longest slice.  CPU time, because a busy machine hardly
+    changes it.
     """
     cpu, longest, slices = time.process_time(), 0.0, 0
     start()

@@ -1,4 +1,4 @@
-"""From samples to summaries, and from the results file to Markdown."""
+"""Summarizes samples, and renders the results file as Markdown."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from benchmarks.peers import (
     BARE,
     CATATONIT,
-    CONSOLE_SCRIPT,
     DIRECT,
     DUMB_INIT,
     GRACEWRAP,
+    ISOLATED,
     SUPERVISORD,
     TINI,
 )
 
-# Series, statistic, what it is called.
+# Series, statistic, title.
 ROWS = (
     ("start", "p50", "Start: spawn to the child's first instruction"),
     ("start_pid1", "p50", "Start as PID 1: exec to the child's first instruction"),
@@ -32,13 +32,16 @@ ROWS = (
     ("sigkill", "p99", "SIGKILL after its deadline, p99"),
     ("wakeups", "p50", "Wakeups at rest"),
 )
-COLUMNS = (GRACEWRAP, CONSOLE_SCRIPT, TINI, DUMB_INIT, CATATONIT, SUPERVISORD, BARE, DIRECT)
+CONSOLE_SCRIPT = "gracewrap (console script)"  # of results from before --gracewrap
+COLUMNS = (
+    *(GRACEWRAP, CONSOLE_SCRIPT, ISOLATED),
+    *(TINI, DUMB_INIT, CATATONIT, SUPERVISORD, BARE, DIRECT),
+)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What gracewrap is to reach: at most *limit*, in the series' unit, or times what *base*
-    needs."""
+    """What gracewrap should reach: at most *limit*, in the unit of the series, or times *base*."""
 
     series: str
     statistic: str
@@ -60,8 +63,7 @@ TARGETS = (
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Return the number of samples and their quantiles (the nearest rank: each is a value that was
-    measured)."""
+    """Return the number of samples and their quantiles (nearest rank: each is a measured value)."""
     ordered = sorted(values)
 
     def rank(share: float) -> float:
@@ -72,15 +74,14 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def render(results: dict) -> str:
-    """Return the Markdown of a results file: the table, the targets, the notes, what it was
-    measured with."""
+    """Return a results file as Markdown: table, targets, notes, circumstances."""
     parts = [peers_table(results), targets_table(results), *notes(results), setting(results)]
     return "\n\n".join(part for part in parts if part)
 
 
 def peers_table(results: dict) -> str:
-    """Return a table with a row for each thing measured and a column for each peer; in brackets the
-    ratio to tini."""
+    """Return a table with a row for each series and a column for each peer; the ratio to tini in
+    brackets."""
     series = results["series"]
     columns = [name for name in COLUMNS if any(name in one["peers"] for one in series.values())]
     head = ["", *columns]
@@ -93,7 +94,7 @@ def peers_table(results: dict) -> str:
 
 
 def cell(series: dict, statistic: str, peer: str) -> str:
-    """Return "14.2 ms (7.1×)", "never", or nothing."""
+    """Return "14.2 ms (7.1×)", "never", or "–"."""
     if peer not in series["peers"]:
         return "never" if "never" in series["notes"].get(peer, "") else "–"
     value = series["peers"][peer][statistic]
@@ -103,7 +104,7 @@ def cell(series: dict, statistic: str, peer: str) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """Return a value with its unit, in one that keeps the number short."""
+    """Return a value with a unit that keeps the number short."""
     if unit == "µs" and value >= 1000:
         return f"{number(value / 1000)} ms"
     if unit == "MiB" and value < 1:
@@ -112,13 +113,13 @@ def quantity(value: float, unit: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with about three digits, none of them an exponent."""
+    """Return a number with about three digits, never with an exponent."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}" if value else "0"
 
 
 def targets_table(results: dict) -> str:
-    """Return a table of gracewrap's targets and what was measured."""
+    """Return a table of gracewrap's targets and the measured values."""
     rows = []
     titles = {(name, statistic): title for name, statistic, title in ROWS}
     for target in TARGETS:
@@ -146,7 +147,7 @@ def targets_table(results: dict) -> str:
 
 
 def reached(series: dict, target: Target) -> float | None:
-    """Return what gracewrap reached, as the target counts it; None where it was not measured."""
+    """Return gracewrap's value in terms of the target, or None if it was not measured."""
     peers = series["peers"]
     if GRACEWRAP not in peers or (target.base and target.base not in peers):
         return None
@@ -155,12 +156,12 @@ def reached(series: dict, target: Target) -> float | None:
 
 
 def notes(results: dict) -> list[str]:
-    """Return what has to be said about the peers, as lists."""
-    said: dict[str, dict[str, None]] = {}
+    """Return the notes on the peers, as a list in Markdown."""
+    by_note: dict[str, dict[str, None]] = {}
     for series in results["series"].values():
         for peer, why in series["notes"].items():
-            said.setdefault(why, {})[peer] = None
-    lines = [f"- {', '.join(peers)}: {why}." for why, peers in said.items()]
+            by_note.setdefault(why, {})[peer] = None
+    lines = [f"- {', '.join(peers)}: {why}." for why, peers in by_note.items()]
     lines += [
         f"- {name} is missing (Debian package {package})."
         for name, package in results["missing"].items()
@@ -170,18 +171,21 @@ def notes(results: dict) -> list[str]:
 
 
 def setting(results: dict) -> str:
-    """Return what was used to measure."""
+    """Return the circumstances of the measurements."""
     packages = ", ".join(f"{name} {version}" for name, version in results["packages"].items())
     python = results["python"]
     load = " to ".join(str(load) for load in results["load_average"].values())
-    return (
+    started_by = results.get("gracewrap_started_by")
+    parts = [f"gracewrap is started by {started_by}."] if started_by else []
+    parts += [
         f"{results['date'][:10]}, Python {python['version']} ({python['path']}), Linux "
-        f"{results['kernel']} {results['machine']}, "
-        f"{results['cpus']} CPUs, load {load}; {packages}. In brackets: times tini."
-    )
+        f"{results['kernel']} {results['machine']}, {results['cpus']} CPUs, load {load}; "
+        f"{packages}. In brackets: times tini."
+    ]
+    return " ".join(parts)
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table in Markdown, numbers to the right."""
+    """Return a table in Markdown, with numbers aligned to the right."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
