@@ -2,7 +2,7 @@
 the spawn delays the child.
 
 A plain `gracewrap -- COMMAND` needs no settings to start: they are read after the spawn.
-Everything heavy (typer, rich, tomllib, the policy, the reports) comes later still, or only when it
+Everything heavy (rich, tomllib, the policy, the reports) comes later still, or only when it
 is asked for.
 """
 
@@ -296,8 +296,7 @@ def _say(text: str) -> None:
 
 
 def _for_people(line: CommandLine, args: Sequence[str]) -> int:
-    """Help, version, subcommands: nothing is supervised, so signals act as usual again and typer
-    may be loaded."""
+    """Run help, version or a subcommand; nothing is supervised, so signals act as usual again."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     gc.enable()
     from gracewrap.cli import app

@@ -713,7 +713,7 @@ def test_what_init_writes_for_several_programs_runs(tmp_path):
 def test_init_leaves_a_file_that_is_there(tmp_path):
     (tmp_path / "gracewrap.toml").write_text("mine")
     done = Done("init", cwd=tmp_path)
-    assert done.status == 125 and "is there already; write --force" in done.err
+    assert done.status == 125 and "exists; use --force" in done.err
     assert (tmp_path / "gracewrap.toml").read_text() == "mine"
     assert Done("init", "--force", cwd=tmp_path).status == 0
     assert (tmp_path / "gracewrap.toml").read_text() == template()
@@ -864,7 +864,7 @@ def test_help_on_a_terminal_is_bold_and_as_wide_as_it():
 def test_help_of_subcommands_and_version():
     for program in (INSTALLED, GRACEWRAP):
         for name, words in {
-            "check": ("all options of a run", "all can be used"),
+            "check": ("all options of a run", "everything can be used"),
             "init": ("all options of a run", "--force"),
         }.items():
             done = Done(name, "--help", program=program)

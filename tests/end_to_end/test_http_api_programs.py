@@ -126,7 +126,7 @@ def test_readiness_is_everybody_s_and_says_who_is_missing(stack, tmp_path):
     status, body = get(s.socket, "/readyz")
     said = json.loads(body)
     assert (status, said["reason"]) == (503, "starting")
-    assert said["why"] == f"waiting for web: {mark} is not there; worker waits for web"
+    assert said["why"] == f"waiting for web: {mark} does not exist; worker waits for web"
     now = s.status()
     assert now["phase"] == "starting" and not now["ready"]
     web, worker = (

@@ -1,2 +1,2 @@
-"""For people: help, check, init.  The only home of typer, rich and tomli-w; never loaded to wrap a
+"""For people: help, check, init.  The only home of rich and tomli-w; never loaded to wrap a
 command."""

@@ -1,8 +1,8 @@
-"""What is done for people: help, version, check, init, and talking to a running gracewrap.
-Settings are read by config.load.
+"""Runs the subcommands: everything that `gracewrap` does for people, besides wrapping a command.
 
-All but init need nothing but the standard library, so that they work wherever a run does; each
-imports what it needs itself, for `gracewrap health` is run every few seconds.
+They need the standard library only, so that they work wherever a run does (init writes TOML with
+tomli_w; status and help look better with psutil and rich).  Each module is loaded when its
+subcommand is used: `gracewrap health` is run every few seconds.
 """
 
 from __future__ import annotations
@@ -11,150 +11,131 @@ import posix
 import sys
 
 from gracewrap import __version__
-from gracewrap.cli import control_client
-from gracewrap.cli.control_arguments import Asked, read
-from gracewrap.cli.wait import tell
-from gracewrap.config.command_line import CommandLine, read_command_line
+from gracewrap.cli import subcommand
+from gracewrap.cli.control_client import NoAnswer, Unusable
+from gracewrap.cli.wait import complain
+from gracewrap.config.command_line import CommandLine
 from gracewrap.config.problems import COMMAND_LINE
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from gracewrap.server.control_socket import Instance
+    from gracewrap.cli.subcommand import Subcommand
 
-
-INSTALLED = ("typer", "rich", "tomli_w", "psutil", "h11")  # packages that come with ours
-TALKING = ("status", "drain", "undrain", "stop", "restart", "health")  # to a running gracewrap
+PACKAGES = ("rich", "tomli_w", "psutil", "h11")  # the ones that are installed with gracewrap
 
 
 def run(line: CommandLine, args: Sequence[str]) -> int:
-    """Do what the words after `gracewrap` ask for, other than wrapping a command; return the exit
-    status."""
+    """Run a subcommand; return the exit status.
+
+    Args:
+        line: The words after `gracewrap`, read as a run's are.
+        args: The words themselves.
+    """
     try:
         status = _act(line, args)
     except BrokenPipeError:  # `| head`
         status = 0
     except ImportError as error:
-        if error.name not in INSTALLED:
-            raise  # of the standard library: start says what to do
-        _complain(f"cannot run {line.action}: {error}; it comes with: pip install gracewrap")
+        if error.name not in PACKAGES:
+            raise  # a module of the standard library: start says what to do
+        complain(f"cannot run {line.action}: {error}; it comes with: pip install gracewrap")
         status = 125
     except Exception as error:
-        _complain(
-            f"cannot run {line.action}: "
-            f"{getattr(error, 'strerror', None) or error or type(error).__name__}"
-        )
+        why = getattr(error, "strerror", None) or error or type(error).__name__
+        complain(f"cannot run {line.action}: {why}")
         status = 125
     return _flush(status)
 
 
 def _act(line: CommandLine, args: Sequence[str]) -> int:
-    if line.action == "version":
-        print(f"gracewrap {__version__}")
-        return 0
-    if line.action in TALKING:
-        return _talk(line)
-    from gracewrap.cli import help
+    match line.action:
+        case "version":
+            print(f"gracewrap {__version__}")
+            return 0
+        case "help":
+            from gracewrap.cli import help
 
-    if line.action == "help":
-        return help.show()
-    if line.action == "check":
-        from gracewrap.cli import cmd_check
+            return help.show()
+        case "check":
+            from gracewrap.cli import cmd_check
 
-        # `gracewrap --config F check` is `gracewrap check --config F`.
-        words, strict = cmd_check.without_strict(
-            [*args[: len(args) - len(line.command) - 1], *line.command]
-        )
-        asked = read_command_line(words)
-        return help.show("check") if asked.action == "help" else cmd_check.check(asked, strict)
-    if {"-h", "--help"}.intersection(line.command):
-        return help.show("init")
-    from gracewrap.cli.commands import call
-
-    return call(line.command)
-
-
-def _talk(line: CommandLine) -> int:
-    """Run a subcommand that talks to a running gracewrap; settings are of no use there."""
+            # `gracewrap --config F check` is `gracewrap check --config F`.
+            before = args[: len(args) - len(line.command) - 1]
+            return cmd_check.run([*before, *line.command])
     if line.given or line.config is not None:
         name = line.given[0].origin.partition(", ")[2] if line.given else "--config"
-        _complain(
-            f"cannot use {name} ({COMMAND_LINE}) with {line.action}: it is for a run; write "
+        complain(
+            f"cannot use {name} ({COMMAND_LINE}) with {line.action}: it is an option of a run; see "
             f"gracewrap {line.action} --help"
         )
         return 125
-
     return call(line.action, line.command)
 
 
-def _complain(text: str) -> None:
-    if sys.stderr is not None:
-        print(f"gracewrap: {text}", file=sys.stderr)
-
-
-def _flush(status: int) -> int:
-    """Return *status* after what was printed has been written; a closed pipe (`| head`) is no error
-    of ours."""
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except BrokenPipeError:
-        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
-    except OSError as error:
-        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
-        _complain(f"cannot write to stdout: {error.strerror}")
-        return 125
-    return status
-
-
-def call(action: str, words: Sequence[str]) -> int:
-    """Do what `gracewrap ACTION WORDS` asks for, and return the exit status."""
+def call(name: str, words: Sequence[str]) -> int:
+    """Run `gracewrap NAME WORDS`; return the exit status."""
+    found = load(name)
     if {"-h", "--help"}.intersection(words):
-        print(help_text(action), end="")
+        print(subcommand.help_text(found), end="")
         return 0
     try:
-        asked = read(action, words)
-        found = control_client.choose(asked.pid, asked.socket, asked.origin)
-        return _command(action)[1](found, asked)
-    except control_client.Unusable as fault:
-        _complain(str(fault))
+        return found.run(subcommand.read(found, words))
+    except Unusable as fault:
+        complain(str(fault))
         return 125
-    except control_client.NoAnswer as fault:
-        if action == "health":
-            tell(f"not healthy: {str(fault).partition(chr(10))[0].partition('; is it')[0]}")
-        else:
-            _complain(str(fault))
+    except NoAnswer as fault:
+        complain(str(fault))
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def help_text(action: str) -> str:
-    """Return what `gracewrap ACTION --help` says."""
-    return _command(action)[0]
+def load(name: str) -> Subcommand:
+    """Return the declaration of a subcommand; only its own module is loaded."""
+    match name:
+        case "health":
+            from gracewrap.cli import cmd_health
 
-
-def _command(action: str) -> tuple[str, Callable[[Instance, Asked], int]]:
-    """Return the help and the function of a subcommand; each module is loaded for itself."""
-    match action:
+            return cmd_health.HEALTH
         case "status":
             from gracewrap.cli import cmd_status
 
-            return cmd_status.HELP, cmd_status.status
-        case "drain" | "undrain":
+            return cmd_status.STATUS
+        case "drain":
             from gracewrap.cli import cmd_drain
 
-            if action == "drain":
-                return cmd_drain.DRAIN, cmd_drain.drain
-            return cmd_drain.UNDRAIN, cmd_drain.undrain
-        case "stop" | "restart":
+            return cmd_drain.DRAIN
+        case "undrain":
+            from gracewrap.cli import cmd_drain
+
+            return cmd_drain.UNDRAIN
+        case "stop":
             from gracewrap.cli import cmd_stop
 
-            if action == "stop":
-                return cmd_stop.STOP, cmd_stop.stop
-            return cmd_stop.RESTART, cmd_stop.restart
-    from gracewrap.cli import cmd_health
+            return cmd_stop.STOP
+        case "restart":
+            from gracewrap.cli import cmd_stop
 
-    return cmd_health.HEALTH, cmd_health.health
+            return cmd_stop.RESTART
+        case "init":
+            from gracewrap.cli import cmd_init
+
+            return cmd_init.INIT
+    raise ValueError(f"there is no subcommand {name}")
+
+
+def _flush(status: int) -> int:
+    """Return *status* once the output is written; 125 if it cannot be."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except BrokenPipeError:  # `| head`
+        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
+    except OSError as error:
+        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
+        complain(f"cannot write to stdout: {error.strerror}")
+        return 125
+    return status

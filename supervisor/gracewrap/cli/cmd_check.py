@@ -23,17 +23,26 @@ Row = tuple[str, str, str]  # key, value, origin
 STRICT = "--strict"  # the one option of check that a run does not have
 
 
-def without_strict(words: Sequence[str]) -> tuple[list[str], bool]:
-    """Take --strict out of the options among *words*, and return whether it was there; that of the
-    command stays."""
+def run(words: Sequence[str]) -> int:
+    """Run `gracewrap check WORDS`; return the exit status.  The words are a run's, and --strict."""
+    words, strict = _without_strict(words)
+    line = command_line.read_command_line(words)
+    if line.action == "help":
+        print(HELP, end="")
+        return 0
+    return check(line, strict)
+
+
+def _without_strict(words: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the words without gracewrap's own --strict, and whether it was there."""
     for at, word in enumerate(words):
         before = command_line.read_command_line(words[:at]) if word == STRICT else None
         if word == "--" or (
             before is not None and (before.command or before.problems or before.action != "run")
         ):
-            break
+            break  # from here on they are the command's
         if before is not None:
-            return without_strict([*words[:at], *words[at + 1 :]])[0], True
+            return _without_strict([*words[:at], *words[at + 1 :]])[0], True
     return list(words), False
 
 
@@ -173,3 +182,33 @@ def _filled(text: str) -> str:
     return textwrap.fill(
         text, WIDTH - 1, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
+
+
+HELP = """\
+gracewrap check reports everything that is wrong with options, variables and
+file at once; or else what is in force, where it comes from, and how a stop
+would go: with several programs, when each of them starts and stops. It starts
+nothing.
+
+Usage:
+  gracewrap check [--strict] [OPTIONS] [--] [COMMAND [ARG...]]
+
+Options:
+  It takes all options of a run (gracewrap --help lists them), all variables
+  (GRACEWRAP_*), and a command. Without --config and without a command it reads
+  gracewrap.toml in the current directory, if there is one.
+  --strict            Treat warnings as errors, for CI. A warning is about what
+                      can be used but is probably a mistake; some are about this
+                      machine: a command or a user that does not exist here.
+  -h, --help          Print this help.
+
+Examples:
+  gracewrap check
+  gracewrap check --strict --config web.toml
+  gracewrap check --config nginx.toml
+  gracewrap check --stop-timeout 10s -- node server.js
+
+Exit status:
+  0    everything can be used; there may be warnings, but not with --strict
+  125  something cannot; with --strict: or there is a warning
+"""

@@ -4,92 +4,31 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.cli import control_client
-from gracewrap.cli.control_arguments import FINDING, WHICH, Asked
-from gracewrap.cli.wait import limit_of, wait, was_told
+from gracewrap.cli import subcommand
+from gracewrap.cli.control_client import WAIT, Peer
+from gracewrap.cli.subcommand import PID, SOCKET, Arguments, Option, Subcommand
+from gracewrap.cli.wait import limit_of, report, wait
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from gracewrap.server.control_socket import Instance
+TAKEN_BACK = 2.0  # seconds within which a drain that was requested has begun
 
 
-DRAIN = f"""\
-gracewrap drain has a running gracewrap drain its command without stopping it:
-readiness turns 503, so that no new work comes, and what is in flight is
-finished. gracewrap undrain takes that back. Several programs are drained all
-at once.
-
-Usage:
-  gracewrap drain [--wait] [OPTIONS]
-
-Options:
-  --wait              Wait until nothing is in flight, as the drain probe says,
-                      or until gracewrap has gone.
-  --timeout DURATION  Wait no longer than this: 20s, 1m30s. Without --wait: for
-                      the answer. [default with --wait: no limit]
-{WHICH}  -h, --help          Print this.
-
-Examples:
-  Kubernetes, before it sends SIGTERM. It runs the hook within
-  terminationGracePeriodSeconds, which must have room for the stop as well:
-    lifecycle: {{preStop: {{exec: {{command: [gracewrap, drain, --wait]}}}}}}
-  A hook that leaves the last 10 of 30 seconds for the stop:
-    command: [gracewrap, drain, --wait, --timeout, 20s]
-  Before maintenance, by hand:
-    docker exec web gracewrap drain --wait && docker restart web
-{FINDING}
-Exit status:
-  0    drained, or gracewrap has gone; without --wait: it has begun
-  1    not drained in time, cut by SIGKILL or taken back; or no gracewrap here
-  2    there is nothing to wait for: no drain probe is configured
-  125  a mistake in the options, or several are running
-"""
-
-UNDRAIN = f"""\
-gracewrap undrain takes a gracewrap drain back: readiness is 200 again, so that
-new work comes. (What drain.start has told the command is not taken back.)
-
-Usage:
-  gracewrap undrain [OPTIONS]
-
-Options:
-{WHICH}  --timeout DURATION  How long to wait for an answer. [default: 5s]
-  -h, --help          Print this.
-
-Example:
-  gracewrap drain --wait --timeout 20s || gracewrap undrain
-{FINDING}
-Exit status:
-  0    it is ready again
-  1    it cannot: it is stopping already; or no gracewrap is here
-  125  a mistake in the options, or several are running
-"""
-
-TAKEN_BACK = 2.0  # seconds after which a drain that has been asked for must have begun
-
-
-def undrain(found: Instance, asked: Asked) -> int:
-    answer = control_client.Peer(found, limit_of(asked)).post("undrain")
-    return was_told(found, answer)
-
-
-def drain(found: Instance, asked: Asked) -> int:
+def drain(arguments: Arguments) -> int:
+    """Ask for a drain, and with --wait wait until it is done; return the exit status."""
     from gracewrap.cli import status_view
 
-    peer = control_client.Peer(found, control_client.WAIT if asked.wait else limit_of(asked))
+    instance = subcommand.chosen(arguments)
+    peer = Peer(instance, WAIT if arguments.wait else limit_of(arguments))
     began = time.monotonic()
     answer = peer.post("drain")
-    if not asked.wait or answer.status not in (
-        200,
-        202,
-        409,
-    ):  # 409: it is stopping already, and that is waited for as well
-        return was_told(found, answer)
-    told = was_told(found, answer) if answer.status != 409 else 0
-    if told:
-        return told
+    stopping = answer.status == 409  # then that stop is waited for
+    if not (arguments.wait and stopping):
+        failed = report(instance, answer)
+        if failed or not arguments.wait:
+            return failed
     begun = False
 
     def judge(status: dict[str, Any], elapsed: float) -> tuple[int, str] | None:
@@ -98,14 +37,80 @@ def drain(found: Instance, asked: Asked) -> int:
         if phase in (*status_view.UP, "draining", "drained") and not status_view.probes(status):
             return (
                 2,
-                "there is nothing to wait for: no drain probe is configured; readiness is off, and "
-                "what is in flight goes on",
+                "there is no drain probe to wait for; readiness is off, and what is in flight "
+                "goes on",
             )
         if status_view.is_drained(status):
             return 0, f"drained after {status_view.span(elapsed)}"
         begun = begun or phase not in ("", *status_view.UP)
         if phase in status_view.UP and (begun or elapsed > TAKEN_BACK):
-            return 1, "not drained: the drain was taken back (gracewrap undrain)"
+            return 1, "not drained: the drain was cancelled (gracewrap undrain)"
         return None
 
-    return wait(peer, began, asked.timeout, judge, "drained")
+    return wait(peer, began, arguments.timeout, judge, "drained")
+
+
+def undrain(arguments: Arguments) -> int:
+    """Cancel a drain; return the exit status."""
+    instance = subcommand.chosen(arguments)
+    return report(instance, Peer(instance, limit_of(arguments)).post("undrain"))
+
+
+DRAIN = Subcommand(
+    "drain",
+    """\
+gracewrap drain makes a running gracewrap drain its command without stopping it:
+readiness turns 503, so that no new work arrives, and work in flight is
+finished. gracewrap undrain cancels that. If there are several programs, all of
+them are drained.
+""",
+    ("[--wait] [OPTIONS]",),
+    (
+        Option(
+            ("--wait",),
+            "Wait until nothing is in flight, according to the drain probe, or until gracewrap has "
+            "exited.",
+        ),
+        subcommand.timeout(
+            "Give up waiting after this time: 20s, 1m30s. Without --wait: the limit for the "
+            "answer. [default with --wait: no limit]"
+        ),
+        PID,
+        SOCKET,
+    ),
+    """\
+Kubernetes, before it sends SIGTERM. The hook runs within
+terminationGracePeriodSeconds, which must have room for the stop as well:
+  lifecycle: {preStop: {exec: {command: [gracewrap, drain, --wait]}}}
+A hook that leaves the last 10 of 30 seconds for the stop:
+  command: [gracewrap, drain, --wait, --timeout, 20s]
+Before maintenance, by hand:
+  docker exec web gracewrap drain --wait && docker restart web
+""",
+    """\
+  0    drained, or gracewrap has exited; without --wait: the drain has begun
+  1    not drained in time, killed or cancelled; or no gracewrap runs here
+  2    there is no drain probe, so there is nothing to wait for
+  125  a mistake in the options, or several gracewraps are running
+""",
+    drain,
+    more=subcommand.FINDING,
+)
+
+UNDRAIN = Subcommand(
+    "undrain",
+    """\
+gracewrap undrain cancels a gracewrap drain: readiness is 200 again, so that new
+work arrives. (It does not undo what drain.start has told the command.)
+""",
+    ("[OPTIONS]",),
+    (PID, SOCKET, subcommand.timeout("The limit for the answer. [default: 5s]")),
+    "gracewrap drain --wait --timeout 20s || gracewrap undrain\n",
+    """\
+  0    it is ready again
+  1    it cannot, because it is stopping; or no gracewrap runs here
+  125  a mistake in the options, or several gracewraps are running
+""",
+    undrain,
+    more=subcommand.FINDING,
+)

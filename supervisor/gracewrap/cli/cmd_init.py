@@ -1,5 +1,4 @@
-"""`gracewrap init`: a commented gracewrap.toml, made from the table of settings; with --programs a
-short one to start from."""
+"""`gracewrap init`: writes a commented gracewrap.toml, made from the table of settings."""
 
 from __future__ import annotations
 
@@ -7,8 +6,7 @@ import shlex
 import sys
 import textwrap
 
-import tomli_w
-
+from gracewrap.cli.subcommand import Arguments, Option, Subcommand
 from gracewrap.config.problems import DEFAULT_FILE
 from gracewrap.config.schema import GLOBAL, SECTIONS, TABLE, section
 from gracewrap.config.schema_core import Setting
@@ -16,21 +14,20 @@ from gracewrap.config.schema_core import Setting
 _HEAD = """\
 # gracewrap.toml: how gracewrap runs and stops a command.
 #
-# Several programs instead?  gracewrap init --programs  writes a short file to start from.  All
-# that can be said of them, and how to make this file one of several programs, stands at its end.
+# For several programs, gracewrap init --programs writes a short file to start from.  The end of
+# this file shows all of their settings, and how to turn this file into one of several programs.
 #
-# Lines that start with "#" and a setting show its default, or an example where there is none;
-# remove the "#" to change it. Durations have a unit: "500ms", "10s", "1m30s".  Say what is in
-# force, and what is wrong:  gracewrap check
+# A line that starts with "#" and a setting shows its default, or an example if there is none;
+# remove the "#" to change it.  Durations have a unit: "500ms", "10s", "1m30s".  To see which
+# settings are in force, and what is wrong, run:  gracewrap check
 """
-_ELSEWHERE = "They stand at the end of the file; this is said once for all of them."
+_ELSEWHERE = "They are at the end of the file; this one is for all of them together."
 _PROGRAMS = """
 
-# Several programs, instead of the one command: take that out above, and the "#" away here.  Each
-# program has its command, and any setting of a command; what is said for all of them stands in
-# [defaults].  Only the settings that are about the whole run stay where they are
-# (shutdown_timeout, stop_on, signal_map, on_repeat, flush_timeout, exit_code_from, [health],
-# [log] and so on).
+# Several programs, instead of the one command: remove the command above, and the "#" here.  Each
+# program has a command, and any setting of a command; [defaults] holds settings for all of them.
+# Only the settings of the whole run stay where they are (shutdown_timeout, stop_on, signal_map,
+# on_repeat, flush_timeout, exit_code_from, [health], [log] and so on).
 
 #[defaults]
 #output = "prefix"
@@ -45,33 +42,32 @@ _PROGRAMS = """
 _SEVERAL = """\
 # gracewrap.toml: how gracewrap starts and stops several programs.
 #
-# They start in the order in which they need each other, and stop in the inverse.  Put your own
-# commands in.  What is in force, when each of them is stopped at the latest, and what is wrong,
-# says:  gracewrap check
-# All other settings, with their meaning and default:  gracewrap init -
+# They start in the order in which they depend on each other, and stop in the reverse order.
+# Replace the commands with your own.  To see what is in force, when each program is stopped, and
+# what is wrong, run:  gracewrap check
+# For all other settings, with their meaning and default, run:  gracewrap init -
 
-# The whole budget for a stop of all, which they share.  Keep it below the orchestrator's grace
+# The whole budget for stopping all of them.  It must be shorter than the orchestrator's grace
 # period (Docker 10 s, Kubernetes and ECS 30 s).
 shutdown_timeout = "25s"
 
-# What is about the whole run stands here, above the tables: whose exit status is gracewrap's, and
-# what a signal does.
+# Settings of the whole run stand here, above the tables: whose exit status is gracewrap's, and what
+# a signal does.
 #exit_code_from = "web"
 #signal_map = {HUP = "restart"}
 
-# What is said of each program that does not say otherwise.
+# Settings of every program, unless the program has its own.
 [defaults]
-# Each line of what it writes goes out behind its name.
+# Each line that a program writes is printed behind its name.
 output = "prefix"
 
-# It runs once.  What depends on it starts when it has exited with 0; if it fails, nothing else is
-# started.
+# It runs once.  The programs that depend on it start when it has exited with 0; if it fails,
+# nothing else is started.
 [programs.migrate]
 command = ["node", "migrate.js"]
 oneshot = true
 
-# When it ends by itself, all are stopped: that is what on_exit and on_failure say where they are
-# left out.
+# When it ends by itself, all programs are stopped (on_exit and on_failure can change that).
 [programs.web]
 command = ["node", "server.js"]
 depends_on = ["migrate"]
@@ -79,15 +75,15 @@ depends_on = ["migrate"]
 # {log_line = "listening on"}
 ready = "tcp"
 
-# When it fails it is started again, 5 times in a row at most; then all are stopped.
+# When it fails it is restarted, at most 5 times in a row; then all programs are stopped.
 [programs.worker]
 command = ["node", "worker.js"]
 depends_on = ["migrate"]
 restart = "on-failure"
 max_restarts = 5
-# From its stop signal to SIGKILL.  Without it: all that is left of the budget.
+# From its stop signal to SIGKILL.  Default: all that is left of the budget.
 #stop_timeout = "20s"
-# Variables of this one alone.
+# Environment variables of this program only.
 #[programs.worker.env]
 #QUEUE = "mail"
 
@@ -101,29 +97,29 @@ _WEB = """
 """
 
 
-def init(file: str, force: bool, programs: bool = False) -> int:
-    """Write the template, or that of several *programs*, to *file* ("-": standard output); return
-    the exit status."""
-    text = _SEVERAL if programs else template()
+def init(arguments: Arguments) -> int:
+    """Write a file with all settings, or one for several programs; return the exit status."""
+    file = "".join(arguments.names) or DEFAULT_FILE
+    text = _SEVERAL if arguments.programs else template()
     option = "" if file in ("-", DEFAULT_FILE) else f" --config {shlex.quote(file)}"
     text = text.replace("gracewrap check\n", f"gracewrap check{option}\n")
     if file == "-":
         print(text, end="")
         return 0
     try:
-        with open(file, "w" if force else "x", encoding="utf-8") as out:
+        with open(file, "w" if arguments.force else "x", encoding="utf-8") as out:
             out.write(text)
     except FileExistsError:
         print(
-            f"gracewrap: {file!r} is there already; write --force to replace it, or another name",
+            f"gracewrap: {file!r} exists; use --force to replace it, or another name",
             file=sys.stderr,
         )
         return 125
     except OSError as error:
         print(f"gracewrap: cannot write {file!r}: {error.strerror}", file=sys.stderr)
         return 125
-    what = "commands" if programs else "command"
-    print(f"wrote {file}; put your {what} into it, then: gracewrap check{option}")
+    what = "commands" if arguments.programs else "command"
+    print(f"wrote {file}; put your {what} into it, then run: gracewrap check{option}")
     return 0
 
 
@@ -176,4 +172,41 @@ def value_text(value: object) -> str:
         return f"[{', '.join(value_text(one) for one in value)}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {value_text(one)}" for key, one in value.items()) + "}"
+    import tomli_w  # the help must do without it
+
     return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+INIT = Subcommand(
+    "init",
+    """\
+gracewrap init writes a file with every setting, its meaning and its default,
+commented out. Every setting is also an option of a run, except the command and
+what is only for several programs, for which the file has an example.
+
+gracewrap init --programs writes a short file for several programs instead: a
+migration, a web server and a worker, to be replaced with your own.
+""",
+    ("[--programs] [--force] [FILE]",),
+    (
+        Option(("--programs",), "Write a file for several programs."),
+        Option(("--force",), "Replace an existing file."),
+    ),
+    """\
+gracewrap init
+gracewrap init --programs
+gracewrap init --force web.toml
+gracewrap init - | less
+""",
+    """\
+  0    the file is written
+  125  it cannot be written, or exists already
+""",
+    init,
+    ("FILE", "Where to write it; - is standard output. [default: gracewrap.toml]"),
+    1,
+    """\
+  There are no other options. The file has all options of a run, as listed by
+  gracewrap --help; gracewrap check tells whether what you wrote can be used.
+""",
+)

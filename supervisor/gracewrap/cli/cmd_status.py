@@ -5,76 +5,24 @@ from __future__ import annotations
 import sys
 import time
 
-from gracewrap.cli import control_client
-from gracewrap.cli.control_arguments import FINDING, WHICH, Asked
+from gracewrap.cli import control_client, subcommand
+from gracewrap.cli.control_client import NoAnswer, Peer
 from gracewrap.cli.status_view import MEASURE, Line, Meter, describe
+from gracewrap.cli.subcommand import PID, SOCKET, Arguments, Option, Subcommand
 from gracewrap.cli.wait import limit_of, tell
-from gracewrap.record import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gracewrap.server.control_socket import Instance
 
 
-HELP = f"""\
-gracewrap status says how a running gracewrap and its command are: ready or
-not, what is in flight, which processes there are, and, while it stops, for
-what it waits and how long that may still take. Of several programs: a line for
-each; with the NAME of one, all of that one.
-
-Usage:
-  gracewrap status [NAME] [OPTIONS]
-
-Options:
-  -w, --watch         Show it live, until gracewrap has gone; Ctrl-C ends the
-                      view and nothing else. Where the output is no terminal:
-                      a line for each change.
-  --json              Print what gracewrap answered, for machines.
-{WHICH}  --timeout DURATION  How long to wait for an answer. [default: 5s]
-  -h, --help          Print this.
-
-Examples:
-  gracewrap status
-  docker exec -it web gracewrap status --watch
-  gracewrap status worker
-  gracewrap status --json | jq .programs[0].drain.in_flight
-{FINDING}
-Exit status:
-  0    it answered
-  1    none is running here, or it did not answer
-  125  a mistake in the options, or several are running
-"""
-
-
-def look_twice(peer: control_client.Peer, program: str = "") -> list[Line]:
-    """Return the lines of `gracewrap status`, of one *program* or ("") of all.  Raises NoAnswer,
-    and Unusable: no such program.
-
-    The first look has gracewrap ask its probes, which it does not do while nothing is the matter,
-    and begins the measuring.
-    """
-    meter = Meter()
-    first = peer.status(program)
-    meter.look(first, peer.pid)
-    time.sleep(MEASURE)
-    try:
-        second = peer.status(program)
-    except control_client.NoAnswer:  # it has just ended
-        second = first
-    return list(describe(second, meter.look(second, peer.pid)))
-
-
-def status(found: Instance, asked: Asked) -> int:
-
-    peer, program = control_client.Peer(found, limit_of(asked)), "".join(asked.programs)
-    if asked.json:
+def status(arguments: Arguments) -> int:
+    """Print how a running gracewrap and its command are; return the exit status."""
+    instance = subcommand.chosen(arguments)
+    peer, program = Peer(instance, limit_of(arguments)), "".join(arguments.names)
+    if arguments.json:
         answer = peer.get(control_client.status_of(program))
         if answer.status != 200:
-            raise control_client.NoAnswer(
-                f"gracewrap (pid {peer.pid}) has no status to tell: {answer.text()}"
-            )
+            raise NoAnswer(f"gracewrap (pid {peer.pid}) has no status: {answer.text()}")
         tell(answer.body.decode(errors="replace").strip())
         return 0
-    if asked.watch:
+    if arguments.watch:
         from gracewrap.cli import status_watch
 
         return status_watch.watch(peer, program)
@@ -84,10 +32,73 @@ def status(found: Instance, asked: Asked) -> int:
     return 0
 
 
+def look_twice(peer: Peer, program: str = "") -> list[Line]:
+    """Return the lines of `gracewrap status`.
+
+    The first look makes gracewrap ask its probes, which it does not do while nothing is going on,
+    and is what CPU use is measured from.
+
+    Args:
+        peer: The gracewrap.
+        program: The program that the lines are about; "": all of them.
+
+    Raises:
+        NoAnswer: If there is no answer.
+        Unusable: If there is no such program.
+    """
+    meter = Meter()
+    first = peer.status(program)
+    meter.look(first, peer.pid)
+    time.sleep(MEASURE)
+    try:
+        second = peer.status(program)
+    except NoAnswer:  # it has just ended
+        second = first
+    return list(describe(second, meter.look(second, peer.pid)))
+
+
 def _width() -> int | None:
-    """Return the columns of the terminal; None where the output goes elsewhere."""
+    """Return how many columns the terminal has; None if the output is no terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     from shutil import get_terminal_size
 
     return max(1, get_terminal_size().columns)
+
+
+STATUS = Subcommand(
+    "status",
+    """\
+gracewrap status shows the state of a running gracewrap and its command: whether
+it is ready, what is in flight, which processes there are, and during a stop
+what it waits for and how long that may still take. With several programs: one
+line each; with a NAME, everything about that program.
+""",
+    ("[NAME] [OPTIONS]",),
+    (
+        Option(
+            ("-w", "--watch"),
+            "Show it live until gracewrap exits; Ctrl-C ends the view and nothing else. If the "
+            "output is no terminal: a line for each change.",
+        ),
+        Option(("--json",), "Print gracewrap's answer as JSON."),
+        PID,
+        SOCKET,
+        subcommand.timeout("The limit for the answer. [default: 5s]"),
+    ),
+    """\
+gracewrap status
+docker exec -it web gracewrap status --watch
+gracewrap status worker
+gracewrap status --json | jq .programs[0].drain.in_flight
+""",
+    """\
+  0    it answered
+  1    no gracewrap runs here, or it did not answer
+  125  a mistake in the options, or several gracewraps are running
+""",
+    status,
+    ("[NAME]", "A program, by its name in [programs.NAME]."),
+    1,
+    subcommand.FINDING,
+)

@@ -91,65 +91,6 @@ Exit status:
   127  the command was not found
 """
 
-_CHECK = """\
-gracewrap check says what is wrong with options, variables and file, all at
-once; or else what is in force, where it comes from, and what a stop would be:
-of several programs, which of them starts and stops when. It starts nothing.
-
-Usage:
-  gracewrap check [--strict] [OPTIONS] [--] [COMMAND [ARG...]]
-
-Options:
-  It takes all options of a run (gracewrap --help lists them), all variables
-  (GRACEWRAP_*), and a command. Without --config and without a command it reads
-  gracewrap.toml in the current directory, if there is one.
-  --strict            Warnings count as problems, for CI. They are about what
-                      can be used but is hardly meant; some of them are about
-                      this machine: a command or a user that is not here.
-  -h, --help          Print this.
-
-Examples:
-  gracewrap check
-  gracewrap check --strict --config web.toml
-  gracewrap check --config nginx.toml
-  gracewrap check --stop-timeout 10s -- node server.js
-
-Exit status:
-  0    all can be used; there may be warnings, but not with --strict
-  125  something cannot; with --strict: or there is a warning
-"""
-_INIT = """\
-gracewrap init writes a file with every setting, its meaning and its default,
-commented out. Every setting is also an option of a run, but for the command
-and what is about several programs, of which the file has an example.
-
-gracewrap init --programs writes a short file for several programs instead: a
-migration, a web server and a worker, to be replaced by your own.
-
-Usage:
-  gracewrap init [--programs] [--force] [FILE]
-
-Options:
-  FILE                Where to write it; - is standard output.
-                      [default: gracewrap.toml]
-  --programs          For several programs.
-  --force             Replace a file that is there.
-  -h, --help          Print this.
-  It takes no others. In the file stand all options of a run; gracewrap --help
-  lists them, and gracewrap check says whether what you wrote can be used.
-
-Examples:
-  gracewrap init
-  gracewrap init --programs
-  gracewrap init --force web.toml
-  gracewrap init - | less
-
-Exit status:
-  0    it is written
-  125  it cannot be written, or is there already
-"""
-
-
 # What most look for comes first; the drain has as many options as all others.
 ORDER = (
     "",
@@ -165,11 +106,11 @@ ORDER = (
 )
 
 
-def show(subcommand: str = "") -> int:
-    """Print the help for the width of the terminal; 80 columns if it goes elsewhere."""
+def show() -> int:
+    """Print the help, as wide as the terminal; 80 columns if the output is no terminal."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     width = min(100, max(50, shutil.get_terminal_size().columns)) if terminal else 80
-    text = {"check": _CHECK, "init": _INIT}.get(subcommand) or help_text(width)
+    text = help_text(width)
     if not terminal or not _show_bold(text):
         print(text, end="")
     return 0

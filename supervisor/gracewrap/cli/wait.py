@@ -6,13 +6,13 @@ import sys
 import time
 
 from gracewrap.cli import control_client
-from gracewrap.cli.control_arguments import Asked
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gracewrap.cli.subcommand import Arguments
     from gracewrap.cli.wait_for_programs import Waited
     from gracewrap.server.control_socket import Instance
 
@@ -21,17 +21,17 @@ LOOK = 0.15  # seconds from one look to the next, while waiting
 LINE = 1.0  # seconds between two lines of progress, where they cannot be written over
 
 
-def limit_of(asked: Asked, default: float = control_client.WAIT) -> float:
+def limit_of(arguments: Arguments, default: float = control_client.WAIT) -> float:
     """Return how long to wait for an answer."""
-    return default if asked.timeout is None else asked.timeout
+    return default if arguments.timeout is None else arguments.timeout
 
 
-def was_told(found: Instance, answer: control_client.Answer) -> int:
-    """Print what gracewrap answered, and return 0, or 1 if it refused."""
+def report(instance: Instance, answer: control_client.Answer) -> int:
+    """Print the answer, and return 0, or 1 if the request was refused."""
     if answer.status in (200, 202):
-        tell(f"gracewrap (pid {found.pid}): {answer.text()}")
+        tell(f"gracewrap (pid {instance.pid}): {answer.text()}")
         return 0
-    complain(f"refused by pid {found.pid}: {answer.text()}")
+    complain(f"refused by pid {instance.pid}: {answer.text()}")
     return 1
 
 
