@@ -132,9 +132,9 @@ def test_readiness_is_everybody_s_and_says_who_is_missing(stack, tmp_path):
     web, worker = (
         next(one for one in now["programs"] if one["name"] == name) for name in ("web", "worker")
     )
-    assert (web["phase"], web["ready"], web["why"]) == ("running", False, f"{mark} is not there")
+    assert (web["phase"], web["ready"], web["why"]) == ("running", False, f"{mark} does not exist")
     assert (worker["phase"], worker["pid"], worker["waits_for"]) == ("pending", None, ["web"])
-    assert worker["why"] == f"waiting for web: {mark} is not there"
+    assert worker["why"] == f"waiting for web: {mark} does not exist"
     mark.touch()
     s.until_ready()
     assert s.status()["phase"] == "running"
