@@ -1,0 +1,481 @@
+"""Every log event: its level, its name, its fields and its sentence, as log_lines.txt has them.
+
+Names and fields are read by machines and stay as they are; the sentences are for people.  To see
+what the lines are now, and after a change that is meant to write them anew:
+
+    python tests/report/test_log_lines.py > tests/report/log_lines.txt
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+if __name__ == "__main__":  # without pytest, which sets the path
+    sys.path.insert(0, str(Path(__file__).parents[2] / "supervisor"))
+
+from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Note, Reading
+from gracewrap.report.in_flight import InFlight
+from gracewrap.report.json_text import dumps
+from gracewrap.report.log import Log
+from gracewrap.report.recorder import Recorder
+
+EXPECTED = Path(__file__).with_name("log_lines.txt")
+HUP, INT, KILL, TERM = 1, 2, 9, 15
+
+# Events that are not the policy's.
+RUNTIME = {
+    *("started", "cannot_run", "not_ready", "ready", "said", "watchdog", "main_pid", "roll"),
+    *("hook", "program_gone", "fault", "unheard", "waiting", "output_lost", "reaped"),
+    *("child_stopped", "bug"),
+}
+
+
+class Kept(Log):
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        super().__init__("json", "debug")
+        self.lines: list[tuple[str, str, str, Mapping[str, object]]] = []
+
+    def open(self) -> None:
+        pass
+
+    def say(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> None:
+        self.lines.append((level, event, message, fields))
+
+
+class Scene:
+    """A run of one command, or of the programs db, web and worker; *i* is the one that things
+    happen to."""
+
+    def __init__(self, several: bool) -> None:
+        names = ("db", "web", "worker") if several else ("",)
+        self.log, self.several, self.i, self.at = Kept(), several, 1 if several else 0, 100.0
+        programs = [(name, [f"/bin/{name or 'web'}"]) for name in names]
+        self.recorder = Recorder(self.log, 25.0, self.at, 1e9, programs)
+        self.history = self.recorder.histories[self.i]
+        self.history.find = list
+        self.history.numbers = InFlight([("http", "requests"), ("file", "jobs")])
+        for n, history in enumerate(self.recorder.histories):
+            history.begins_again(70 + n, self.at)
+
+    def say(self, event: str, **fields: object) -> None:
+        """Let something happen to the program."""
+        self.say_of_all(event, program=self.i, **fields)
+
+    def say_of_all(self, event: str, **fields: object) -> None:
+        """Let something happen that is about no single program."""
+        if event == "stop_requested":
+            self.recorder.sender = "sh (pid 1, uid 0)" if fields["signal"] else ""
+        if event in RUNTIME:
+            self.recorder.tell(event, self.at, **fields)  # type: ignore[arg-type]
+        else:
+            self.recorder.note(Note(event, fields), self.at)
+
+    def after(self, seconds: float) -> Scene:
+        self.at += seconds
+        return self
+
+    def stops(self) -> Scene:
+        """Ask for a stop, and send the stop signal 2 s later."""
+        self.say_of_all("stop_requested", signal=TERM)
+        self.after(2.0).say("stop_signal", signal=TERM, to="leader")
+        return self.after(1.25)
+
+    def exits(self, status: int = 0, signal: int = 0, **more: object) -> Scene:
+        more = {"left": False, "asked": False, "then": "ignore", **more}
+        self.say("leader_exited", status=status, signal=signal, **more)
+        return self
+
+    def samples(self, in_flight: float, kind: str = BUSY, why: str = "") -> None:
+        self.recorder.sampled(self.i, 0, Reading(kind, in_flight, why), self.at)
+
+
+Act = Callable[[Scene], object]
+SCENES: dict[str, Act] = {}
+
+
+def scene(act: Act) -> Act:
+    """Keep a scene; its last line is the one that is looked at."""
+    SCENES[act.__name__] = act
+    return act
+
+
+def simply(name: str, event: str, of_all: bool = False, **fields: object) -> None:
+    """Keep a scene in which nothing happens but one event."""
+    SCENES[name] = lambda s: (s.say_of_all if of_all else s.say)(event, **fields)
+
+
+simply("started", "started")
+simply("cannot_run", "cannot_run", who="cannot run 'x': No such file or directory", status=127)
+simply("ready", "ready", after=1.5)
+simply("program_ready", "program_ready", after=1.5)
+simply("not_ready", "not_ready", after=10.2, why="connection refused")
+simply("not_ready_and_nobody_knows_why", "not_ready", after=10.2, why="")
+simply("said", "said", text="loading")
+simply("watchdog", "watchdog", after=0.4)
+simply("main_pid", "main_pid", who="web (pid 71)", main=99)
+simply("roll", "roll", True, by="SIGHUP from sh (pid 1, uid 0)", waits=False)
+simply("roll_that_waits", "roll", True, by="SIGHUP from sh (pid 1, uid 0)", waits=True)
+simply("hook", "hook", hook="pre_stop", command="./deregister")
+simply("hook_push", "hook", hook="push", command="http://push:9091")
+simply("fault", "fault", True, error="OSError: no")
+simply("unheard", "unheard", why="Too many open files; what it writes is not taken in")
+simply("unheard_of_all", "unheard", True, why="cannot listen on the control socket /x")
+simply("output_lost", "output_lost", True, lines=3)
+simply("reaped", "reaped", True, pid=9, status=0)
+simply("child_stopped", "child_stopped", signal=20, done="not followed")
+simply("bug", "bug", True, error="RuntimeError: x")
+simply("stop_requested", "stop_requested", True, signal=TERM)
+simply("stop_requested_otherwise", "stop_requested", True, signal=0, by="gracewrap stop (pid 7)")
+simply("stop_signal", "stop_signal", signal=TERM, to="leader")
+simply("stop_signal_to_the_group", "stop_signal", signal=TERM, to="group")
+simply("rung", "rung", signal=INT, why="its time has come")
+simply("serving", "serving", seconds=5.0)
+simply("drain_requested", "drain_requested", True)
+simply("undrain_requested", "undrain_requested", True)
+simply("drain_start", "drain_start")
+simply("draining", "draining", stopping=False)
+simply("draining_before_the_stop_signal", "draining", stopping=True)
+simply("drain_failed", "drain_failed", probe=1, why="refused")
+simply("drain_timeout", "drain_timeout", after=5.0, in_flight=None)
+simply("drain_timeout_with_work_in_flight", "drain_timeout", after=5.0, in_flight=2.0)
+simply("held_too_long_by_pre_stop", "held_too_long", doing="waiting", after=3.0)
+simply("held_too_long_by_drain_start", "held_too_long", doing="starting", after=3.0)
+simply("held_too_long_by_the_drain", "held_too_long", doing="draining", after=3.0)
+simply("probe_invalid", "probe_invalid", probe=1, why="404 Not Found")
+simply("extended", "extended", remaining=12.5)
+simply("gave_up", "gave_up", after=1.0)
+simply("stop_waits", "stop_waits", programs=(0,))
+simply("all_ended", "all_ended", True)
+simply("part_requested", "part_requested", True, by="gracewrap stop x", again=False, programs=(0,))
+simply("part_restart", "part_requested", True, by="gracewrap restart x", again=True, programs=(0,))
+simply("part_refused", "part_refused", True, by="gracewrap stop x", programs=(0,))
+simply("part_stopped", "part_stopped", True, programs=(0,), again=False)
+simply("part_to_be_started", "part_stopped", True, programs=(0,), again=True)
+simply("forwarded", "forwarded", True, signal=HUP, sent=INT)
+simply("dropped", "dropped", True, signal=HUP)
+simply("unsent", "unsent", True, connections=2)
+simply("leader_exited", "leader_exited", status=0, signal=0, left=False, asked=False, then="ignore")
+simply("start_failed", "start_failed", status=127, why="not found", then="ignore")
+simply("start_failed_and_ends_all", "start_failed", status=127, why="not found", then="shutdown")
+for effect in ("none", "stopping already", "nothing to skip", "skip ahead", "kill"):
+    simply(f"asked_again_{effect.replace(' ', '_')}", "asked_again", True, signal=0, effect=effect)
+simply("asked_again_by_a_signal", "asked_again", True, signal=INT, effect="skip ahead")
+
+
+@scene
+def start_failed_in_a_stop(s: Scene) -> None:
+    s.stops().say("start_failed", status=127, why="not found")
+
+
+@scene
+def stop_signal_in_a_stop(s: Scene) -> None:
+    s.stops()
+
+
+@scene
+def stop_requested_of_those_that_are_there(s: Scene) -> None:
+    s.exits().say("program_gone")
+    s.say_of_all("stop_requested", signal=TERM)
+
+
+@scene
+def leader_exited_in_a_stop(s: Scene) -> None:
+    s.stops().exits(143, TERM, asked=True)
+
+
+@scene
+def leader_exited_and_left_something(s: Scene) -> None:
+    s.stops().exits(asked=True, left=True)
+
+
+@scene
+def leader_exited_into_the_background(s: Scene) -> None:
+    s.exits(left=True, then="shutdown")
+
+
+@scene
+def leader_exited_and_ends_all(s: Scene) -> None:
+    s.exits(3, then="shutdown")
+
+
+@scene
+def leader_exited_with_0_and_ends_all(s: Scene) -> None:
+    s.exits(0, then="shutdown")
+
+
+@scene
+def leader_killed_by_somebody_else(s: Scene) -> None:
+    s.exits(137, KILL, then="shutdown")
+
+
+@scene
+def leader_ended_by_a_key_at_the_terminal(s: Scene) -> None:
+    s.recorder.interactive = True
+    s.exits(130, INT, then="shutdown")
+
+
+@scene
+def leader_exited_for_the_last_time(s: Scene) -> None:
+    s.exits(1, then="restart").say("restarts", status=1, after=0.5, in_a_row=1)
+    s.exits(1, then="shutdown")
+
+
+@scene
+def restarts(s: Scene) -> None:
+    s.exits(1, then="restart").say("restarts", status=1, after=0.4567, in_a_row=2)
+
+
+@scene
+def restarts_after_a_crash(s: Scene) -> None:
+    s.exits(139, 11, then="restart").say("restarts", status=139, after=30.0, in_a_row=11)
+
+
+@scene
+def program_ended(s: Scene) -> None:
+    s.exits(0).say("program_ended", status=0)
+
+
+@scene
+def program_ended_by_a_signal(s: Scene) -> None:
+    s.exits(137, KILL).say("program_ended", status=137)
+
+
+@scene
+def program_ended_for_the_last_time(s: Scene) -> None:
+    for times in (1, 2):
+        s.exits(1, then="restart").say("restarts", status=1, after=0.5, in_a_row=times)
+    s.exits(1).say("program_ended", status=1)
+
+
+@scene
+def program_completed(s: Scene) -> None:
+    s.history.oneshot = True
+    s.exits(0).say("program_ended", status=0)
+
+
+@scene
+def program_gone(s: Scene) -> None:
+    s.exits(3).say("program_gone")
+
+
+@scene
+def program_gone_in_a_stop(s: Scene) -> None:
+    s.stops().exits(3, asked=True).after(0.5).say("program_gone")
+
+
+@scene
+def program_gone_that_could_not_be_started(s: Scene) -> None:
+    s.say("start_failed", status=127, why="not found", then="ignore")
+    s.say("program_gone")
+
+
+@scene
+def leftover(s: Scene) -> None:
+    s.history.members = "sleep (pid 9)"
+    s.say("leftover", told=True, signal=TERM)
+
+
+@scene
+def leftover_that_was_told_before(s: Scene) -> None:
+    s.say("leftover", told=False)
+
+
+@scene
+def leftover_waits(s: Scene) -> None:
+    s.say("leftover_waits", signal=TERM, after=5.0)
+
+
+@scene
+def last_call(s: Scene) -> None:
+    s.history.members = "sleep (pid 9)"
+    s.say("last_call", signal=TERM)
+
+
+@scene
+def last_call_to_nobody(s: Scene) -> None:
+    s.say("last_call", signal=TERM)
+
+
+@scene
+def stop_signal_ignored(s: Scene) -> None:
+    s.say("stop_signal_ignored", signal=TERM)
+
+
+@scene
+def stop_signal_ignored_but_not_by_its_members(s: Scene) -> None:
+    s.history.members = "sleep (pid 9)"
+    s.say("stop_signal_ignored", signal=TERM)
+
+
+@scene
+def kill(s: Scene) -> None:
+    s.say("kill", why="out of time", leader=True)
+
+
+@scene
+def kill_of_what_was_never_told(s: Scene) -> None:
+    s.history.members, s.history.untold = "sh (pid 71), sleep (pid 9)", "sleep (pid 9)"
+    s.say("kill", why="out of time", leader=True)
+
+
+@scene
+def kill_of_what_ignores_it(s: Scene) -> None:
+    s.say("stop_signal_ignored", signal=TERM)
+    s.history.members, s.history.untold = "sh (pid 71), sleep (pid 9)", "sleep (pid 9)"
+    s.say("kill", why="out of time", leader=True)
+
+
+@scene
+def drained(s: Scene) -> None:
+    s.stops().say("drained", after=1.0)
+
+
+@scene
+def drained_without_a_stop(s: Scene) -> None:
+    s.say("draining", stopping=False)
+    s.after(0.5).say("drained", after=0.5)
+
+
+@scene
+def undrained(s: Scene) -> None:
+    s.stops().say("drained", after=1.0)
+    s.say("undrained", probe=0, in_flight=2.5, why="busy again")
+
+
+@scene
+def undrained_nobody_knows_by_how_much(s: Scene) -> None:
+    s.say("undrained", probe=1, in_flight=None, why="")
+
+
+@scene
+def helper_ended(s: Scene) -> None:
+    s.say("hook", hook="post_stop", command="./x")
+    s.after(0.75).say("helper_ended", hook="post_stop", ok=True, why="")
+
+
+@scene
+def helper_failed(s: Scene) -> None:
+    s.say("hook", hook="start", command="./x")
+    s.after(2.0).say("helper_ended", hook="start", ok=False, why="./x: exit status 1")
+
+
+@scene
+def push_failed(s: Scene) -> None:
+    s.say("hook", hook="push", command="http://push:9091")
+    s.after(2.0).say("helper_ended", hook="push", ok=False, why="refused")
+
+
+@scene
+def in_flight(s: Scene) -> None:
+    s.stops()
+    s.samples(7)
+    s.samples(3)
+
+
+@scene
+def probe_seen(s: Scene) -> None:
+    s.recorder.looked(s.i, 1, Reading(BUSY, 3, "3 jobs"), s.at)
+
+
+@scene
+def probe_seen_drained(s: Scene) -> None:
+    s.recorder.looked(s.i, 0, Reading(DRAINED), s.at)
+
+
+@scene
+def probe_invalid_at_the_start(s: Scene) -> None:
+    s.recorder.looked(s.i, 0, Reading(INVALID, None, "404 Not Found"), s.at)
+
+
+@scene
+def probe_silent(s: Scene) -> None:
+    s.recorder.looked(s.i, 0, Reading(UNREACHABLE, None, "refused"), s.after(31.0).at)
+
+
+def waits(s: Scene, samples: bool = False, **more: object) -> None:
+    """Let it be said what a stop waits for."""
+    s.stops()
+    if samples:
+        s.samples(7)
+        s.samples(3)
+    if s.several:
+        held = bool(more.get("held"))
+        parts = [
+            s.recorder.part(1, 7.5, str(more.get("doing", "")), (), held),
+            s.recorder.part(0, 9.0, "", (1,), False),
+            s.recorder.part(2, 3.0, "", (), False, is_leftover=True),
+        ]
+        s.say_of_all("waiting", parts=parts, elapsed=2.0, remaining=9.0)
+        return
+    fields = {"doing": "", "held": False, "who": s.history.who, "why": "", **more}
+    numbers = s.history.numbers
+    fields |= {"numbers": numbers.shown(), "in_flight": numbers.in_flight()}
+    s.recorder.tell("waiting", s.at, remaining=7.5, elapsed=2.0, **fields)
+
+
+@scene
+def waiting(s: Scene) -> None:
+    waits(s, samples=True)
+
+
+@scene
+def waiting_while_the_stop_signal_is_held_back(s: Scene) -> None:
+    waits(s, held=True, doing="waiting for pre_stop", why="")
+
+
+@scene
+def waiting_and_nobody_knows_for_how_much(s: Scene) -> None:
+    waits(s, why="http: refused")
+
+
+def last_line(name: str, several: bool) -> str:
+    """Return the last line of a scene: level, event, fields, sentence."""
+    s = Scene(several)
+    SCENES[name](s)
+    assert s.log.lines, name
+    level, event, message, fields = s.log.lines[-1]
+    kept = s.recorder.timeline[-1] if s.recorder.timeline else {}
+    in_timeline = kept.get("event") == event
+    if in_timeline:  # as much is kept there as is said here
+        elapsed = {} if s.recorder.since is None or event == "waiting" else {"elapsed"}
+        assert {k: v for k, v in fields.items() if k not in elapsed} == {
+            k: v for k, v in kept.items() if k not in ("at", "event")
+        }
+    fields = {key: fields[key] for key in sorted(fields)}
+    where = "" if in_timeline or level == "debug" else " (not in the timeline)"
+    return f"{level}{where} {event} {dumps(fields)} {message}"
+
+
+def every_line() -> dict[str, str]:
+    return {
+        f"{name} {'of several' if several else 'of one'}": last_line(name, several)
+        for name in SCENES
+        for several in (False, True)
+    }
+
+
+def expected() -> dict[str, str]:
+    lines = EXPECTED.read_text().splitlines()
+    return dict(zip(lines[::2], (line.removeprefix("    ") for line in lines[1::2]), strict=True))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_every_event_has_its_level_its_name_its_fields_and_its_sentence(name):
+    for several in (False, True):
+        key = f"{name} {'of several' if several else 'of one'}"
+        assert last_line(name, several) == expected()[key]
+
+
+def test_nothing_else_is_expected():
+    assert list(expected()) == list(every_line())
+
+
+if __name__ == "__main__":
+    for key, line in every_line().items():
+        print(f"{key}\n    {line}")
