@@ -99,6 +99,15 @@ def test_a_watchdog_may_only_be_told_of(start):
     assert run.line() == "leader 10"
 
 
+def test_a_program_may_say_itself_that_its_watchdog_was_missed(start):
+    run = speaker(start, "--watchdog", "1h", "--on-watchdog", "ignore")
+    for _ in range(2):  # it goes on
+        tell(run, "WATCHDOG=trigger")
+        line = run.log_line("watchdog")
+        assert line["after"] == 0.0 and "WATCHDOG=trigger" in str(line["message"])
+        assert run.line() == "sent WATCHDOG=trigger"
+
+
 def test_signals_go_to_the_main_process_that_the_command_names(start):
     run = speaker(start)
     name_main(run)

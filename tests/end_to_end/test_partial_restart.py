@@ -224,6 +224,35 @@ stop_timeout = "100ms"
         assert run.log_line("restarts")["signal"] == "SIGKILL"
 
 
+def test_a_stop_while_a_program_is_aborted_keeps_its_own_time(tmp_path):
+    """Neither the watchdog's SIGKILL nor a second signal comes in between, and what ends by SIGKILL
+    is said to."""
+    programs = """
+[programs.deaf]
+command = ["sh", "-c", '''
+  trap "" ABRT; trap "echo down deaf" TERM; echo up deaf $$$$; while :; do sleep 0.05; done''']
+watchdog = "100ms"
+restart = "on-failure"
+stop_timeout = "2s"
+"""
+    top = f'[report]\nfile = "{tmp_path / "report.json"}"\n'
+    with running("--config", config(tmp_path, programs, top)) as run:
+        assert words(run.line()) == ("up", "deaf")
+        run.log_line("watchdog")
+        aborted = time.monotonic()
+        wait_until(lambda: time.monotonic() > aborted + 0.7, "some of its time has passed")
+        run.send(signal.SIGTERM)
+        run.log_line("stop_requested")
+        kill = run.log_line("kill")
+        assert kill["elapsed"] >= 2.0
+        assert run.wait() == 137
+        assert run.out.rest() == []  # no second signal
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["outcome"], report["programs"][0]["outcome"]) == ("killed", "killed")
+    assert report["programs"][0]["signals_sent"] == ["SIGABRT"]
+    assert "success_exit_codes" not in report["summary"]
+
+
 def test_a_program_cannot_take_anothers_process_for_its_main_one(tmp_path):
     """Signals would go astray, and the exit of one be taken for that of the other."""
     notify = """

@@ -22,7 +22,7 @@ events = st.one_of(
     st.tuples(st.just("stop"), st.booleans()),
     st.tuples(st.sampled_from(["drain", "undrain"]), st.none()),
     st.tuples(st.just("leader"), st.tuples(_programs, _exits, st.booleans())),
-    st.tuples(st.sampled_from(["gone", "ignored", "shell"]), _programs),
+    st.tuples(st.sampled_from(["gone", "ignored", "shell", "watchdog"]), _programs),
     st.tuples(st.just("extend"), st.tuples(_programs, st.floats(0, 30))),
     st.tuples(st.just("unsent"), st.integers(0, 2)),
 )
@@ -38,6 +38,22 @@ histories = st.builds(
     st.lists(events, max_size=4),
     st.sampled_from(_turns),
     st.lists(events, max_size=20),
+)
+
+_misses: list[list[tuple[str, object]]] = [
+    [("watchdog", 0), ("time", 1.0), _stop, ("time", 2.0)],
+    [("watchdog", 1), _stop, ("extend", (1, 9.0)), ("time", 30.0)],
+    [("watchdog", 0), ("watchdog", 1), ("time", 4.0), ("leader", (0, (134, 6), True)), _stop],
+    [_stop, ("watchdog", 0)],
+    [("drain", None), ("watchdog", 0), ("undrain", None)],
+    [("watchdog", 1), ("time", 10.0)],
+]
+watchdog_histories = st.builds(
+    lambda before, miss, between, turn: before + miss + between + turn,
+    st.lists(events, max_size=4),
+    st.sampled_from(_misses),
+    st.lists(events, max_size=6),
+    st.sampled_from(_turns),
 )
 
 drains = st.builds(
@@ -64,6 +80,7 @@ policies = st.builds(
             pre_stop=st.booleans(),
             post_stop=st.booleans(),
             drain=drains | drains | st.just(m.DrainPolicy()),
+            on_watchdog=st.sampled_from(["stop", "stop", "ignore"]),
         ),
         min_size=1,
         max_size=2,
@@ -73,6 +90,16 @@ policies = st.builds(
     flush_timeout=st.floats(0, 2),
     push=st.booleans(),
 )
+
+
+def _restarting(policy: m.Policy) -> m.Policy:
+    """Let every program be started again whenever it ends."""
+    again = (replace(rules, restart="always") for rules in policy.programs)
+    return replace(policy, programs=tuple(again))
+
+
+# Of these a missed watchdog does not stop all: the program is aborted.
+restarting_policies = st.builds(_restarting, policies)
 
 
 def _in_order(policy: m.Policy, until: str) -> m.Policy:
@@ -119,6 +146,7 @@ class Played:
         self.undrains = 0
         self.exits: dict[int, float] = {}  # of leaders, by program
         self.left: dict[int, bool] = {}  # what a leader has left behind is still there
+        self._seen = 0  # commands up to which starts have been seen
 
     @property
     def stopping(self) -> bool:
@@ -126,18 +154,26 @@ class Played:
 
     def happen(self, kind: str, value: object, shell: bool) -> None:
         """Let one thing happen, if it can."""
+        self._happen(kind, value, shell)
+        if self.began is None and not isinstance(self.s.system, system.Up):
+            self.began = self.s.now
+        for _, command in self.s.log[self._seen :]:
+            if isinstance(command, m.StartProgram):
+                self.exits.pop(command.program, None)
+        self._seen = len(self.s.log)
+
+    def _happen(self, kind: str, value: object, shell: bool) -> None:
         s = self.s
         match kind, value:
             case "time", float(seconds):
                 s.pass_time(seconds)
             case "signal", int(signum):
                 if signum in self.policy.stop_on:
-                    self._requested()
+                    self.requests.append(s.now)
                 s.signal(signum)
             case "stop", bool(failure):
                 if not failure:
-                    self._requested()
-                self._begin()
+                    self.requests.append(s.now)
                 s.feed(m.StopRequested("somebody", s.now, failure))
             case "drain", _:
                 s.feed(m.DrainRequested(s.now))
@@ -145,7 +181,6 @@ class Played:
                 self.undrains += 1
                 s.feed(m.UndrainRequested(s.now))
             case "leader", (int(i), (int(status), int(signum)), bool(left)) if self._lives(i):
-                self._begin()
                 self.exits[i], self.left[i] = s.now, left
                 s.feed(m.LeaderExited(i, status, signum, left, s.now, may_have_told=shell))
             case "gone", int(i) if self.left.get(i):
@@ -157,15 +192,10 @@ class Played:
                 s.feed(m.ShellTold(i, s.now))
             case "extend", (int(i), float(seconds)) if self._lives(i):
                 s.feed(m.TimeExtended(i, seconds, s.now))
+            case "watchdog", int(i) if self._lives(i):
+                s.misses_watchdog(i)
             case "unsent", int(connections):
                 s.unsent = connections
-
-    def _begin(self) -> None:
-        self.began = self.s.now if self.began is None else self.began
-
-    def _requested(self) -> None:
-        self._begin()
-        self.requests.append(self.s.now)
 
     def _lives(self, i: int) -> bool:
         return i < len(self.policy.programs) and i not in self.exits

@@ -68,9 +68,11 @@ class Body:
             tuple[float, int], ...
         ] = (),  # of each start in turn: it ends by itself after seconds, with a status
         fails: int = 0,  # so often it cannot be spawned
+        aborts: float | None = 0.0,  # from SIGABRT to the leader's exit
     ) -> None:
         self.stops, self.status, self.rest, self.dies = stops, status, rest, dies
         self.spawns, self.ready, self.runs, self.fails = spawns, ready, runs, fails
+        self.aborts = aborts
 
 
 class Simulation:
@@ -140,6 +142,8 @@ class Simulation:
                     assert self._answers.pop((program, what), None), (
                         f"{what} of {program} is not running"
                     )
+                case m.StartProgram(program) if self.bodies is None:
+                    self.feed(m.ProgramStarted(program, self.now))
                 case m.CountUnsent():
                     self.feed(m.UnsentCounted(self.unsent, self.now))
         self._check_what_is_under_way()
@@ -191,6 +195,12 @@ class Simulation:
                         "leader",
                         bodies[i].stops,
                         m.LeaderExited(i, bodies[i].status, 0, bodies[i].rest != 0, 0.0),
+                    )
+            case m.SendLeader(i, m.SIGABRT):
+                assert i in self.leaders, f"{i} is aborted, and not there"
+                if (aborts := bodies[i].aborts) is not None:
+                    self._will(
+                        i, "leader", aborts, m.LeaderExited(i, 134, 6, bodies[i].rest != 0, 0.0)
                     )
             case m.KillProgram(i) if bodies[i].dies is not None:
                 if i in self.leaders:
@@ -269,6 +279,9 @@ class Simulation:
         self, status: int = 0, signum: int = 0, left: bool = False, program: int = 0
     ) -> None:
         self.feed(m.LeaderExited(program, status, signum, left, self.now))
+
+    def misses_watchdog(self, program: int = 0, after: float = 1.0) -> None:
+        self.feed(m.WatchdogMissed(program, after, self.now))
 
     def rest_goes(self, program: int = 0) -> None:
         self.feed(m.ProgramGone(program, self.now))

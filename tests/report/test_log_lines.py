@@ -28,7 +28,7 @@ HUP, INT, KILL, TERM = 1, 2, 9, 15
 
 # Events that are not the policy's.
 RUNTIME = {
-    *("started", "cannot_run", "not_ready", "ready", "said", "watchdog", "main_pid", "roll"),
+    *("started", "cannot_run", "not_ready", "ready", "said", "main_pid", "roll"),
     *("hook", "program_gone", "fault", "unheard", "waiting", "output_lost", "reaped"),
     *("child_stopped", "bug"),
 }
@@ -118,6 +118,8 @@ simply("not_ready", "not_ready", after=10.2, why="connection refused")
 simply("not_ready_and_nobody_knows_why", "not_ready", after=10.2, why="")
 simply("said", "said", text="loading")
 simply("watchdog", "watchdog", after=0.4)
+simply("watchdog_trigger", "watchdog", after=0.0)
+simply("watchdog_abort", "watchdog_abort", signal=6, remaining=5.0)
 simply("main_pid", "main_pid", who="web (pid 71)", main=99)
 simply("roll", "roll", True, by="SIGHUP from sh (pid 1, uid 0)", waits=False)
 simply("roll_that_waits", "roll", True, by="SIGHUP from sh (pid 1, uid 0)", waits=True)

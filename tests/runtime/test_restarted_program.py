@@ -103,7 +103,7 @@ def test_a_life_that_was_too_short_to_be_asked_is_not_asked_for_later(driver: Dr
 def test_what_it_said_last_does_not_count_for_its_next_life(driver: Driver):
     fd, value = sd_notify.make()
     prober = errands_of(driver, "--drain-notify")
-    hearing = NotifyListener(prober, fd, lambda _: True, lambda *_: None, lambda _: None)
+    hearing = NotifyListener(prober, fd, lambda _: True, lambda *_: None)
     prober.renew()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"X_GRACEWRAP=drained", value.replace("@", "\0", 1))

@@ -67,6 +67,7 @@ def _program(settings: Settings, names: Mapping[str, int], managed: bool) -> m.P
         on_failure=settings.on_failure,
         success_exit_codes=settings.success_exit_codes,
         drained_is_success=DRAINED in settings.success_exit_codes,
+        on_watchdog=settings.on_watchdog,
     )
 
 

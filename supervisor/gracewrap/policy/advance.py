@@ -30,6 +30,7 @@ from gracewrap.policy.model import (
     TimeExtended,
     UndrainRequested,
     UnsentCounted,
+    WatchdogMissed,
     note,
 )
 from gracewrap.policy.system import (
@@ -210,12 +211,13 @@ def _one_step(
             return one.let_go(phase, i)
         case Tick(at):
             if at >= limit and is_waiting(system, i):
-                return one.kill(phase, i, at, "out of time")
+                return one.kill(phase, i, at, one.OUT_OF_TIME)
             return one.tick(phase, i, rules, at)
         case (
             TimeExtended()
             | SignalReceived()
             | StopRequested()
+            | WatchdogMissed()
             | ProgramReady()
             | PartRequested()
             | UnsentCounted()
@@ -242,7 +244,7 @@ def put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living
 def forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
     """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant
     for it)."""
-    leaders = (one.Running, one.PreStop, one.Stopping)
+    leaders = (one.Running, one.PreStop, one.Stopping, one.Aborting)
     alive = tuple(
         command
         for command in _route(signum, policy)

@@ -26,6 +26,7 @@ from gracewrap.policy.model import (
     TimeExtended,
     UndrainRequested,
     UnsentCounted,
+    WatchdogMissed,
     note,
 )
 from gracewrap.policy.system import SAME_REQUEST, Ended, Finishing, Flushing, Step
@@ -118,6 +119,8 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
             return system, ()
         case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
+        case WatchdogMissed():
+            return system, ()
         case _:
             assert_never(event)
 
@@ -162,6 +165,8 @@ def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
         ):
             return system, ()
         case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
+            return system, ()
+        case WatchdogMissed():
             return system, ()
         case _:
             assert_never(event)

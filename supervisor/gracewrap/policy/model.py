@@ -11,7 +11,8 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SIGKILL, SIGCONT = 9, 18  # the same on every Linux architecture that Python runs on (signal(7))
+# The same on every Linux architecture that Python runs on (signal(7)).
+SIGABRT, SIGKILL, SIGCONT = 6, 9, 18
 
 
 # What a sample of a probe can say.
@@ -105,6 +106,7 @@ class ProgramPolicy(Record):
     on_failure: str = "shutdown"  # when it fails, and is not restarted
     success_exit_codes: frozenset[int] | None = None  # None: the Policy's
     drained_is_success: bool | None = None
+    on_watchdog: str = "stop"  # or "ignore": a missed watchdog is only logged
 
 
 class Policy(Record):
@@ -183,6 +185,18 @@ class TimeExtended(Record):
 
     program: int
     seconds: float
+    at: float
+
+
+class WatchdogMissed(Record):
+    """The program has not sent WATCHDOG=1 for *after* seconds; 0: it says itself that it has failed
+    (WATCHDOG=trigger).
+
+    Its watchdog counts no more until RestartWatchdog, or until the program is started again.
+    """
+
+    program: int
+    after: float
     at: float
 
 
@@ -276,6 +290,7 @@ Event = (
     | Sampled
     | HelperEnded
     | TimeExtended
+    | WatchdogMissed
     | ProgramStarted
     | ProgramReady
     | StartFailed
@@ -354,6 +369,12 @@ class StopAsking(Record):
     program: int
 
 
+class RestartWatchdog(Record):
+    """Let the program's watchdog count again, from now on."""
+
+    program: int
+
+
 class CountUnsent(Record):
     """Count the connections with unsent bytes; UnsentCounted answers."""
 
@@ -382,6 +403,7 @@ Command = (
     | StopHelper
     | Ask
     | StopAsking
+    | RestartWatchdog
     | CountUnsent
     | Exit
     | Note

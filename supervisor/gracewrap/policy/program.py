@@ -3,8 +3,10 @@ SIGKILL, gone.  Pure.
 
 The phases, in the order in which a program passes through them (any may be skipped):
 
-    Pending -> Spawning -> Running -> Held -> Stopping -> Leftover -> Killing -> Gone -> BackingOff
-    -> Pending ...
+    Pending -> Spawning -> Running -> PreStop -> Stopping -> Stragglers -> Killing -> Gone
+    -> BackingOff -> Pending ...
+
+Aborting takes the place of PreStop and Stopping after a missed watchdog (watchdog.py).
 
 One program alone is spawned before the policy is asked, and begins as Running.  When to start one
 of several, and whether to start it again, is starting.py's.
@@ -39,9 +41,10 @@ from gracewrap.policy.model import (
 from gracewrap.record import Record, assert_never, replace
 
 KILLED = 128 + SIGKILL
-EARLY = (
-    "drained, and still running"  # why a program is killed, or sent the next rung, before its time
-)
+# Why a program is killed, or sent the next rung.
+OUT_OF_TIME = "out of time"
+EARLY = "drained, and still running"  # before its time
+ABORTED = "still running after SIGABRT"
 
 # After SIGKILL the exit takes milliseconds, unless a process hangs in the kernel or belongs to
 # somebody we may not signal.
@@ -144,6 +147,17 @@ class Stopping(Record):
     )
 
 
+class Aborting(Record):
+    """The leader has missed its watchdog and been sent SIGABRT; SIGKILL follows at *kill_at*.
+
+    *stopping*: a stop has been requested since then.  SIGABRT counts as its stop signal: it is sent
+    no other.
+    """
+
+    kill_at: float
+    stopping: bool = False
+
+
 class Stragglers(Record):
     """The leader is gone, members are left: they have the rest of the time, and are sent the stop
     signal at *tell_at*."""
@@ -175,7 +189,18 @@ class Gone(Record):
     early: bool = False
 
 
-Phase = Pending | Spawning | BackingOff | Running | PreStop | Stopping | Stragglers | Killing | Gone
+Phase = (
+    Pending
+    | Spawning
+    | BackingOff
+    | Running
+    | PreStop
+    | Stopping
+    | Aborting
+    | Stragglers
+    | Killing
+    | Gone
+)
 Step = tuple[Phase, tuple[Command, ...]]
 
 
@@ -201,6 +226,8 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
                 _linger_ends(phase, policy),
             )
             return min(time for time in times if time is not None)
+        case Aborting(kill_at):
+            return kill_at
         case Stragglers(_, kill_at, tell_at):
             return kill_at if tell_at is None else min(kill_at, tell_at)
         case Killing(_, since, again_at):
@@ -241,7 +268,9 @@ def spawned(phase: Phase, program: int) -> Step:
             return Running(), ()
         case Killing():
             return phase, (KillProgram(program),)
-        case Pending() | BackingOff() | Running() | PreStop() | Stopping() | Stragglers() | Gone():
+        case Pending() | BackingOff() | Running() | PreStop():
+            return phase, ()
+        case Stopping() | Aborting() | Stragglers() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -250,7 +279,7 @@ def spawned(phase: Phase, program: int) -> Step:
 def start_failed(phase: Phase, program: int, status: int) -> Step:
     """The leader could not be spawned, or has not become its command: there is nothing of it."""
     match phase:
-        case Spawning() | Running() | PreStop() | Stopping():
+        case Spawning() | Running() | PreStop() | Stopping() | Aborting():
             return Gone(status), _end(phase, program)
         case Killing():
             return Gone(status), ()
@@ -271,7 +300,7 @@ def let_go(phase: Phase, program: int) -> Step:
     """Take back hold()."""
     if not isinstance(phase, PreStop) or phase.kill_at != FOREVER:
         return phase, ()
-    return Running(), _end_stage(phase, program)
+    return Running(), end_stage(phase, program)
 
 
 def stop(
@@ -292,7 +321,7 @@ def stop(
         case PreStop() if phase.kill_at == FOREVER:
             # An action that is cut here has perhaps not told the program yet: it is run again.
             started = phase.started and not isinstance(phase.stage, Starting)
-            since, ended = phase.since, _end_stage(phase, program)
+            since, ended = phase.since, end_stage(phase, program)
         case _:
             return phase, ()
     if kill_at <= at:
@@ -317,9 +346,12 @@ def stop(
     return after, (*ended, *said, *hook, *commands)
 
 
-def limit(phase: Phase, kill_at: float) -> Phase:
-    """Give a program whose stop has begun before no more time than until *kill_at*; one that is not
-    up will not be started."""
+def limit(phase: Phase, policy: ProgramPolicy, at: float, kill_at: float) -> Phase:
+    """Return the phase when a stop begins in which the program is killed at *kill_at*: what ends
+    already has no more time than that, what is not up will not be started.
+
+    After SIGABRT it has the time that its watchdog left it, or that of the stop if that is longer.
+    """
     match phase:
         case PreStop() if phase.kill_at != FOREVER and kill_at < phase.kill_at:
             return replace(
@@ -331,8 +363,11 @@ def limit(phase: Phase, kill_at: float) -> Phase:
                 kill_at=min(kill_at, phase.kill_at),
                 drained_kill_at=min(kill_at, phase.drained_kill_at),
             )
-        case Stragglers():
+        case Stragglers() | Aborting(stopping=True):
             return replace(phase, kill_at=min(kill_at, phase.kill_at))
+        case Aborting():
+            ends = kill_at if policy.stop_timeout is None else at + policy.stop_timeout
+            return Aborting(min(kill_at, max(phase.kill_at, ends)), stopping=True)
         case Pending():
             return Gone(0)
         case BackingOff(status):
@@ -365,7 +400,7 @@ def _go_on(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Ste
     return _signal(held, program, policy, at) if asked else (replace(held, stage=Drained()), ())
 
 
-def _end_stage(held: PreStop, program: int) -> tuple[Command, ...]:
+def end_stage(held: PreStop, program: int) -> tuple[Command, ...]:
     """Return what ends whatever is under way."""
     match held.stage:
         case Waiting(_, hook):
@@ -390,7 +425,7 @@ def _signal(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> St
     if isinstance(held.stage, Draining):
         drain = held.stage.drain
     else:
-        ended = _end_stage(held, program)
+        ended = end_stage(held, program)
         drain = draining.begin(policy.drain, at)
         if (
             drain.probes
@@ -443,6 +478,7 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
             | BackingOff()
             | Running()
             | PreStop()
+            | Aborting()
             | Stragglers()
             | Killing()
             | Gone()
@@ -468,6 +504,7 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
             Running()
             | PreStop()
             | Stopping()
+            | Aborting()
             | Stragglers()
             | Killing()
             | Gone()
@@ -485,7 +522,7 @@ def extended(phase: Phase, program: int, seconds: float, at: float, limit: float
     """The program asks for more time; it gets what there is, up to *limit*, the end of the
     budget."""
     if (
-        not isinstance(phase, Stopping | Stragglers)
+        not isinstance(phase, Stopping | Aborting | Stragglers)
         or at + seconds <= phase.kill_at
         or phase.kill_at >= limit
     ):
@@ -528,13 +565,15 @@ def leader_exited(
     return after, (*ended, *commands)
 
 
-def _end(phase: Spawning | Running | PreStop | Stopping, program: int) -> tuple[Command, ...]:
+def _end(
+    phase: Spawning | Running | PreStop | Stopping | Aborting, program: int
+) -> tuple[Command, ...]:
     """Return what ends hooks and probes: the leader's exit ends the drain."""
     match phase:
-        case Spawning() | Running():
+        case Spawning() | Running() | Aborting():
             return ()
         case PreStop():
-            return _end_stage(phase, program)
+            return end_stage(phase, program)
         case Stopping(drain=drain):
             return draining.stop(drain, program)
         case _:
@@ -542,7 +581,7 @@ def _end(phase: Spawning | Running | PreStop | Stopping, program: int) -> tuple[
 
 
 def _leftover(
-    phase: Spawning | Running | PreStop | Stopping,
+    phase: Spawning | Running | PreStop | Stopping | Aborting,
     program: int,
     policy: ProgramPolicy,
     event: LeaderExited,
@@ -553,6 +592,8 @@ def _leftover(
         kill_at, told = phase.kill_at, phase.whole and policy.kill_mode != "group"
         if not event.signum:
             tell_at = at + (max(SETTLE, (kill_at - at) / 2) if event.may_have_told else SETTLE)
+    elif isinstance(phase, Aborting) and phase.stopping:
+        kill_at = phase.kill_at
     else:
         kill_at = min(kill_at, phase.kill_at) if isinstance(phase, PreStop) else kill_at
         kill_at = kill_at if policy.stop_timeout is None else min(kill_at, at + policy.stop_timeout)
@@ -608,7 +649,9 @@ def gone(phase: Phase) -> Step:
             return Gone(status, early=early), ()
         case Stragglers(status):
             return Gone(status), ()
-        case Pending() | Spawning() | BackingOff() | Running() | PreStop() | Stopping() | Gone():
+        case Pending() | Spawning() | BackingOff() | Running() | PreStop():
+            return phase, ()
+        case Stopping() | Aborting() | Gone():
             return phase, ()
         case _:
             assert_never(phase)
@@ -635,7 +678,10 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
         case BackingOff(_, until):
             return (phase, ()) if at < until else (Pending(), ())
         case Stopping(_, kill_at) | Stragglers(_, kill_at) if at >= kill_at:
-            return kill(phase, program, at, "out of time")
+            return kill(phase, program, at, OUT_OF_TIME)
+        case Aborting(kill_at, stopping):
+            why = OUT_OF_TIME if stopping else ABORTED
+            return kill(phase, program, at, why) if at >= kill_at else (phase, ())
         case PreStop():
             return _tick_held(phase, program, policy, at)
         case Stopping():
@@ -746,10 +792,10 @@ def kill(phase: Phase, program: int, at: float, why: str) -> Step:
         case Gone():
             return phase, ()
         case Pending() | BackingOff():
-            return limit(phase, at), ()
+            return Gone(0 if isinstance(phase, Pending) else phase.status), ()
         case Killing():
             return phase, (KillProgram(program),)
-        case Spawning() | Running() | PreStop() | Stopping():
+        case Spawning() | Running() | PreStop() | Stopping() | Aborting():
             status, leader, ended = KILLED, True, _end(phase, program)
         case Stragglers(status):
             leader = False

@@ -37,6 +37,7 @@ from gracewrap.policy.model import (
     TimeExtended,
     UndrainRequested,
     UnsentCounted,
+    WatchdogMissed,
     note,
 )
 from gracewrap.policy.stopping import kill_times, shut_down, up_of
@@ -75,6 +76,15 @@ def up(system: Up, event: Event, policy: Policy) -> Step:
             if system.drain:
                 done.append(note("undrain_requested"))
             system = replace(system, drain=False)
+        case WatchdogMissed(program, _, at):
+            from gracewrap.policy import watchdog
+
+            done += watchdog.say(event, policy)
+            if watchdog.ends_all(system, program, policy, at):
+                said = note("stop_requested", signal=0, by="the watchdog was missed")
+                after, commands = shut_down(system, at, policy, 0, said)
+                return after, (*done, *commands)
+            system = watchdog.abort(system, done, program, policy, at)
         case Tick(at) | Sampled(at=at) | HelperEnded(at=at) | ProgramGone(at=at):
             pass
         case StopSignalIgnored(at=at) | ShellTold(at=at) | TimeExtended(at=at):
@@ -221,7 +231,8 @@ def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: P
         system, part=Subset(programs, programs if event.again else frozenset(), event.at, kill_ats)
     )
     for i in programs:
-        system = put(system, done, i, (one.limit(system.programs[i], kill_ats[i]), ()))
+        phase = one.limit(system.programs[i], policy.programs[i], event.at, kill_ats[i])
+        system = put(system, done, i, (phase, ()))
         system = with_past(system, i, replace(system.pasts[i], stopped=True))
     return system
 

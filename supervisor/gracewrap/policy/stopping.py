@@ -37,6 +37,7 @@ from gracewrap.policy.model import (
     TimeExtended,
     UndrainRequested,
     UnsentCounted,
+    WatchdogMissed,
     note,
 )
 from gracewrap.policy.system import SAME_REQUEST, Flushing, ShuttingDown, Step, Up, waits_for
@@ -68,7 +69,12 @@ def shut_down(
         shutdown = each(noted_exit(shutdown, exited), done, policy, exited, kill_at)
     shutdown = replace(
         shutdown,
-        programs=tuple(map(one.limit, shutdown.programs, shutdown.kill_ats)),
+        programs=tuple(
+            one.limit(phase, rules, at, program_kill_at)
+            for phase, rules, program_kill_at in zip(
+                shutdown.programs, policy.programs, shutdown.kill_ats
+            )
+        ),
         exits=shutdown.exits
         + tuple(
             (i, False) for i, p in enumerate(shutdown.programs) if isinstance(p, one.BackingOff)
@@ -142,6 +148,10 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             pass
         case Sampled(at=at) | HelperEnded(at=at) | TimeExtended(at=at):
             pass
+        case WatchdogMissed(at=at):
+            from gracewrap.policy import watchdog
+
+            done += watchdog.say(event, policy)
         case (
             UnsentCounted()
             | DrainRequested()

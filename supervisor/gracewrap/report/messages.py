@@ -312,6 +312,12 @@ def _waiting(f: Fields) -> str:
     )
 
 
+def _watchdog(f: Fields) -> str:
+    if not f["after"]:
+        return f"{f['who']} says that it has failed (WATCHDOG=trigger)"
+    return f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"
+
+
 # note -> (level, sentence).  A callable level looks at the fields.
 MESSAGES: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] = {
     "started": (lambda f: "info" if f.get("several") else "debug", lambda f: f"started {f['who']}"),
@@ -428,9 +434,13 @@ MESSAGES: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]
         lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}",
     ),
     "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
-    "watchdog": (
+    "watchdog": ("warning", _watchdog),
+    "watchdog_abort": (
         "warning",
-        lambda f: f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}",
+        lambda f: (
+            f"sent {_signal(f)} to {f['who']}, which missed its watchdog; SIGKILL in "
+            f"{seconds(f['remaining'])}"
+        ),
     ),
     "main_pid": (
         "info",

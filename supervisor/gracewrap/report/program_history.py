@@ -56,6 +56,7 @@ class ProgramHistory:
         self.killed: list[str] = []
         self.leftover = ""
         self.sent: list[str] = []
+        self.aborted = False  # it was sent SIGABRT, for its watchdog was missed
         self.gave_up = False
         self.not_started = ""  # why not
         self.not_started_status = KILLED
@@ -116,6 +117,9 @@ class ProgramHistory:
                 self._has_members(what, fields)
             case "stop_signal" | "rung":
                 self._is_told(what, at, fields)
+            case "watchdog_abort":
+                self.aborted = True
+                self.sent.append(signals.name(int(str(fields["signal"]))))
             case "kill":
                 self._is_killed(fields)
             case "gave_up":
@@ -146,7 +150,7 @@ class ProgramHistory:
 
     def _exited(self, at: float, fields: dict[str, object]) -> None:
         self.leader = {key: fields[key] for key in ("status", "signal", "asked")} | {"at": at}
-        fields["ours"] = self.ended_by_stop_signal()
+        fields["ours"] = self._ended_by_us()
         if self.again and not fields["asked"] and fields.get("then") == "shutdown":
             fields["restarts"] = self.again
         if self.gave_in and self.ended_by_stop_signal():
@@ -191,7 +195,7 @@ class ProgramHistory:
             fields["restarts"] = self.again
         ended = {
             "ended": self.ended(),
-            "ours": self.ended_by_stop_signal(),
+            "ours": self._ended_by_us(),
             "oneshot": self.oneshot,
         }
         fields.update(signal=self.leader.get("signal", 0), **ended)
@@ -265,6 +269,13 @@ class ProgramHistory:
             and signal_name(self.leader["signal"]) in self.sent
         )
 
+    def _ended_by_us(self) -> bool:
+        """Return whether its leader was ended by a signal of ours, SIGKILL among them."""
+        signalled = bool(self.leader and self.leader["signal"])
+        return self.ended_by_stop_signal() or (
+            signalled and self.leader["signal"] == 9 and bool(self.killed)
+        )
+
     def status(self) -> int | None:
         """Return its exit status as a shell reports it; None: it never ran."""
         if self.leader:
@@ -306,6 +317,7 @@ class ProgramHistory:
         return (
             self.ended_by_stop_signal()
             and at_once
+            and not self.aborted
             and not self.leftover
             and self.drained_after is None
         )
@@ -316,7 +328,7 @@ class ProgramHistory:
         status = self.status() or 0
         name = (
             signals.name(status - 128)
-            if status > 128 and self.leader.get("asked") and not self.killed
+            if status > 128 and self.leader.get("asked") and not self.killed and not self.aborted
             else ""
         )
         return name if name in self.sent and not self._is_without_handler(since) else ""

@@ -51,6 +51,7 @@ class Child:
         self.status: int | None = None  # the leader's, once it is reaped
         self.exec_fd = -1  # tells of an exec that fails later (posix.fork.exec_failure), or -1
         self.group = 0  # its process group
+        self.stop_sent = False  # the stop signal has been sent to its leader
         self.told = stop_signal.StopSignalTracker(look)
         self.main: tuple[int, int] | None = (
             None  # pid and pidfd of what it says is its main process
@@ -60,7 +61,7 @@ class Child:
         """It has a leader, perhaps not its first one."""
         self._close_exec_fd()
         self.pid = self.group = pid
-        self.exec_fd, self.started_at, self.status = exec_fd, at, None
+        self.exec_fd, self.started_at, self.status, self.stop_sent = exec_fd, at, None, False
         self.told = stop_signal.StopSignalTracker(self.look)
         self.forget_main()
 
@@ -109,12 +110,14 @@ class Child:
         pid, fd = self._target()
         if pid is not None:
             self.told.send_leader(pid, signum, fd)
+            self.stop_sent = True
         return pid
 
     def send_stop_group(self, signum: int) -> None:
         """Send the stop signal to the leader's group."""
         if self.leader is not None:
             self.told.send_group(self.group, signum)
+            self.stop_sent = True
 
     def send_rest(self, signum: int) -> list[process_tree.Member]:
         """Send the stop signal to what has not had it; return who that was."""

@@ -22,11 +22,9 @@ from gracewrap.linux.procfs import EMFILE, ENFILE, keep_spare
 from gracewrap.linux.reactor import Reactor
 from gracewrap.linux.signals import (
     BLOCKABLE,
-    SIGABRT,
     SIGCHLD,
     SIGCONT,
     SIGIO,
-    SIGKILL,
     SIGTSTP,
     is_our_own,
     name,
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.snapshot import ControlApi
 
-ABORT = 5.0  # seconds that a program without a stop_timeout has to end after SIGABRT
 SORT = (1.0, 10.0)  # seconds after a start, when what goes into the background has gone there
 
 
@@ -214,16 +211,13 @@ class Loop:
         for child in self.children:
             if child.settings.needs_errands or (child.index == 0 and self.policy.push):
                 self.aside.prepare(child, self.last_metrics)
-                self.aside.listen(child, self._members_of(child), self._watchdog_of(child))
+                self.aside.listen(child, self._members_of(child))
 
     def _members_of(self, child: Child) -> Callable[[int], bool]:
         return lambda pid: (
             process_tree.is_below_us(pid)
             and (self.owners is None or self.owners.owns(child.index, pid))
         )
-
-    def _watchdog_of(self, child: Child) -> Callable[[float], None]:
-        return lambda at: self.missed(child, at)
 
     def _set_up_output(self) -> None:
         self.aside.take_in(self.children)
@@ -282,44 +276,6 @@ class Loop:
         self.aside.end(child.index)
         if self.owners is not None:
             self.owners.gone(child.index)
-
-    def missed(self, child: Child, at: float) -> None:
-        """The watchdog was missed: if nothing else follows from a failure, it is the end of all;
-        else it fails, by SIGABRT.
-
-        Source: WatchdogSec= and WatchdogSignal= of systemd.service(5) and systemd.kill(5).
-        """
-        system = self.system
-        if not isinstance(system, coordinator.Up) or not coordinator.untouched(
-            system.programs[child.index]
-        ):
-            return  # as systemd: what has been told to stop owes no more signs of life
-        if not self.managed or self._is_fatal(system, child, 128 + SIGABRT, at):
-            self.posted.append(m.StopRequested("the watchdog was missed", at, failure=True))
-        else:
-            self._abort(child, at)
-
-    def _is_fatal(self, system: coordinator.Up, child: Child, status: int, at: float) -> bool:
-        """Return whether an end with this status would be the end of all."""
-        from gracewrap.policy import restart
-
-        rules = self.policy.programs[child.index]
-        past = restart.ended(system.pasts[child.index], rules, at)
-        return restart.verdict(rules, past, status) == restart.SHUTDOWN
-
-    def _abort(self, child: Child, at: float) -> None:
-        pid = child.leader
-        for signum in (SIGABRT, SIGCONT):
-            child.signal(signum)
-        child.history.sent.append(name(SIGABRT))
-
-        def too_late() -> None:
-            if pid is not None and child.leader == pid:
-                child.history.sent.append(name(SIGKILL))
-                child.kill(False)
-
-        limit = child.settings.stop_timeout
-        self.reactor.call_at(at + (ABORT if limit is None else limit), too_late)
 
     def fault(self, error: BaseException) -> None:
         """Something beside the child has failed: told once for each kind, and the rest goes on."""
@@ -660,6 +616,8 @@ class Loop:
                 self.started = self.start(self.children[i])
             case m.Ask() | m.StopAsking() | m.RunHelper() | m.StopHelper():
                 return self.aside.do(command)
+            case m.RestartWatchdog(i):
+                self.aside.restart_watchdog(i)
             case m.CountUnsent():
                 return m.UnsentCounted(unsent_bytes.unsent_connections(), time.monotonic())
             case m.Exit(status):
@@ -706,7 +664,7 @@ class Loop:
         )
         killed = child.kill(alone and posix.getpid() == 1)
         child.history.members = name_members(killed)
-        if leader is not None and child.settings.kill_mode == "mixed":
+        if leader is not None and child.stop_sent and child.settings.kill_mode == "mixed":
             child.history.untold = name_members(child.told.untold(leader, killed))
 
     def _is_stop(self, index: int, signum: int) -> bool:

@@ -28,7 +28,6 @@ class NotifyListener:
         fd: int,
         is_member: Callable[[int], bool],
         main: Callable[[int, int], None],
-        missed: Callable[[float], None],
     ) -> None:
         """Listen.
 
@@ -37,14 +36,8 @@ class NotifyListener:
             fd: The socket that it finds in NOTIFY_SOCKET.
             is_member: Returns whether a process is of the program.
             main: Takes pid and pidfd of what it says is its main process.
-            missed: Called, with the time, when the watchdog was missed and that is to be acted on.
         """
-        self._errands, self._is_member, self._main, self._on_missed = (
-            prober,
-            is_member,
-            main,
-            missed,
-        )
+        self._errands, self._is_member, self._main = prober, is_member, main
         self._settings, self._child = prober.settings, prober.child
         self._timer: Timer | None = None
         self._receiver = sd_notify.Receiver(
@@ -113,6 +106,10 @@ class NotifyListener:
         if fd is not None:
             self._main(pid, fd)
 
+    def restart_watchdog(self) -> None:
+        """Let the watchdog count again from now on."""
+        self._expect_life(time.monotonic())
+
     def _expect_life(self, at: float) -> None:
         """Start to count anew: the watchdog is missed if nothing comes in its time."""
         self._errands.reactor.cancel(self._timer)
@@ -123,13 +120,8 @@ class NotifyListener:
 
     def _missed(self, after: float) -> None:
         timer, self._timer = self._timer, None
+        self._errands.reactor.cancel(timer)  # WATCHDOG=trigger comes before its time
         if after:
             self._receiver.read()  # if we were stopped ourselves, it may have been there in time
-        if self._timer is not None and self._timer is not timer:
-            return
-        at = time.monotonic()
-        self._errands.tell("watchdog", at, after=after)
-        if self._settings.on_watchdog == "stop":
-            self._on_missed(at)
-        else:
-            self._expect_life(at)
+        if self._timer is None:
+            self._errands.post(m.WatchdogMissed(self._child.index, after, time.monotonic()))

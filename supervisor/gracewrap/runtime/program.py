@@ -92,15 +92,12 @@ class Aside:
         made = self.prober[i] = prober.Prober(self._reactor, child, self._post, tell, is_ready)
         made.metrics, made.facts = metrics, facts
 
-    def listen(
-        self, child: Child, is_member: Callable[[int], bool], missed: Callable[[float], None]
-    ) -> None:
+    def listen(self, child: Child, is_member: Callable[[int], bool]) -> None:
         """Hear what a program says of itself, where it finds a NOTIFY_SOCKET.
 
         Args:
             child: The program.
             is_member: Returns whether a process is of the program.
-            missed: Called, with the time, when its watchdog was missed and that is to be acted on.
         """
         if child.equipment.notify is None:
             return
@@ -115,7 +112,7 @@ class Aside:
 
         i = child.index
         self.hearing[i] = NotifyListener(
-            self.prober[i], child.equipment.notify[0], is_member, names_main, missed
+            self.prober[i], child.equipment.notify[0], is_member, names_main
         )
 
     def take_in(self, children: Sequence[Child]) -> None:
@@ -209,6 +206,11 @@ class Aside:
             case _:
                 assert_never(command)
         return None
+
+    def restart_watchdog(self, index: int) -> None:
+        """Let a program's watchdog count again from now on."""
+        if index in self.hearing:
+            self.safely(self.hearing[index].restart_watchdog)
 
     def before_the_signal(self, index: int) -> None:
         """A moment later the program may have closed what it listens on."""

@@ -25,6 +25,7 @@ _PHASES = {
     program.Running: "running",
     program.PreStop: "draining",
     program.Stopping: "stopping",
+    program.Aborting: "stopping",
     program.Stragglers: "stopping",
     program.Killing: "killing",
 }
@@ -66,7 +67,11 @@ def of(system: coordinator.System, policy: Policy, index: int, at: float) -> Pro
             return ProgramStatus(
                 word, _held(stage), waits_for, max(0.0, signal_at - at), max(0.0, kill_at - at)
             )
-        case program.Stopping(_, kill_at) | program.Stragglers(_, kill_at):
+        case (
+            program.Stopping(kill_at=kill_at)
+            | program.Aborting(kill_at)
+            | program.Stragglers(_, kill_at)
+        ):
             return ProgramStatus(
                 "stopping", seconds_left=max(0.0, kill_at - at), kill_in=max(0.0, kill_at - at)
             )
@@ -145,14 +150,14 @@ def overall(system: coordinator.System) -> str:
     """Return in one word how several programs stand together.
 
     "starting": some are not up yet, or not ready.  "degraded": one has ended, and is to be started
-    again.  "restarting": that was asked for.
+    again, or is aborted for its watchdog.  "restarting": that was asked for.
     """
     if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
         return "ending"
     there = [phase for phase in system.programs if not isinstance(phase, program.Gone)]
     if isinstance(system, coordinator.ShuttingDown) or system.drain:
         return _least(system, there)
-    if any(isinstance(phase, program.BackingOff) for phase in there):
+    if any(isinstance(phase, program.BackingOff | program.Aborting) for phase in there):
         return "degraded"
     if system.part is not None:
         return "restarting" if system.part.again else "running"
@@ -169,7 +174,8 @@ def _least(
         return "killing"
     if isinstance(system, coordinator.ShuttingDown):
         draining = any(isinstance(phase, program.PreStop) for phase in there)
-        told = any(isinstance(phase, program.Stopping | program.Stragglers) for phase in there)
+        signalled = program.Stopping | program.Aborting | program.Stragglers
+        told = any(isinstance(phase, signalled) for phase in there)
         return "draining" if draining and not told else "stopping"
     working = (
         phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff)
