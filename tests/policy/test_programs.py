@@ -3,8 +3,6 @@ and never over the total."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,84 +11,32 @@ from gracewrap.policy import budget as budget_
 from gracewrap.policy import dependencies, program, restart, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
-    KillProgram,
-    Policy,
-    ProgramPolicy,
     SendLeader,
     SendRest,
-    StartProgram,
 )
-from simulation import DRAINED, Body, Hook, Simulation, busy, says
+from programs import (
+    DB,
+    EPSILON,
+    STUCK,
+    WEB,
+    WORKER,
+    budgets,
+    densities,
+    graph,
+    killed,
+    launched,
+    near,
+    phases,
+    rules,
+    seeds,
+    signalled,
+    sizes,
+    stop,
+    world,
+)
+from simulation import DRAINED, Body, Simulation, busy, says
 
 INT, TERM, USR1, CONT = 2, 15, 10, 18
-EPSILON = 0.01
-
-
-def near(at: float) -> object:
-    return pytest.approx(at, abs=EPSILON)
-
-
-def rules(name: str = "", *needs: int | tuple[int, str], **settings: object) -> ProgramPolicy:
-    """Return a program that depends on others, on their being started if nothing else is said."""
-    depends_on = tuple((need, "started") if isinstance(need, int) else need for need in needs)
-    return ProgramPolicy(name=name, depends_on=depends_on, **settings)  # type: ignore[arg-type]
-
-
-def world(
-    *programs: ProgramPolicy,
-    bodies: dict[int, Body] | None = None,
-    cold: bool = False,
-    shutdown_timeout: float = 30.0,
-    flush_timeout: float = 0.0,
-    hooks: dict[str, Hook] | None = None,
-    probes: dict[int, object] | None = None,
-    **settings: object,
-) -> Simulation:
-    """Return a simulation of programs that are up, or, *cold*, are yet to be started."""
-    policy = Policy(
-        programs, shutdown_timeout=shutdown_timeout, flush_timeout=flush_timeout, **settings
-    )  # type: ignore[arg-type]
-    all_bodies = [(bodies or {}).get(i, Body()) for i in range(len(programs))]
-    return Simulation(policy, probes, hooks, bodies=all_bodies, started=() if cold else None)  # type: ignore[arg-type]
-
-
-def stop(s: Simulation, seconds: float = 60.0) -> Simulation:
-    s.signal(TERM)
-    s.pass_time(seconds)
-    return s
-
-
-def signalled(s: Simulation) -> dict[int, float]:
-    """When each program was first sent its stop signal."""
-    found: dict[int, float] = {}
-    for at, c in s.log:
-        if (
-            isinstance(c, m.SendLeader | m.SendGroup)
-            and c.signum == s.policy.programs[c.program].stop_signal
-        ):
-            found.setdefault(c.program, at)
-    return found
-
-
-def killed(s: Simulation) -> dict[int, float]:
-    """When each program was first sent SIGKILL."""
-    found: dict[int, float] = {}
-    for at, c in s.log:
-        if isinstance(c, KillProgram):
-            found.setdefault(c.program, at)
-    return found
-
-
-def launched(s: Simulation) -> list[tuple[float, int]]:
-    return [(at, c.program) for at, c in s.log if isinstance(c, StartProgram)]
-
-
-def phases(s: Simulation) -> list[str]:
-    return [type(phase).__name__ for phase in s.system.programs]  # type: ignore[union-attr]
-
-
-DB, WEB, WORKER = rules("db"), rules("web", 0), rules("worker", 0)
-STUCK = Body(stops=None)
 
 
 # The order of the stop
@@ -796,63 +742,6 @@ def test_a_chain_that_cannot_fit_is_named_with_what_it_is_over():
 # Any graph
 
 
-def _graph(
-    n: int, seed: int, edges: float, budget: float, **more: object
-) -> tuple[list[ProgramPolicy], list[Body]]:
-    """Return programs that depend on each other without a circle, and what they do: stop in time,
-    too late, or never."""
-    rng = random.Random(seed)
-    rank = list(range(n))
-    rng.shuffle(rank)
-    programs, bodies = [], []
-    for i in range(n):
-        lower = [j for j in range(n) if rank[j] < rank[i] and rng.random() < edges / n]
-        higher = [j for j in range(n) if rank[j] > rank[i] and rng.random() < edges / n / 3]
-        depends_on = tuple((j, rng.choice(["started", "ready"])) for j in lower)
-        programs.append(
-            ProgramPolicy(
-                name=f"p{i}",
-                depends_on=depends_on,
-                stop_after=tuple(higher),
-                stop_timeout=rng.choice([None, None, None, rng.uniform(0, budget)]),
-                reserve=rng.choice([None, None, None, rng.uniform(0, budget)]),
-                ready=bool(more.get("ready")) and rng.random() < 0.3,
-                restart=rng.choice(["never", "on-failure", "always"])
-                if more.get("restart")
-                else "never",
-                on_exit=rng.choice(["shutdown"] + ["ignore", "restart"] * n)
-                if more.get("restart")
-                else "shutdown",
-                on_failure=rng.choice(["shutdown"] + ["ignore", "restart"] * n)
-                if more.get("restart")
-                else "shutdown",
-                max_restarts=rng.choice([None, None, 0, 2]),
-            )
-        )
-        runs = (
-            tuple((rng.uniform(0, 15), rng.choice([0, 1])) for _ in range(rng.choice([0, 0, 2])))
-            if more.get("restart")
-            else ()
-        )
-        bodies.append(
-            Body(
-                stops=rng.choice([None, 0.0, rng.uniform(0, 2), rng.uniform(0, budget)]),
-                status=rng.choice([0, 0, 1]),
-                rest=rng.choice([0.0, 0.0, 0.0, rng.uniform(0, 3), None]),
-                spawns=rng.uniform(0, 0.2),
-                ready=rng.choice([0.0, rng.uniform(0, 5), None]),
-                runs=runs,
-                fails=rng.choice([0] * 9 + [1, 3]) if more.get("restart") else 0,
-            )
-        )
-    return programs, bodies
-
-
-sizes = st.integers(1, 6) | st.integers(1, 30) | st.sampled_from([50, 200])
-seeds, budgets = st.integers(0, 2**32), st.floats(1, 60)
-densities = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0])
-
-
 def _not_before_its_turn(s: Simulation, the_order: dependencies.Order) -> None:
     """Nothing is told to stop before all are gone that have to be."""
     ends: dict[int, float] = {}
@@ -876,7 +765,7 @@ def _not_before_its_turn(s: Simulation, the_order: dependencies.Order) -> None:
 def test_any_graph_is_stopped_in_order_and_in_time_and_gracefully_where_there_was_a_share(
     n, seed, edges, budget
 ):
-    programs, bodies = _graph(n, seed, edges, budget)
+    programs, bodies = graph(n, seed, edges, budget)
     the_order = dependencies.order(programs)
     assert dependencies.cycle(programs) is None
     s = world(*programs, bodies=dict(enumerate(bodies)), shutdown_timeout=budget)
@@ -902,7 +791,7 @@ def test_any_graph_is_stopped_in_order_and_in_time_and_gracefully_where_there_wa
 @settings(max_examples=200, deadline=None)
 @given(sizes, seeds, densities, budgets)
 def test_any_shares_fit_and_claims_that_can_be_met_are(n, seed, edges, budget):
-    programs, _ = _graph(n, seed, edges, budget)
+    programs, _ = graph(n, seed, edges, budget)
     the_order = dependencies.order(programs)
     kept = budget_.shares(the_order, programs, frozenset(range(n)), budget)
     assert max(budget_._longest(the_order.before, the_order.sequence, kept)) <= budget + 1e-6
@@ -921,7 +810,7 @@ def test_any_shares_fit_and_claims_that_can_be_met_are(n, seed, edges, budget):
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 9), seeds, densities, budgets)
 def test_an_equal_share_is_that_of_the_tightest_chain(n, seed, edges, budget):
-    programs, _ = _graph(n, seed, edges, budget)
+    programs, _ = graph(n, seed, edges, budget)
     the_order = dependencies.order(programs)
     claims = [budget_.claim(rule) for rule in programs]
     shares: dict[int, float] = {}
@@ -950,7 +839,7 @@ def test_any_start_that_is_interrupted_ends_in_order_and_in_time(
 ):
     """Programs come up, get ready, crash and are started again; then a stop is asked for, perhaps
     again and again."""
-    programs, bodies = _graph(n, seed, edges, budget, ready=True, restart=True)
+    programs, bodies = graph(n, seed, edges, budget, ready=True, restart=True)
     s = world(*programs, bodies=dict(enumerate(bodies)), shutdown_timeout=budget, cold=True)
     s.pass_time(seconds / 2)
     if part and s.status is None:
@@ -974,7 +863,7 @@ def test_any_start_that_is_interrupted_ends_in_order_and_in_time(
 @settings(max_examples=60, deadline=None)
 @given(sizes, seeds, densities)
 def test_any_start_comes_after_what_it_needs(n, seed, edges):
-    programs, bodies = _graph(n, seed, edges, 10.0, ready=True)
+    programs, bodies = graph(n, seed, edges, 10.0, ready=True)
     s = world(*programs, bodies=dict(enumerate(bodies)), cold=True)
     s.pass_time(100)
     at = {i: time for time, i in launched(s)}

@@ -26,7 +26,7 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         stop_on=settings.stop_on,
         signal_map={
             signum: max(0, sent) for signum, sent in settings.signal_map.items()
-        },  # a rolling restart is the loop's
+        },  # for a rolling restart there is an event of its own
         on_repeat=settings.on_repeat,
         flush_timeout=settings.flush_timeout,
         success_exit_codes=settings.success_exit_codes,

@@ -17,6 +17,7 @@ from gracewrap.policy.model import (
     ProgramPolicy,
     ProgramReady,
     ProgramStarted,
+    RollingRestartRequested,
     Sampled,
     SendGroup,
     SendLeader,
@@ -220,6 +221,7 @@ def _one_step(
             | WatchdogMissed()
             | ProgramReady()
             | PartRequested()
+            | RollingRestartRequested()
             | UnsentCounted()
         ):
             return None

@@ -14,6 +14,7 @@ from gracewrap.policy.model import (
     ProgramGone,
     ProgramReady,
     ProgramStarted,
+    RollingRestartRequested,
     RunHelper,
     Sampled,
     ShellTold,
@@ -119,7 +120,7 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
             return system, ()
         case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
-        case WatchdogMissed():
+        case WatchdogMissed() | RollingRestartRequested():
             return system, ()
         case _:
             assert_never(event)
@@ -166,7 +167,7 @@ def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
             return system, ()
         case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
-        case WatchdogMissed():
+        case WatchdogMissed() | RollingRestartRequested():
             return system, ()
         case _:
             assert_never(event)

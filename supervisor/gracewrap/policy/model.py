@@ -234,6 +234,17 @@ class PartRequested(Record):
     at: float
 
 
+class RollingRestartRequested(Record):
+    """All programs are to be restarted, one set of them after the other; *by* says who asks.
+
+    *signum*: the signal that asks for it.  In a stop it has no effect.
+    """
+
+    signum: int
+    by: str
+    at: float
+
+
 class LeaderExited(Record):
     """The process that was spawned for a program has been reaped; *left* says whether anything of
     the program lives on."""
@@ -295,6 +306,7 @@ Event = (
     | ProgramReady
     | StartFailed
     | PartRequested
+    | RollingRestartRequested
     | LeaderExited
     | ProgramGone
     | StopSignalIgnored

@@ -26,6 +26,7 @@ from gracewrap.policy.model import (
     ProgramGone,
     ProgramReady,
     ProgramStarted,
+    RollingRestartRequested,
     Sampled,
     ShellTold,
     SignalReceived,
@@ -40,70 +41,93 @@ from gracewrap.policy.model import (
     WatchdogMissed,
     note,
 )
-from gracewrap.policy.stopping import kill_times, shut_down, up_of
-from gracewrap.policy.system import Step, Subset, Up, stop_of, waits_for
+from gracewrap.policy.stopping import shut_down
+from gracewrap.policy.system import Step, Up, is_up, stop_of, waits_for
 from gracewrap.record import assert_never, replace
 
 
 def up(system: Up, event: Event, policy: Policy) -> Step:
+    """Return what becomes of a system that is up when *event* happens, and what to do about it."""
     done: list[Command] = []
-    before = system.programs
-    match event:
-        case SignalReceived(signum, at):
-            if signum not in policy.stop_on:
-                return system, forward(system.programs, signum, policy)
-            return shut_down(system, at, policy, 1, note("stop_requested", signal=signum))
-        case StopRequested(by, at, failure):
-            return shut_down(
-                system, at, policy, 0 if failure else 1, note("stop_requested", signal=0, by=by)
-            )
-        case LeaderExited(at=at) | StartFailed(at=at):
-            system, said, then = _an_end(system, event, policy)
-            if then == "shutdown":
-                return shut_down(system, at, policy, 0, said, event)
-            done.append(said)
-        case ProgramStarted(program, at):
-            system = has_started(system, program, policy, at)
-        case ProgramReady(program, at):
-            system = is_now_ready(system, done, program, at)
-        case PartRequested(at=at):
-            system = _begin_part(system, event, done, policy)
-        case DrainRequested(at):
-            if not system.drain:
-                done.append(note("drain_requested"))
-            system = replace(system, drain=True)
-        case UndrainRequested(at):
-            if system.drain:
-                done.append(note("undrain_requested"))
-            system = replace(system, drain=False)
-        case WatchdogMissed(program, _, at):
-            from gracewrap.policy import watchdog
+    taken = _take(system, event, done, policy)
+    if isinstance(taken, tuple):
+        return taken
+    counts = isinstance(event, LeaderExited | TimeExtended)
+    limit = event.at + policy.shutdown_timeout - final_reserve(policy) if counts else one.FOREVER
+    before, system = system.programs, each(taken, done, policy, event, limit)
+    if not system.pasts:
+        return system, tuple(done)
+    after, commands = _settle(system, before, done, policy, event, event.at)
+    if not isinstance(after, Up) or after.rolling is None:
+        return after, commands
+    from gracewrap.policy import rolling
 
-            done += watchdog.say(event, policy)
-            if watchdog.ends_all(system, program, policy, at):
-                said = note("stop_requested", signal=0, by="the watchdog was missed")
-                after, commands = shut_down(system, at, policy, 0, said)
-                return after, (*done, *commands)
-            system = watchdog.abort(system, done, program, policy, at)
-        case Tick(at) | Sampled(at=at) | HelperEnded(at=at) | ProgramGone(at=at):
+    after, request = rolling.next_request(after, event.at)
+    if request is None:
+        return after, commands
+    rolled, more = up(after, request, policy)
+    return rolled, (*commands, *more)
+
+
+def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up | Step:
+    """Take in what happened to all, or what was asked; return the whole step if that ends it."""
+    at = event.at
+    match event:
+        case SignalReceived(signum) if signum in policy.stop_on:
+            return shut_down(system, at, policy, 1, note("stop_requested", signal=signum))
+        case SignalReceived(signum):
+            return system, forward(system.programs, signum, policy)
+        case StopRequested(by, _, failure):
+            said = note("stop_requested", signal=0, by=by)
+            return shut_down(system, at, policy, 0 if failure else 1, said)
+        case LeaderExited() | StartFailed():
+            system, ended, then = _an_end(system, event, policy)
+            if then == "shutdown":
+                return shut_down(system, at, policy, 0, ended, event)
+            done.append(ended)
+        case WatchdogMissed():
+            return _take_miss(system, event, done, policy)
+        case ProgramStarted(program):
+            return has_started(system, program, policy, at)
+        case ProgramReady(program):
+            return is_now_ready(system, done, program, at)
+        case PartRequested():
+            from gracewrap.policy import part_stop
+
+            return part_stop.begin(system, event, done, policy)
+        case RollingRestartRequested(_, by):
+            from gracewrap.policy import rolling
+
+            done.append(note("roll", by=by, waits=not is_up(system)))
+            return rolling.request(system, by, policy)
+        case DrainRequested() | UndrainRequested():
+            return _ask_for_drain(system, done, isinstance(event, DrainRequested))
+        case Tick() | Sampled() | HelperEnded() | ProgramGone():
             pass
-        case StopSignalIgnored(at=at) | ShellTold(at=at) | TimeExtended(at=at):
+        case StopSignalIgnored() | ShellTold() | TimeExtended():
             pass
         case UnsentCounted():
             return system, ()
         case _:
             assert_never(event)
-    counts = isinstance(event, LeaderExited | TimeExtended)
-    system = each(
-        system,
-        done,
-        policy,
-        event,
-        at + policy.shutdown_timeout - final_reserve(policy) if counts else one.FOREVER,
-    )
-    return (
-        _settle(system, before, done, policy, event, at) if system.pasts else (system, tuple(done))
-    )
+    return system
+
+
+def _take_miss(system: Up, event: WatchdogMissed, done: list[Command], policy: Policy) -> Up | Step:
+    from gracewrap.policy import watchdog
+
+    done += watchdog.say(event, policy)
+    if watchdog.ends_all(system, event.program, policy, event.at):
+        said = note("stop_requested", signal=0, by="the watchdog was missed")
+        after, commands = shut_down(system, event.at, policy, 0, said)
+        return after, (*done, *commands)
+    return watchdog.abort(system, done, event.program, policy, event.at)
+
+
+def _ask_for_drain(system: Up, done: list[Command], drain: bool) -> Up:
+    if system.drain != drain:
+        done.append(note("drain_requested" if drain else "undrain_requested"))
+    return replace(system, drain=drain)
 
 
 def _an_end(
@@ -156,7 +180,9 @@ def _settle(
         ):
             system = _start_again(system, done, i, phase.status, policy, at)
     if system.part is not None:
-        system = _end_part(turns_at(system, done, policy, event, at), done)
+        from gracewrap.policy import part_stop
+
+        system = part_stop.end(turns_at(system, done, policy, event, at), done)
     system = _launch(system, done, policy, at)
     if all(
         isinstance(phase, one.Gone | one.Pending) for phase in system.programs
@@ -199,51 +225,3 @@ def _launch(system: Up, done: list[Command], policy: Policy, at: float) -> Up:
             system = with_past(system, i, replace(system.pasts[i], since=at))
             return put(system, done, i, (one.Spawning(), (StartProgram(i),)))
     return system
-
-
-def _begin_part(system: Up, event: PartRequested, done: list[Command], policy: Policy) -> Up:
-    """Stop programs, and before them what depends on them; one that was not up is only started, if
-    that is what is wanted."""
-    if not system.pasts or system.part is not None:
-        done.append(note("part_refused", programs=event.programs, by=event.by))
-        return system
-    programs, kill_at = (
-        frozenset(event.programs),
-        event.at + policy.shutdown_timeout - final_reserve(policy),
-    )
-    if system.order is not None:
-        from gracewrap.policy import dependencies
-
-        programs = dependencies.dependants(system.order, policy.programs, event.programs)
-    # What was stopped stays so; but a oneshot has to complete anew, or what waits for it would not
-    # wait for what it waits for.
-    anew = frozenset(i for i in programs if event.again and policy.programs[i].oneshot)
-    programs = frozenset(
-        i
-        for i in programs
-        if i in event.programs or i in anew or not isinstance(system.programs[i], one.Gone)
-    )
-    done.append(
-        note("part_requested", by=event.by, again=event.again, programs=tuple(sorted(programs)))
-    )
-    kill_ats = kill_times(system, programs & up_of(system.programs), policy, event.at, kill_at)
-    system = replace(
-        system, part=Subset(programs, programs if event.again else frozenset(), event.at, kill_ats)
-    )
-    for i in programs:
-        phase = one.limit(system.programs[i], policy.programs[i], event.at, kill_ats[i])
-        system = put(system, done, i, (phase, ()))
-        system = with_past(system, i, replace(system.pasts[i], stopped=True))
-    return system
-
-
-def _end_part(system: Up, done: list[Command]) -> Up:
-    """Once a part is stopped, start it anew or let it be."""
-    part = system.part
-    if part is None or not all(isinstance(system.programs[i], one.Gone) for i in part.programs):
-        return system
-    done.append(note("part_stopped", programs=tuple(sorted(part.programs)), again=bool(part.again)))
-    for i in part.again:
-        system = put(system, done, i, (one.Pending(), ()))
-        system = with_past(system, i, replace(system.pasts[i], in_a_row=0, stopped=False))
-    return replace(system, part=None)

@@ -27,6 +27,7 @@ from gracewrap.policy.model import (
     ProgramGone,
     ProgramReady,
     ProgramStarted,
+    RollingRestartRequested,
     Sampled,
     ShellTold,
     SignalReceived,
@@ -124,6 +125,8 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             return _asked_again(system, signum, at, policy)
         case SignalReceived(signum):
             return system, forward(system.programs, signum, policy)
+        case RollingRestartRequested(signum):
+            return system, (note("dropped", signal=signum),)
         case StopRequested(at=at, failure=failure):
             return (system, ()) if failure else _asked_again(system, 0, at, policy)
         case LeaderExited(program, status, signum, left, at):

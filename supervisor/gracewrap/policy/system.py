@@ -38,6 +38,14 @@ class Subset(Record):
     kill_ats: tuple[float, ...]
 
 
+class Rolling(Record):
+    """A rolling restart: the sets of programs that are still to be restarted, in their order, and
+    who asked for it."""
+
+    sets: tuple[tuple[int, ...], ...]
+    by: str
+
+
 class Up(Record):
     """Programs are running, or are being started, or drained; nobody has asked for the stop of
     all."""
@@ -47,6 +55,7 @@ class Up(Record):
     order: Order | None = None  # None: nothing depends on anything
     drain: bool = False  # a drain was asked for
     part: Subset | None = None
+    rolling: Rolling | None = None
 
 
 class ShuttingDown(Record):

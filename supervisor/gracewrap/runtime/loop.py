@@ -121,10 +121,6 @@ class Loop:
         self.reactor = Reactor(self.fault)
         self.posted: list[m.Event] = []  # what has come of errands, to be fed to the policy
         self.started: m.Event | None = None  # what has come of a start
-        self.rolling: list[
-            tuple[int, ...]
-        ] = []  # the programs that are still to be restarted, those of a set at once
-        self.rolls = ""  # who asked for that
         self._sorts: list[
             Timer
         ] = []  # when to find out whose the orphans are, after the last start
@@ -305,8 +301,6 @@ class Loop:
         due = self.due()
         if due is not None and at >= due:
             self.feed(m.Tick(at))
-        if self.rolling:
-            self.roll_on(at)
         self.progress.show(self.system, at)
         self.log.flush()
 
@@ -348,10 +342,10 @@ class Loop:
                 tty, self.children[0].pid
             )  # `fg`, or `bg`: it goes to the child's whole group
             return
-        if self.settings.signal_map.get(got.si_signo) == RESTART and isinstance(
-            self.system, coordinator.Up
-        ):
-            self._roll(got, self.system, at)
+        if self.settings.signal_map.get(got.si_signo) == RESTART:
+            sender = recorder.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)
+            by = f"{name(got.si_signo)} from {sender}"
+            self.feed(m.RollingRestartRequested(got.si_signo, by, at))
             return
         route = self._route(got.si_signo)
         if self.managed and got.si_signo == SIGTSTP and got.si_code > 0 and route is not None:
@@ -378,41 +372,6 @@ class Loop:
         if signum not in self._routes:
             self._routes[signum] = advance.route(signum, self.policy)
         return self._routes[signum]
-
-    def _roll(self, got: _signal.struct_siginfo, system: coordinator.Up, at: float) -> None:
-        """A signal asks for a rolling restart: all that is up is to be restarted, one stack after
-        the other."""
-        self.rolling += [stack for stack in self._stacks() if stack not in self.rolling]
-        self.rolls = (
-            f"{name(got.si_signo)} from "
-            f"{recorder.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)}"
-        )
-        self.recorder.tell("roll", at, by=self.rolls, waits=not coordinator.is_up(system))
-
-    def _stacks(self) -> list[tuple[int, ...]]:
-        """Return the programs in sets that are restarted one after the other."""
-        if not isinstance(self.system, coordinator.Up) or self.system.order is None:
-            return [(child.index,) for child in self.children]
-        from gracewrap.policy import dependencies
-
-        return [
-            tuple(sorted(stack))
-            for stack in dependencies.components(self.system.order, self.policy.programs)
-        ]
-
-    def roll_on(self, at: float) -> None:
-        """Restart the next programs of a rolling restart, once those before are ready again."""
-        while self.rolling and isinstance(self.system, coordinator.Up) and self.system.part is None:
-            if not coordinator.is_up(self.system):
-                return
-            up = tuple(
-                i for i in self.rolling.pop(0) if not isinstance(self.phase(i), program.Gone)
-            )
-            # what has completed, or was stopped, stays so; nothing would wake us for the next ones
-            if up:
-                self.feed(m.PartRequested(up, self.rolls, True, at))
-        if not isinstance(self.system, coordinator.Up):
-            self.rolling.clear()
 
     def collect(self, at: float) -> None:
         """Collect every exit there is; tell the policy about the leaders', and about the last of
