@@ -12,8 +12,10 @@ from gracewrap.policy.model import (
     Exit,
     KillProgram,
     LeaderExited,
+    PartRequested,
     Policy,
     ProgramPolicy,
+    ProgramReady,
     Rung,
     SendGroup,
     SendLeader,
@@ -317,6 +319,35 @@ def test_no_time_at_all_kills_at_once():
     s = simulate(0)
     s.signal(TERM)
     assert s.commands == [KillProgram(0)]
+
+
+@pytest.mark.parametrize(("managed", "event"), [(False, "ready"), (True, "program_ready")])
+def test_a_command_is_ready_once_its_probes_have_passed_and_it_is_said_after_how_long(
+    managed, event
+):
+    s = simulate(ready=True, managed=managed)
+    assert not system.is_ready(s.system)
+    s.pass_time(2.5)
+    s.feed(ProgramReady(0, s.now))
+    s.feed(ProgramReady(0, s.now))
+    assert system.is_ready(s.system)
+    assert s.told(event) == [{"program": 0, "after": 2.5}]
+
+
+def test_a_command_that_is_stopped_before_it_is_ready_is_not_ready_any_more():
+    s = simulate(ready=True, managed=False)
+    s.signal(TERM)
+    s.feed(ProgramReady(0, s.now))
+    assert not system.is_ready(s.system) and not s.told("ready")
+    s.leader_exits(0)
+    assert s.status == 0
+
+
+def test_one_command_that_is_not_managed_cannot_be_restarted():
+    s = simulate(managed=False)
+    s.feed(PartRequested((0,), "gracewrap restart", True, s.now))
+    assert s.commands == []
+    assert s.told("part_refused") == [{"programs": (0,), "by": "gracewrap restart"}]
 
 
 def test_several_programs_are_stopped_together_and_waited_for():

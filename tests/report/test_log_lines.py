@@ -28,7 +28,7 @@ HUP, INT, KILL, TERM = 1, 2, 9, 15
 
 # Events that are not the policy's.
 RUNTIME = {
-    *("started", "cannot_run", "not_ready", "ready", "said", "main_pid"),
+    *("started", "cannot_run", "not_ready", "said", "main_pid"),
     *("hook", "program_gone", "fault", "unheard", "waiting", "output_lost", "reaped"),
     *("child_stopped", "bug"),
 }

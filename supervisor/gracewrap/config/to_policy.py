@@ -21,7 +21,7 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
     """
     names = {one.name: index for index, one in enumerate(settings.each)}
     return m.Policy(
-        programs=tuple(_program(one, names, settings.is_managed) for one in settings.each),
+        programs=tuple(_program(one, names) for one in settings.each),
         shutdown_timeout=settings.shutdown_timeout,
         stop_on=settings.stop_on,
         signal_map={
@@ -36,10 +36,11 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         if settings.exit_code_from is None
         else names.get(settings.exit_code_from),
         seed=seed,
+        managed=settings.is_managed,
     )
 
 
-def _program(settings: Settings, names: Mapping[str, int], managed: bool) -> m.ProgramPolicy:
+def _program(settings: Settings, names: Mapping[str, int]) -> m.ProgramPolicy:
     return m.ProgramPolicy(
         stop_signal=settings.stop_signal,
         stop_timeout=settings.stop_timeout,
@@ -56,9 +57,7 @@ def _program(settings: Settings, names: Mapping[str, int], managed: bool) -> m.P
         stop_after=tuple(names[first] for first in settings.stop_after),
         until=settings.until,
         reserve=settings.reserve,
-        ready=managed
-        and settings.ready
-        is not None,  # of one command that is started once only people want to know
+        ready=settings.ready is not None,
         oneshot=settings.oneshot,
         restart=settings.restart,
         back_off=settings.backoff or m.ProgramPolicy.back_off,

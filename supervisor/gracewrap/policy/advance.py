@@ -104,12 +104,14 @@ def never_ran(system: _Living, program: int) -> _Living:
     return with_past(system, program, restart.never_ran(system.pasts[program]))
 
 
-def is_now_ready(system: Up, done: list[Command], program: int, at: float) -> Up:
+def is_now_ready(system: Up, done: list[Command], program: int, policy: Policy, at: float) -> Up:
+    """Return the system when the ready probes of a program that is up have passed."""
     if not system.pasts or system.pasts[program].ready:
         return system
     if not isinstance(system.programs[program], one.Running | one.PreStop):
         return system
-    done.append(note("program_ready", program=program, after=at - system.pasts[program].since))
+    what = "program_ready" if policy.managed else "ready"
+    done.append(note(what, program=program, after=at - system.pasts[program].since))
     return with_past(system, program, replace(system.pasts[program], ready=True))
 
 

@@ -127,6 +127,8 @@ class Policy(Record):
         None  # the program whose status is ours; None: the first one that has failed
     )
     seed: int = 0  # of the jitter: two runs with the same wait the same times
+    # False: one command alone, that is not started again and whose end is the end of all
+    managed: bool = True
 
 
 # Events: what happened.

@@ -17,7 +17,7 @@ from gracewrap.record import replace
 def begin(system: Up, event: PartRequested, done: list[Command], policy: Policy) -> Up:
     """Stop programs, and before them what depends on them; one that was not up is only started, if
     that is what is wanted."""
-    if not system.pasts or system.part is not None:
+    if not policy.managed or system.part is not None:
         done.append(note("part_refused", programs=event.programs, by=event.by))
         return system
     programs, kill_at = (

@@ -90,7 +90,7 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
         case ProgramStarted(program):
             return has_started(system, program, policy, at)
         case ProgramReady(program):
-            return is_now_ready(system, done, program, at)
+            return is_now_ready(system, done, program, policy, at)
         case PartRequested():
             from gracewrap.policy import part_stop
 

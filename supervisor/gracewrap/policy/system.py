@@ -51,7 +51,7 @@ class Up(Record):
     all."""
 
     programs: tuple[one.Phase, ...]
-    pasts: tuple[ProgramRecord, ...] = ()  # empty: one command alone, whose end is the end of all
+    pasts: tuple[ProgramRecord, ...] = ()  # empty: one command alone, which is ready as it is up
     order: Order | None = None  # None: nothing depends on anything
     drain: bool = False  # a drain was asked for
     part: Subset | None = None
@@ -126,7 +126,7 @@ def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0)
         from gracewrap.policy import dependencies as order
 
         system = replace(system, order=order.order(policy.programs))
-    if started is not None or not all(map(_plain, policy.programs)) or len(every) > 1:
+    if policy.managed or not all(map(_plain, policy.programs)):
         from gracewrap.policy import restart
 
         pasts = (

@@ -93,7 +93,7 @@ class PartialRestart:
         """
         system = self._system()
         assert isinstance(system, coordinator.Up)
-        if not system.pasts:
+        if not self._policy.managed:
             return 409, {"error": _ONE_COMMAND[again]}
         names = list(dict.fromkeys(filter(None, asked.split(",")))) or (
             self._labels if len(self._labels) == 1 else []

@@ -80,10 +80,7 @@ class Aside:
             self._narrator.tell(what, at, program=i, **fields)
 
         def is_ready(at: float) -> None:
-            if self._managed:
-                self._post(m.ProgramReady(i, at))
-            else:
-                tell("ready", at, after=at - child.started_at)
+            self._post(m.ProgramReady(i, at))
 
         def facts() -> Mapping[str, str]:
             return self._narrator.facts(i, time.monotonic())

@@ -153,13 +153,6 @@ class ControlApi:
             reason = "draining" if isinstance(system, coordinator.Up) else "stopping"
             stays = self.settings.health_on_stop == "keep"
             return stays, {"ready": stays, "reason": reason, **self._left(system)}
-        if not system.pasts:
-            why = self._kept_by(0)
-            return (
-                (False, {"ready": False, "reason": "starting", "why": why})
-                if why
-                else (True, {"ready": True})
-            )
         if coordinator.is_up(system):
             return True, {"ready": True}
         reason = (
@@ -359,7 +352,7 @@ class ControlApi:
             "command": list(child.settings.command),
             "pid": child.pid if alone and child.pid else child.leader,
             "phase": stands.phase,
-            "ready": stands.ready and not kept_by,
+            "ready": stands.ready,
             "why": program_status.why(stands, self._named, kept_by, history.ended()),
             "waits_for": [self._label(one) for one in stands.waits_for],
             "left_seconds": _rounded(stands.kill_in),
@@ -431,7 +424,7 @@ class ControlApi:
         each = []
         for i, (child, history) in enumerate(zip(self.children, recorder.histories)):
             told = bool(child.settings.ready) or len(self.children) > 1
-            ready = self._stands(i, at).ready and not self._kept_by(i) and not over
+            ready = self._stands(i, at).ready and not over
             each.append(
                 facts_of(history, not over and child.leader is not None, ready if told else None)
             )
