@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; importing typing costs 8 ms
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, TypeVar, dataclass_transform
     from typing import assert_never as assert_never  # noqa: PLC0414 - exported from here
 
@@ -22,23 +23,28 @@ else:
         raise AssertionError(f"nobody handles {value!r}")
 
 
+_NOT_KNOWN_YET = frozenset(("",))  # no record has such a field
+
+
 @dataclass_transform(frozen_default=True)
 class Record:
     """A frozen value: equal by class and fields, matched by position, shown with its fields."""
 
     __slots__ = ("__dict__",)
     __match_args__: tuple[str, ...] = ()
+    # Found out when the first instance is made: most classes of a run are never used.
     _known: frozenset[str] = frozenset()
-    _needed: frozenset[str] = frozenset()  # the fields without a default
+    _needed: frozenset[str] = _NOT_KNOWN_YET  # the fields without a default
 
     def __init_subclass__(cls) -> None:
-        own = tuple(
-            name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_")
-        )
-        inherited = tuple(name for name in cls.__match_args__ if name not in own)
-        setattr(cls, "__match_args__", inherited + own)  # noqa: B010 - mypy forbids the plain assignment
-        cls._known = frozenset(cls.__match_args__)
-        cls._needed = frozenset(name for name in cls.__match_args__ if not hasattr(cls, name))
+        inherited = cls.__match_args__
+        own = [
+            name
+            for name in cls.__dict__.get("__annotations__", ())
+            if name[0] != "_" and name not in inherited
+        ]
+        setattr(cls, "__match_args__", (*inherited, *own))  # noqa: B010 - mypy forbids the plain assignment
+        cls._needed = _NOT_KNOWN_YET
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         values = fields
@@ -52,15 +58,20 @@ class Record:
                     f"{type(self).__name__} got a second {min(fields.keys() & values.keys())!r}"
                 )
             values.update(fields)
-        # Thousands are made between two starts of programs, so what is right is found out at once,
-        # and what is wrong afterwards.
-        if not self._known.issuperset(values):
-            raise TypeError(
-                f"{type(self).__name__} got an unknown {min(values.keys() - self._known)!r}"
-            )
-        if not self._needed.issubset(values):
-            raise TypeError(f"{type(self).__name__} needs {min(self._needed - values.keys())!r}")
+        # Thousands are made between two starts of programs: right values are recognised at once.
+        if not (self._needed.issubset(values) and self._known.issuperset(values)):
+            self._check(values)
         self.__dict__.update(values)
+
+    @classmethod
+    def _check(cls, values: Mapping[str, object]) -> None:
+        """Raise TypeError for a field that is not known, or that is missing."""
+        cls._known = frozenset(cls.__match_args__)
+        cls._needed = frozenset(name for name in cls.__match_args__ if not hasattr(cls, name))
+        if unknown := values.keys() - cls._known:
+            raise TypeError(f"{cls.__name__} got an unknown {min(unknown)!r}")
+        if missing := cls._needed - values.keys():
+            raise TypeError(f"{cls.__name__} needs {min(missing)!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name!r}")

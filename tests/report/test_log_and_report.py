@@ -274,6 +274,15 @@ class Point(Record):
     y: int = 2
 
 
+class Place(Point):
+    y: int = 3
+    name: str
+
+
+class Origin(Record):
+    """A value without a field."""
+
+
 def test_records_are_frozen_values():
     point = Point(1)
     assert (point.x, point.y) == (1, 2)
@@ -290,3 +299,14 @@ def test_records_are_frozen_values():
     match point:
         case Point(x, y):
             assert (x, y) == (1, 2)
+
+
+def test_a_record_may_add_fields_to_those_of_another():
+    for _ in range(2):  # the first time its fields are found out
+        for wrong in (Place, lambda: Place(1), lambda: Place(1, name="x", z=1)):  # type: ignore[call-arg]
+            with pytest.raises(TypeError):
+                wrong()
+    assert Place(1, name="x") == Place(1, 3, "x") != Point(1, 3)
+    assert Origin() == Origin()
+    with pytest.raises(TypeError):
+        Origin(1)  # type: ignore[call-arg]
