@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
+from gracewrap.policy.log_events import PartEvent
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
 from gracewrap.runtime import partial_restart
@@ -371,9 +372,9 @@ class ControlApi:
 
     def feed(self, event: m.Event) -> None:
         self.system, commands = step.step(self.system, event, self.policy)
-        for note in commands:
-            if isinstance(note, m.Note) and note.what.startswith("part_"):
-                self.parts.noted(note, 1.0)
+        for command in commands:
+            if isinstance(command, PartEvent):
+                self.parts.noted(command, 1.0)
 
 
 def test_while_one_is_asked_for_another_is_refused():

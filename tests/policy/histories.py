@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from gracewrap.policy import log_events, system
 from gracewrap.policy import model as m
-from gracewrap.policy import system
 from gracewrap.record import replace
 from simulation import DRAINED, FAILED, INVALID, UNREACHABLE, Hook, Probe, Simulation, busy, says
 
@@ -226,13 +226,14 @@ class Played:
             (at for at, c in self.s.log if isinstance(c, m.KillProgram) and c.program == i), None
         )
 
-    def noted(self, i: int, what: str) -> list[tuple[int, float, m.Note]]:
-        """The notes about program *i* of that name, with their places in the story and their
-        times."""
+    def noted(
+        self, i: int, kind: type[log_events.LogRecord]
+    ) -> list[tuple[int, float, log_events.LogRecord]]:
+        """What was reported of program *i*, of one kind, with places in the story and times."""
         return [
             (place, at, thing)
             for place, (at, thing) in enumerate(self.s.story)
-            if isinstance(thing, m.Note) and thing.what == what and thing.fields.get("program") == i
+            if isinstance(thing, kind) and getattr(thing, "program", None) == i
         ]
 
     def is_drained(self, i: int, place: int) -> bool:

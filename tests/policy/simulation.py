@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from gracewrap.policy import log_events, step, system
 from gracewrap.policy import model as m
 from gracewrap.policy import program as one
-from gracewrap.policy import step, system
 from gracewrap.record import replace
 
 PROBE_TIMEOUT = 2.0
@@ -76,9 +76,9 @@ class Body:
 
 
 class Simulation:
-    """Runs one policy.  *log* holds (time, command) for every command that is not a note.
+    """Runs one policy.  *log* holds (time, command) for every command that is not for the log.
 
-    *story* holds those, the notes, and what the probes said, in the order in which it happened.
+    *story* holds those, what is for the log, and what the probes said, in their order.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Simulation:
             assert not self._over, f"{command} after Exit"
             self._over = isinstance(command, m.Exit)
             self.story.append((self.now, command))
-            if isinstance(command, m.Note):
+            if isinstance(command, log_events.LogRecord):
                 continue
             self.log.append((self.now, command))
             if self.bodies is not None:
@@ -317,8 +317,9 @@ class Simulation:
         return [command for _, command in self.log]
 
     @property
-    def notes(self) -> list[m.Note]:
-        return [thing for _, thing in self.story if isinstance(thing, m.Note)]
+    def reports(self) -> list[log_events.LogRecord]:
+        """What was reported for the log."""
+        return [thing for _, thing in self.story if isinstance(thing, log_events.LogRecord)]
 
     @property
     def deeds(self) -> list[tuple[float, m.Command]]:
@@ -338,9 +339,9 @@ class Simulation:
             if isinstance(command, wanted) and getattr(command, "signum", 0) != m.SIGCONT
         ]
 
-    def told(self, what: str) -> list[Mapping[str, object]]:
-        """The particulars of all notes of that name."""
-        return [note.fields for note in self.notes if note.what == what]
+    def reported(self, kind: type[log_events.LogRecord]) -> list[log_events.LogRecord]:
+        """What was reported for the log, of one kind."""
+        return [event for event in self.reports if type(event) is kind]
 
     @property
     def status(self) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import finishing, program, system
+from gracewrap.policy import finishing, log_events, program, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     Ask,
@@ -147,7 +147,7 @@ def test_pre_stop_runs_while_load_balancers_notice():
 def test_a_pre_stop_that_fails_is_told_and_changes_nothing():
     s = stop(simulate(pre_stop=True, hooks={"pre_stop": Hook(2, ok=False)}), 10)
     assert signalled(s) == [102]
-    assert [said["ok"] for said in s.told("helper_ended")] == [False]
+    assert [said.ok for said in s.reported(log_events.HelperEnded)] == [False]
 
 
 def test_a_pre_stop_that_hangs_is_cut_for_the_signal():
@@ -307,7 +307,7 @@ def test_an_endpoint_that_lies_costs_no_work_when_it_corrects_itself_in_time():
 def test_an_endpoint_that_goes_away_half_way_is_not_drained():
     s = stop(simulate(probe=says((0, busy()), (3, UNREACHABLE)), linger=2.0))
     assert killed(s) == [125]
-    assert not s.told("drained")
+    assert not s.reported(log_events.Drained)
 
 
 def test_an_endpoint_that_never_answers_costs_one_timeout_a_question_and_shortens_nothing():
@@ -323,7 +323,7 @@ def test_an_endpoint_that_is_slow_is_asked_again_when_it_has_answered():
 
 def test_an_answer_that_cannot_be_used_is_told_once():
     s = stop(simulate(probe=says((0, INVALID), (3, busy()), (5, INVALID))))
-    assert len(s.told("probe_invalid")) == 1
+    assert len(s.reported(log_events.ProbeInvalid)) == 1
     assert killed(s) == [125]
 
 
@@ -348,7 +348,7 @@ def test_an_answer_that_was_on_its_way_when_another_probe_failed_changes_nothing
     s.feed(m.Sampled(0, 1, DRAINED, s.now))
     s.pass_time(30)
     assert len(asked(s)) == 2
-    assert len(s.told("drain_failed")) == 1
+    assert len(s.reported(log_events.DrainFailed)) == 1
     assert killed(s) == [125]
 
 
@@ -451,7 +451,7 @@ def test_a_drain_without_a_stop_drains_and_sends_nothing():
     assert not system.is_ready(s.system)
     s.pass_time(200)
     assert s.deeds == [(105, RunHelper(0, "start", 105 + program.START_LIMIT))]
-    assert len(s.told("drained")) == 1
+    assert len(s.reported(log_events.Drained)) == 1
     assert s.commands[-1] == StopAsking(0)
     assert asked(s)[-1] == near(160.25)
 
@@ -461,7 +461,7 @@ def test_a_second_request_to_drain_changes_nothing():
     s.feed(DrainRequested(s.now))
     s.pass_time(1)
     s.feed(DrainRequested(s.now))
-    assert len(s.told("drain_requested")) == 1
+    assert len(s.reported(log_events.DrainRequested)) == 1
     assert len([c for c in s.commands if isinstance(c, RunHelper)]) == 1
 
 
@@ -522,7 +522,7 @@ def test_a_drain_that_is_not_reached_in_its_time_is_told_and_asked_no_more():
     s = simulate(probe=says((0, busy())), timeout=5.0)
     s.feed(DrainRequested(s.now))
     s.pass_time(60)
-    assert len(s.told("drain_timeout")) == 1
+    assert len(s.reported(log_events.DrainTimeout)) == 1
     assert asked(s)[-1] < 105
     assert not signalled(s)
     assert not system.is_ready(s.system)
@@ -717,12 +717,12 @@ def test_any_sigkill_has_its_reason_and_comes_within_the_budget(policy, world, h
         assert at <= budget_ends + EPSILON
         if len(p.requests) >= 3 and policy.on_repeat == "escalate":
             continue  # asked three times: it may be now
-        place, _, note = p.noted(i, "kill")[0]
-        why = note.fields["why"]
+        place, _, kill = p.noted(i, log_events.Kill)[0]
+        why = kill.why
         if why == program.EARLY:
             assert rules.drain.linger is not None
             assert p.is_drained(i, place)
-            assert at >= p.noted(i, "drained")[-1][1] + rules.drain.linger - EPSILON
+            assert at >= p.noted(i, log_events.Drained)[-1][1] + rules.drain.linger - EPSILON
             assert at >= p.last_signal(i, at) + rules.drain.linger - EPSILON
             continue
         signalled = p.signalled(i)
@@ -771,7 +771,7 @@ def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_on
 def test_any_verdict_rests_on_what_was_said(policy, world, history):
     p = play_out(policy, world, history)
     for i in range(len(policy.programs)):
-        for place, _, _ in p.noted(i, "drained"):
+        for place, _, _ in p.noted(i, log_events.Drained):
             assert p.is_drained(i, place)
 
 

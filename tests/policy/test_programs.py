@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gracewrap.policy import budget as budget_
-from gracewrap.policy import dependencies, program, restart, system
+from gracewrap.policy import dependencies, log_events, program, restart, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     SendLeader,
@@ -54,7 +54,7 @@ def test_what_has_to_wait_runs_on_and_says_for_whom():
     assert phases(s) == ["Running", "Gone", "Stopping"]
     assert system.waits_for(s.system, s.policy, 0) == (2,)
     assert system.waits_for(s.system, s.policy, 2) == ()
-    assert s.told("stop_waits") == [{"program": 0, "programs": (1, 2)}]
+    assert s.reported(log_events.StopWaits) == [log_events.StopWaits(0, (1, 2))]
     s.signal(USR1)
     assert SendLeader(0, USR1) in s.commands
 
@@ -606,7 +606,7 @@ def test_a_part_is_stopped_with_what_depends_on_it_and_the_others_go_on():
     s.pass_time(10)
     assert signalled(s) == {1: 100, 0: 102}
     assert phases(s) == ["Gone", "Gone", "Running"]
-    assert s.told("part_stopped") == [{"programs": (0, 1), "again": False}]
+    assert s.reported(log_events.PartStopped) == [log_events.PartStopped((0, 1), False)]
 
 
 def test_a_part_is_started_again_in_its_order():
@@ -638,9 +638,9 @@ def test_the_late_exit_of_what_was_given_up_on_is_no_failure():
     )
     s.feed(m.PartRequested((0,), "", False, s.now))
     s.pass_time(10)
-    assert s.told("gave_up") and phases(s) == ["Gone", "Running"]
+    assert s.reported(log_events.GaveUp) and phases(s) == ["Gone", "Running"]
     s.leader_exits(137, 9)
-    assert phases(s) == ["Gone", "Running"] and not s.told("leader_exited")
+    assert phases(s) == ["Gone", "Running"] and not s.reported(log_events.LeaderExited)
     stop(s)
     assert s.status == 0
 
@@ -661,7 +661,7 @@ def test_one_part_at_a_time():
     s = world(DB, WEB, bodies=dict.fromkeys(range(2), STUCK))
     for i in (1, 0):
         s.feed(m.PartRequested((i,), "", True, s.now))
-    assert len(s.told("part_refused")) == 1
+    assert len(s.reported(log_events.PartRefused)) == 1
     assert signalled(s) == {1: 100}
 
 
@@ -867,7 +867,7 @@ def test_any_start_comes_after_what_it_needs(n, seed, edges):
     s = world(*programs, bodies=dict(enumerate(bodies)), cold=True)
     s.pass_time(100)
     at = {i: time for time, i in launched(s)}
-    ready = {note.fields["program"] for note in s.notes if note.what == "program_ready"}
+    ready = {event.program for event in s.reported(log_events.ProgramReady)}
     for i, rule in enumerate(programs):
         for needed, condition in rule.depends_on:
             if i in at:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import dependencies, system
+from gracewrap.policy import dependencies, log_events, system
 from gracewrap.policy.model import PartRequested, ProgramPolicy, RollingRestartRequested
 from programs import (
     DB,
@@ -35,17 +35,19 @@ def roll(s: Simulation) -> Simulation:
 
 
 def restarted(s: Simulation) -> list[object]:
-    return [fields["programs"] for fields in s.told("part_requested")]
+    return [event.programs for event in s.reported(log_events.PartRequested)]
 
 
 def test_sets_are_restarted_one_after_the_other_and_each_in_its_order():
     s = roll(world(DB, WEB, SIDE, bodies={0: Body(1), 1: Body(2), 2: Body(4)}))
     s.pass_time(60)
-    assert s.told("roll") == [{"by": "SIGHUP from somebody", "waits": False}]
+    assert s.reported(log_events.RollingRestart) == [
+        log_events.RollingRestart("SIGHUP from somebody", waits=False)
+    ]
     assert [(i, at) for at, i in launched(s)] == [(0, 103), (1, 103), (2, 107)]
     assert signalled(s) == {1: 100, 0: 102, 2: 103}
     assert restarted(s) == [(0, 1), (2,)]
-    assert s.told("part_requested")[0]["by"] == "SIGHUP from somebody"
+    assert s.reported(log_events.PartRequested)[0].by == "SIGHUP from somebody"
     assert system.is_ready(s.system) and s.system.rolling is None
 
 
@@ -61,7 +63,7 @@ def test_the_next_set_waits_until_the_one_before_is_ready():
 def test_it_begins_when_all_that_is_to_be_up_is_ready():
     s = world(rules("a", ready=True), rules("b"), bodies={0: Body(ready=3)})
     roll(s)
-    assert s.told("roll")[0]["waits"] is True and not signalled(s)
+    assert s.reported(log_events.RollingRestart)[0].waits is True and not signalled(s)
     s.pass_time(10)
     assert signalled(s) == {0: 103, 1: 106}
 
@@ -88,7 +90,7 @@ def test_it_waits_for_a_part_that_is_being_stopped():
     s = world(rules("a"), rules("b"), bodies={0: Body(4)})
     s.feed(PartRequested((0,), "gracewrap restart a", True, s.now))
     roll(s).pass_time(3)
-    assert restarted(s) == [(0,)] and not s.told("part_refused")
+    assert restarted(s) == [(0,)] and not s.reported(log_events.PartRefused)
     s.pass_time(20)
     assert restarted(s) == [(0,), (0,), (1,)]
 
@@ -112,7 +114,9 @@ def test_in_a_stop_the_signal_is_dropped():
     s = world(rules("a"), rules("b"), bodies={0: Body(2), 1: Body(2)})
     s.signal(TERM)
     roll(s)
-    assert s.told("dropped") == [{"signal": HUP}] and not s.told("roll")
+    assert s.reported(log_events.Dropped) == [log_events.Dropped(HUP)] and not s.reported(
+        log_events.RollingRestart
+    )
     s.pass_time(5)
     roll(s)
     assert s.status == 0
@@ -145,9 +149,9 @@ def test_any_program_is_restarted_once_and_no_set_before_the_one_before_it_is_re
     sets, began = sets_of(programs), signalled(s)
     assert restarted(s) == [tuple(sorted(one)) for one in sets]
     ready = {i: at for at, i in launched(s)}
-    for at, note in s.story:
-        if getattr(note, "what", "") == "program_ready":
-            ready[note.fields["program"]] = at
+    for at, event in s.story:
+        if isinstance(event, log_events.ProgramReady):
+            ready[event.program] = at
     for before, then in zip(sets, sets[1:]):
         assert min(began[i] for i in then) >= max(ready[i] for i in before)
 

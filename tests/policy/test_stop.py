@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import program, step, system
+from gracewrap.policy import log_events, program, step, system
 from gracewrap.policy.model import (
     CountUnsent,
     Exit,
@@ -200,7 +200,7 @@ def test_second_request_with_nothing_to_skip_sends_nothing():
     s.pass_time(1)
     s.signal(TERM)
     assert len(s.log) == 2
-    assert s.notes[-1].fields["effect"] == "nothing to skip"
+    assert s.reports[-1] == log_events.AskedAgain(TERM, "nothing to skip")
 
 
 def test_one_request_that_arrives_twice_at_once_counts_once():
@@ -321,7 +321,9 @@ def test_no_time_at_all_kills_at_once():
     assert s.commands == [KillProgram(0)]
 
 
-@pytest.mark.parametrize(("managed", "event"), [(False, "ready"), (True, "program_ready")])
+@pytest.mark.parametrize(
+    ("managed", "event"), [(False, log_events.CommandReady), (True, log_events.ProgramReady)]
+)
 def test_a_command_is_ready_once_its_probes_have_passed_and_it_is_said_after_how_long(
     managed, event
 ):
@@ -331,14 +333,14 @@ def test_a_command_is_ready_once_its_probes_have_passed_and_it_is_said_after_how
     s.feed(ProgramReady(0, s.now))
     s.feed(ProgramReady(0, s.now))
     assert system.is_ready(s.system)
-    assert s.told(event) == [{"program": 0, "after": 2.5}]
+    assert s.reported(event) == [event(0, 2.5)]
 
 
 def test_a_command_that_is_stopped_before_it_is_ready_is_not_ready_any_more():
     s = simulate(ready=True, managed=False)
     s.signal(TERM)
     s.feed(ProgramReady(0, s.now))
-    assert not system.is_ready(s.system) and not s.told("ready")
+    assert not system.is_ready(s.system) and not s.reported(log_events.CommandReady)
     s.leader_exits(0)
     assert s.status == 0
 
@@ -347,7 +349,7 @@ def test_one_command_that_is_not_managed_cannot_be_restarted():
     s = simulate(managed=False)
     s.feed(PartRequested((0,), "gracewrap restart", True, s.now))
     assert s.commands == []
-    assert s.told("part_refused") == [{"programs": (0,), "by": "gracewrap restart"}]
+    assert s.reported(log_events.PartRefused) == [log_events.PartRefused("gracewrap restart", (0,))]
 
 
 def test_several_programs_are_stopped_together_and_waited_for():
@@ -377,7 +379,7 @@ def test_any_history_ends_with_one_exit_and_not_before_nothing_is_left(policy, w
     assert isinstance(p.s.system, system.Ended)
     assert isinstance(p.s.commands[-1], Exit)
     for i in range(len(policy.programs)):
-        assert (i in p.exits and not p.left[i]) or p.noted(i, "gave_up")
+        assert (i in p.exits and not p.left[i]) or p.noted(i, log_events.GaveUp)
 
 
 @settings(max_examples=200, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import finishing, program, system, watchdog
+from gracewrap.policy import finishing, log_events, program, system, watchdog
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -42,7 +42,7 @@ def killed(s: Simulation) -> list[float]:
 
 
 def reasons(s: Simulation) -> list[object]:
-    return [fields["why"] for fields in s.told("kill")]
+    return [event.why for event in s.reported(log_events.Kill)]
 
 
 # What follows from it
@@ -52,10 +52,12 @@ def test_one_command_is_stopped_as_by_a_request_that_nobody_made():
     s = simulate(10)
     s.misses_watchdog(after=2.0)
     assert s.log == [(100, SendLeader(0, TERM)), (100, SendLeader(0, CONT))]
-    assert s.told("watchdog") == [{"program": 0, "after": 2.0}]
-    assert s.told("stop_requested") == [{"signal": 0, "by": "the watchdog was missed"}]
+    assert s.reported(log_events.Watchdog) == [log_events.Watchdog(0, 2.0)]
+    assert s.reported(log_events.StopRequested) == [
+        log_events.StopRequested(0, "the watchdog was missed")
+    ]
     s.signal(TERM)
-    assert s.told("asked_again") == [{"signal": TERM, "effect": "stopping already"}]
+    assert s.reported(log_events.AskedAgain) == [log_events.AskedAgain(TERM, "stopping already")]
 
 
 def test_where_a_failure_is_the_end_of_all_they_are_stopped_in_order_and_not_aborted():
@@ -68,12 +70,11 @@ def test_a_program_that_is_to_be_started_again_is_aborted_first():
     s = restarting(Body(aborts=0.5))
     s.misses_watchdog()
     assert s.log == [(100, ABORT[0]), (100, ABORT[1])]
-    assert s.told("watchdog_abort") == [{"program": 0, "signal": ABRT, "remaining": 5.0}]
+    assert s.reported(log_events.WatchdogAbort) == [log_events.WatchdogAbort(0, ABRT, 5.0)]
     s.pass_time(2)
     assert s.starts == [1, 0]
-    assert s.told("leader_exited") == [
-        {"program": 0, "status": 134, "signal": ABRT, "left": False, "asked": False}
-        | {"then": "restart"}
+    assert s.reported(log_events.LeaderExited) == [
+        log_events.LeaderExited(0, 134, ABRT, False, asked=False, then="restart")
     ]
     assert not killed(s)
 
@@ -82,7 +83,9 @@ def test_a_failure_that_is_ignored_leaves_it_down():
     s = restarting(Body(aborts=0.5, rest=0.0), restart="never", on_failure="ignore")
     s.misses_watchdog()
     s.pass_time(2)
-    assert s.starts == [0, 0] and s.told("program_ended") == [{"program": 0, "status": 134}]
+    assert s.starts == [0, 0] and s.reported(log_events.ProgramEnded) == [
+        log_events.ProgramEnded(0, 134)
+    ]
 
 
 def test_after_max_restarts_a_missed_watchdog_is_the_end_of_all():
@@ -99,8 +102,8 @@ def test_what_does_not_end_by_sigabrt_is_killed_with_a_kill_event_and_started_ag
     s.misses_watchdog()
     s.pass_time(10)
     assert killed(s) == [at]
-    assert s.told("kill") == [{"program": 0, "why": program.ABORTED, "leader": True}]
-    assert s.starts == [1, 0] and s.told("restarts")[0]["status"] == 137
+    assert s.reported(log_events.Kill) == [log_events.Kill(0, program.ABORTED, True)]
+    assert s.starts == [1, 0] and s.reported(log_events.Restarts)[0].status == 137
 
 
 def test_while_it_is_aborted_it_is_not_ready_and_signals_are_still_forwarded():
@@ -119,7 +122,9 @@ def test_a_second_miss_changes_nothing():
     s.misses_watchdog()
     s.pass_time(10)
     assert killed(s) == [105]
-    assert len(s.told("watchdog")) == 2 and len(s.told("watchdog_abort")) == 1
+    assert (
+        len(s.reported(log_events.Watchdog)) == 2 and len(s.reported(log_events.WatchdogAbort)) == 1
+    )
 
 
 def test_what_is_only_being_drained_is_aborted_and_its_probes_are_asked_no_more():
@@ -139,7 +144,7 @@ def test_an_ignored_miss_is_logged_and_the_watchdog_counts_again():
         s.misses_watchdog()
         s.pass_time(10)
     assert s.commands == [RestartWatchdog(0)] * 2
-    assert len(s.told("watchdog")) == 2 and system.is_ready(s.system)
+    assert len(s.reported(log_events.Watchdog)) == 2 and system.is_ready(s.system)
 
 
 def test_an_ignored_miss_in_a_stop_counts_again_too():
@@ -158,7 +163,7 @@ def test_what_is_being_stopped_owes_no_more_signs_of_life():
     s.misses_watchdog()
     s.pass_time(9.9)
     assert s.commands == [SendLeader(0, TERM), SendLeader(0, CONT)]
-    assert len(s.told("watchdog")) == 1
+    assert len(s.reported(log_events.Watchdog)) == 1
 
 
 def test_a_stop_gives_it_the_rest_of_the_budget_and_no_second_signal():
@@ -200,7 +205,7 @@ def test_a_part_that_is_stopped_while_it_is_aborted_is_started_again_if_that_was
     s.feed(PartRequested((0,), "gracewrap restart web", True, s.now))
     s.pass_time(10)
     assert killed(s) == [103] and s.starts == [1, 0]
-    assert not s.told("restarts")
+    assert not s.reported(log_events.Restarts)
 
 
 def test_the_stop_of_all_takes_over_the_time_that_the_stop_of_a_part_gave_it():
@@ -267,10 +272,7 @@ def lives(p: Played, i: int) -> list[list[tuple[float, object]]]:
     """Return what happened to program *i*, a list for each time that it was up."""
     found: list[list[tuple[float, object]]] = [[]]
     for at, thing in p.s.story:
-        about = getattr(thing, "program", None)
-        if about is None and hasattr(thing, "fields"):
-            about = thing.fields.get("program")
-        if about == i:
+        if getattr(thing, "program", None) == i:
             if isinstance(thing, StartProgram):
                 found.append([])
             found[-1].append((at, thing))
@@ -283,7 +285,7 @@ def test_any_sigkill_has_its_event_and_any_stop_ends_in_time(policy, world, hist
     p = play_out(policy, world, history)
     for i in range(len(policy.programs)):
         for life in lives(p, i):
-            said = [at for at, thing in life if getattr(thing, "what", "") == "kill"]
+            said = [at for at, thing in life if isinstance(thing, log_events.Kill)]
             kills = [at for at, thing in life if isinstance(thing, KillProgram)]
             assert bool(said) == bool(kills) and said[:1] == kills[:1]
     if p.began is not None:

@@ -17,7 +17,10 @@ import pytest
 if __name__ == "__main__":  # without pytest, which sets the path
     sys.path.insert(0, str(Path(__file__).parents[2] / "supervisor"))
 
-from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Note, Reading
+from gracewrap.policy import log_events
+from gracewrap.policy.log_events import LogRecord
+from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
+from gracewrap.report import runtime_events
 from gracewrap.report.in_flight import InFlight
 from gracewrap.report.json_text import dumps
 from gracewrap.report.log import Log
@@ -26,11 +29,12 @@ from gracewrap.report.recorder import Recorder
 EXPECTED = Path(__file__).with_name("log_lines.txt")
 HUP, INT, KILL, TERM = 1, 2, 9, 15
 
-# Events that are not the policy's.
-RUNTIME = {
-    *("started", "cannot_run", "not_ready", "said", "main_pid"),
-    *("hook", "program_gone", "fault", "unheard", "waiting", "output_lost", "reaped"),
-    *("child_stopped", "bug"),
+# The class of each event that is made by its name here; "waiting" has two.
+KINDS = {
+    kind.EVENT: kind
+    for module in (log_events, runtime_events)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, LogRecord)
 }
 
 
@@ -59,7 +63,7 @@ class Scene:
         self.recorder = Recorder(self.log, 25.0, self.at, 1e9, programs)
         self.history = self.recorder.histories[self.i]
         self.history.find = list
-        self.history.numbers = InFlight([("http", "requests"), ("file", "jobs")])
+        self.history.in_flight = InFlight([("http", "requests"), ("file", "jobs")])
         for n, history in enumerate(self.recorder.histories):
             history.begins_again(70 + n, self.at)
 
@@ -70,11 +74,10 @@ class Scene:
     def say_of_all(self, event: str, **fields: object) -> None:
         """Let something happen that is about no single program."""
         if event == "stop_requested":
-            self.recorder.sender = "sh (pid 1, uid 0)" if fields["signal"] else ""
-        if event in RUNTIME:
-            self.recorder.tell(event, self.at, **fields)  # type: ignore[arg-type]
-        else:
-            self.recorder.note(Note(event, fields), self.at)
+            self.recorder.run.sender = "sh (pid 1, uid 0)"
+        if "signal" in fields:
+            fields["signum"] = fields.pop("signal")
+        self.recorder.record(KINDS[event](**fields), self.at)  # type: ignore[arg-type]
 
     def after(self, seconds: float) -> Scene:
         self.at += seconds
@@ -111,7 +114,7 @@ def simply(name: str, event: str, of_all: bool = False, **fields: object) -> Non
 
 
 simply("started", "started")
-simply("cannot_run", "cannot_run", who="cannot run 'x': No such file or directory", status=127)
+simply("cannot_run", "cannot_run", why="cannot run 'x': No such file or directory", status=127)
 simply("ready", "ready", after=1.5)
 simply("program_ready", "program_ready", after=1.5)
 simply("not_ready", "not_ready", after=10.2, why="connection refused")
@@ -146,9 +149,10 @@ simply("draining_before_the_stop_signal", "draining", stopping=True)
 simply("drain_failed", "drain_failed", probe=1, why="refused")
 simply("drain_timeout", "drain_timeout", after=5.0, in_flight=None)
 simply("drain_timeout_with_work_in_flight", "drain_timeout", after=5.0, in_flight=2.0)
-simply("held_too_long_by_pre_stop", "held_too_long", doing="waiting", after=3.0)
-simply("held_too_long_by_drain_start", "held_too_long", doing="starting", after=3.0)
-simply("held_too_long_by_the_drain", "held_too_long", doing="draining", after=3.0)
+simply("held_too_long_by_the_delay", "held_too_long", doing="propagation_delay", after=3.0)
+simply("held_too_long_by_pre_stop", "held_too_long", doing="pre_stop", after=3.0)
+simply("held_too_long_by_drain_start", "held_too_long", doing="drain.start", after=3.0)
+simply("held_too_long_by_the_drain", "held_too_long", doing="drain", after=3.0)
 simply("probe_invalid", "probe_invalid", probe=1, why="404 Not Found")
 simply("extended", "extended", remaining=12.5)
 simply("gave_up", "gave_up", after=1.0)
@@ -218,7 +222,7 @@ def leader_killed_by_somebody_else(s: Scene) -> None:
 
 @scene
 def leader_ended_by_a_key_at_the_terminal(s: Scene) -> None:
-    s.recorder.interactive = True
+    s.recorder.run.interactive = True
     s.exits(130, INT, then="shutdown")
 
 
@@ -280,12 +284,12 @@ def program_gone_that_could_not_be_started(s: Scene) -> None:
 @scene
 def leftover(s: Scene) -> None:
     s.history.members = "sleep (pid 9)"
-    s.say("leftover", told=True, signal=TERM)
+    s.say("leftover", signal=TERM)
 
 
 @scene
 def leftover_that_was_told_before(s: Scene) -> None:
-    s.say("leftover", told=False)
+    s.say("leftover")
 
 
 @scene
@@ -408,17 +412,18 @@ def waits(s: Scene, samples: bool = False, **more: object) -> None:
         s.samples(3)
     if s.several:
         held = bool(more.get("held"))
-        parts = [
-            s.recorder.part(1, 7.5, str(more.get("doing", "")), (), held),
-            s.recorder.part(0, 9.0, "", (1,), False),
-            s.recorder.part(2, 3.0, "", (), False, is_leftover=True),
-        ]
-        s.say_of_all("waiting", parts=parts, elapsed=2.0, remaining=9.0)
+        parts = (
+            s.recorder.waited_for(1, 7.5, str(more.get("doing", "")), (), held),
+            s.recorder.waited_for(0, 9.0, "", (1,), False),
+            s.recorder.waited_for(2, 3.0, "", (), False, is_leftover=True),
+        )
+        s.recorder.record(runtime_events.WaitingForPrograms(parts, 2.0, 9.0), s.at)
         return
     fields = {"doing": "", "held": False, "who": s.history.who, "why": "", **more}
-    numbers = s.history.numbers
-    fields |= {"numbers": numbers.shown(), "in_flight": numbers.in_flight()}
-    s.recorder.tell("waiting", s.at, remaining=7.5, elapsed=2.0, **fields)
+    in_flight = s.history.in_flight
+    fields |= {"numbers": in_flight.shown(), "in_flight": in_flight.total()}
+    waiting = runtime_events.WaitingForCommand(remaining=7.5, elapsed=2.0, **fields)  # type: ignore[arg-type]
+    s.recorder.record(waiting, s.at)
 
 
 @scene
@@ -445,7 +450,7 @@ def last_line(name: str, several: bool) -> str:
     kept = s.recorder.timeline[-1] if s.recorder.timeline else {}
     in_timeline = kept.get("event") == event
     if in_timeline:  # as much is kept there as is said here
-        elapsed = {} if s.recorder.since is None or event == "waiting" else {"elapsed"}
+        elapsed = {} if s.recorder.run.since is None or event == "waiting" else {"elapsed"}
         assert {k: v for k, v in fields.items() if k not in elapsed} == {
             k: v for k, v in kept.items() if k not in ("at", "event")
         }
@@ -472,6 +477,11 @@ def test_every_event_has_its_level_its_name_its_fields_and_its_sentence(name):
     for several in (False, True):
         key = f"{name} {'of several' if several else 'of one'}"
         assert last_line(name, several) == expected()[key]
+
+
+def test_every_kind_of_event_has_a_scene():
+    shown = {line.partition(" {")[0].split()[-1] for line in expected().values()}
+    assert shown == {kind.EVENT for kind in KINDS.values()} - {""}
 
 
 def test_nothing_else_is_expected():

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
+from gracewrap.policy import log_events, step, system
 from gracewrap.policy import model as m
-from gracewrap.policy import step, system
+from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.model import (
     LeaderExited,
     Policy,
@@ -20,12 +21,13 @@ from gracewrap.policy.model import (
     SignalReceived,
 )
 from gracewrap.policy.program import Gone
-from gracewrap.report import messages, report_files
+from gracewrap.report import messages, report_files, runtime_events, summary
 from gracewrap.report.in_flight import InFlight
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
 from gracewrap.report.program_history import OUTCOMES
 from gracewrap.report.recorder import Recorder
+from gracewrap.report.runtime_events import WaitedFor
 
 
 class Kept(Log):
@@ -56,7 +58,7 @@ class Run:
         self.recorder = Recorder(
             self.log, 25.0, self.at, 1e9, [(name, ["/bin/" + name]) for name in programs]
         )
-        self.recorder.sender = "pid 1"
+        self.recorder.run.sender = "pid 1"
         self.system: system.System = system.begin(self.policy, (), self.at)
         self.status: int | None = None
         self.fails: set[str] = set()
@@ -79,11 +81,11 @@ class Run:
         if isinstance(event, Sampled):
             self.recorder.sampled(event.program, event.probe, event.reading, self.at)
         for command in commands:
-            if isinstance(command, m.Note):
-                self.recorder.note(command, self.at)
+            if isinstance(command, LogRecord):
+                self.recorder.record(command, self.at)
         for i, (was, phase) in enumerate(zip(before, self.phases(), strict=True)):
             if isinstance(phase, Gone) and not isinstance(was, Gone):
-                self.recorder.tell("program_gone", self.at, program=i)
+                self.recorder.record(runtime_events.ProgramGone(i), self.at)
         for answer in answers:
             self.feed(answer)
 
@@ -96,7 +98,7 @@ class Run:
         if self.names[program] in self.fails:
             return m.StartFailed(program, 127, "not found", self.at)
         self.recorder.histories[program].begins_again(10 + program, self.at)
-        self.recorder.tell("started", self.at, program=program)
+        self.recorder.record(runtime_events.Started(program), self.at)
         return m.ProgramStarted(program, self.at)
 
     def after(self, seconds: float) -> Run:
@@ -129,7 +131,7 @@ class Run:
 
     def report(self) -> dict[str, object]:
         assert self.status is not None
-        found = self.recorder.report(self.status, self.at, "1.0")
+        found = summary.report(self.recorder, self.status, self.at, "1.0")
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -224,7 +226,7 @@ def test_the_end_of_one_that_stops_the_others_is_clear():
 
 def test_the_status_is_that_of_the_chosen_one():
     run = Run(stack(), exit_code_from=2)
-    run.recorder.exit_code_from = 2
+    run.recorder.run.exit_code_from = 2
     run.after(60).exits("web", 1)
     run.exits("worker", 1)
     run.exits("db", 0)
@@ -233,7 +235,7 @@ def test_the_status_is_that_of_the_chosen_one():
 
 def test_a_program_that_is_killed_is_named_with_what_was_cut():
     run = Run(stack())
-    run.recorder.histories[2].numbers = InFlight([("file", "jobs")])
+    run.recorder.histories[2].in_flight = InFlight([("file", "jobs")])
     run.after(60).asked()
     run.exits("web")
     run.recorder.sampled(2, 0, Reading("busy", 2), run.at)
@@ -253,8 +255,7 @@ def test_a_program_that_is_killed_is_named_with_what_was_cut():
         report["summary"]
     )
     assert str(report["summary"]).endswith("exit status 137 (worker's)")
-    last = run.recorder.summary(137, run.at)
-    assert last is not None and last[0] == "warning"
+    assert summary.summary_line(run.recorder, 137, run.at)[0] == "warning"
 
 
 def test_a_restart_begins_no_stop_and_forgets_the_life_before():
@@ -266,10 +267,10 @@ def test_a_restart_begins_no_stop_and_forgets_the_life_before():
         "restarts", program="web", restart=1
     )
     assert "leader_exited" not in run.events("web")  # one line for one exit
-    assert run.recorder.since is None
+    assert run.recorder.run.since is None
     run.after(5).tick()
     history = run.recorder.histories[1]
-    assert (history.restarts, history.leader, history.pid) == (1, {}, 11)
+    assert (history.restarts, history.leader, history.pid) == (1, None, 11)
     stop_all(run.after(60), ("web", "worker", "db"))
     assert run.programs()["web"]["restarts"] == 1 and run.programs()["web"]["outcome"] == "graceful"
     assert all("elapsed" not in one for one in run.log.lines if one["event"] == "restarts")
@@ -278,19 +279,19 @@ def test_a_restart_begins_no_stop_and_forgets_the_life_before():
 def test_what_was_cut_in_one_life_counts_in_all():
     run = Run(many(1))
     history = run.recorder.histories[0]
-    history.numbers = InFlight([("file", "jobs")])
+    history.in_flight = InFlight([("file", "jobs")])
     for in_flight in (2, 3):
         history.drain_begins(run.at)
         run.recorder.sampled(0, 0, Reading("busy", in_flight), run.at)
-        run.recorder.tell("kill", run.at, program=0, why="out of time")
+        run.recorder.record(log_events.Kill(0, "out of time", True), run.at)
         history.begins_again(11, run.at)
-    assert (history.interrupted, history.cut, history.killed, run.recorder.interrupted) == (
+    assert (history.interrupted, history.cut, history.killed, run.recorder.run.interrupted) == (
         5,
         None,
         [],
         5,
     )
-    assert history.numbers.in_flight() is None
+    assert history.in_flight.total() is None
 
 
 def test_a_crash_that_nobody_meant_is_a_warning_however_it_goes_on():
@@ -358,7 +359,7 @@ def test_a_part_is_named_and_is_no_stop():
         1,
         1,
         1,
-    ] and run.recorder.since is None
+    ] and run.recorder.run.since is None
     stop_all(run.after(5), ("web", "worker", "db"))
     assert run.programs()["db"]["stop"] == {"signal_after_seconds": 1.0, "gone_after_seconds": 1.5}
 
@@ -370,7 +371,7 @@ def test_the_worst_outcome_is_the_runs():
             run.recorder.histories, OUTCOMES[i:] + OUTCOMES[-1:] * i, strict=True
         ):
             history.outcome = lambda outcome=outcome: outcome  # type: ignore[method-assign, misc]
-        assert run.recorder.outcome() == (OUTCOMES[i] if OUTCOMES[i] != "skipped" else "exited")
+        assert run.recorder.run.outcome() == (OUTCOMES[i] if OUTCOMES[i] != "skipped" else "exited")
 
 
 def test_fifty_programs_are_counted_and_the_troubled_ones_named():
@@ -391,7 +392,7 @@ def fifty(status: int, chosen: Iterable[int]) -> dict[str, object]:
     run = Run({f"some-program-{i}": ProgramPolicy() for i in range(50)})
     run.after(60).asked()
     for i in range(50):
-        run.recorder.histories[i].numbers = InFlight([("http", "requests")])
+        run.recorder.histories[i].in_flight = InFlight([("http", "requests")])
         run.exits(f"some-program-{i}", status if i in chosen else 0)
     return run.report()
 
@@ -425,18 +426,18 @@ def test_what_a_few_programs_did_is_kept_whole():
 def test_what_is_waited_for_is_one_line():
     run = Run(stack())
     for i, unit in ((1, "requests"), (2, "jobs")):
-        run.recorder.histories[i].numbers = InFlight([("file", unit)])
+        run.recorder.histories[i].in_flight = InFlight([("file", unit)])
     run.after(60).asked()
     run.recorder.sampled(1, 0, Reading("busy", 7), run.at)
     run.recorder.sampled(1, 0, Reading("busy", 3), run.at)
     run.recorder.sampled(2, 0, Reading("busy", 2), run.at)
     recorder = run.recorder
     parts = [
-        recorder.part(0, 20.0, waits_for=(1, 2)),
-        recorder.part(1, 12.0),
-        recorder.part(2, 2.0, "draining", held=True),
+        recorder.waited_for(0, 20.0, waits_for=(1, 2)),
+        recorder.waited_for(1, 12.0),
+        recorder.waited_for(2, 2.0, "draining", held=True),
     ]
-    recorder.tell("waiting", run.at, parts=parts, elapsed=3.1, remaining=12.0)
+    recorder.record(runtime_events.WaitingForPrograms(tuple(parts), 3.1, 12.0), run.at)
     assert run.says("waiting") == (
         "waiting: web: requests 7 → 3, SIGKILL in 12 s · worker: draining, jobs 2, its stop signal "
         "in 2 s · "
@@ -451,8 +452,8 @@ def test_what_is_waited_for_is_one_line():
 
 def test_a_line_about_fifty_is_short():
     waits_for = ("a", "b", "c", "d", "e")
-    parts = [messages.WaitedFor(f"p{i}", 1.0, waits_for=waits_for) for i in range(49)]
-    line = messages.waiting_for([*parts, messages.WaitedFor("web", 1.0, numbers="requests 1")])
+    parts = [WaitedFor(f"p{i}", 1.0, waits_for=waits_for) for i in range(49)]
+    line = messages.waiting_for([*parts, WaitedFor("web", 1.0, numbers="requests 1")])
     assert line.startswith(
         "web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more"
     ) and line.endswith(" and 44 more")
@@ -461,7 +462,7 @@ def test_a_line_about_fifty_is_short():
 def test_the_same_mistake_of_two_programs_is_told_of_each():
     run = Run(many(2))
     for i in (0, 1, 1):
-        run.recorder.histories[i].numbers = InFlight([("http", "requests")])
+        run.recorder.histories[i].in_flight = InFlight([("http", "requests")])
         run.recorder.looked(i, 0, Reading("invalid", why="404"), run.at)
     assert [one["program"] for one in run.log.lines if one["event"] == "probe_invalid"] == [
         "p0",
@@ -486,8 +487,8 @@ def test_hooks_learn_of_their_own_program():
 
 def test_the_push_of_metrics_is_nobodys():
     run = Run(many(2))
-    run.recorder.tell("hook", run.at, program=0, hook="push", command="PUT http://gateway/")
-    run.recorder.tell("hook", run.at, program=0, hook="post_stop", command="x")
+    run.recorder.record(runtime_events.HookStarted(0, "push", "PUT http://gateway/"), run.at)
+    run.recorder.record(runtime_events.HookStarted(0, "post_stop", "x"), run.at)
     first, second = run.log.lines[-2:]
     assert (
         "program" not in first
@@ -515,7 +516,7 @@ def test_what_is_long_past_makes_room_for_the_stop():
 def test_the_metrics_of_several_programs():
     run = Run(stack())
     history = run.recorder.histories[1]
-    history.numbers = InFlight([("http", "requests"), ("exec", "")])
+    history.in_flight = InFlight([("http", "requests"), ("exec", "")])
     history.begins_again(20, run.at)
     run.recorder.sampled(1, 0, Reading("busy", 3), run.at)
     run.recorder.sampled(1, 1, Reading("unreachable"), run.at)
@@ -539,7 +540,7 @@ def test_a_program_costs_little():
         recorder = Recorder(Kept(), 25.0, 0.0, 0.0, [(f"p{i}", ["/bin/x"]) for i in range(200)])
         for i, history in enumerate(recorder.histories):
             history.begins_again(10 + i, 0.0)
-            recorder.tell("started", 0.0, program=i)
+            recorder.record(runtime_events.Started(i), 0.0)
         recorder.log.lines.clear()  # type: ignore[attr-defined]
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -554,7 +555,7 @@ def test_starts_are_told_before_whatever_comes_next_with_the_time_at_which_they_
     recorder.started_one(0, 1.0)
     recorder.started_one(1, 1.25)
     assert not log.lines
-    recorder.tell("program_ready", 1.5, 0, after=0.5)
+    recorder.record(log_events.ProgramReady(0, 0.5), 1.5)
     assert [(line["event"], line["program"]) for line in log.lines] == [
         ("started", "db"),
         ("started", "web"),
@@ -610,7 +611,7 @@ def test_a_status_that_only_names_the_stop_signal_comes_with_what_makes_it_0(
 
 def test_a_key_of_the_terminal_is_named():
     run = Run(many(1))
-    run.recorder.siginfo = (0, 0, 128)
+    run.recorder.run.siginfo = (0, 0, 128)
     run.after(1).feed(SignalReceived(2, run.at))
     assert run.says("stop_requested").startswith(
         "stop requested: SIGINT from the terminal (Ctrl-C);"
@@ -620,9 +621,9 @@ def test_a_key_of_the_terminal_is_named():
 def test_what_ignores_the_stop_signal_is_not_told_to_exec():
     run = Run(many(1))
     history = run.recorder.histories[0]
-    run.recorder.tell("stop_signal_ignored", run.at, program=0, signal=15, status=None)
+    run.recorder.record(log_events.StopSignalIgnored(0, 15), run.at)
     history.untold = "sleep (pid 20)"
-    run.recorder.tell("kill", run.at, program=0, why="out of time")
+    run.recorder.record(log_events.Kill(0, "out of time", True), run.at)
     assert run.says("kill").endswith(
         "it ignores the stop signal, and so does what it has started since"
     )

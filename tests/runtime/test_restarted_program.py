@@ -43,7 +43,7 @@ def errands_of(
     child = Child(
         0, settings, ProgramHistory("web", settings.command), Equipment(), lambda _: members()
     )
-    child.started_at, child.history.numbers = time.monotonic(), in_flight_of(settings)
+    child.started_at, child.history.in_flight = time.monotonic(), in_flight_of(settings)
     return Prober(driver.reactor, child, lambda _: None, lambda *_, **__: None, lambda _: None)
 
 

@@ -21,7 +21,7 @@ from gracewrap.config.settings import Settings
 from gracewrap.config.values import show_duration
 from gracewrap.linux import stop_signal
 from gracewrap.linux.signals import SIGKILL, SIGTERM
-from gracewrap.report.messages import listed
+from gracewrap.report.text import listed
 
 # Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
 WANTED = {

@@ -12,7 +12,7 @@ from gracewrap.linux.signals import name as signal_name
 from gracewrap.policy import budget as budget_
 from gracewrap.policy import dependencies, finishing
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.report.messages import listed
+from gracewrap.report.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events
 from gracewrap.policy import program as one
 from gracewrap.policy.model import (
     SIGKILL,
@@ -32,7 +33,6 @@ from gracewrap.policy.model import (
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
-    note,
 )
 from gracewrap.policy.system import (
     NEVER_FORWARDED,
@@ -110,8 +110,8 @@ def is_now_ready(system: Up, done: list[Command], program: int, policy: Policy, 
         return system
     if not isinstance(system.programs[program], one.Running | one.PreStop):
         return system
-    what = "program_ready" if policy.managed else "ready"
-    done.append(note(what, program=program, after=at - system.pasts[program].since))
+    kind = log_events.ProgramReady if policy.managed else log_events.CommandReady
+    done.append(kind(program, at - system.pasts[program].since))
     return with_past(system, program, replace(system.pasts[program], ready=True))
 
 
@@ -255,5 +255,5 @@ def forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tup
         if isinstance(programs[command.program], leaders)
     )
     if not alive:
-        return (note("dropped", signal=signum),)
-    return (*alive, note("forwarded", signal=signum, sent=policy.signal_map.get(signum, signum)))
+        return (log_events.Dropped(signum),)
+    return (*alive, log_events.Forwarded(signum, policy.signal_map.get(signum, signum)))

@@ -7,6 +7,7 @@ it is busy again.
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events
 from gracewrap.policy.model import (
     BUSY,
     DRAINED,
@@ -18,7 +19,6 @@ from gracewrap.policy.model import (
     DrainPolicy,
     Reading,
     StopAsking,
-    note,
 )
 from gracewrap.record import Record, replace
 
@@ -87,24 +87,16 @@ def sampled(
     said: list[Command] = []
     if reading.kind == INVALID and not before.invalid:
         after = replace(after, invalid=True)
-        said.append(note("probe_invalid", program=program, probe=probe, why=reading.why))
+        said.append(log_events.ProbeInvalid(program, probe, reading.why))
     drain = replace(drain, probes=(*drain.probes[:probe], after, *drain.probes[probe + 1 :]))
     if reading.kind == FAILED:
         return _fail(drain, program, probe, reading, said)
     drained = (all if rules.combine == "all" else any)(probing.drained for probing in drain.probes)
     if drained and drain.drained_at is None:
-        said.append(note("drained", program=program, after=at - drain.since))
+        said.append(log_events.Drained(program, at - drain.since))
         drain = replace(drain, drained_at=at)
     elif not drained and drain.drained_at is not None:
-        said.append(
-            note(
-                "undrained",
-                program=program,
-                probe=probe,
-                in_flight=after.in_flight,
-                why=reading.why,
-            )
-        )
+        said.append(log_events.Undrained(program, probe, after.in_flight, reading.why))
         drain = replace(drain, drained_at=None)
     return drain, tuple(said)
 
@@ -133,7 +125,7 @@ def _fail(
 ) -> tuple[Drain, tuple[Command, ...]]:
     probes = tuple(replace(probing, next_at=None) for probing in drain.probes)
     said += [
-        note("drain_failed", program=program, probe=probe, why=reading.why),
+        log_events.DrainFailed(program, probe, reading.why),
         StopAsking(program),
     ]
     return replace(drain, probes=probes, drained_at=None, failed=True), tuple(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events
 from gracewrap.policy.model import (
     CountUnsent,
     DrainRequested,
@@ -28,7 +29,6 @@ from gracewrap.policy.model import (
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
-    note,
 )
 from gracewrap.policy.system import SAME_REQUEST, Ended, Finishing, Flushing, Step
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
@@ -90,7 +90,7 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
         case UnsentCounted(connections, at):
             if connections and at < system.until:
                 return replace(system, again_at=min(at + FLUSH_INTERVAL, system.until)), ()
-            said = (note("unsent", connections=connections),) if connections else ()
+            said = (log_events.Unsent(connections),) if connections else ()
             after, commands = finish(system, at, policy)
             return after, (*said, *commands)
         case Tick(at):
@@ -129,7 +129,7 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
 def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
     match event:
         case HelperEnded(program, what, ok, why, at) if (program, what) in system.pending:
-            said = note("helper_ended", program=program, hook=what, ok=ok, why=why)
+            said = log_events.HelperEnded(program, what, ok, why)
             system = replace(system, pending=system.pending - {(program, what)})
             if system.pending:
                 return system, (said,)

@@ -6,6 +6,7 @@ Policy.programs.
 
 from __future__ import annotations
 
+from gracewrap.policy.log_events import LogEvent
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -318,7 +319,7 @@ Event = (
 )
 
 
-# Commands: what to do about it.
+# Commands: what to do about it.  A LogEvent is told after the others are done.
 
 
 class StartProgram(Record):
@@ -399,14 +400,6 @@ class Exit(Record):
     status: int
 
 
-class Note(Record):
-    """Tell people: *what* happened or was decided, with its particulars (seconds, statuses, signal
-    numbers)."""
-
-    what: str
-    fields: Mapping[str, object]
-
-
 Command = (
     StartProgram
     | SendLeader
@@ -420,10 +413,5 @@ Command = (
     | RestartWatchdog
     | CountUnsent
     | Exit
-    | Note
+    | LogEvent
 )
-
-
-def note(what: str, **fields: object) -> Note:
-    """Return a Note with *fields*."""
-    return Note(what, fields)

@@ -5,10 +5,11 @@ Loaded when it is first asked for.
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events
 from gracewrap.policy import program as one
 from gracewrap.policy.advance import put, with_past
 from gracewrap.policy.finishing import final_reserve
-from gracewrap.policy.model import Command, PartRequested, Policy, note
+from gracewrap.policy.model import Command, PartRequested, Policy
 from gracewrap.policy.stopping import kill_times, up_of
 from gracewrap.policy.system import Subset, Up
 from gracewrap.record import replace
@@ -18,7 +19,7 @@ def begin(system: Up, event: PartRequested, done: list[Command], policy: Policy)
     """Stop programs, and before them what depends on them; one that was not up is only started, if
     that is what is wanted."""
     if not policy.managed or system.part is not None:
-        done.append(note("part_refused", programs=event.programs, by=event.by))
+        done.append(log_events.PartRefused(event.by, event.programs))
         return system
     programs, kill_at = (
         frozenset(event.programs),
@@ -36,9 +37,7 @@ def begin(system: Up, event: PartRequested, done: list[Command], policy: Policy)
         for i in programs
         if i in event.programs or i in anew or not isinstance(system.programs[i], one.Gone)
     )
-    done.append(
-        note("part_requested", by=event.by, again=event.again, programs=tuple(sorted(programs)))
-    )
+    done.append(log_events.PartRequested(event.by, event.again, tuple(sorted(programs))))
     kill_ats = kill_times(system, programs & up_of(system.programs), policy, event.at, kill_at)
     system = replace(
         system, part=Subset(programs, programs if event.again else frozenset(), event.at, kill_ats)
@@ -55,7 +54,7 @@ def end(system: Up, done: list[Command]) -> Up:
     part = system.part
     if part is None or not all(isinstance(system.programs[i], one.Gone) for i in part.programs):
         return system
-    done.append(note("part_stopped", programs=tuple(sorted(part.programs)), again=bool(part.again)))
+    done.append(log_events.PartStopped(tuple(sorted(part.programs)), bool(part.again)))
     for i in part.again:
         system = put(system, done, i, (one.Pending(), ()))
         system = with_past(system, i, replace(system.pasts[i], in_a_row=0, stopped=False))

@@ -21,6 +21,7 @@ supervisord and circus a member that ignored the signal outlived a stop that was
 from __future__ import annotations
 
 from gracewrap.policy import drain as draining
+from gracewrap.policy import log_events
 from gracewrap.policy.drain import Drain
 from gracewrap.policy.model import (
     SIGCONT,
@@ -36,7 +37,6 @@ from gracewrap.policy.model import (
     SendLeader,
     SendRest,
     StopHelper,
-    note,
 )
 from gracewrap.record import Record, assert_never, replace
 
@@ -341,7 +341,7 @@ def stop(
     )
     hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
     serving = since + policy.propagation_delay - at
-    said = (note("serving", program=program, seconds=serving),) if serving > 0 else ()
+    said = (log_events.Serving(program, serving),) if serving > 0 else ()
     after, commands = _go_on(held, program, policy, at)
     return after, (*ended, *said, *hook, *commands)
 
@@ -388,13 +388,13 @@ def _go_on(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Ste
             return held, ()
         if policy.drain.start and not held.started:
             return replace(held, stage=Starting(), started=True), (
-                note("drain_start", program=program),
+                log_events.DrainStart(program),
                 RunHelper(program, "start", held.signal_at if asked else at + START_LIMIT),
             )
     if policy.drain.probes and (not asked or policy.drain.when == "before-signal"):
         drain, commands = draining.tick(draining.begin(policy.drain, at), program, at)
         return replace(held, stage=Draining(drain)), (
-            note("draining", program=program, stopping=asked),
+            log_events.Draining(program, stopping=asked),
             *commands,
         )
     return _signal(held, program, policy, at) if asked else (replace(held, stage=Drained()), ())
@@ -436,12 +436,7 @@ def _signal(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> St
     group = policy.kill_mode == "group"
     return Stopping(at, kill_at, 0, group, None, drain, at, drained_kill_at), (
         *ended,
-        note(
-            "stop_signal",
-            program=program,
-            signal=policy.stop_signal,
-            to="group" if group else "leader",
-        ),
+        log_events.StopSignal(program, policy.stop_signal, "group" if group else "leader"),
         *_send(program, policy, policy.stop_signal),
     )
 
@@ -490,7 +485,7 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
 
 def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: HelperEnded) -> Step:
     """A hook is done; how it ended changes nothing, it is only told."""
-    said = note("helper_ended", program=program, hook=event.what, ok=event.ok, why=event.why)
+    said = log_events.HelperEnded(program, event.what, event.ok, event.why)
     match phase:
         case PreStop(stage=Waiting(until, True)) if event.what == "pre_stop":
             after, commands = _go_on(
@@ -530,9 +525,7 @@ def extended(phase: Phase, program: int, seconds: float, at: float, limit: float
     kill_at = min(limit, at + seconds)
     if isinstance(phase, Stopping) and phase.rest_at is not None:
         phase = replace(phase, rest_at=phase.since + LAST_CALL * (kill_at - phase.since))
-    return replace(phase, kill_at=kill_at), (
-        note("extended", program=program, remaining=kill_at - at),
-    )
+    return replace(phase, kill_at=kill_at), (log_events.Extended(program, kill_at - at),)
 
 
 def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ...]:
@@ -600,17 +593,17 @@ def _leftover(
     if kill_at <= at:
         return kill(Stragglers(status, kill_at), program, at, "no time was given to stop in")
     if policy.kill_mode == "process" or told:
-        return Stragglers(status, kill_at), (note("leftover", program=program, told=False),)
+        return Stragglers(status, kill_at), (log_events.Leftover(program),)
     after = Stragglers(status, kill_at, tell_at)
     if tell_at <= at:
         return _tell(after, program, policy)
-    said = note("leftover_waits", program=program, signal=policy.stop_signal, after=tell_at - at)
+    said = log_events.LeftoverWaits(program, policy.stop_signal, tell_at - at)
     return after, (said,) if event.may_have_told else ()
 
 
 def _tell(phase: Stragglers, program: int, policy: ProgramPolicy) -> Step:
     return Stragglers(phase.status, phase.kill_at), (
-        note("leftover", program=program, told=True, signal=policy.stop_signal),
+        log_events.Leftover(program, policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
 
@@ -620,12 +613,18 @@ def ignored(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Ste
     the others now."""
     if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
         return phase, ()
-    return _tell_rest(phase, program, policy, "stop_signal_ignored", at)
+    return _tell_rest(phase, program, policy, log_events.StopSignalIgnored, at)
 
 
-def _tell_rest(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: float) -> Step:
+def _tell_rest(
+    phase: Stopping,
+    program: int,
+    policy: ProgramPolicy,
+    why: type[log_events.StopSignalIgnored | log_events.LastCall],
+    at: float,
+) -> Step:
     return replace(phase, whole=True, rest_at=None, patient_since=at), (
-        note(why, program=program, signal=policy.stop_signal),
+        why(program, policy.stop_signal),
         SendRest(program, policy.stop_signal),
     )
 
@@ -690,7 +689,7 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             return (phase, ()) if tell_at is None or at < tell_at else _tell(phase, program, policy)
         case Killing(status, since, again_at):
             if at >= since + GIVE_UP:
-                return Gone(status, True), (note("gave_up", program=program, after=at - since),)
+                return Gone(status, True), (log_events.GaveUp(program, at - since),)
             if at < again_at:
                 return phase, ()
             return replace(phase, again_at=at + KILL_AGAIN), (KillProgram(program),)
@@ -701,10 +700,9 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
 def _tick_held(phase: PreStop, program: int, policy: ProgramPolicy, at: float) -> Step:
     """The stop signal goes when its time has come, whatever else is still under way."""
     if at >= phase.signal_at:
-        doing = type(phase.stage).__name__.lower()
         after, commands = _signal(phase, program, policy, at)
         return after, (
-            note("held_too_long", program=program, doing=doing, after=at - phase.since),
+            log_events.HeldTooLong(program, _doing(phase.stage), at - phase.since),
             *commands,
         )
     if isinstance(phase.stage, Draining):
@@ -720,15 +718,23 @@ def _tick_held(phase: PreStop, program: int, policy: ProgramPolicy, at: float) -
     return _go_on(phase, program, policy, at)
 
 
+def _doing(stage: Stage) -> str:
+    """Return what holds the stop signal back, as of log_events.HeldTooLong."""
+    match stage:
+        case Waiting(_, hook):
+            return "pre_stop" if hook else "propagation_delay"
+        case Starting():
+            return "drain.start"
+        case Draining() | Drained():
+            return "drain"
+        case _:
+            assert_never(stage)
+
+
 def _drain_timed_out(
     phase: PreStop, drain: Drain, program: int, policy: ProgramPolicy, at: float
 ) -> Step:
-    said = note(
-        "drain_timeout",
-        program=program,
-        after=at - drain.since,
-        in_flight=draining.in_flight(drain),
-    )
+    said = log_events.DrainTimeout(program, at - drain.since, draining.in_flight(drain))
     if (
         phase.kill_at == FOREVER
     ):  # only a drain was asked for: it has not been reached, and nobody asks any more
@@ -742,7 +748,7 @@ def _drain_timed_out(
 
 def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: float) -> Step:
     if phase.rest_at is not None and at >= phase.rest_at:
-        return _tell_rest(phase, program, policy, "last_call", at)
+        return _tell_rest(phase, program, policy, log_events.LastCall, at)
     if (
         phase.rung < len(policy.escalation)
         and at >= phase.since + policy.escalation[phase.rung].after
@@ -753,7 +759,7 @@ def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: flo
         if (
             phase.rest_at is not None
         ):  # the shell's members may know of nothing yet; they are told before they are killed
-            return _tell_rest(phase, program, policy, "last_call", at)
+            return _tell_rest(phase, program, policy, log_events.LastCall, at)
         if phase.rung < len(policy.escalation):
             return _climb(phase, program, policy, EARLY, at)
         return kill(phase, program, at, EARLY)
@@ -765,7 +771,7 @@ def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: f
     rung = policy.escalation[phase.rung]
     after = replace(phase, rung=phase.rung + 1, patient_since=at)
     return after, (
-        note("rung", program=program, signal=rung.signum, why=why),
+        log_events.Rung(program, rung.signum, why),
         *_send(program, policy, rung.signum),
     )
 
@@ -802,7 +808,7 @@ def kill(phase: Phase, program: int, at: float, why: str) -> Step:
         case _:
             assert_never(phase)
     return Killing(status, at, at + KILL_AGAIN, why == EARLY), (
-        note("kill", program=program, why=why, leader=leader),
+        log_events.Kill(program, why, leader),
         *ended,
         KillProgram(program),
     )

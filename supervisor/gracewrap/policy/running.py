@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events
 from gracewrap.policy import program as one
 from gracewrap.policy.advance import (
     each,
@@ -39,7 +40,6 @@ from gracewrap.policy.model import (
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
-    note,
 )
 from gracewrap.policy.stopping import shut_down
 from gracewrap.policy.system import Step, Up, is_up, stop_of, waits_for
@@ -74,11 +74,11 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
     at = event.at
     match event:
         case SignalReceived(signum) if signum in policy.stop_on:
-            return shut_down(system, at, policy, 1, note("stop_requested", signal=signum))
+            return shut_down(system, at, policy, 1, log_events.StopRequested(signum))
         case SignalReceived(signum):
             return system, forward(system.programs, signum, policy)
         case StopRequested(by, _, failure):
-            said = note("stop_requested", signal=0, by=by)
+            said = log_events.StopRequested(0, by)
             return shut_down(system, at, policy, 0 if failure else 1, said)
         case LeaderExited() | StartFailed():
             system, ended, then = _an_end(system, event, policy)
@@ -98,7 +98,7 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
         case RollingRestartRequested(_, by):
             from gracewrap.policy import rolling
 
-            done.append(note("roll", by=by, waits=not is_up(system)))
+            done.append(log_events.RollingRestart(by, waits=not is_up(system)))
             return rolling.request(system, by, policy)
         case DrainRequested() | UndrainRequested():
             return _ask_for_drain(system, done, isinstance(event, DrainRequested))
@@ -118,7 +118,7 @@ def _take_miss(system: Up, event: WatchdogMissed, done: list[Command], policy: P
 
     done += watchdog.say(event, policy)
     if watchdog.ends_all(system, event.program, policy, event.at):
-        said = note("stop_requested", signal=0, by="the watchdog was missed")
+        said = log_events.StopRequested(0, "the watchdog was missed")
         after, commands = shut_down(system, event.at, policy, 0, said)
         return after, (*done, *commands)
     return watchdog.abort(system, done, event.program, policy, event.at)
@@ -126,7 +126,7 @@ def _take_miss(system: Up, event: WatchdogMissed, done: list[Command], policy: P
 
 def _ask_for_drain(system: Up, done: list[Command], drain: bool) -> Up:
     if system.drain != drain:
-        done.append(note("drain_requested" if drain else "undrain_requested"))
+        done.append(log_events.DrainRequested() if drain else log_events.UndrainRequested())
     return replace(system, drain=drain)
 
 
@@ -144,11 +144,13 @@ def _an_end(
     if isinstance(event, StartFailed):
         return (
             system,
-            note("start_failed", program=program, status=event.status, why=event.why, then=then),
+            log_events.StartFailed(program, event.status, event.why, then),
             then,
         )
-    how = {"status": event.status, "signal": event.signum, "left": event.left}
-    return system, note("leader_exited", program=program, **how, asked=asked, then=then), then
+    ended = log_events.LeaderExited(
+        program, event.status, event.signum, event.left, asked=asked, then=then
+    )
+    return system, ended, then
 
 
 def _verdict(system: Up, program: int, status: int, policy: Policy) -> str:
@@ -187,7 +189,7 @@ def _settle(
     if all(
         isinstance(phase, one.Gone | one.Pending) for phase in system.programs
     ):  # what is pending waits in vain
-        after, commands = shut_down(system, at, policy, 0, note("all_ended"))
+        after, commands = shut_down(system, at, policy, 0, log_events.AllEnded())
         return after, (*done, *commands)
     return system, tuple(done)
 
@@ -204,11 +206,11 @@ def _start_again(
             system,
             done,
             program,
-            (system.programs[program], (note("program_ended", program=program, status=status),)),
+            (system.programs[program], (log_events.ProgramEnded(program, status),)),
         )
     wait = restart.delay(rules, past.in_a_row, restart.chance(policy.seed, program, int(at * 1e6)))
     system = with_past(system, program, replace(past, in_a_row=past.in_a_row + 1))
-    said = note("restarts", program=program, status=status, after=wait, in_a_row=past.in_a_row + 1)
+    said = log_events.Restarts(program, status, wait, past.in_a_row + 1)
     return put(system, done, program, (one.BackingOff(status, at + wait), (said,)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events
 from gracewrap.policy import program as one
 from gracewrap.policy.advance import (
     each,
@@ -39,7 +40,6 @@ from gracewrap.policy.model import (
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
-    note,
 )
 from gracewrap.policy.system import SAME_REQUEST, Flushing, ShuttingDown, Step, Up, waits_for
 from gracewrap.record import assert_never, replace
@@ -84,7 +84,7 @@ def shut_down(
     shutdown = turns(shutdown, done, policy, at)
     for i in range(len(shutdown.programs)):
         if waited_for := waits_for(shutdown, policy, i):
-            done.append(note("stop_waits", program=i, programs=waited_for))
+            done.append(log_events.StopWaits(i, waited_for))
     return _close(shutdown, done, policy, at)
 
 
@@ -126,23 +126,14 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
         case SignalReceived(signum):
             return system, forward(system.programs, signum, policy)
         case RollingRestartRequested(signum):
-            return system, (note("dropped", signal=signum),)
+            return system, (log_events.Dropped(signum),)
         case StopRequested(at=at, failure=failure):
             return (system, ()) if failure else _asked_again(system, 0, at, policy)
         case LeaderExited(program, status, signum, left, at):
-            done.append(
-                note(
-                    "leader_exited",
-                    program=program,
-                    status=status,
-                    signal=signum,
-                    left=left,
-                    asked=True,
-                )
-            )
+            done.append(log_events.LeaderExited(program, status, signum, left, asked=True))
             system = noted_exit(system, event)
         case StartFailed(program, status, why, at):
-            done.append(note("start_failed", program=program, status=status, why=why))
+            done.append(log_events.StartFailed(program, status, why))
             system = never_ran(system, program)
             system = noted_exit(system, event)
         case ProgramStarted(program, at):
@@ -172,13 +163,13 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
 def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -> Step:
     """A second request skips ahead, a third kills now."""
     if system.requests and (at - system.asked_at < SAME_REQUEST or policy.on_repeat == "ignore"):
-        return replace(system, asked_at=at), (note("asked_again", signal=signum, effect="none"),)
+        return replace(system, asked_at=at), (log_events.AskedAgain(signum, "none"),)
     requests = system.requests + 1
     system = replace(system, requests=requests, asked_at=at)
     if (
         requests == 1
     ):  # a program's exit had started the shutdown: this is the first request, and changes nothing
-        return system, (note("asked_again", signal=signum, effect="stopping already"),)
+        return system, (log_events.AskedAgain(signum, "stopping already"),)
     done: list[Command] = []
     for i, phase in enumerate(system.programs):
         if requests == 2:
@@ -186,7 +177,7 @@ def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -
         else:
             system = put(system, done, i, one.kill(phase, i, at, "asked three times"))
     effect = "kill" if requests > 2 else "skip ahead" if done else "nothing to skip"
-    return system, (note("asked_again", signal=signum, effect=effect), *done)
+    return system, (log_events.AskedAgain(signum, effect), *done)
 
 
 def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float) -> Step:

@@ -7,7 +7,7 @@ Source: WatchdogSec= and WatchdogSignal= of systemd.service(5) and systemd.kill(
 
 from __future__ import annotations
 
-from gracewrap.policy import restart
+from gracewrap.policy import log_events, restart
 from gracewrap.policy.advance import put
 from gracewrap.policy.model import (
     SIGABRT,
@@ -17,7 +17,6 @@ from gracewrap.policy.model import (
     RestartWatchdog,
     SendLeader,
     WatchdogMissed,
-    note,
 )
 from gracewrap.policy.program import Aborting, PreStop, Running, end_stage
 from gracewrap.policy.system import Up, untouched
@@ -27,7 +26,7 @@ ABORT_TIME = 5.0  # seconds from SIGABRT to SIGKILL for a program without a stop
 
 def say(event: WatchdogMissed, policy: Policy) -> tuple[Command, ...]:
     """Return what is logged of a missed watchdog; one that is ignored goes on counting."""
-    said = note("watchdog", program=event.program, after=event.after)
+    said = log_events.Watchdog(event.program, event.after)
     ignored = policy.programs[event.program].on_watchdog == "ignore"
     return (said, RestartWatchdog(event.program)) if ignored else (said,)
 
@@ -53,7 +52,7 @@ def abort(system: Up, done: list[Command], program: int, policy: Policy, at: flo
     phase, limit = system.programs[program], policy.programs[program].stop_timeout
     seconds = ABORT_TIME if limit is None else limit
     ended = end_stage(phase, program) if isinstance(phase, PreStop) else ()
-    said = note("watchdog_abort", program=program, signal=SIGABRT, remaining=seconds)
+    said = log_events.WatchdogAbort(program, SIGABRT, seconds)
     signals = SendLeader(program, SIGABRT), SendLeader(program, SIGCONT)
     return put(system, done, program, (Aborting(at + seconds), (*ended, said, *signals)))
 

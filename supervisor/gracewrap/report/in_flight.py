@@ -1,5 +1,5 @@
-"""What the probes have said last, and what is in flight: for progress lines, status, metrics and
-the report."""
+"""What the probes said last, and what is in flight: for progress lines, status, metrics and the
+report."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Number:
-    """One probe, and what it has said."""
+class ProbeHistory:
+    """One probe, and what it said."""
 
     def __init__(self, kind: str, unit: str) -> None:
         self.kind, self.unit = kind, unit
@@ -26,70 +26,68 @@ class InFlight:
     """The probes of one program, in their order."""
 
     def __init__(self, probes: Sequence[tuple[str, str]]) -> None:
-        self.probes = [Number(kind, unit) for kind, unit in probes]
+        self.probes = [ProbeHistory(kind, unit) for kind, unit in probes]
 
-    def begin(self) -> None:
-        """A drain begins: what is in flight is counted from here on."""
-        for one in self.probes:
-            one.first = one.last = None
+    def count_anew(self) -> None:
+        """Forget the numbers: a drain begins, and they are compared with those of its begin."""
+        for probe in self.probes:
+            probe.first = probe.last = None
 
-    def begin_again(self) -> None:
-        """The program was started again: what the one before it had is not its own; failures go on
-        being counted."""
-        for one in self.probes:
-            one.first, one.last, one.reading, one.at = None, None, Reading("none"), None
+    def forget(self) -> None:
+        """Forget all but the number of failures: the program is started again."""
+        self.count_anew()
+        for probe in self.probes:
+            probe.reading, probe.at = Reading("none"), None
 
-    def take(self, probe: int, reading: Reading, at: float) -> bool:
-        """Take in a reading; return whether what is in flight has changed."""
-        one = self.probes[probe]
-        one.reading, one.at = reading, at
-        one.failures += reading.kind == UNREACHABLE
-        number = 0 if reading.kind == DRAINED else _whole(reading.in_flight)
-        if number is None:
+    def take(self, index: int, reading: Reading, at: float) -> bool:
+        """Take in the reading of a probe; return whether its number in flight has changed."""
+        probe = self.probes[index]
+        probe.reading, probe.at = reading, at
+        probe.failures += reading.kind == UNREACHABLE
+        count = 0 if reading.kind == DRAINED else _whole(reading.in_flight)
+        if count is None:
             return False
-        changed = number != one.last
-        one.last = number
-        one.first = number if one.first is None else one.first
+        changed = count != probe.last
+        probe.last = count
+        probe.first = count if probe.first is None else probe.first
         return changed
 
-    def unusable(self) -> str:
-        """Return what is wrong with probes whose last answer could not be used, or that did not
-        answer."""
-        return "; ".join(
-            f"probe {one.kind}: {one.reading.why}"
-            for one in self.probes
-            if one.reading.kind in (UNREACHABLE, INVALID)
-        )
-
-    def in_flight(self) -> float | None:
+    def total(self) -> float | None:
         """Return the sum of what is known to be in flight, or None."""
-        known = [one.last for one in self.probes if one.last is not None]
+        known = [probe.last for probe in self.probes if probe.last is not None]
         return sum(known) if known else None
 
     def shown(self) -> str:
         """Return the numbers for people: "requests 7 → 3 · jobs 2"; "" if none is known."""
-        return " · ".join(text for one in self.probes if (text := _shown(one)))
+        return " · ".join(text for probe in self.probes if (text := _shown(probe)))
 
-    def busy(self) -> str:
-        """Return why it is not drained yet, as the probes say it."""
-        said = [
-            f"{one.kind}: {one.reading.why}"
-            for one in self.probes
-            if one.reading.kind != DRAINED and one.reading.why
-        ]
-        return "; ".join(said)
+    def why_busy(self) -> str:
+        """Return why the program is not drained yet, as the probes say it."""
+        return "; ".join(
+            f"{probe.kind}: {probe.reading.why}"
+            for probe in self.probes
+            if probe.reading.kind != DRAINED and probe.reading.why
+        )
+
+    def unusable(self) -> str:
+        """Return what is wrong with probes that could not use their last answer, or had none."""
+        return "; ".join(
+            f"probe {probe.kind}: {probe.reading.why}"
+            for probe in self.probes
+            if probe.reading.kind in (UNREACHABLE, INVALID)
+        )
 
 
-def _shown(one: Number) -> str:
-    if one.last is None or not one.unit:
+def _shown(probe: ProbeHistory) -> str:
+    if probe.last is None or not probe.unit:
         return ""
-    if one.first == one.last:
-        return f"{one.unit} {number(one.last)}"
-    return f"{one.unit} {number(one.first or 0.0)} → {number(one.last)}"
+    if probe.first == probe.last:
+        return f"{probe.unit} {number(probe.last)}"
+    return f"{probe.unit} {number(probe.first or 0.0)} → {number(probe.last)}"
 
 
 def _whole(value: float | None) -> float | None:
-    """Return a count as a count: 3, and not 3.0."""
+    """Return a count as an int: 3 instead of 3.0."""
     return int(value) if value is not None and value == int(value) else value
 
 

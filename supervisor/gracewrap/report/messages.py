@@ -1,185 +1,284 @@
-"""What each note says: its level and its sentence for people.  The fields beside it are for
-machines."""
+"""Each log event as a line: its level, its sentence for people, its fields for machines."""
 
 from __future__ import annotations
 
 from gracewrap.linux.signals import name
-from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.policy import log_events
+from gracewrap.record import TYPE_CHECKING, Record, assert_never
+from gracewrap.report import runtime_events
+from gracewrap.report.text import (
+    MOST,
+    listed,
+    ordinal,
+    outcome,
+    seconds,
+    signal_name,
+    times,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    # Of several programs *program* is the name of the one that it is about, *several* how many
-    # there are.
-    Fields = Mapping[str, object]
+    from gracewrap.report.program_history import ProgramHistory
+    from gracewrap.report.run_history import RunHistory
 
-MOST = 6  # so many programs are named in a line
-
-
-class WaitedFor(Record):
-    """What one of several programs is waited for; see Recorder.part."""
-
-    program: str
-    remaining: float
-    doing: str = ""
-    held: bool = False
-    waits_for: tuple[str, ...] = ()
-    numbers: str = ""
-    in_flight: float | None = None
-    why: str = ""
-
-    def fields(self) -> dict[str, object]:
-        """Return it for machines, the empty left out."""
-        found: dict[str, object] = {
-            "program": self.program,
-            "doing": self.doing,
-            "waits_for": list(self.waits_for),
-            "in_flight": self.in_flight,
-        }
-        found = {key: value for key, value in found.items() if value not in (None, "", [])}
-        return {**found, "remaining": round(self.remaining, 3)}
+    Event = log_events.LogEvent | runtime_events.RuntimeEvent
 
 
-def seconds(value: object) -> str:
-    """Return seconds for people: "25 s", "1.25 s", "12 ms"."""
-    number = float(str(value))
-    if 0 < number < 0.0995:
-        return f"{number * 1000:.0f} ms"
-    return f"{number:.0f} s" if number == int(number) else f"{number:.2f} s"
+class Line(Record):
+    """One log line.  Of the fields those that are None or "" are left out."""
+
+    level: str
+    text: str
+    fields: Mapping[str, object] = {}
 
 
-def listed(names: Sequence[str], most: int = MOST, last: str = "and") -> str:
-    """Return names for people: "web", "web and worker", "web, worker and 44 more"; with *last*
-    before the last one."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+# Their sentences do not say by themselves which program they are about.
+_NAMELESS = (
+    log_events.Serving,
+    log_events.HeldTooLong,
+    log_events.Kill,
+    log_events.DrainFailed,
+    log_events.DrainTimeout,
+    log_events.ProbeInvalid,
+    log_events.HelperEnded,
+    runtime_events.ProbeSilent,
+    runtime_events.ProbeSeen,
+    runtime_events.InFlightChanged,
+    runtime_events.HookStarted,
+    runtime_events.Unheard,
+)
 
 
-def outcome(fields: Fields) -> str:
-    """Return how a process ended: "exited with 0", "was ended by SIGKILL"."""
-    signum = int(str(fields["signal"]))
-    return f"was ended by {name(signum)}" if signum else f"exited with {fields['status']}"
+def describe(event: Event, history: ProgramHistory, run: RunHistory, at: float) -> Line:
+    """Return the line of an event.
 
-
-def _signal(fields: Fields, key: str = "signal") -> str:
-    return name(int(str(fields[key])))
-
-
-def _stop_requested(f: Fields) -> str:
-    who = f["by"] if f.get("by") else f"{_signal(f)} from {f['sender']}"
-    return f"stop requested: {who}; {seconds(f['budget'])} to stop {f['who']}"
-
-
-def _stop_signal(f: Fields) -> str:
-    return f"sent {_signal(f)} to {'the process group of ' if f['to'] == 'group' else ''}{f['who']}"
-
-
-def _unasked(f: Fields) -> str:
-    """Return what there is to say of a signal that ended a program, and was not ours."""
-    if not f["signal"] or f.get("ours"):
-        return ""
-    return ", which gracewrap did not send" + (
-        " (out of memory?)" if int(str(f["signal"])) == 9 else ""
+    Args:
+        event: What happened, taken in by *history* and *run*.
+        history: Of the program that it is about; run.all: it is about no single one.
+        run: The run as a whole.
+        at: When it happened.
+    """
+    if isinstance(event, log_events.SignalEvent):
+        line = _signal(event, history, run)
+    elif isinstance(event, log_events.ProgramEvent):
+        line = _program(event, history, run)
+    elif isinstance(event, log_events.StopEvent):
+        line = _stop(event, history, run)
+    elif isinstance(event, log_events.DrainEvent):
+        line = _drain(event, history, run)
+    elif isinstance(event, runtime_events.LifeEvent):
+        line = _life(event, history, run, at)
+    elif isinstance(event, runtime_events.ProbeEvent):
+        line = _probe(event, history)
+    elif isinstance(event, runtime_events.RunEvent):
+        line = _run(event)
+    else:
+        assert_never(event)
+    named = bool(run.several) and history is not run.all
+    whose = f"{history.name}: " if named and isinstance(event, _NAMELESS) else ""
+    fields = {k: v for k, v in line.fields.items() if v not in (None, "")}
+    return Line(
+        line.level, whose + line.text, {"program": history.name, **fields} if named else fields
     )
 
 
-def _several(f: Fields) -> int:
-    """Return how many programs there are; 0: the one command."""
-    return int(str(f.get("several", 0)))
+def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory) -> Line:
+    match event:
+        case log_events.StopRequested(signum, by):
+            text = f"stop requested: {by or f'{name(signum)} from {run.sender}'}; "
+            sender = run.sender if signum else ""
+            return Line(
+                "info",
+                f"{text}{seconds(run.budget)} to stop {run.who()}",
+                {"signal": signal_name(signum), "by": by, "sender": sender, "budget": run.budget},
+            )
+        case log_events.AskedAgain(signum, effect):
+            asked = name(signum) if signum else "asked"
+            fields = {"signal": signal_name(signum), "effect": effect}
+            return Line("info", f"{asked} again: {_AGAIN[effect]}", fields)
+        case log_events.StopWaits(_, programs):
+            # With many programs these lines would be as many, and hide the others.
+            level = "info" if run.several <= MOST else "debug"
+            who = history.name or history.who
+            text = f"{who} is stopped after {listed(run.names(programs))}"
+            return Line(level, text, _programs(programs, run))
+        case log_events.Serving(_, time):
+            until = "until every load balancer has noticed"
+            return Line("info", f"serving for another {seconds(time)}, {until}", {"seconds": time})
+        case log_events.HeldTooLong(_, doing, after):
+            text = f"{_HELD[doing]} after {seconds(after)}, and the budget ends soon"
+            return Line("warning", text, {"after": after})
+        case log_events.Extended(_, remaining):
+            text = f"{history.who} asks for more time; it has {seconds(remaining)} until SIGKILL"
+            return Line("info", text, {"remaining": remaining})
+        case log_events.AllEnded():
+            return Line("info" if run.several else "debug", "all programs have ended")
+        case log_events.Unsent(connections):
+            text = f"leaving although bytes are unsent on {connections} connection(s)"
+            return Line("warning", text, {"connections": connections})
+        case _:
+            return _part(event, run)
 
 
-def _others(f: Fields) -> str:
-    """Return what follows for the others from the end of one, if that is the cause of the stop."""
-    return "; the others are stopped because of it" if f.get("cause") and _several(f) > 1 else ""
+_AGAIN = {
+    "none": "taken as the same request",
+    "stopping already": "it is stopping already",
+    "nothing to skip": "there is no step to skip; a third request kills at once",
+    "skip ahead": "skipping ahead",
+    "kill": "asked three times",
+}
+_HELD = {
+    "propagation_delay": "still serving",
+    "pre_stop": "pre_stop has not ended",
+    "drain.start": "drain.start has not ended",
+    "drain": "it is not drained",
+}
 
 
-def _exit_level(f: Fields) -> str:
-    unasked = "warning" if f["signal"] and not f["typed"] else "debug"
-    if not f.get("several"):
-        return "warning" if f.get("restarts") else "info" if f["asked"] or f["left"] else unasked
-    if f.get("cause"):
-        return "warning" if f["status"] else "info"
-    # Otherwise what is told next says it all: program_gone, restarts or program_ended.
-    return "info" if f["left"] else "debug"
+def _part(event: log_events.PartEvent | log_events.RollingRestart, run: RunHistory) -> Line:
+    match event:
+        case log_events.PartRequested(by, again, programs):
+            what = f"{'restart' if again else 'stop'} {listed(run.names(programs))}"
+            fields = {"by": by, "again": again, **_programs(programs, run)}
+            return Line("info", f"asked to {what}: {by}", fields)
+        case log_events.PartRefused(by, programs):
+            text = f"{by} is refused: another part is being stopped"
+            return Line("warning", text, {"by": by, **_programs(programs, run)})
+        case log_events.PartStopped(programs, again):
+            then = "; to be started again" if again else ""
+            fields = {"again": again, **_programs(programs, run)}
+            return Line("info", f"{listed(run.names(programs))} stopped{then}", fields)
+        case log_events.RollingRestart(by, waits):
+            all_of = "all programs are restarted, one after the other"
+            what = all_of if run.several else f"{run.all.who} is restarted"
+            then = "; that begins when all that is to be up is ready" if waits else ""
+            return Line("info", f"{by}: {what}{then}", {"by": by})
+        case _:
+            assert_never(event)
 
 
-def _leader_exited(f: Fields) -> str:
-    rest = "; something of it is left" if f["left"] else ""
-    unasked = "" if f["asked"] else _unasked(f)
-    if f["left"] and not f["asked"] and not f["status"]:
-        rest += (
-            " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
-        )
-    return f"{f['who']} {outcome(f)}{unasked}{rest}{_no_more(f)}{_others(f)}"
+def _programs(programs: Sequence[int], run: RunHistory) -> dict[str, object]:
+    """Return the names of programs as a field; the one command has none."""
+    return {"programs": run.names(programs)} if run.several else {}
 
 
-def _leftover(f: Fields) -> str:
-    told = f"sent {_signal(f)} to" if f["told"] else "waiting for"
-    return (
-        f"{told} what {f['who']} left behind: {f.get('members') or 'nothing that is still there'}"
+def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHistory) -> Line:
+    who, members = history.who, history.members
+    fields: dict[str, object]
+    match event:
+        case log_events.Forwarded(signum, sent):
+            to = "the programs" if run.several else "the command"
+            fields = {"signal": name(signum), "sent": signal_name(sent)}
+            return Line("debug", f"{name(signum)}: sent {name(sent)} to {to}", fields)
+        case log_events.Dropped(signum):
+            gone = f"the programs {_are(run)}" if run.several else "the command is"
+            text = f"{name(signum)}: dropped: signal_map says so, or {gone} gone"
+            return Line("debug", text, {"signal": name(signum)})
+        case log_events.StopSignal(_, signum, to):
+            whom = f"the process group of {who}" if to == "group" else who
+            return Line(
+                "info", f"sent {name(signum)} to {whom}", {"signal": name(signum), "to": to}
+            )
+        case log_events.Rung(_, signum, why):
+            text = f"sent {name(signum)} to {who} ({why})"
+            return Line("info", text, {"signal": name(signum), "why": why})
+        case log_events.WatchdogAbort(_, signum, remaining):
+            text = f"sent {name(signum)} to {who}, which missed its watchdog; "
+            fields = {"signal": name(signum), "remaining": remaining}
+            return Line("warning", f"{text}SIGKILL in {seconds(remaining)}", fields)
+        case log_events.StopSignalIgnored(_, signum):
+            others = f" and will not pass it on; sent it to its members: {members}"
+            fields = {"signal": name(signum), "members": members}
+            return Line("info", f"{who} ignores {name(signum)}{others if members else ''}", fields)
+        case log_events.LastCall(_, signum):
+            text = f"{who} is a shell that still waits; sent {name(signum)} to "
+            fields = {"signal": name(signum), "members": members}
+            return Line("info", text + (members or "nobody else"), fields)
+        case log_events.Kill():
+            return _kill(event, history)
+        case log_events.GaveUp(_, after):
+            text = f"gave up on {who}: still there {seconds(after)} after SIGKILL"
+            return Line("error", text, {"after": after})
+        case _:
+            return _leftover(event, history)
+
+
+def _leftover(
+    event: log_events.Leftover | log_events.LeftoverWaits, history: ProgramHistory
+) -> Line:
+    behind = history.members or "nothing that is still there"
+    match event:
+        case log_events.Leftover(_, signum):
+            done = f"sent {name(signum)} to" if signum else "waiting for"
+            text = f"{done} what {history.who} left behind: {behind}"
+            return Line("info", text, {"signal": signal_name(signum), "members": history.members})
+        case log_events.LeftoverWaits(_, signum, after):
+            text = f"{history.who} may have passed {name(signum)} on to {behind}; what is left in "
+            fields = {"signal": name(signum), "after": after, "members": history.members}
+            return Line("info", f"{text}{seconds(after)} is sent it", fields)
+        case _:
+            assert_never(event)
+
+
+def _kill(event: log_events.Kill, history: ProgramHistory) -> Line:
+    untold, hint = history.untold, ""
+    if untold:
+        kept = f"{history.who} kept the stop signal from {untold}"
+        hint = f'; {kept}: write exec, or kill_mode = "group"'
+    if untold and history.ignores:
+        hint = "; it ignores the stop signal, and so does what it has started since"
+    return Line(
+        "warning",
+        f"SIGKILL ({event.why}): {history.members or history.who}{hint}",
+        {
+            "why": event.why,
+            "leader": event.leader,
+            "members": history.members,
+            "untold": untold,
+        },
     )
 
 
-def _leftover_waits(f: Fields) -> str:
-    behind = f.get("members") or "nothing that is still there"
-    return (
-        f"{f['who']} may have passed {_signal(f)} on to {behind}; what is left in "
-        f"{seconds(f['after'])} is sent it"
-    )
-
-
-def _ignored(f: Fields) -> str:
-    sent = (
-        f" and will not pass it on; sent it to its members: {f['members']}"
-        if f.get("members")
-        else ""
-    )
-    return f"{f['who']} ignores {_signal(f)}{sent}"
-
-
-def _kill(f: Fields) -> str:
-    hint = (
-        f'; {f["who"]} kept the stop signal from {f["untold"]}: write exec, or kill_mode = "group"'
-        if f["untold"]
-        else ""
-    )
-    hint = (
-        "; it ignores the stop signal, and so does what it has started since"
-        if f["untold"] and f.get("ignores")
-        else hint
-    )
-    return f"SIGKILL ({f['why']}): {f.get('members') or f['who']}{hint}"
-
-
-def _in_flight(f: Fields) -> str:
-    number = f.get("in_flight")
-    return "" if number is None else f"; in flight: {float(str(number)):g}"
-
-
-def _draining(f: Fields) -> str:
-    then = "the stop signal goes when it is drained" if f["stopping"] else "it is not stopped"
-    return f"draining {f['who']}: {then}"
-
-
-def _undrained(f: Fields) -> str:
-    return f"{f['who']} is busy again{_in_flight(f)}{_why(f)}"
-
-
-def _why(f: Fields) -> str:
-    return f" ({f['why']})" if f.get("why") else ""
-
-
-def _held_too_long(f: Fields) -> str:
-    waiting = {
-        "waiting": "pre_stop has not ended",
-        "starting": "drain.start has not ended",
-        "draining": "it is not drained",
-    }
-    return (
-        f"{waiting.get(str(f['doing']), f['doing'])} after {seconds(f['after'])}, and the "
-        f"budget ends soon{_in_flight(f)}"
-    )
+def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistory) -> Line:
+    who = history.who
+    match event:
+        case log_events.DrainRequested():
+            return Line("info", f"drain requested: {run.who()} {_are(run)} to take no new work")
+        case log_events.UndrainRequested():
+            return Line("info", f"drain taken back: {run.who()} {_are(run)} ready again")
+        case log_events.DrainStart():
+            return Line("info", f"drain.start: telling {who} to take no new work")
+        case log_events.Draining(_, stopping):
+            then = "the stop signal goes when it is drained" if stopping else "it is not stopped"
+            return Line("info", f"draining {who}: {then}", {"stopping": stopping})
+        case log_events.Drained(_, after):
+            after = after if history.drained_after is None else history.drained_after
+            text = f"{who} is drained after {seconds(round(after, 3))}"
+            return Line("info", text, {"after": after})
+        case log_events.Undrained(_, probe, in_flight, why):
+            text = f"{who} is busy again{_in_flight(in_flight)}{_because(why)}"
+            kind = history.in_flight.probes[probe].kind
+            return Line("warning", text, {"probe": kind, "in_flight": in_flight, "why": why})
+        case log_events.DrainFailed(_, probe, why):
+            kind = history.in_flight.probes[probe].kind
+            text = f"the drain is given up{_because(why)}"
+            return Line("warning", text, {"probe": kind, "why": why})
+        case log_events.DrainTimeout(_, after, in_flight):
+            text = f"not drained after {seconds(after)} (drain.timeout){_in_flight(in_flight)}"
+            return Line("warning", text, {"after": after, "in_flight": in_flight})
+        case log_events.ProbeInvalid(_, probe, why):
+            kind = history.in_flight.probes[probe].kind
+            text = f"a probe cannot be used: {kind}: {why}; it never says drained like this"
+            return Line("warning", text, {"probe": kind, "why": why})
+        case log_events.HelperEnded(_, hook, ok, why):
+            took = history.hooks[hook].seconds
+            done = f"done in {seconds(took or 0)}" if ok else f"failed in {seconds(took or 0)}"
+            text = f"{_HOOKS[hook]} {done}" + ("" if ok else f": {why}; the stop goes on")
+            fields = {"hook": hook, "ok": ok, "why": why, "took": took}
+            return Line("info" if ok else "warning", text, fields)
+        case _:
+            assert_never(event)
 
 
 _HOOKS = {
@@ -190,92 +289,217 @@ _HOOKS = {
 }
 
 
-def _helper_ended(f: Fields) -> str:
-    took = f" in {seconds(f['took'])}" if f.get("took") is not None else ""
-    hook = _HOOKS[str(f["hook"])]
-    return f"{hook} done{took}" if f["ok"] else f"{hook} failed{took}: {f['why']}; the stop goes on"
+def _in_flight(number: float | None) -> str:
+    return "" if number is None else f"; in flight: {number:g}"
 
 
-def _asked_again(f: Fields) -> str:
-    again = {
-        "none": "taken as the same request",
-        "stopping already": "it is stopping already",
-        "nothing to skip": "there is no step to skip; a third request kills at once",
-        "skip ahead": "skipping ahead",
-        "kill": "asked three times",
-    }
-    return f"{_signal(f) if f['signal'] else 'asked'} again: {again[str(f['effect'])]}"
+def _because(why: str) -> str:
+    return f" ({why})" if why else ""
 
 
-def _restarts(f: Fields) -> str:
-    after, number = seconds(round(float(str(f["after"])), 3)), _ordinal(int(str(f["restart"])))
-    return (
-        f"{f['who']} {f['ended']}{_unasked(f)}; it is started again in {after} ({number} "
-        "restart in a row)"
-    )
+def _are(run: RunHistory) -> str:
+    """Return the verb of a sentence about all programs."""
+    return "are" if run.several > 1 else "is"
 
 
-def _ordinal(number: int) -> str:
-    suffix = (
-        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    )
-    return f"{number}{suffix}"
+def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHistory) -> Line:
+    who, signum = history.who, 0 if history.leader is None else history.leader.signum
+    fields: dict[str, object]
+    match event:
+        case log_events.CommandReady(_, after) | log_events.ProgramReady(_, after):
+            text = f"{who} is ready after {seconds(round(after, 3))}"
+            return Line("info", text, {"after": after})
+        case log_events.LeaderExited():
+            return _leader_exited(event, history, run)
+        case log_events.StartFailed(_, status, why):
+            text = f"{who} cannot be started: {why}{_others(event, run)}"
+            return Line("error", text, {"status": status, "why": why})
+        case log_events.ProgramEnded(_, status):
+            last = history.in_a_row if status else 0
+            if history.oneshot and not status:
+                text = f"{who} has completed"
+            else:
+                others = "; the others go on" if run.several else ""
+                text = f"{who} {history.ended()}{_unasked(history)}{_no_more(last)}{others}"
+            fields = {"status": status, "signal": signal_name(signum), "restarts": last or None}
+            return Line("warning" if signum or last else "info", text, fields)
+        case log_events.Restarts(_, status, after, in_a_row):
+            again = f"it is started again in {seconds(round(after, 3))}"
+            text = f"{who} {history.ended()}{_unasked(history)}; {again} "
+            fields = {"status": status, "after": after, "in_a_row": in_a_row, "restart": in_a_row}
+            return Line(
+                "warning",
+                f"{text}({ordinal(in_a_row)} restart in a row)",
+                {**fields, "signal": signal_name(signum)},
+            )
+        case log_events.Watchdog(_, after):
+            text = (
+                f"{who} has sent no WATCHDOG=1 for {seconds(after)}"
+                if after
+                else f"{who} says that it has failed (WATCHDOG=trigger)"
+            )
+            return Line("warning", text, {"after": after})
+        case _:
+            assert_never(event)
 
 
-def _program_ended(f: Fields) -> str:
-    if f["oneshot"] and not f["status"]:
-        return f"{f['who']} has completed"
-    return (
-        f"{f['who']} "
-        f"{f['ended']}{_unasked(f)}{_no_more(f)}{'; the others go on' if f.get('several') else ''}"
-    )
+def _leader_exited(
+    event: log_events.LeaderExited, history: ProgramHistory, run: RunHistory
+) -> Line:
+    status, signum, left, asked = event.status, event.signum, event.left, event.asked
+    last = history.in_a_row if not asked and event.then == "shutdown" else 0
+    rest = "; something of it is left" if left else ""
+    if left and not asked and not status:
+        rest += (
+            " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
+        )
+    unasked = "" if asked else _unasked(history)
+    text = f"{history.who} {outcome(status, signum)}{unasked}{rest}{_no_more(last)}"
+    fields = {"status": status, "signal": signal_name(signum), "left": left}
+    level = _exit_level(event, run, bool(last))
+    return Line(level, text + _others(event, run), {**fields, "restarts": last or None})
 
 
-def _no_more(f: Fields) -> str:
+def _exit_level(event: log_events.LeaderExited, run: RunHistory, last: bool) -> str:
+    by_a_key = run.interactive and event.signum in (2, 3)  # Ctrl-C, Ctrl-\: the terminal sent it
+    if not run.several:
+        unasked = "warning" if event.signum and not by_a_key else "debug"
+        return "warning" if last else "info" if event.asked or event.left else unasked
+    if run.began_with is event:
+        return "warning" if event.status else "info"
+    # Otherwise the next line says it all: program_gone, restarts or program_ended.
+    return "info" if event.left else "debug"
+
+
+def _unasked(history: ProgramHistory) -> str:
+    """Return what there is to say of a signal that ended a program and was not ours."""
+    signum = 0 if history.leader is None else history.leader.signum
+    if not signum or history.ended_by_us():
+        return ""
+    return ", which gracewrap did not send" + (" (out of memory?)" if signum == 9 else "")
+
+
+def _no_more(restarts: int) -> str:
     """Return what there is to say of a program that is not started again, after max_restarts."""
-    return (
-        f"; it was started again {_times(f['restarts'])} in a row, and is not started any more"
-        if f.get("restarts")
-        else ""
+    again = f"it was started again {times(restarts)} in a row"
+    return f"; {again}, and is not started any more" if restarts else ""
+
+
+def _others(event: log_events.LeaderExited | log_events.StartFailed, run: RunHistory) -> str:
+    """Return what follows for the other programs, if the stop began with this event."""
+    stopped = run.began_with is event and run.several > 1
+    return "; the others are stopped because of it" if stopped else ""
+
+
+def _life(
+    event: runtime_events.LifeEvent, history: ProgramHistory, run: RunHistory, at: float
+) -> Line:
+    match event:
+        case runtime_events.Started():
+            return Line("info" if run.several else "debug", f"started {history.who}")
+        case runtime_events.CannotRun(_, why, status):
+            return Line("error", why, {"status": status})
+        case runtime_events.ProgramGone():
+            return _program_gone(history, run, at)
+        case runtime_events.ChildStopped(_, signum, done):
+            text = f"{history.who} was stopped by {name(signum)}: {done}"
+            return Line("info", text, {"signal": name(signum), "done": done})
+        case runtime_events.Reaped(pid, status):
+            text = f"reaped orphan {pid} (status {status})"
+            return Line("debug", text, {"pid": pid, "status": status})
+        case _:
+            assert_never(event)
+
+
+def _program_gone(history: ProgramHistory, run: RunHistory, at: float) -> Line:
+    after = None if history.told_at is None else at - history.told_at
+    took = "" if after is None else f" after {seconds(round(after, 3))}"
+    who, asked = history.name or history.who, history.leader is not None and history.leader.asked
+    signum = 0 if history.leader is None else history.leader.signum
+    return Line(
+        "info" if asked and run.several else "debug",
+        f"{who} is gone{took} ({history.ended()})",
+        {"after": after, "status": history.status(), "signal": signal_name(signum)},
     )
 
 
-def _times(count: object) -> str:
-    return "once" if count == 1 else f"{count} times"
+def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory) -> Line:
+    who, probes = history.who, history.in_flight.probes
+    match event:
+        case runtime_events.NotReady(_, after, why):
+            text = f"{who} is not ready after {seconds(round(after))}{_because(why)}"
+            return Line("warning", text, {"after": after, "why": why})
+        case runtime_events.ProbeSilent(_, probe, why, after):
+            kind = probes[probe].kind
+            text = f"probe {kind} has had no answer in {seconds(round(after))}{_because(why)}"
+            return Line("warning", text, {"probe": kind, "why": why, "after": after})
+        case runtime_events.ProbeSeen(_, probe, reading):
+            kind, number, why = probes[probe].kind, reading.in_flight, reading.why
+            text = f"probe {kind}: {reading.kind}{_in_flight(number)}{_because(why)}"
+            fields = {"probe": kind, "reading": reading.kind, "in_flight": number, "why": why}
+            return Line("debug", text, fields)
+        case runtime_events.InFlightChanged():
+            numbers, total = history.in_flight.shown(), history.in_flight.total()
+            text = f"in flight: {numbers}"
+            return Line("debug", text, {"numbers": numbers, "in_flight": total})
+        case runtime_events.HookStarted(_, hook, command):
+            text = f"running {_HOOKS[hook]}: {command}"
+            return Line("info", text, {"hook": hook, "command": command})
+        case runtime_events.Said(_, said):
+            return Line("info", f"{who} says: {said}", {"text": said})
+        case runtime_events.MainPid(_, was, main):
+            text = f"{was} says that its main process is {main}; signals go there"
+            return Line("info", text, {"main": main})
+        case _:
+            assert_never(event)
 
 
-def _program_gone(f: Fields) -> str:
-    after = f" after {seconds(round(float(str(f['after'])), 3))}" if "after" in f else ""
-    return f"{f.get('program') or f['who']} is gone{after} ({f['ended']})"
+def _run(event: runtime_events.RunEvent) -> Line:
+    match event:
+        case runtime_events.WaitingForPrograms(parts, elapsed, remaining):
+            times_left = f"{seconds(elapsed)} gone, {seconds(remaining)} left for all"
+            fields = {"elapsed": elapsed, "remaining": remaining}
+            return Line(
+                "info",
+                f"waiting: {waiting_for(parts)}; {times_left}",
+                {**fields, "programs": [part.fields() for part in parts]},
+            )
+        case runtime_events.WaitingForCommand():
+            return _waiting_for_command(event)
+        case runtime_events.OutputLost(lines):
+            text = f"lines of output lost: {lines}; nobody read them, or there was no room"
+            return Line("warning", text, {"lines": lines})
+        case runtime_events.Unheard(why):
+            return Line("warning", why, {"why": why})
+        case runtime_events.Fault(error):
+            text = f"a bug in gracewrap, beside the command: {error}; it goes on without"
+            return Line("warning", text, {"error": error})
+        case runtime_events.Bug(error):
+            text = f"a bug in gracewrap: {error}; from now on it only forwards, reaps, and kills in"
+            return Line("error", f"{text} time", {"error": error})
+        case _:
+            assert_never(event)
 
 
-def _roll(f: Fields) -> str:
-    what = (
-        "all programs are restarted, one after the other"
-        if _several(f)
-        else f"{f['who']} is restarted"
+def _waiting_for_command(event: runtime_events.WaitingForCommand) -> Line:
+    numbers = f"{event.numbers} · " if event.numbers else ""
+    until = "the stop signal" if event.held else "SIGKILL"
+    left = f"{seconds(event.elapsed)} gone, {seconds(event.remaining)} until {until}"
+    doing = event.doing or f"waiting for {event.who}"
+    return Line(
+        "info",
+        f"{doing}: {numbers}{left}{_because(event.why)}",
+        {
+            "remaining": event.remaining,
+            "elapsed": event.elapsed,
+            "numbers": event.numbers,
+            "in_flight": event.in_flight,
+            "why": event.why,
+        },
     )
-    return (
-        f"{f['by']}: "
-        f"{what}{'; that begins when all that is to be up is ready' if f['waits'] else ''}"
-    )
 
 
-def _told_to_all(f: Fields, how: str) -> str:
-    """Return what is asked of all programs, and what they are to do."""
-    return f"{f['who']} {_is(f)} {how}"
-
-
-def _is(f: Fields) -> str:
-    """Return the verb for what is about all programs."""
-    return "are" if _several(f) > 1 else "is"
-
-
-def _receivers(f: Fields) -> str:
-    return "the programs" if _several(f) else "the command"
-
-
-def waiting_for(parts: Sequence[WaitedFor]) -> str:
+def waiting_for(parts: Sequence[runtime_events.WaitedFor]) -> str:
     """Return what several programs are waited for: "web: requests 7 → 3 · worker: jobs 2 · db waits
     for web and worker".
 
@@ -283,217 +507,13 @@ def waiting_for(parts: Sequence[WaitedFor]) -> str:
     for is counted.
     """
     in_turn = sorted(parts, key=lambda part: bool(part.waits_for))
-    shown = [_part(part) for part in in_turn[:MOST]]
+    shown = [_waited_for(part) for part in in_turn[:MOST]]
     return " · ".join(shown) + (f" and {len(parts) - MOST} more" if len(parts) > MOST else "")
 
 
-def _part(part: WaitedFor) -> str:
+def _waited_for(part: runtime_events.WaitedFor) -> str:
     if part.waits_for:
         return f"{part.program} waits for {listed(part.waits_for, 3)}"
     known = part.numbers.replace(" · ", ", ") or part.why
     left = f"{'its stop signal' if part.held else 'SIGKILL'} in {seconds(round(part.remaining, 1))}"
     return f"{part.program}: {', '.join(filter(None, (part.doing, known, left)))}"
-
-
-def _waiting(f: Fields) -> str:
-    parts = f.get("parts")
-    if isinstance(parts, list):
-        return (
-            f"waiting: {waiting_for(parts)}; {seconds(f['elapsed'])} gone, "
-            f"{seconds(f['remaining'])} left for all"
-        )
-    numbers = f"{f['numbers']} · " if f.get("numbers") else ""
-    until = "the stop signal" if f.get("held") else "SIGKILL"
-    doing = f.get("doing") or f"waiting for {f['who']}"
-    why = f" ({f['why']})" if f.get("why") else ""
-    return (
-        f"{doing}: {numbers}{seconds(f['elapsed'])} gone, {seconds(f['remaining'])} until "
-        f"{until}{why}"
-    )
-
-
-def _watchdog(f: Fields) -> str:
-    if not f["after"]:
-        return f"{f['who']} says that it has failed (WATCHDOG=trigger)"
-    return f"{f['who']} has sent no WATCHDOG=1 for {seconds(f['after'])}"
-
-
-# note -> (level, sentence).  A callable level looks at the fields.
-MESSAGES: dict[str, tuple[str | Callable[[Fields], str], Callable[[Fields], str]]] = {
-    "started": (lambda f: "info" if f.get("several") else "debug", lambda f: f"started {f['who']}"),
-    "cannot_run": ("error", lambda f: str(f["who"])),
-    "stop_requested": ("info", _stop_requested),
-    "stop_signal": ("info", _stop_signal),
-    "leader_exited": (_exit_level, _leader_exited),
-    "leftover": ("info", _leftover),
-    "last_call": (
-        "info",
-        lambda f: (
-            f"{f['who']} is a shell that still waits; sent {_signal(f)} to "
-            f"{f.get('members') or 'nobody else'}"
-        ),
-    ),
-    "leftover_waits": ("info", _leftover_waits),
-    "stop_signal_ignored": ("info", _ignored),
-    "rung": ("info", lambda f: f"sent {_signal(f)} to {f['who']} ({f['why']})"),
-    "kill": ("warning", _kill),
-    "gave_up": (
-        "error",
-        lambda f: f"gave up on {f['who']}: still there {seconds(f['after'])} after SIGKILL",
-    ),
-    "asked_again": ("info", _asked_again),
-    "serving": (
-        "info",
-        lambda f: (
-            f"serving for another {seconds(f['seconds'])}, until every load balancer has noticed"
-        ),
-    ),
-    "drain_requested": (
-        "info",
-        lambda f: f"drain requested: {_told_to_all(f, 'to take no new work')}",
-    ),
-    "undrain_requested": ("info", lambda f: f"drain taken back: {_told_to_all(f, 'ready again')}"),
-    "drain_start": ("info", lambda f: f"drain.start: telling {f['who']} to take no new work"),
-    "draining": ("info", _draining),
-    "drained": (
-        "info",
-        lambda f: f"{f['who']} is drained after {seconds(round(float(str(f['after'])), 3))}",
-    ),
-    "undrained": ("warning", _undrained),
-    "drain_failed": ("warning", lambda f: f"the drain is given up{_why(f)}"),
-    "drain_timeout": (
-        "warning",
-        lambda f: f"not drained after {seconds(f['after'])} (drain.timeout){_in_flight(f)}",
-    ),
-    "held_too_long": ("warning", _held_too_long),
-    "probe_invalid": (
-        "warning",
-        lambda f: (
-            f"a probe cannot be used: {f['probe']}: {f['why']}; it never says drained like this"
-        ),
-    ),
-    "probe_silent": (
-        "warning",
-        lambda f: (
-            f"probe {f['probe']} has had no answer in "
-            f"{seconds(round(float(str(f['after']))))}{_why(f)}"
-        ),
-    ),
-    "not_ready": (
-        "warning",
-        lambda f: (
-            f"{f['who']} is not ready after {seconds(round(float(str(f['after']))))}{_why(f)}"
-        ),
-    ),
-    "probe_seen": (
-        "debug",
-        lambda f: f"probe {f['probe']}: {f['reading']}{_in_flight(f)}{_why(f)}",
-    ),
-    "in_flight": ("debug", lambda f: f"in flight: {f['numbers']}"),
-    "hook": ("info", lambda f: f"running {_HOOKS[str(f['hook'])]}: {f['command']}"),
-    "helper_ended": (lambda f: "info" if f["ok"] else "warning", _helper_ended),
-    "extended": (
-        "info",
-        lambda f: f"{f['who']} asks for more time; it has {seconds(f['remaining'])} until SIGKILL",
-    ),
-    # With many programs these lines would be as many, and hide the others.
-    "stop_waits": (
-        lambda f: "info" if _several(f) <= MOST else "debug",
-        lambda f: f"{f.get('program') or f['who']} is stopped after {f['named']}",
-    ),
-    "program_ready": (
-        "info",
-        lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}",
-    ),
-    "program_ended": (
-        lambda f: "warning" if f["signal"] or f.get("restarts") else "info",
-        _program_ended,
-    ),
-    "program_gone": (
-        lambda f: "info" if f["asked"] and f.get("several") else "debug",
-        _program_gone,
-    ),
-    "restarts": ("warning", _restarts),
-    "start_failed": ("error", lambda f: f"{f['who']} cannot be started: {f['why']}{_others(f)}"),
-    "all_ended": (
-        lambda f: "info" if f.get("several") else "debug",
-        lambda f: "all programs have ended",
-    ),
-    "roll": ("info", _roll),
-    "part_requested": (
-        "info",
-        lambda f: f"asked to {'restart' if f['again'] else 'stop'} {f['named']}: {f['by']}",
-    ),
-    "part_refused": ("warning", lambda f: f"{f['by']} is refused: another part is being stopped"),
-    "part_stopped": (
-        "info",
-        lambda f: f"{f['named']} stopped{'; to be started again' if f['again'] else ''}",
-    ),
-    "ready": (
-        "info",
-        lambda f: f"{f['who']} is ready after {seconds(round(float(str(f['after'])), 3))}",
-    ),
-    "said": ("info", lambda f: f"{f['who']} says: {f['text']}"),
-    "watchdog": ("warning", _watchdog),
-    "watchdog_abort": (
-        "warning",
-        lambda f: (
-            f"sent {_signal(f)} to {f['who']}, which missed its watchdog; SIGKILL in "
-            f"{seconds(f['remaining'])}"
-        ),
-    ),
-    "main_pid": (
-        "info",
-        lambda f: f"{f['who']} says that its main process is {f['main']}; signals go there",
-    ),
-    "fault": (
-        "warning",
-        lambda f: f"a bug in gracewrap, beside the command: {f['error']}; it goes on without",
-    ),
-    "unheard": ("warning", lambda f: str(f["why"])),
-    "waiting": ("info", _waiting),
-    "output_lost": (
-        "warning",
-        lambda f: f"lines of output lost: {f['lines']}; nobody read them, or there was no room",
-    ),
-    "forwarded": ("debug", lambda f: f"{_signal(f)}: sent {_signal(f, 'sent')} to {_receivers(f)}"),
-    "dropped": (
-        "debug",
-        lambda f: f"{_signal(f)}: dropped: signal_map says so, or {_receivers(f)} {_is(f)} gone",
-    ),
-    "unsent": (
-        "warning",
-        lambda f: f"leaving although bytes are unsent on {f['connections']} connection(s)",
-    ),
-    "reaped": ("debug", lambda f: f"reaped orphan {f['pid']} (status {f['status']})"),
-    "child_stopped": ("info", lambda f: f"{f['who']} was stopped by {_signal(f)}: {f['done']}"),
-    "bug": (
-        "error",
-        lambda f: (
-            f"a bug in gracewrap: {f['error']}; from now on it only forwards, reaps, and kills in "
-            "time"
-        ),
-    ),
-}
-
-
-# What does not say by itself whose it is.
-_NAMELESS = {
-    *(
-        "serving",
-        "drain_failed",
-        "drain_timeout",
-        "held_too_long",
-        "probe_invalid",
-        "probe_silent",
-        "probe_seen",
-    ),
-    *("in_flight", "hook", "helper_ended", "kill", "unheard"),
-}
-
-
-def describe(what: str, fields: Fields) -> tuple[str, str]:
-    """Return the level and the sentence of a note."""
-    level, sentence = MESSAGES[what]
-    whose = f"{fields['program']}: " if fields.get("program") and what in _NAMELESS else ""
-    return (level if isinstance(level, str) else level(fields)), whose + sentence(fields)

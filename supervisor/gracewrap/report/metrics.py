@@ -63,10 +63,10 @@ def facts_of(history: ProgramHistory, up: bool, ready: bool | None = None) -> Pr
         history.restarts,
         tuple(
             (one.unit or one.kind, one.last)
-            for one in history.numbers.probes
+            for one in history.in_flight.probes
             if one.last is not None
         ),
-        tuple((one.kind, one.failures) for one in history.numbers.probes),
+        tuple((one.kind, one.failures) for one in history.in_flight.probes),
         ready,
     )
 

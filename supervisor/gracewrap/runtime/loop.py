@@ -33,8 +33,9 @@ from gracewrap.policy import advance, program
 from gracewrap.policy import model as m
 from gracewrap.policy import step as step_
 from gracewrap.policy import system as coordinator
+from gracewrap.policy.log_events import LogEvent, LogRecord, PartEvent
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
-from gracewrap.report import recorder, report_files
+from gracewrap.report import recorder, report_files, run_history, runtime_events, summary
 from gracewrap.report.log import Log
 from gracewrap.report.program_history import name_members
 from gracewrap.runtime import fallback, progress
@@ -71,7 +72,8 @@ def last_resort(
     if loop is not None:
         known = loop.remains()
         try:
-            loop.recorder.tell("bug", time.monotonic(), error=f"{type(error).__name__}: {error}")
+            bug = runtime_events.Bug(f"{type(error).__name__}: {error}")
+            loop.recorder.record(bug, time.monotonic())
             loop.close(0)
         except Exception:
             pass  # telling is not worth the child
@@ -112,9 +114,9 @@ class Loop:
             time.time(),
             [(one.name, one.command) for one in settings.each],
         )
-        self.recorder.counts["orphans_reaped"] = handover.orphans_reaped
-        self.recorder.interactive = handover.tty is not None
-        self.recorder.exit_code_from = self.policy.exit_code_from
+        self.recorder.run.orphans_reaped = handover.orphans_reaped
+        self.recorder.run.interactive = handover.tty is not None
+        self.recorder.run.exit_code_from = self.policy.exit_code_from
         self._routes: dict[
             int, tuple[m.SendLeader | m.SendGroup, ...] | None
         ] = {}  # of the signals that have come so far
@@ -182,7 +184,7 @@ class Loop:
             self.recorder.started_one(child.index, child.started_at)
             self.aside.begin(child)
         for request in self.handover.stop_requests:
-            self.recorder.sender = request.sender
+            self.recorder.run.sender = request.sender
             self.feed(m.SignalReceived(request.signum, request.at))
         if self.managed:
             self.feed(m.Tick(time.monotonic()))  # the first start
@@ -343,7 +345,7 @@ class Loop:
             )  # `fg`, or `bg`: it goes to the child's whole group
             return
         if self.settings.signal_map.get(got.si_signo) == RESTART:
-            sender = recorder.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)
+            sender = run_history.sender(got.si_pid, got.si_uid, got.si_code, got.si_signo)
             by = f"{name(got.si_signo)} from {sender}"
             self.feed(m.RollingRestartRequested(got.si_signo, by, at))
             return
@@ -358,7 +360,7 @@ class Loop:
                 self.do(command)
             self.recorder.forwarded(got.si_signo, route[0].signum if route else 0, at)
             return
-        self.recorder.siginfo = (got.si_pid, got.si_uid, got.si_code)
+        self.recorder.run.siginfo = (got.si_pid, got.si_uid, got.si_code)
         self.feed(m.SignalReceived(got.si_signo, at))
         # What came while we acted on it came at once with it, however long that took: no second
         # request.
@@ -377,7 +379,7 @@ class Loop:
         """Collect every exit there is; tell the policy about the leaders', and about the last of
         each program."""
         found, left, orphans = reaper.reap(self._known(), self.handover.tty is not None)
-        self.recorder.counts["orphans_reaped"] += orphans
+        self.recorder.run.orphans_reaped += orphans
         found = self.aside.without_helpers(found)
         if self.aside.prober:
             left = left and process_tree.anything_left()
@@ -464,18 +466,17 @@ class Loop:
     def orphan(self, one: reaper.Reaped, at: float) -> None:
         """A process that had been re-parented to us is no more."""
         if not one.stopped_by:
-            self.recorder.counts["orphans_reaped"] += 1
+            self.recorder.run.orphans_reaped += 1
             if self.log.lowest == 0:
-                self.recorder.tell("reaped", at, program=None, pid=one.pid, status=one.status)
+                self.recorder.record(runtime_events.Reaped(one.pid, one.status), at)
 
     def stopped(self, child: Child, signum: int) -> None:
         """The leader was stopped: on a terminal, Ctrl-Z; we stop with it."""
         if self.handover.tty is not None:
             done = terminal.child_stopped(self.handover.tty, child.pid, signum)
             if not done.startswith("stopped"):
-                self.recorder.tell(
-                    "child_stopped", time.monotonic(), program=child.index, signal=signum, done=done
-                )
+                event = runtime_events.ChildStopped(child.index, signum, done)
+                self.recorder.record(event, time.monotonic())
 
     def leader_gone(self, child: Child, one: reaper.Reaped, left: bool, at: float) -> None:
         """A leader's exit: take the terminal back, find out whether it ever became the command."""
@@ -501,7 +502,7 @@ class Loop:
         """Say why the command could not be run; return the exit status."""
         why += _hint(status, child.settings)
         child.history.not_started = why
-        self.recorder.tell("cannot_run", at, program=child.index, who=why, status=status)
+        self.recorder.record(runtime_events.CannotRun(child.index, why, status), at)
         return status
 
     def feed(self, event: m.Event, gone: Child | None = None) -> None:
@@ -527,31 +528,31 @@ class Loop:
         self.in_hand = 0
         if isinstance(event, m.Sampled):
             self.recorder.sampled(event.program, event.probe, event.reading, event.at)
-        self.tell([command for command in commands if isinstance(command, m.Note)], event.at, gone)
+        self.tell([one for one in commands if isinstance(one, LogRecord)], event.at, gone)
         answers += [answer for command in later if (answer := self.do(command)) is not None]
         for answer in answers:
             self.feed(answer)
 
-    def tell(self, notes: list[m.Note], at: float, gone: Child | None) -> None:
+    def tell(self, events: list[LogEvent], at: float, gone: Child | None) -> None:
         """Tell what was decided; what is about a program that is *gone* before what follows from it
         for others."""
         if gone is None or not self.settings.programs:
-            for note in notes:
-                self.tell_one(note, at)
+            for one in events:
+                self.tell_one(one, at)
             return
         for own in (True, False):
-            for note in notes:
-                if own == (note.fields.get("program") == gone.index):
-                    self.tell_one(note, at)
+            for one in events:
+                if own == (getattr(one, "program", None) == gone.index):
+                    self.tell_one(one, at)
             if own:
-                self.recorder.tell("program_gone", at, gone.index)
+                self.recorder.record(runtime_events.ProgramGone(gone.index), at)
 
-    def tell_one(self, note: m.Note, at: float) -> None:
-        """Tell one note; of a part also to the desk, for somebody may wait for it there."""
-        self.recorder.note(note, at)
+    def tell_one(self, event: LogEvent, at: float) -> None:
+        """Tell one event; of a part also to the desk, for somebody may wait for it there."""
+        self.recorder.record(event, at)
         control_api = self.control_api
-        if control_api is not None and note.what.startswith("part_"):
-            self.aside.safely(lambda: control_api.noted(note, at))
+        if control_api is not None and isinstance(event, PartEvent):
+            self.aside.safely(lambda: control_api.noted(event, at))
 
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return what came of it, if the policy should know."""
@@ -581,7 +582,7 @@ class Loop:
                 return m.UnsentCounted(unsent_bytes.unsent_connections(), time.monotonic())
             case m.Exit(status):
                 self.exit = status
-            case m.Note():
+            case LogRecord():
                 pass  # told later
             case _:
                 assert_never(command)
@@ -659,7 +660,7 @@ class Loop:
 
     def last_output(self, _: int) -> None:
         """Write what the programs have written last."""
-        since = self.recorder.since
+        since = self.recorder.run.since
         self.aside.last_output(
             (time.monotonic() if since is None else since) + self.settings.shutdown_timeout
         )
@@ -688,11 +689,11 @@ class Loop:
     def last_word(self, status: int) -> None:
         """Log the summary, write the reports."""
         at = time.monotonic()
-        last = self.recorder.summary(status, at)
-        if last is not None:
-            level, text = last
-            self.log.say(level, "summary", text, self.recorder.last_words(status, at))
-        settings, report = self.settings, self.recorder.report(status, at, __version__)
+        if summary.is_worth_a_line(self.recorder.run):
+            level, text = summary.summary_line(self.recorder, status, at)
+            fields = summary.summary_fields(self.recorder.run, status, at)
+            self.log.say(level, "summary", text, fields)
+        settings, report = self.settings, summary.report(self.recorder, status, at, __version__)
         metrics = self.last_metrics if settings.report_prometheus_textfile is not None else None
         for fault in report_files.write_all(settings, report, metrics):
             self.log.say("error", "report_failed", fault, {})

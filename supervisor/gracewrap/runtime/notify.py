@@ -9,6 +9,7 @@ from gracewrap.config.probe_specs import NotifyProbeSpec
 from gracewrap.linux import sd_notify
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.runtime_events import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ class NotifyListener:
             self._tell_status(at)
         if message.stopping and not self._stopping:
             self._stopping = True
-            self._errands.tell("said", at, text="it is stopping")
+            self._errands.tell(Said(self._child.index, "it is stopping"), at)
         if message.extend_timeout is not None:
             self._errands.post(m.TimeExtended(self._child.index, message.extend_timeout, at))
         if message.watchdog_timeout is not None:
@@ -99,7 +100,7 @@ class NotifyListener:
         """Log what it says now, but not more often than people read."""
         if self.status and at >= self._told_at + STATUS_EVERY:
             self._told_at = at
-            self._errands.tell("said", at, text=self.status)
+            self._errands.tell(Said(self._child.index, self.status), at)
 
     def _name_main(self, pid: int) -> None:
         fd = sd_notify.open_main(pid, self._is_member)

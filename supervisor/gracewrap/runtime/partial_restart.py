@@ -6,11 +6,11 @@ Loaded when somebody first asks for it.
 
 from __future__ import annotations
 
+from gracewrap.policy import log_events, program
 from gracewrap.policy import model as m
-from gracewrap.policy import program
 from gracewrap.policy import system as coordinator
-from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import messages
+from gracewrap.record import TYPE_CHECKING, assert_never
+from gracewrap.report import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ class PartialRestart:
         self._last = 0  # its number
 
     def _listed(self, programs: Iterable[int]) -> str:
-        return messages.listed([self._labels[i] for i in programs])
+        return text.listed([self._labels[i] for i in programs])
 
     # --- what is asked ---------------------------------------------------------------------------
 
@@ -108,18 +108,18 @@ class PartialRestart:
 
     def no_such(self, names: Sequence[str]) -> str:
         """Return what to write instead of names that are none, or of no name."""
-        there = messages.listed(self._labels, 20, "or")
+        there = text.listed(self._labels, 20, "or")
         if not names:
             return f"it runs several programs; write which one: {there}"
         if len(names) > 1:
             return (
-                f"there are no programs {messages.listed([repr(name) for name in names])}; "
+                f"there are no programs {text.listed([repr(name) for name in names])}; "
                 f"write {there}"
             )
         from gracewrap.config.did_you_mean import closest
 
         near = closest(names[0], self._labels)
-        every = messages.listed(self._labels, 20)
+        every = text.listed(self._labels, 20)
         meant = (
             f"did you mean {near}, of {every}?"
             if near and len(self._labels) > 1
@@ -241,28 +241,30 @@ class PartialRestart:
         self._requests.pop(self._last - KEPT, None)
         return self._last
 
-    def noted(self, note: m.Note, at: float) -> None:
-        """Take in what the policy says of a part; what it is asked is decided in the order in which
-        it was."""
-        requests = self._requests.values()
-        if note.what == "part_stopped":
-            for one in requests:
-                if one.state == "begun":
-                    one.state, one.killed = (
-                        "over",
-                        self._killed(note.fields["programs"], one.since, at),
-                    )
-            return
-        for one in requests:
-            if one.state == "asked" and one.by == note.fields["by"]:
-                one.state, one.since = "begun" if note.what == "part_requested" else "refused", at
-                one.why = self._busy(self._system()) if one.state == "refused" else ""
-                return
+    def noted(self, event: log_events.PartEvent, at: float) -> None:
+        """Take in what the policy says of a request; it decides about them in their order."""
+        match event:
+            case log_events.PartStopped(programs):
+                for one in self._requests.values():
+                    if one.state == "begun":
+                        one.state, one.killed = "over", self._killed(programs, one.since, at)
+            case log_events.PartRequested(by):
+                if (asked := self._asked(by)) is not None:
+                    asked.state, asked.since = "begun", at
+            case log_events.PartRefused(by):
+                if (asked := self._asked(by)) is not None:
+                    asked.state, asked.why = "refused", self._busy(self._system())
+            case _:
+                assert_never(event)
 
-    def _killed(self, programs: object, since: float, at: float) -> list[dict[str, object]]:
+    def _asked(self, by: str) -> Request | None:
+        """Return the first request of *by* that has not been decided about yet."""
+        asked = (one for one in self._requests.values() if one.state == "asked" and one.by == by)
+        return next(asked, None)
+
+    def _killed(self, programs: Sequence[int], since: float, at: float) -> list[dict[str, object]]:
         """Return which programs had to be killed; *whole*: and not only something that was left
         behind."""
-        assert isinstance(programs, tuple)
         histories: list[ProgramHistory] = [self._tales[i] for i in programs]
         return [
             {
@@ -270,7 +272,7 @@ class PartialRestart:
                 "after_seconds": round(
                     (history.gone_at or at) - max(since, history.told_at or since), 3
                 ),
-                "whole": history.leader.get("signal", 9) == 9,
+                "whole": history.leader is None or history.leader.signum == 9,
             }
             for history in histories
             if history.killed

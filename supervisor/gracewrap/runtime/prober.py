@@ -17,6 +17,7 @@ from gracewrap.probes.base import Probe
 from gracewrap.probes.sampler import Sampler
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.in_flight import InFlight
+from gracewrap.report.runtime_events import HookStarted, NotReady
 from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gracewrap.probes.base import OnReading
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
+    from gracewrap.report.runtime_events import RuntimeEvent
     from gracewrap.runtime.child import Child
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while
@@ -54,7 +56,7 @@ class Prober:
         reactor: Where what is watched and timed is.
         child: The program.
         post: Takes an event for the policy.
-        tell: Takes what is to be told of it.
+        tell: Takes what is to be logged, and when it happened.
         is_ready: Called, with the time, when the probes of `ready` have passed.
     """
 
@@ -63,7 +65,7 @@ class Prober:
         reactor: Reactor,
         child: Child,
         post: Callable[[m.Event], None],
-        tell: Callable[..., None],
+        tell: Callable[[RuntimeEvent, float], None],
         is_ready: Callable[[float], None],
     ) -> None:
         self.reactor, self.child, self.settings, self.post, self.tell = (
@@ -74,7 +76,7 @@ class Prober:
             tell,
         )
         self.is_ready = is_ready
-        self.numbers = child.history.numbers
+        self.in_flight = child.history.in_flight
         self.helpers = Helpers(reactor, child.equipment.process)
         self.facts: Callable[[], Mapping[str, str]] = (
             dict  # what hooks find in their environment, after GRACEWRAP_
@@ -232,7 +234,7 @@ class Prober:
     def run(self, command: m.RunHelper, at: float) -> None:
         """Run a hook; HelperEnded will tell."""
         key, action = (command.program, command.what), self._action(command.what)
-        self.tell("hook", at, hook=command.what, command=_shown(action))
+        self.tell(HookStarted(command.program, command.what, _shown(action)), at)
         limit = command.until if action.timeout is None else min(command.until, at + action.timeout)
 
         def ended(ok: bool, why: str) -> None:
@@ -349,7 +351,7 @@ class FirstLook:
     def _saw(self, probe: int, reading: m.Reading, pause: float, was_invalid: bool) -> None:
         """What is not there yet is asked again; so is what is wrong, for it may be half way up."""
         invalid = reading.kind == m.INVALID
-        self._errands.numbers.take(probe, reading, time.monotonic())
+        self._errands.in_flight.take(probe, reading, time.monotonic())
         if reading.kind in (m.DRAINED, m.BUSY) or (invalid and was_invalid) or pause >= LAST_LOOK:
             self._looked(probe, reading)
         else:
@@ -416,7 +418,7 @@ class Readiness:
             after = at - self._errands.child.started_at
             if after >= self._tell_after:
                 self._tell_after *= 2
-                self._errands.tell("not_ready", at, after=after, why=self.why)
+                self._errands.tell(NotReady(self._errands.child.index, after, self.why), at)
             self._timers[probe] = self._errands.reactor.call_at(
                 at + self._pause[probe], lambda: self._look(probe)
             )

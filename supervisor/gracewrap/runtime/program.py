@@ -11,6 +11,7 @@ import time
 
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING, assert_never
+from gracewrap.report import runtime_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,17 +77,16 @@ class Aside:
 
         i = child.index
 
-        def tell(what: str, at: float, **fields: object) -> None:
-            self._narrator.tell(what, at, program=i, **fields)
-
         def is_ready(at: float) -> None:
             self._post(m.ProgramReady(i, at))
 
         def facts() -> Mapping[str, str]:
             return self._narrator.facts(i, time.monotonic())
 
-        child.history.numbers = prober.in_flight_of(child.settings)
-        made = self.prober[i] = prober.Prober(self._reactor, child, self._post, tell, is_ready)
+        child.history.in_flight = prober.in_flight_of(child.settings)
+        made = self.prober[i] = prober.Prober(
+            self._reactor, child, self._post, self._narrator.record, is_ready
+        )
         made.metrics, made.facts = metrics, facts
 
     def listen(self, child: Child, is_member: Callable[[int], bool]) -> None:
@@ -103,9 +103,8 @@ class Aside:
         def names_main(pid: int, fd: int) -> None:
             who = child.history.who  # and not the one that it names
             if child.names_main(pid, fd):
-                self._narrator.tell(
-                    "main_pid", time.monotonic(), program=child.index, who=who, main=pid
-                )
+                event = runtime_events.MainPid(child.index, who, pid)
+                self._narrator.record(event, time.monotonic())
 
         i = child.index
         self.hearing[i] = NotifyListener(
@@ -128,11 +127,8 @@ class Aside:
                         named[child.index], how, max(map(len, named)), on_line
                     )
                 except OSError as error:
-                    self._narrator.tell(
-                        "unheard",
-                        time.monotonic(),
-                        why=f"{error.strerror}; what it writes is not taken in",
-                    )
+                    why = f"{error.strerror}; what it writes is not taken in"
+                    self._narrator.record(runtime_events.Unheard(why), time.monotonic())
                 else:
                     self._log.beside = self._outputs.log
 
@@ -241,9 +237,9 @@ class Aside:
         if self._outputs is not None:
             at = time.monotonic()
             self._outputs.close(max(at + LEAST_OUTPUT, budget_ends), LAST_OUTPUT)
-            self._log.beside, self._narrator.output_lost = None, self._outputs.lost
+            self._log.beside, self._narrator.run.output_lost = None, self._outputs.lost
             if self._outputs.lost:
-                self._narrator.tell("output_lost", at, lines=self._outputs.lost)
+                self._narrator.record(runtime_events.OutputLost(self._outputs.lost), at)
 
     def sources(self) -> tuple[tuple[int, int], ...]:
         """Return where the programs' output is to be read from, and to which of our descriptors it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gracewrap.policy import system as coordinator
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.report import runtime_events
 from gracewrap.runtime.program_status import of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Progress:
             self.at = at + every
         elif at >= self.at:
             self.at = at + every
-            tell = self._tell_programs if self._narrator.several else self._tell_command
+            tell = self._tell_programs if self._narrator.run.several else self._tell_command
             tell(system, at)
 
     def _tell_programs(self, system: coordinator.ShuttingDown, at: float) -> None:
@@ -45,15 +46,14 @@ class Progress:
             if stands.waits_for or stands.seconds_left is not None:
                 left, held = stands.seconds_left or 0.0, stands.held
                 parts.append(
-                    self._narrator.part(
+                    self._narrator.waited_for(
                         child.index, left, held, stands.waits_for, bool(held), is_leftover=leftover
                     )
                 )
         if parts:
             remaining = max(0.0, system.kill_at - at)
-            self._narrator.tell(
-                "waiting", at, parts=parts, elapsed=at - system.since, remaining=remaining
-            )
+            event = runtime_events.WaitingForPrograms(tuple(parts), at - system.since, remaining)
+            self._narrator.record(event, at)
 
     def _tell_command(self, system: coordinator.ShuttingDown, at: float) -> None:
         """Say what is being waited for, how much of it there is, and how long it may take."""
@@ -61,16 +61,15 @@ class Progress:
         stands, leftover = of(system, self._policy, 0, at), child.leader is None
         if stands.seconds_left is None:
             return
-        who, numbers = history.members_now() if leftover else history.who, history.numbers
-        self._narrator.tell(
-            "waiting",
-            at,
-            who=who,
-            held=bool(stands.held),
-            doing=f"draining {who}" if stands.held == "draining" else stands.held,
-            remaining=stands.seconds_left,
-            elapsed=at - system.since,
-            numbers="" if leftover else numbers.shown(),
-            in_flight=None if leftover else numbers.in_flight(),
-            why="" if numbers.shown() or leftover else numbers.busy(),
+        who, in_flight = history.members_now() if leftover else history.who, history.in_flight
+        event = runtime_events.WaitingForCommand(
+            who,
+            f"draining {who}" if stands.held == "draining" else stands.held,
+            bool(stands.held),
+            at - system.since,
+            stands.seconds_left,
+            "" if leftover else in_flight.shown(),
+            None if leftover else in_flight.total(),
+            "" if in_flight.shown() or leftover else in_flight.why_busy(),
         )
+        self._narrator.record(event, at)

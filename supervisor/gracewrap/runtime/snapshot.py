@@ -13,7 +13,8 @@ from gracewrap.linux import process_tree
 from gracewrap.policy import model as m
 from gracewrap.policy import system as coordinator
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import messages
+from gracewrap.report import text
+from gracewrap.report.runtime_events import Unheard
 from gracewrap.runtime import lazy_imports, program_status
 from gracewrap.server import control_socket
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.settings import Settings
     from gracewrap.linux.reactor import Reactor
+    from gracewrap.policy.log_events import PartEvent
     from gracewrap.report.metrics import Facts
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child
@@ -94,7 +96,7 @@ class ControlApi:
                     f"cannot listen on the control socket {explicit}; gracewrap status and its "
                     "like cannot reach this one"
                 )
-                self.recorder.tell("unheard", time.monotonic(), why=why)
+                self.recorder.record(Unheard(why), time.monotonic())
 
     def _open(self, fd: int, control: bool) -> None:
         """Wait for the first visitor: it stays in the kernel's queue until the server is loaded."""
@@ -118,7 +120,7 @@ class ControlApi:
             if not isinstance(error, ImportError):
                 raise
             why = f"gracewrap status and its like cannot be answered: {error}; pip install h11"
-            self.recorder.tell("unheard", time.monotonic(), why=why)
+            self.recorder.record(Unheard(why), time.monotonic())
 
     def close(self) -> None:
         """Answer nobody any more."""
@@ -143,8 +145,8 @@ class ControlApi:
     def _label(self, program: int) -> str:
         return self.recorder.histories[program].label
 
-    def _listed(self, programs: Iterable[int], most: int = messages.MOST) -> str:
-        return messages.listed([self._label(i) for i in programs], most)
+    def _listed(self, programs: Iterable[int], most: int = text.MOST) -> str:
+        return text.listed([self._label(i) for i in programs], most)
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
         """Return whether new work is welcome, and why not."""
@@ -206,14 +208,14 @@ class ControlApi:
         if stands.phase == "backing off":
             return (
                 f"{history.ended()}, and is started again in "
-                f"{messages.seconds(round(stands.again_in or 0.0, 1))}"
+                f"{text.seconds(round(stands.again_in or 0.0, 1))}"
             )
         if stands.phase in program_status.ENDED:
             return history.ended()
         if stands.phase in ("stopping", "killing") and child.leader is None and history.members:
             return f"left behind {history.members}"
         if stands.phase in ("draining", "stopping", "killing"):
-            return history.numbers.shown() or history.numbers.busy() or stands.phase
+            return history.in_flight.shown() or history.in_flight.why_busy() or stands.phase
         return "being started" if stands.phase == "starting" else stands.phase
 
     def _named(self, program: int) -> str:
@@ -268,11 +270,11 @@ class ControlApi:
             self._parts = PartialRestart(self.recorder, self.policy, self.system, self.post)
         return self._parts
 
-    def noted(self, note: m.Note, at: float) -> None:
+    def noted(self, event: PartEvent, at: float) -> None:
         """Take in what the policy says of a part ("part_requested" and its like): somebody may have
         asked here."""
         if self._parts is not None:
-            self._parts.noted(note, at)
+            self._parts.noted(event, at)
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -301,12 +303,12 @@ class ControlApi:
             "reason": str(body.get("reason", "")),
             "why": str(body.get("why", "")),
             "uptime_seconds": round(at - self.handover.at, 3),
-            "zombies_reaped": self.recorder.counts["orphans_reaped"],
-            "signals_forwarded": self.recorder.counts["signals_forwarded"],
+            "zombies_reaped": self.recorder.run.orphans_reaped,
+            "signals_forwarded": self.recorder.run.signals_forwarded,
             "stop": self._stop(system, at),
             "part": self._part(system, at),
             **({"request": self.parts.tell(options["request"])} if options.get("request") else {}),
-            "interrupted": self.recorder.interrupted,
+            "interrupted": self.recorder.run.interrupted,
             "programs": programs,
         }
 
@@ -314,7 +316,7 @@ class ControlApi:
         if not isinstance(system, coordinator.ShuttingDown):
             return None
         return {
-            "requested_by": self.recorder.requested_by(),
+            "requested_by": self.recorder.run.requested_by(),
             "elapsed_seconds": round(at - system.since, 3),
             "left_seconds": round(max(0.0, system.kill_at - at), 3),
             "budget_seconds": self.settings.shutdown_timeout,
@@ -345,7 +347,7 @@ class ControlApi:
     def _program(self, i: int, at: float) -> dict[str, object]:
         child, history, stands = self.children[i], self.recorder.histories[i], self._stands(i, at)
         alone = len(self.children) == 1
-        hearing, numbers = self.hearing.get(i), history.numbers
+        hearing, in_flight = self.hearing.get(i), history.in_flight
         kept_by = self._kept_by(i)
         return {
             "name": history.label,
@@ -364,7 +366,7 @@ class ControlApi:
             "oneshot": child.settings.oneshot,
             "killed": list(history.killed),
             "status_text": hearing.status if hearing is not None else "",
-            "waiting_for": numbers.shown() or numbers.busy(),
+            "waiting_for": in_flight.shown() or in_flight.why_busy(),
             "drain": self._drain(i, at) if child.settings.drain else None,
             "processes": [],
             "all_processes": False,
@@ -413,7 +415,7 @@ class ControlApi:
         """Return what the metrics are made of; with an exit status: when all is over."""
         from gracewrap.report.metrics import PHASES, Facts, facts_of
 
-        at, system, recorder = time.monotonic(), self.system(), self.recorder
+        at, system, run = time.monotonic(), self.system(), self.recorder.run
         over = exit_status is not None or isinstance(
             system, coordinator.Flushing | coordinator.Finishing | coordinator.Ended
         )
@@ -422,7 +424,7 @@ class ControlApi:
             max(0.0, system.kill_at - at) if isinstance(system, coordinator.ShuttingDown) else None
         )
         each = []
-        for i, (child, history) in enumerate(zip(self.children, recorder.histories)):
+        for i, (child, history) in enumerate(zip(self.children, run.programs)):
             told = bool(child.settings.ready) or len(self.children) > 1
             ready = self._stands(i, at).ready and not over
             each.append(
@@ -430,14 +432,14 @@ class ControlApi:
             )
         return Facts(
             __version__,
-            round(recorder.started_wall, 3),
+            round(run.started_wall, 3),
             "ended" if over else phase if phase in PHASES else "running",
             tuple(each),
-            recorder.counts["orphans_reaped"],
-            recorder.counts["signals_forwarded"],
-            recorder.interrupted or 0.0,
+            run.orphans_reaped,
+            run.signals_forwarded,
+            run.interrupted or 0.0,
             left,
-            at - recorder.since if over and recorder.since is not None else None,
+            at - run.since if over and run.since is not None else None,
             exit_status,
         )
 
@@ -445,7 +447,7 @@ class ControlApi:
         history = self.recorder.histories[program]
         return {
             "drained": history.drained_after is not None,
-            "in_flight": history.numbers.in_flight(),
+            "in_flight": history.in_flight.total(),
             "probes": [
                 {
                     "kind": one.kind,
@@ -456,7 +458,7 @@ class ControlApi:
                     "age_seconds": None if one.at is None else round(at - one.at, 3),
                     "failures": one.failures,
                 }
-                for one in history.numbers.probes
+                for one in history.in_flight.probes
             ],
         }
 

@@ -1,0 +1,419 @@
+"""What the policy reports: one record for each kind of event in the log and the report.
+
+A program is named by its index in Policy.programs; times are seconds.  What only the runtime knows,
+such as pids, is added where the line is written (report/messages.py).
+"""
+
+from __future__ import annotations
+
+from gracewrap.record import Record
+
+
+class LogRecord(Record):
+    """Base of all log events; EVENT is the name that machines read in the log: it never changes."""
+
+    EVENT = ""
+
+
+# The stop of all, or of some programs.
+
+
+class StopRequested(LogRecord):
+    """The stop of all begins: by a signal, or (*signum* is 0) because *by* asks for it."""
+
+    EVENT = "stop_requested"
+    signum: int
+    by: str = ""
+
+
+class AskedAgain(LogRecord):
+    """One more stop request, by a signal or (0) otherwise.
+
+    *effect*: "none", "stopping already", "nothing to skip", "skip ahead" or "kill".
+    """
+
+    EVENT = "asked_again"
+    signum: int
+    effect: str
+
+
+class StopWaits(LogRecord):
+    """The program is stopped after *programs*."""
+
+    EVENT = "stop_waits"
+    program: int
+    programs: tuple[int, ...]
+
+
+class Serving(LogRecord):
+    """The program goes on serving for *seconds* until load balancers have noticed the stop."""
+
+    EVENT = "serving"
+    program: int
+    seconds: float
+
+
+class HeldTooLong(LogRecord):
+    """The stop signal was held back for *after* seconds, and goes now because the budget ends.
+
+    *doing*: what it waited for: "propagation_delay", "pre_stop", "drain.start" or "drain".
+    """
+
+    EVENT = "held_too_long"
+    program: int
+    doing: str
+    after: float
+
+
+class Extended(LogRecord):
+    """The program has asked for more time and has *remaining* seconds until SIGKILL."""
+
+    EVENT = "extended"
+    program: int
+    remaining: float
+
+
+class AllEnded(LogRecord):
+    """The run ends because every program has ended."""
+
+    EVENT = "all_ended"
+
+
+class PartRequested(LogRecord):
+    """*by* asks for the stop of *programs*, or with *again* for their restart."""
+
+    EVENT = "part_requested"
+    by: str
+    again: bool
+    programs: tuple[int, ...]
+
+
+class PartRefused(LogRecord):
+    """The same cannot be done: other programs are being stopped."""
+
+    EVENT = "part_refused"
+    by: str
+    programs: tuple[int, ...]
+
+
+class PartStopped(LogRecord):
+    """All *programs* of such a request are gone; with *again* they are started again."""
+
+    EVENT = "part_stopped"
+    programs: tuple[int, ...]
+    again: bool
+
+
+class RollingRestart(LogRecord):
+    """*by* asks for a rolling restart; it *waits* until all programs are ready."""
+
+    EVENT = "roll"
+    by: str
+    waits: bool
+
+
+class Unsent(LogRecord):
+    """The kernel still holds unsent bytes on that many connections, and gracewrap exits."""
+
+    EVENT = "unsent"
+    connections: int
+
+
+# Signals that are sent.
+
+
+class Forwarded(LogRecord):
+    """A signal was passed on, as *sent*."""
+
+    EVENT = "forwarded"
+    signum: int
+    sent: int
+
+
+class Dropped(LogRecord):
+    """A signal was not passed on: by signal_map, or because nothing is there to receive it."""
+
+    EVENT = "dropped"
+    signum: int
+
+
+class StopSignal(LogRecord):
+    """The stop signal was sent; *to*: "leader" or "group"."""
+
+    EVENT = "stop_signal"
+    program: int
+    signum: int
+    to: str
+
+
+class StopSignalIgnored(LogRecord):
+    """The leader ignores the stop signal, so it was sent to the program's other processes."""
+
+    EVENT = "stop_signal_ignored"
+    program: int
+    signum: int
+
+
+class LastCall(LogRecord):
+    """The leader is a shell that still waits; the stop signal was sent to its other processes."""
+
+    EVENT = "last_call"
+    program: int
+    signum: int
+
+
+class Leftover(LogRecord):
+    """The leader has gone and left processes behind, which are sent the stop signal (*signum*).
+
+    0: they have had it, or get none.
+    """
+
+    EVENT = "leftover"
+    program: int
+    signum: int = 0
+
+
+class LeftoverWaits(LogRecord):
+    """The leader may have passed the stop signal on; what is left *after* seconds is sent it."""
+
+    EVENT = "leftover_waits"
+    program: int
+    signum: int
+    after: float
+
+
+class Rung(LogRecord):
+    """The next signal of the ladder was sent; *why* it was its turn."""
+
+    EVENT = "rung"
+    program: int
+    signum: int
+    why: str
+
+
+class WatchdogAbort(LogRecord):
+    """The program was sent SIGABRT for a missed watchdog, and has *remaining* seconds to end."""
+
+    EVENT = "watchdog_abort"
+    program: int
+    signum: int
+    remaining: float
+
+
+class Kill(LogRecord):
+    """All of the program was sent SIGKILL; *leader*: its leader was still there."""
+
+    EVENT = "kill"
+    program: int
+    why: str
+    leader: bool
+
+
+class GaveUp(LogRecord):
+    """Something of the program is still there *after* seconds of SIGKILL, and not waited for."""
+
+    EVENT = "gave_up"
+    program: int
+    after: float
+
+
+# The drain, and hooks.
+
+
+class DrainRequested(LogRecord):
+    """All programs are to take no new work."""
+
+    EVENT = "drain_requested"
+
+
+class UndrainRequested(LogRecord):
+    """All programs are to take new work again."""
+
+    EVENT = "undrain_requested"
+
+
+class DrainStart(LogRecord):
+    """The action that tells the program to take no new work is run."""
+
+    EVENT = "drain_start"
+    program: int
+
+
+class Draining(LogRecord):
+    """The probes are asked; *stopping*: the stop signal follows when they say drained."""
+
+    EVENT = "draining"
+    program: int
+    stopping: bool
+
+
+class Drained(LogRecord):
+    """The probes say that the program is drained, *after* seconds."""
+
+    EVENT = "drained"
+    program: int
+    after: float
+
+
+class Undrained(LogRecord):
+    """A probe says that the program, which was drained, is busy again."""
+
+    EVENT = "undrained"
+    program: int
+    probe: int
+    in_flight: float | None
+    why: str
+
+
+class DrainFailed(LogRecord):
+    """A probe says that asking is of no use; the drain is over."""
+
+    EVENT = "drain_failed"
+    program: int
+    probe: int
+    why: str
+
+
+class DrainTimeout(LogRecord):
+    """The program is not drained *after* the seconds of drain.timeout."""
+
+    EVENT = "drain_timeout"
+    program: int
+    after: float
+    in_flight: float | None
+
+
+class ProbeInvalid(LogRecord):
+    """A probe got an answer that it cannot use."""
+
+    EVENT = "probe_invalid"
+    program: int
+    probe: int
+    why: str
+
+
+class HelperEnded(LogRecord):
+    """A hook, or the push of metrics, has ended; *why* it failed."""
+
+    EVENT = "helper_ended"
+    program: int
+    hook: str
+    ok: bool
+    why: str
+
+
+# Programs that start and end.
+
+
+class CommandReady(LogRecord):
+    """The one command, which is not managed, is ready *after* seconds."""
+
+    EVENT = "ready"
+    program: int
+    after: float
+
+
+class ProgramReady(LogRecord):
+    """A managed program is ready, *after* seconds."""
+
+    EVENT = "program_ready"
+    program: int
+    after: float
+
+
+class LeaderExited(LogRecord):
+    """The leader has been reaped; *left*: something else of the program is there.
+
+    *asked*: it had been told to stop.  If not, *then* says what follows: "shutdown", "restart" or
+    "ignore".
+    """
+
+    EVENT = "leader_exited"
+    program: int
+    status: int
+    signum: int
+    left: bool
+    asked: bool
+    then: str = ""
+
+
+class StartFailed(LogRecord):
+    """The program could not be started; *then* as of LeaderExited."""
+
+    EVENT = "start_failed"
+    program: int
+    status: int
+    why: str
+    then: str = ""
+
+
+class ProgramEnded(LogRecord):
+    """The program is gone and not started again; the others go on."""
+
+    EVENT = "program_ended"
+    program: int
+    status: int
+
+
+class Restarts(LogRecord):
+    """The program is started again *after* seconds, for the n-th time *in_a_row*."""
+
+    EVENT = "restarts"
+    program: int
+    status: int
+    after: float
+    in_a_row: int
+
+
+class Watchdog(LogRecord):
+    """The program has missed its watchdog; *after* as of model.WatchdogMissed."""
+
+    EVENT = "watchdog"
+    program: int
+    after: float
+
+
+StopEvent = (
+    StopRequested
+    | AskedAgain
+    | StopWaits
+    | Serving
+    | HeldTooLong
+    | Extended
+    | AllEnded
+    | PartRequested
+    | PartRefused
+    | PartStopped
+    | RollingRestart
+    | Unsent
+)
+SignalEvent = (
+    Forwarded
+    | Dropped
+    | StopSignal
+    | StopSignalIgnored
+    | LastCall
+    | Leftover
+    | LeftoverWaits
+    | Rung
+    | WatchdogAbort
+    | Kill
+    | GaveUp
+)
+DrainEvent = (
+    DrainRequested
+    | UndrainRequested
+    | DrainStart
+    | Draining
+    | Drained
+    | Undrained
+    | DrainFailed
+    | DrainTimeout
+    | ProbeInvalid
+    | HelperEnded
+)
+ProgramEvent = (
+    CommandReady | ProgramReady | LeaderExited | StartFailed | ProgramEnded | Restarts | Watchdog
+)
+PartEvent = PartRequested | PartRefused | PartStopped
+LogEvent = StopEvent | SignalEvent | DrainEvent | ProgramEvent

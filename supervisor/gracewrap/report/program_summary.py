@@ -1,0 +1,180 @@
+"""How one program ended: for the summary, and as its part of the report."""
+
+from __future__ import annotations
+
+from gracewrap.linux import signals
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.in_flight import number
+from gracewrap.report.program_history import OUTCOMES
+from gracewrap.report.text import MOST, seconds, signal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gracewrap.report.in_flight import ProbeHistory
+    from gracewrap.report.program_history import HookRun, ProgramHistory
+
+
+def how(history: ProgramHistory, since: float | None) -> str:
+    """Return in half a sentence how a program ended: "web exited with 0 after SIGTERM"."""
+    text, leader = f"{history.name or history.who} {history.ended()}", history.leader
+    if history.ended_by_stop_signal():
+        lost = " at once (without a handler for it, what it was doing is lost)"
+        return text + (lost if history.had_no_handler(since) else "")
+    killed = history.killed and not history.early
+    if history.name and killed and leader is not None and leader.signum == 9:
+        return f"{text} ({history.kill_why})"
+    asked = leader is not None and leader.asked
+    signalled = f" after {', '.join(dict.fromkeys(history.sent))}"
+    return text + (signalled if history.sent and asked else "")
+
+
+def particulars(history: ProgramHistory) -> list[str]:
+    """Return what else people should know of its end."""
+    parts = []
+    if history.leftover:
+        parts.append(f"it left behind {history.leftover}")
+    if history.early:
+        parts.append("it was done, but did not exit")
+    elif history.killed and history.leader is not None:
+        whole = history.leader.signum == 9
+        if not (whole and history.name):  # else how() says so
+            parts.append("it had to be killed" if whole else "some of it had to be killed")
+    if history.interrupted:
+        were = "were" if history.interrupted != 1 else "was"
+        parts.append(f"{number(history.interrupted)} in flight {were} cut")
+    elif history.drained_after is not None:
+        parts.append(f"drained after {seconds(round(history.drained_after, 2))}")
+    elif history.drain_began is not None and history.killed:
+        wrong = history.in_flight.unusable()
+        parts += [wrong] if wrong else []
+    return parts
+
+
+def own_status(history: ProgramHistory, since: float | None) -> str:
+    """Return the signal with whose number it exited (128 + N) after a stop that may well have been
+    a good one; else ""."""
+    status, leader = history.status() or 0, history.leader
+    if status <= 128 or leader is None or not leader.asked:
+        return ""
+    if history.killed or history.aborted or history.had_no_handler(since):
+        return ""
+    name = signals.name(status - 128)
+    return name if name in history.sent else ""
+
+
+def is_troubled(history: ProgramHistory) -> bool:
+    """Return whether people will want to know how it ended."""
+    if history.outcome() in ("not_started", "gave_up", "killed"):
+        return True
+    if history.leftover or history.interrupted:
+        return True
+    failed = history.leader is not None and bool(history.leader.status)
+    return failed and not history.early and not history.ended_by_stop_signal()
+
+
+def most_telling(
+    histories: Sequence[ProgramHistory],
+) -> tuple[list[ProgramHistory], list[ProgramHistory]]:
+    """Return the programs whose end is told one by one, and the rest: all of a few, else the worst
+    of those with trouble."""
+    if len(histories) <= MOST:
+        return list(histories), []
+    troubled = sorted(
+        filter(is_troubled, histories), key=lambda history: OUTCOMES.index(history.outcome())
+    )
+    shown = troubled[:MOST]
+    return shown, [history for history in histories if history not in shown]
+
+
+def counted(histories: Sequence[ProgramHistory]) -> str:
+    """Return how many programs ended how: "44 stopped gracefully, 2 had ended before"."""
+    ends = [history.outcome() for history in histories]
+    return ", ".join(f"{ends.count(end)} {_COUNTED[end]}" for end in OUTCOMES if end in ends)
+
+
+_COUNTED = {
+    "not_started": "could not be started",
+    "gave_up": "could not be killed",
+    "killed": "had to be killed",
+    "drained": "were drained and killed",
+    "ended_by_signal": "ended by the stop signal",
+    "graceful": "stopped gracefully",
+    "exited": "had ended before",
+    "skipped": "were never started",
+}
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def leader_entry(history: ProgramHistory) -> dict[str, object] | None:
+    """Return how its leader ended."""
+    leader = history.leader
+    if leader is None:
+        return None
+    return {"status": leader.status, "signal": signal_name(leader.signum)}
+
+
+def drain_entry(history: ProgramHistory) -> list[dict[str, object]]:
+    """Return what its probes have said."""
+    return [_probe(probe) for probe in history.in_flight.probes]
+
+
+def hooks_entry(history: ProgramHistory) -> dict[str, dict[str, object]]:
+    """Return how its hooks went."""
+    return {name: _hook(run) for name, run in history.hooks.items()}
+
+
+def program_entry(history: ProgramHistory, since: float | None) -> dict[str, object]:
+    """Return all of it, for the report of several programs; what is about the stop is in seconds
+    from the request (*since*)."""
+    return {
+        "name": history.name,
+        "command": history.command,
+        "pid": history.pid or None,
+        "outcome": history.outcome(),
+        "exit_status": history.status(),
+        "signal": None if history.leader is None else signal_name(history.leader.signum),
+        "not_started": history.not_started or None,
+        "ready_after_seconds": _rounded(history.ready_after),
+        "restarts": history.restarts,
+        "stop": {
+            "signal_after_seconds": _from(since, history.told_at),
+            "gone_after_seconds": _from(since, history.gone_at),
+        },
+        "signals_sent": history.sent,
+        "killed": history.killed,
+        "left_behind": history.leftover or None,
+        "interrupted": history.interrupted,
+        "drained_after_seconds": _rounded(history.drained_after),
+        "drain": drain_entry(history),
+        "hooks": hooks_entry(history),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _from(since: float | None, at: float | None) -> float | None:
+    """Return the seconds between the two; None for what was before the stop."""
+    return round(at - since, 6) if at is not None and since is not None and at >= since else None
+
+
+def _hook(run: HookRun) -> dict[str, object]:
+    if run.seconds is None:  # it was killed with the end of the run
+        return {}
+    return {"ok": run.ok, "why": run.why, "seconds": round(run.seconds, 6)}
+
+
+def _probe(probe: ProbeHistory) -> dict[str, object]:
+    return {
+        "probe": probe.kind,
+        "unit": probe.unit,
+        "first": probe.first,
+        "last": probe.last,
+        "reading": probe.reading.kind,
+        "why": probe.reading.why,
+        "failures": probe.failures,
+    }

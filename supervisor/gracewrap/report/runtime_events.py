@@ -1,0 +1,197 @@
+"""What the runtime reports beside the policy: one record for each kind of event in the log and the
+report.
+
+As in policy/log_events.py, a program is named by its index and times are seconds.
+"""
+
+from __future__ import annotations
+
+from gracewrap.policy.log_events import LogRecord
+from gracewrap.policy.model import Reading
+from gracewrap.record import Record
+
+
+class Started(LogRecord):
+    """The program was started."""
+
+    EVENT = "started"
+    program: int
+
+
+class CannotRun(LogRecord):
+    """The one command could not be run; the exit status is *status*."""
+
+    EVENT = "cannot_run"
+    program: int
+    why: str
+    status: int
+
+
+class ProgramGone(LogRecord):
+    """Nothing is left of the program."""
+
+    EVENT = "program_gone"
+    program: int
+
+
+class ChildStopped(LogRecord):
+    """The leader was stopped, as by Ctrl-Z; *done*: what gracewrap did about it."""
+
+    EVENT = "child_stopped"
+    program: int
+    signum: int
+    done: str
+
+
+class Reaped(LogRecord):
+    """An orphan has been reaped."""
+
+    EVENT = "reaped"
+    pid: int
+    status: int
+
+
+class NotReady(LogRecord):
+    """The ready probes have not passed in *after* seconds."""
+
+    EVENT = "not_ready"
+    program: int
+    after: float
+    why: str
+
+
+class ProbeSilent(LogRecord):
+    """A drain probe has had no answer in the *after* seconds since the start."""
+
+    EVENT = "probe_silent"
+    program: int
+    probe: int
+    why: str
+    after: float
+
+
+class ProbeSeen(LogRecord):
+    """What a drain probe says while nothing is being drained."""
+
+    EVENT = "probe_seen"
+    program: int
+    probe: int
+    reading: Reading
+
+
+class InFlightChanged(LogRecord):
+    """The number of requests or jobs in flight has changed during a drain."""
+
+    EVENT = "in_flight"
+    program: int
+
+
+class HookStarted(LogRecord):
+    """A hook, or the push of metrics, was started."""
+
+    EVENT = "hook"
+    program: int
+    hook: str
+    command: str
+
+
+class Said(LogRecord):
+    """The program has sent a status by sd_notify(3)."""
+
+    EVENT = "said"
+    program: int
+    text: str
+
+
+class MainPid(LogRecord):
+    """The program, so far *who*, has named its main process by sd_notify(3)."""
+
+    EVENT = "main_pid"
+    program: int
+    who: str
+    main: int
+
+
+class WaitedFor(Record):
+    """What one of several programs is waited for."""
+
+    program: str  # its name
+    remaining: float  # seconds until SIGKILL, or until the stop signal while it is *held* back
+    doing: str = ""
+    held: bool = False
+    waits_for: tuple[str, ...] = ()  # programs that are stopped before it
+    numbers: str = ""  # in flight, for people
+    in_flight: float | None = None
+    why: str = ""
+
+    def fields(self) -> dict[str, object]:
+        """Return it for machines, without what is empty."""
+        found: dict[str, object] = {
+            "program": self.program,
+            "doing": self.doing,
+            "waits_for": list(self.waits_for),
+            "in_flight": self.in_flight,
+        }
+        found = {key: value for key, value in found.items() if value not in (None, "", [])}
+        return {**found, "remaining": round(self.remaining, 3)}
+
+
+class WaitingForPrograms(LogRecord):
+    """What a stop of several programs waits for; *elapsed* and *remaining* are the budget's."""
+
+    EVENT = "waiting"
+    parts: tuple[WaitedFor, ...]
+    elapsed: float
+    remaining: float
+
+
+class WaitingForCommand(LogRecord):
+    """What the stop of the one command waits for: *who* of it, or what it is *doing* meanwhile.
+
+    *remaining*: seconds until SIGKILL, or until the stop signal while that is *held* back.
+    """
+
+    EVENT = "waiting"
+    who: str
+    doing: str
+    held: bool
+    elapsed: float
+    remaining: float
+    numbers: str
+    in_flight: float | None
+    why: str
+
+
+class OutputLost(LogRecord):
+    """Lines that programs wrote could not be passed on."""
+
+    EVENT = "output_lost"
+    lines: int
+
+
+class Unheard(LogRecord):
+    """Something that the settings ask for does not work: a socket, a pipe."""
+
+    EVENT = "unheard"
+    why: str
+    program: int | None = None
+
+
+class Fault(LogRecord):
+    """An internal error that does not concern the programs."""
+
+    EVENT = "fault"
+    error: str
+
+
+class Bug(LogRecord):
+    """An internal error after which only the fallback goes on."""
+
+    EVENT = "bug"
+    error: str
+
+
+LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | Reaped
+ProbeEvent = NotReady | ProbeSilent | ProbeSeen | InFlightChanged | HookStarted | Said | MainPid
+RunEvent = WaitingForPrograms | WaitingForCommand | OutputLost | Unheard | Fault | Bug
+RuntimeEvent = LifeEvent | ProbeEvent | RunEvent
