@@ -44,7 +44,8 @@ class Record:
             if name[0] != "_" and name not in inherited
         ]
         setattr(cls, "__match_args__", (*inherited, *own))  # noqa: B010 - mypy forbids the plain assignment
-        cls._needed = _NOT_KNOWN_YET
+        if cls._needed is not _NOT_KNOWN_YET:  # it inherits from a record that has been made
+            cls._needed = _NOT_KNOWN_YET
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         values = fields

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
-from gracewrap.policy.log_events import PartEvent
+from gracewrap.policy.log_events import OfAPart
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
 from gracewrap.runtime import partial_restart
@@ -373,7 +373,7 @@ class ControlApi:
     def feed(self, event: m.Event) -> None:
         self.system, commands = step.step(self.system, event, self.policy)
         for command in commands:
-            if isinstance(command, PartEvent):
+            if isinstance(command, OfAPart):
                 self.parts.noted(command, 1.0)
 
 

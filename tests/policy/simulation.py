@@ -2,8 +2,8 @@
 
 Probes and hooks are a script: of a probe, what it says when it is asked at a time, and how long it
 takes for it; of a hook, how long it takes.  They keep what gracewrap.probes.sampler and
-gracewrap.runtime.prober
-promise: an answer within the limit, and none after StopAsking and StopHelper.
+gracewrap.runtime.hooks promise: an answer within the limit, and none after StopAsking and
+StopHelper.
 
 Programs are scripts too, where they are given (Body): when they are up and ready, when they end,
 what a signal does to them.

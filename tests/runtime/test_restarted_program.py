@@ -1,8 +1,9 @@
-"""A program that is started again: what was asked and heard of one life is nothing to the next."""
+"""A program that is started again: what was asked and heard in one run is nothing to the next."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import pytest
 
 from gracewrap.config import command_line, load
 from gracewrap.linux import process_tree, sd_notify
+from gracewrap.linux.helper_processes import Helpers
 from gracewrap.policy.model import DRAINED, Reading
-from gracewrap.report.program_history import ProgramHistory
+from gracewrap.report.log import Log
+from gracewrap.report.recorder import Recorder
 from gracewrap.runtime.child import Child
 from gracewrap.runtime.handover import Equipment
 from gracewrap.runtime.notify import NotifyListener
-from gracewrap.runtime.prober import Prober, in_flight_of
+from gracewrap.runtime.probing import Prober, in_flight_of
 from reactor_driver import Driver, driving
 
 # Listens on a port of the kernel's choice, says which, and goes when its stdin is closed.
@@ -34,17 +37,28 @@ def driver() -> Iterator[Driver]:
         yield one
 
 
-def errands_of(
+class Looks(Recorder):
+    """A recorder that keeps which probes have been looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, [("web", ["true"])])
+        self.seen: list[int] = []
+
+    def looked(self, program: int, probe: int, reading: Reading, at: float) -> None:
+        self.seen.append(probe)
+
+
+def prober_of(
     driver: Driver, *options: str, members: Callable[[], list[process_tree.Member]] = list
 ) -> Prober:
-    """Return the errands of a program with these settings, whose processes are *members*."""
+    """Return the prober of a program with these settings, whose processes are *members*."""
     settings, problems = load.resolve(command_line.read_command_line([*options, "--", "true"]), {})
     assert settings is not None, problems
-    child = Child(
-        0, settings, ProgramHistory("web", settings.command), Equipment(), lambda _: members()
-    )
+    recorder = Looks()
+    child = Child(0, settings, recorder.histories[0], Equipment(), lambda _: members())
     child.started_at, child.history.in_flight = time.monotonic(), in_flight_of(settings)
-    return Prober(driver.reactor, child, lambda _: None, lambda *_, **__: None, lambda _: None)
+    helpers = Helpers(driver.reactor)
+    return Prober(driver.reactor, child, helpers, lambda _: None, recorder)
 
 
 def sample(driver: Driver, prober: Prober) -> Reading:
@@ -67,12 +81,12 @@ def server() -> Iterator[tuple[process_tree.Member, int]]:
         yield found, port
 
 
-def test_the_ports_of_a_former_life_are_not_its_own_any_more(driver: Driver):
+def test_the_ports_of_the_previous_run_are_not_its_own_any_more(driver: Driver):
     there: list[process_tree.Member] = []
-    prober = errands_of(
+    prober = prober_of(
         driver, "--drain-tcp", "auto", "--drain-mode", "no-connections", members=lambda: there
     )
-    prober.renew()
+    prober.reset()
     with server() as (member, port):
         there.append(member)
         assert sample(driver, prober).kind == DRAINED
@@ -84,35 +98,36 @@ def test_the_ports_of_a_former_life_are_not_its_own_any_more(driver: Driver):
         server() as (member, _),
     ):
         there.append(member)
-        prober.renew()
+        prober.reset()
         assert sample(driver, prober).kind == DRAINED
 
 
-def test_a_life_that_was_too_short_to_be_asked_is_not_asked_for_later(driver: Driver, tmp_path):
+def test_a_run_that_was_too_short_to_be_asked_is_not_asked_for_later(driver: Driver, tmp_path):
     file = tmp_path / "drained"
     file.touch()
-    prober = errands_of(driver, "--drain-file", str(file))
-    seen: list[int] = []
+    prober = prober_of(driver, "--drain-file", str(file))
+    assert isinstance(prober.recorder, Looks)
+    seen = prober.recorder.seen
     for _ in range(2):
-        prober.renew()
-        prober.begin(lambda probe, _: seen.append(probe))
+        prober.reset()
+        prober.on_started()
     driver.until(lambda: seen)
     assert seen == [0]  # and nothing has raised
 
 
-def test_what_it_said_last_does_not_count_for_its_next_life(driver: Driver):
+def test_what_it_said_last_does_not_count_for_its_next_run(driver: Driver):
     fd, value = sd_notify.make()
-    prober = errands_of(driver, "--drain-notify")
-    hearing = NotifyListener(prober, fd, lambda _: True, lambda *_: None)
-    prober.renew()
+    prober = prober_of(driver, "--drain-notify")
+    listener = NotifyListener(prober, fd, lambda _: True)
+    prober.reset()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"X_GRACEWRAP=drained", value.replace("@", "\0", 1))
-    for one in (prober, hearing):
-        one.end()
-    for one in (prober, hearing):
-        one.renew()
+    for one in (prober, listener):
+        one.on_gone()
+    for one in (prober, listener):
+        one.reset()
     driver.reactor.notify_ready()
     driver.reactor.run(time.monotonic())
     assert sample(driver, prober).kind != DRAINED
-    hearing._receiver.close()
+    listener._receiver.close()
     sd_notify.remove(value)

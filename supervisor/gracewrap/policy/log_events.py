@@ -6,7 +6,7 @@ such as pids, is added where the line is written (report/messages.py).
 
 from __future__ import annotations
 
-from gracewrap.record import Record
+from gracewrap.record import TYPE_CHECKING, Record
 
 
 class LogRecord(Record):
@@ -15,10 +15,30 @@ class LogRecord(Record):
     EVENT = ""
 
 
+class OfTheStop(LogRecord):
+    """Base of events about the stop as a whole."""
+
+
+class OfAPart(OfTheStop):
+    """Base of events about the stop, or the restart, of some programs."""
+
+
+class OfASignal(LogRecord):
+    """Base of events about signals that are sent."""
+
+
+class OfTheDrain(LogRecord):
+    """Base of events about the drain, and of hooks."""
+
+
+class OfAProgram(LogRecord):
+    """Base of events about a program's start and end."""
+
+
 # The stop of all, or of some programs.
 
 
-class StopRequested(LogRecord):
+class StopRequested(OfTheStop):
     """The stop of all begins: by a signal, or (*signum* is 0) because *by* asks for it."""
 
     EVENT = "stop_requested"
@@ -26,7 +46,7 @@ class StopRequested(LogRecord):
     by: str = ""
 
 
-class AskedAgain(LogRecord):
+class AskedAgain(OfTheStop):
     """One more stop request, by a signal or (0) otherwise.
 
     *effect*: "none", "stopping already", "nothing to skip", "skip ahead" or "kill".
@@ -37,7 +57,7 @@ class AskedAgain(LogRecord):
     effect: str
 
 
-class StopWaits(LogRecord):
+class StopWaits(OfTheStop):
     """The program is stopped after *programs*."""
 
     EVENT = "stop_waits"
@@ -45,7 +65,7 @@ class StopWaits(LogRecord):
     programs: tuple[int, ...]
 
 
-class Serving(LogRecord):
+class Serving(OfTheStop):
     """The program goes on serving for *seconds* until load balancers have noticed the stop."""
 
     EVENT = "serving"
@@ -53,7 +73,7 @@ class Serving(LogRecord):
     seconds: float
 
 
-class HeldTooLong(LogRecord):
+class HeldTooLong(OfTheStop):
     """The stop signal was held back for *after* seconds, and goes now because the budget ends.
 
     *doing*: what it waited for: "propagation_delay", "pre_stop", "drain.start" or "drain".
@@ -65,7 +85,7 @@ class HeldTooLong(LogRecord):
     after: float
 
 
-class Extended(LogRecord):
+class Extended(OfTheStop):
     """The program has asked for more time and has *remaining* seconds until SIGKILL."""
 
     EVENT = "extended"
@@ -73,13 +93,13 @@ class Extended(LogRecord):
     remaining: float
 
 
-class AllEnded(LogRecord):
+class AllEnded(OfTheStop):
     """The run ends because every program has ended."""
 
     EVENT = "all_ended"
 
 
-class PartRequested(LogRecord):
+class PartRequested(OfAPart):
     """*by* asks for the stop of *programs*, or with *again* for their restart."""
 
     EVENT = "part_requested"
@@ -88,7 +108,7 @@ class PartRequested(LogRecord):
     programs: tuple[int, ...]
 
 
-class PartRefused(LogRecord):
+class PartRefused(OfAPart):
     """The same cannot be done: other programs are being stopped."""
 
     EVENT = "part_refused"
@@ -96,7 +116,7 @@ class PartRefused(LogRecord):
     programs: tuple[int, ...]
 
 
-class PartStopped(LogRecord):
+class PartStopped(OfAPart):
     """All *programs* of such a request are gone; with *again* they are started again."""
 
     EVENT = "part_stopped"
@@ -104,7 +124,7 @@ class PartStopped(LogRecord):
     again: bool
 
 
-class RollingRestart(LogRecord):
+class RollingRestart(OfTheStop):
     """*by* asks for a rolling restart; it *waits* until all programs are ready."""
 
     EVENT = "roll"
@@ -112,7 +132,7 @@ class RollingRestart(LogRecord):
     waits: bool
 
 
-class Unsent(LogRecord):
+class Unsent(OfTheStop):
     """The kernel still holds unsent bytes on that many connections, and gracewrap exits."""
 
     EVENT = "unsent"
@@ -122,7 +142,7 @@ class Unsent(LogRecord):
 # Signals that are sent.
 
 
-class Forwarded(LogRecord):
+class Forwarded(OfASignal):
     """A signal was passed on, as *sent*."""
 
     EVENT = "forwarded"
@@ -130,14 +150,14 @@ class Forwarded(LogRecord):
     sent: int
 
 
-class Dropped(LogRecord):
+class Dropped(OfASignal):
     """A signal was not passed on: by signal_map, or because nothing is there to receive it."""
 
     EVENT = "dropped"
     signum: int
 
 
-class StopSignal(LogRecord):
+class StopSignal(OfASignal):
     """The stop signal was sent; *to*: "leader" or "group"."""
 
     EVENT = "stop_signal"
@@ -146,7 +166,7 @@ class StopSignal(LogRecord):
     to: str
 
 
-class StopSignalIgnored(LogRecord):
+class StopSignalIgnored(OfASignal):
     """The leader ignores the stop signal, so it was sent to the program's other processes."""
 
     EVENT = "stop_signal_ignored"
@@ -154,7 +174,7 @@ class StopSignalIgnored(LogRecord):
     signum: int
 
 
-class LastCall(LogRecord):
+class LastCall(OfASignal):
     """The leader is a shell that still waits; the stop signal was sent to its other processes."""
 
     EVENT = "last_call"
@@ -162,7 +182,7 @@ class LastCall(LogRecord):
     signum: int
 
 
-class Leftover(LogRecord):
+class Leftover(OfASignal):
     """The leader has gone and left processes behind, which are sent the stop signal (*signum*).
 
     0: they have had it, or get none.
@@ -173,7 +193,7 @@ class Leftover(LogRecord):
     signum: int = 0
 
 
-class LeftoverWaits(LogRecord):
+class LeftoverWaits(OfASignal):
     """The leader may have passed the stop signal on; what is left *after* seconds is sent it."""
 
     EVENT = "leftover_waits"
@@ -182,7 +202,7 @@ class LeftoverWaits(LogRecord):
     after: float
 
 
-class Rung(LogRecord):
+class Rung(OfASignal):
     """The next signal of the ladder was sent; *why* it was its turn."""
 
     EVENT = "rung"
@@ -191,7 +211,7 @@ class Rung(LogRecord):
     why: str
 
 
-class WatchdogAbort(LogRecord):
+class WatchdogAbort(OfASignal):
     """The program was sent SIGABRT for a missed watchdog, and has *remaining* seconds to end."""
 
     EVENT = "watchdog_abort"
@@ -200,7 +220,7 @@ class WatchdogAbort(LogRecord):
     remaining: float
 
 
-class Kill(LogRecord):
+class Kill(OfASignal):
     """All of the program was sent SIGKILL; *leader*: its leader was still there."""
 
     EVENT = "kill"
@@ -209,7 +229,7 @@ class Kill(LogRecord):
     leader: bool
 
 
-class GaveUp(LogRecord):
+class GaveUp(OfASignal):
     """Something of the program is still there *after* seconds of SIGKILL, and not waited for."""
 
     EVENT = "gave_up"
@@ -220,26 +240,26 @@ class GaveUp(LogRecord):
 # The drain, and hooks.
 
 
-class DrainRequested(LogRecord):
+class DrainRequested(OfTheDrain):
     """All programs are to take no new work."""
 
     EVENT = "drain_requested"
 
 
-class UndrainRequested(LogRecord):
+class UndrainRequested(OfTheDrain):
     """All programs are to take new work again."""
 
     EVENT = "undrain_requested"
 
 
-class DrainStart(LogRecord):
+class DrainStart(OfTheDrain):
     """The action that tells the program to take no new work is run."""
 
     EVENT = "drain_start"
     program: int
 
 
-class Draining(LogRecord):
+class Draining(OfTheDrain):
     """The probes are asked; *stopping*: the stop signal follows when they say drained."""
 
     EVENT = "draining"
@@ -247,7 +267,7 @@ class Draining(LogRecord):
     stopping: bool
 
 
-class Drained(LogRecord):
+class Drained(OfTheDrain):
     """The probes say that the program is drained, *after* seconds."""
 
     EVENT = "drained"
@@ -255,7 +275,7 @@ class Drained(LogRecord):
     after: float
 
 
-class Undrained(LogRecord):
+class Undrained(OfTheDrain):
     """A probe says that the program, which was drained, is busy again."""
 
     EVENT = "undrained"
@@ -265,7 +285,7 @@ class Undrained(LogRecord):
     why: str
 
 
-class DrainFailed(LogRecord):
+class DrainFailed(OfTheDrain):
     """A probe says that asking is of no use; the drain is over."""
 
     EVENT = "drain_failed"
@@ -274,7 +294,7 @@ class DrainFailed(LogRecord):
     why: str
 
 
-class DrainTimeout(LogRecord):
+class DrainTimeout(OfTheDrain):
     """The program is not drained *after* the seconds of drain.timeout."""
 
     EVENT = "drain_timeout"
@@ -283,7 +303,7 @@ class DrainTimeout(LogRecord):
     in_flight: float | None
 
 
-class ProbeInvalid(LogRecord):
+class ProbeInvalid(OfTheDrain):
     """A probe got an answer that it cannot use."""
 
     EVENT = "probe_invalid"
@@ -292,7 +312,7 @@ class ProbeInvalid(LogRecord):
     why: str
 
 
-class HelperEnded(LogRecord):
+class HelperEnded(OfTheDrain):
     """A hook, or the push of metrics, has ended; *why* it failed."""
 
     EVENT = "helper_ended"
@@ -305,7 +325,7 @@ class HelperEnded(LogRecord):
 # Programs that start and end.
 
 
-class CommandReady(LogRecord):
+class CommandReady(OfAProgram):
     """The one command, which is not managed, is ready *after* seconds."""
 
     EVENT = "ready"
@@ -313,7 +333,7 @@ class CommandReady(LogRecord):
     after: float
 
 
-class ProgramReady(LogRecord):
+class ProgramReady(OfAProgram):
     """A managed program is ready, *after* seconds."""
 
     EVENT = "program_ready"
@@ -321,7 +341,7 @@ class ProgramReady(LogRecord):
     after: float
 
 
-class LeaderExited(LogRecord):
+class LeaderExited(OfAProgram):
     """The leader has been reaped; *left*: something else of the program is there.
 
     *asked*: it had been told to stop.  If not, *then* says what follows: "shutdown", "restart" or
@@ -337,7 +357,7 @@ class LeaderExited(LogRecord):
     then: str = ""
 
 
-class StartFailed(LogRecord):
+class StartFailed(OfAProgram):
     """The program could not be started; *then* as of LeaderExited."""
 
     EVENT = "start_failed"
@@ -347,7 +367,7 @@ class StartFailed(LogRecord):
     then: str = ""
 
 
-class ProgramEnded(LogRecord):
+class ProgramEnded(OfAProgram):
     """The program is gone and not started again; the others go on."""
 
     EVENT = "program_ended"
@@ -355,7 +375,7 @@ class ProgramEnded(LogRecord):
     status: int
 
 
-class Restarts(LogRecord):
+class Restarts(OfAProgram):
     """The program is started again *after* seconds, for the n-th time *in_a_row*."""
 
     EVENT = "restarts"
@@ -365,7 +385,7 @@ class Restarts(LogRecord):
     in_a_row: int
 
 
-class Watchdog(LogRecord):
+class Watchdog(OfAProgram):
     """The program has missed its watchdog; *after* as of model.WatchdogMissed."""
 
     EVENT = "watchdog"
@@ -373,47 +393,55 @@ class Watchdog(LogRecord):
     after: float
 
 
-StopEvent = (
-    StopRequested
-    | AskedAgain
-    | StopWaits
-    | Serving
-    | HeldTooLong
-    | Extended
-    | AllEnded
-    | PartRequested
-    | PartRefused
-    | PartStopped
-    | RollingRestart
-    | Unsent
-)
-SignalEvent = (
-    Forwarded
-    | Dropped
-    | StopSignal
-    | StopSignalIgnored
-    | LastCall
-    | Leftover
-    | LeftoverWaits
-    | Rung
-    | WatchdogAbort
-    | Kill
-    | GaveUp
-)
-DrainEvent = (
-    DrainRequested
-    | UndrainRequested
-    | DrainStart
-    | Draining
-    | Drained
-    | Undrained
-    | DrainFailed
-    | DrainTimeout
-    | ProbeInvalid
-    | HelperEnded
-)
-ProgramEvent = (
-    CommandReady | ProgramReady | LeaderExited | StartFailed | ProgramEnded | Restarts | Watchdog
-)
-PartEvent = PartRequested | PartRefused | PartStopped
-LogEvent = StopEvent | SignalEvent | DrainEvent | ProgramEvent
+# For mypy alone, for making unions takes time: it finds out which kind a match has forgotten.
+if TYPE_CHECKING:
+    StopEvent = (
+        StopRequested
+        | AskedAgain
+        | StopWaits
+        | Serving
+        | HeldTooLong
+        | Extended
+        | AllEnded
+        | PartRequested
+        | PartRefused
+        | PartStopped
+        | RollingRestart
+        | Unsent
+    )
+    SignalEvent = (
+        Forwarded
+        | Dropped
+        | StopSignal
+        | StopSignalIgnored
+        | LastCall
+        | Leftover
+        | LeftoverWaits
+        | Rung
+        | WatchdogAbort
+        | Kill
+        | GaveUp
+    )
+    DrainEvent = (
+        DrainRequested
+        | UndrainRequested
+        | DrainStart
+        | Draining
+        | Drained
+        | Undrained
+        | DrainFailed
+        | DrainTimeout
+        | ProbeInvalid
+        | HelperEnded
+    )
+    ProgramEvent = (
+        CommandReady
+        | ProgramReady
+        | LeaderExited
+        | StartFailed
+        | ProgramEnded
+        | Restarts
+        | Watchdog
+    )
+    PartEvent = PartRequested | PartRefused | PartStopped
+    LogEvent = StopEvent | SignalEvent | DrainEvent | ProgramEvent

@@ -6,11 +6,12 @@ Policy.programs.
 
 from __future__ import annotations
 
-from gracewrap.policy.log_events import LogEvent
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gracewrap.policy.log_events import LogEvent
 
 # The same on every Linux architecture that Python runs on (signal(7)).
 SIGABRT, SIGKILL, SIGCONT = 6, 9, 18
@@ -296,29 +297,6 @@ class Tick(Record):
     at: float
 
 
-Event = (
-    SignalReceived
-    | StopRequested
-    | DrainRequested
-    | UndrainRequested
-    | Sampled
-    | HelperEnded
-    | TimeExtended
-    | WatchdogMissed
-    | ProgramStarted
-    | ProgramReady
-    | StartFailed
-    | PartRequested
-    | RollingRestartRequested
-    | LeaderExited
-    | ProgramGone
-    | StopSignalIgnored
-    | ShellTold
-    | UnsentCounted
-    | Tick
-)
-
-
 # Commands: what to do about it.  A LogEvent is told after the others are done.
 
 
@@ -400,18 +378,43 @@ class Exit(Record):
     status: int
 
 
-Command = (
-    StartProgram
-    | SendLeader
-    | SendGroup
-    | SendRest
-    | KillProgram
-    | RunHelper
-    | StopHelper
-    | Ask
-    | StopAsking
-    | RestartWatchdog
-    | CountUnsent
-    | Exit
-    | LogEvent
-)
+# For mypy alone, for making unions takes time: it finds out which one a match has forgotten.
+if TYPE_CHECKING:
+    Event = (
+        SignalReceived
+        | StopRequested
+        | DrainRequested
+        | UndrainRequested
+        | Sampled
+        | HelperEnded
+        | TimeExtended
+        | WatchdogMissed
+        | ProgramStarted
+        | ProgramReady
+        | StartFailed
+        | PartRequested
+        | RollingRestartRequested
+        | LeaderExited
+        | ProgramGone
+        | StopSignalIgnored
+        | ShellTold
+        | UnsentCounted
+        | Tick
+    )
+    Command = (
+        StartProgram
+        | SendLeader
+        | SendGroup
+        | SendRest
+        | KillProgram
+        | RunHelper
+        | StopHelper
+        | Ask
+        | StopAsking
+        | RestartWatchdog
+        | CountUnsent
+        | Exit
+        | LogEvent
+    )
+else:
+    Event = Command = Record

@@ -59,19 +59,19 @@ def describe(event: Event, history: ProgramHistory, run: RunHistory, at: float) 
         run: The run as a whole.
         at: When it happened.
     """
-    if isinstance(event, log_events.SignalEvent):
+    if isinstance(event, log_events.OfASignal):
         line = _signal(event, history, run)
-    elif isinstance(event, log_events.ProgramEvent):
+    elif isinstance(event, log_events.OfAProgram):
         line = _program(event, history, run)
-    elif isinstance(event, log_events.StopEvent):
+    elif isinstance(event, log_events.OfTheStop):
         line = _stop(event, history, run)
-    elif isinstance(event, log_events.DrainEvent):
+    elif isinstance(event, log_events.OfTheDrain):
         line = _drain(event, history, run)
-    elif isinstance(event, runtime_events.LifeEvent):
+    elif isinstance(event, runtime_events.OfAProcess):
         line = _life(event, history, run, at)
-    elif isinstance(event, runtime_events.ProbeEvent):
+    elif isinstance(event, runtime_events.OfAProbe):
         line = _probe(event, history)
-    elif isinstance(event, runtime_events.RunEvent):
+    elif isinstance(event, runtime_events.OfTheRun):
         line = _run(event)
     else:
         assert_never(event)

@@ -127,20 +127,20 @@ class ProgramHistory:
         since: float | None,
     ) -> None:
         """Take in an event, of this program or of no single one; a stop began at *since*."""
-        if isinstance(event, log_events.SignalEvent):
+        if isinstance(event, log_events.OfASignal):
             self._take_signal(event, at)
-        elif isinstance(event, log_events.DrainEvent):
+        elif isinstance(event, log_events.OfTheDrain):
             self._take_drain(event, at, since)
-        elif isinstance(event, log_events.ProgramEvent):
+        elif isinstance(event, log_events.OfAProgram):
             self._take_end(event, at)
-        elif isinstance(event, log_events.StopEvent):
+        elif isinstance(event, log_events.OfTheStop):
             self.gave_in = self.gave_in or isinstance(event, log_events.HeldTooLong)
-        elif isinstance(event, runtime_events.LifeEvent):
+        elif isinstance(event, runtime_events.OfAProcess):
             self._take_life(event, at)
-        elif isinstance(event, runtime_events.ProbeEvent):
+        elif isinstance(event, runtime_events.OfAProbe):
             if isinstance(event, runtime_events.HookStarted):
                 self.hooks[event.hook] = HookRun(at)
-        elif isinstance(event, runtime_events.RunEvent):
+        elif isinstance(event, runtime_events.OfTheRun):
             pass
         else:
             assert_never(event)

@@ -104,6 +104,14 @@ class RunHistory:
         there = [one.name for one in self.programs if one.is_there] if self.several else []
         return listed(there) if there and len(there) < self.several else self.all.who
 
+    def is_worth_a_summary(self) -> bool:
+        """Return whether anything happened but the end of the one command."""
+        return bool(
+            self.several
+            or self.requested is not None
+            or any(one.leftover or one.killed or one.sent for one in self.programs)
+        )
+
     def requested_by(self) -> str:
         """Return who asked for the stop, for people."""
         if self.requested is None:

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.model import Reading
-from gracewrap.record import Record
+from gracewrap.record import TYPE_CHECKING, Record
 
 
-class Started(LogRecord):
+class OfAProcess(LogRecord):
+    """Base of events about processes that start and end."""
+
+
+class OfAProbe(LogRecord):
+    """Base of events about probes, hooks, and what a program says of itself."""
+
+
+class OfTheRun(LogRecord):
+    """Base of events about no single program."""
+
+
+class Started(OfAProcess):
     """The program was started."""
 
     EVENT = "started"
     program: int
 
 
-class CannotRun(LogRecord):
+class CannotRun(OfAProcess):
     """The one command could not be run; the exit status is *status*."""
 
     EVENT = "cannot_run"
@@ -27,14 +39,14 @@ class CannotRun(LogRecord):
     status: int
 
 
-class ProgramGone(LogRecord):
+class ProgramGone(OfAProcess):
     """Nothing is left of the program."""
 
     EVENT = "program_gone"
     program: int
 
 
-class ChildStopped(LogRecord):
+class ChildStopped(OfAProcess):
     """The leader was stopped, as by Ctrl-Z; *done*: what gracewrap did about it."""
 
     EVENT = "child_stopped"
@@ -43,7 +55,7 @@ class ChildStopped(LogRecord):
     done: str
 
 
-class Reaped(LogRecord):
+class Reaped(OfAProcess):
     """An orphan has been reaped."""
 
     EVENT = "reaped"
@@ -51,7 +63,7 @@ class Reaped(LogRecord):
     status: int
 
 
-class NotReady(LogRecord):
+class NotReady(OfAProbe):
     """The ready probes have not passed in *after* seconds."""
 
     EVENT = "not_ready"
@@ -60,7 +72,7 @@ class NotReady(LogRecord):
     why: str
 
 
-class ProbeSilent(LogRecord):
+class ProbeSilent(OfAProbe):
     """A drain probe has had no answer in the *after* seconds since the start."""
 
     EVENT = "probe_silent"
@@ -70,7 +82,7 @@ class ProbeSilent(LogRecord):
     after: float
 
 
-class ProbeSeen(LogRecord):
+class ProbeSeen(OfAProbe):
     """What a drain probe says while nothing is being drained."""
 
     EVENT = "probe_seen"
@@ -79,14 +91,14 @@ class ProbeSeen(LogRecord):
     reading: Reading
 
 
-class InFlightChanged(LogRecord):
+class InFlightChanged(OfAProbe):
     """The number of requests or jobs in flight has changed during a drain."""
 
     EVENT = "in_flight"
     program: int
 
 
-class HookStarted(LogRecord):
+class HookStarted(OfAProbe):
     """A hook, or the push of metrics, was started."""
 
     EVENT = "hook"
@@ -95,7 +107,7 @@ class HookStarted(LogRecord):
     command: str
 
 
-class Said(LogRecord):
+class Said(OfAProbe):
     """The program has sent a status by sd_notify(3)."""
 
     EVENT = "said"
@@ -103,7 +115,7 @@ class Said(LogRecord):
     text: str
 
 
-class MainPid(LogRecord):
+class MainPid(OfAProbe):
     """The program, so far *who*, has named its main process by sd_notify(3)."""
 
     EVENT = "main_pid"
@@ -136,7 +148,7 @@ class WaitedFor(Record):
         return {**found, "remaining": round(self.remaining, 3)}
 
 
-class WaitingForPrograms(LogRecord):
+class WaitingForPrograms(OfTheRun):
     """What a stop of several programs waits for; *elapsed* and *remaining* are the budget's."""
 
     EVENT = "waiting"
@@ -145,7 +157,7 @@ class WaitingForPrograms(LogRecord):
     remaining: float
 
 
-class WaitingForCommand(LogRecord):
+class WaitingForCommand(OfTheRun):
     """What the stop of the one command waits for: *who* of it, or what it is *doing* meanwhile.
 
     *remaining*: seconds until SIGKILL, or until the stop signal while that is *held* back.
@@ -162,14 +174,14 @@ class WaitingForCommand(LogRecord):
     why: str
 
 
-class OutputLost(LogRecord):
+class OutputLost(OfTheRun):
     """Lines that programs wrote could not be passed on."""
 
     EVENT = "output_lost"
     lines: int
 
 
-class Unheard(LogRecord):
+class Unheard(OfTheRun):
     """Something that the settings ask for does not work: a socket, a pipe."""
 
     EVENT = "unheard"
@@ -177,21 +189,23 @@ class Unheard(LogRecord):
     program: int | None = None
 
 
-class Fault(LogRecord):
+class Fault(OfTheRun):
     """An internal error that does not concern the programs."""
 
     EVENT = "fault"
     error: str
 
 
-class Bug(LogRecord):
+class Bug(OfTheRun):
     """An internal error after which only the fallback goes on."""
 
     EVENT = "bug"
     error: str
 
 
-LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | Reaped
-ProbeEvent = NotReady | ProbeSilent | ProbeSeen | InFlightChanged | HookStarted | Said | MainPid
-RunEvent = WaitingForPrograms | WaitingForCommand | OutputLost | Unheard | Fault | Bug
-RuntimeEvent = LifeEvent | ProbeEvent | RunEvent
+# As in policy/log_events.py, for mypy alone.
+if TYPE_CHECKING:
+    LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | Reaped
+    ProbeEvent = NotReady | ProbeSilent | ProbeSeen | InFlightChanged | HookStarted | Said | MainPid
+    RunEvent = WaitingForPrograms | WaitingForCommand | OutputLost | Unheard | Fault | Bug
+    RuntimeEvent = LifeEvent | ProbeEvent | RunEvent

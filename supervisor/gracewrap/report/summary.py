@@ -13,15 +13,6 @@ if TYPE_CHECKING:
     from gracewrap.report.run_history import RunHistory
 
 
-def is_worth_a_line(run: RunHistory) -> bool:
-    """Return whether anything happened but the end of the one command."""
-    return bool(
-        run.several
-        or run.requested is not None
-        or any(one.leftover or one.killed or one.sent for one in run.programs)
-    )
-
-
 def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
     """Return level and text of the last line; *status* is the exit status."""
     run = recorder.run
@@ -126,7 +117,7 @@ def report(recorder: Recorder, status: int, at: float, version: str) -> dict[str
 
 def _summary_text(recorder: Recorder, status: int, at: float) -> str:
     run = recorder.run
-    if is_worth_a_line(run):
+    if run.is_worth_a_summary():
         return summary_line(recorder, status, at)[1]
     how = run.all.not_started or program_summary.how(run.all, run.since)
     return f"{how}; exit status {status}{_whose(run, status)}"

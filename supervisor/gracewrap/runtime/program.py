@@ -1,261 +1,214 @@
-"""What goes on beside the programs: probes and hooks, what they say of themselves, and what they
-write.
+"""Everything that runs for one program: its processes, probes, hooks, sd_notify and output.
 
-Each program has only what its settings ask for, and most have nothing.  Whatever fails in here is
-told and survived.
+Each program has only what its settings ask for, and most have nothing.  An error in here is logged;
+the run goes on.
 """
 
 from __future__ import annotations
 
 import time
 
-from gracewrap.policy import model as m
+from gracewrap.linux import process_tree
+from gracewrap.policy.model import (
+    FAILED,
+    Ask,
+    Event,
+    HelperEnded,
+    Reading,
+    RestartWatchdog,
+    RunHelper,
+    Sampled,
+    ShellTold,
+    StopAsking,
+    StopHelper,
+    StopSignalIgnored,
+)
 from gracewrap.record import TYPE_CHECKING, assert_never
-from gracewrap.report import runtime_events
+from gracewrap.report.program_history import name_members
+from gracewrap.report.runtime_events import Unheard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
+    from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.reactor import Reactor
-    from gracewrap.linux.reaper import Reaped
-    from gracewrap.report.log import Log
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child
+    from gracewrap.runtime.hooks import HookRunner
     from gracewrap.runtime.notify import NotifyListener
     from gracewrap.runtime.output import Output, Outputs
-    from gracewrap.runtime.prober import Prober
+    from gracewrap.runtime.probing import Prober
 
-# What the programs have written last has the rest of the budget, as long as its reader takes some
-# of it in so many seconds; and at least these when the budget is used up.
-LAST_OUTPUT, LEAST_OUTPUT = 1.0, 0.2
+    SideCommand = Ask | StopAsking | RunHelper | StopHelper | RestartWatchdog
 
 
-class Aside:
-    """All of it, by the programs' indices.
+class ProgramRuntime:
+    """One program, over all of its starts.
 
     Args:
-        reactor: Where what is watched and timed is.
-        recorder: Who tells of it.
-        log: Where our own lines go, which must not be mixed with the programs'.
+        child: Its processes.
+        reactor: For descriptors and timers.
+        recorder: Takes what is to be logged.
         post: Takes an event for the policy.
-        managed: Whether the policy is to know when a program is ready.
     """
 
     def __init__(
         self,
+        child: Child,
         reactor: Reactor,
         recorder: Recorder,
-        log: Log,
-        post: Callable[[m.Event], None],
-        managed: bool,
+        post: Callable[[Event], None],
     ) -> None:
-        self._reactor, self._narrator, self._log, self._post, self._managed = (
-            reactor,
-            recorder,
-            log,
-            post,
-            managed,
-        )
-        self.prober: dict[int, Prober] = {}
-        self.hearing: dict[int, NotifyListener] = {}
-        self._outputs: Outputs | None = None
-        self._output: dict[int, Output] = {}
+        self.child, self.index, self.settings = child, child.index, child.settings
+        self._reactor, self._recorder, self._post = reactor, recorder, post
+        self.helpers: Helpers | None = None  # None: there are neither probes nor hooks
+        self.prober: Prober | None = None
+        self.hooks: HookRunner | None = None
+        self.notify: NotifyListener | None = None
+        self.output: Output | None = None
 
     def safely(self, act: Callable[[], None]) -> None:
-        """Do what is not worth a child: should it raise, that is told."""
+        """Call *act*.  Log an exception instead of raising it: no extra may cost the child."""
         try:
             act()
         except Exception as error:
-            self._fault(error)
+            self._recorder.fault(error, time.monotonic())
 
     # --- what is prepared ------------------------------------------------------------------------
 
-    def prepare(self, child: Child, metrics: Callable[[], str]) -> None:
-        """Make what asks a program, and what runs its hooks; *metrics* returns what is pushed when
-        all is over."""
-        from gracewrap.runtime import prober
-
-        i = child.index
-
-        def is_ready(at: float) -> None:
-            self._post(m.ProgramReady(i, at))
-
-        def facts() -> Mapping[str, str]:
-            return self._narrator.facts(i, time.monotonic())
-
-        child.history.in_flight = prober.in_flight_of(child.settings)
-        made = self.prober[i] = prober.Prober(
-            self._reactor, child, self._post, self._narrator.record, is_ready
-        )
-        made.metrics, made.facts = metrics, facts
-
-    def listen(self, child: Child, is_member: Callable[[int], bool]) -> None:
-        """Hear what a program says of itself, where it finds a NOTIFY_SOCKET.
+    def prepare(self, is_member: Callable[[int], bool], metrics: Callable[[], str]) -> None:
+        """Make what asks the program, runs its hooks and receives its notifications.
 
         Args:
-            child: The program.
             is_member: Returns whether a process is of the program.
+            metrics: Returns the metrics that are pushed at the end.
         """
-        if child.equipment.notify is None:
-            return
-        from gracewrap.runtime.notify import NotifyListener
+        from gracewrap.linux.helper_processes import Helpers
+        from gracewrap.runtime import hooks, probing
 
-        def names_main(pid: int, fd: int) -> None:
-            who = child.history.who  # and not the one that it names
-            if child.names_main(pid, fd):
-                event = runtime_events.MainPid(child.index, who, pid)
-                self._narrator.record(event, time.monotonic())
+        child, reactor, recorder = self.child, self._reactor, self._recorder
+        child.history.in_flight = probing.in_flight_of(child.settings)
+        self.helpers = Helpers(reactor, child.equipment.process)
+        self.prober = probing.Prober(reactor, child, self.helpers, self._post, recorder)
+        self.hooks = hooks.HookRunner(reactor, child, self.helpers, self._post, recorder, metrics)
+        if child.equipment.notify is not None:
+            from gracewrap.runtime.notify import NotifyListener
 
-        i = child.index
-        self.hearing[i] = NotifyListener(
-            self.prober[i], child.equipment.notify[0], is_member, names_main
-        )
+            self.notify = NotifyListener(self.prober, child.equipment.notify[0], is_member)
 
-    def take_in(self, children: Sequence[Child]) -> None:
-        """Take in what the programs write, where that is asked for."""
-        named = [child.history.label for child in children]
-        for child in children:
-            if child.settings.reads_output:
-                from gracewrap.runtime import output
+    def open_output(self, outputs: Outputs, width: int) -> None:
+        """Make the pipes that the program writes to; *width* is the length of the longest name."""
+        how = {"inherit": "through"}.get(self.settings.output, self.settings.output)
+        prober = self.prober
+        on_line = prober.on_line if prober is not None and prober.reads_lines else None
+        try:
+            self.output = outputs.open(self.child.history.label, how, width, on_line)
+        except OSError as error:
+            why = f"{error.strerror}; what it writes is not taken in"
+            self._recorder.record(Unheard(why), time.monotonic())
 
-                how = {"inherit": "through"}.get(child.settings.output, child.settings.output)
-                prober = self.prober.get(child.index)
-                on_line = prober.line if prober is not None and prober.hears_lines else None
-                self._outputs = self._outputs or output.Outputs(self._reactor, self._fault)
-                try:
-                    self._output[child.index] = self._outputs.open(
-                        named[child.index], how, max(map(len, named)), on_line
-                    )
-                except OSError as error:
-                    why = f"{error.strerror}; what it writes is not taken in"
-                    self._narrator.record(runtime_events.Unheard(why), time.monotonic())
-                else:
-                    self._log.beside = self._outputs.log
+    @property
+    def stdio(self) -> tuple[int, int]:
+        """What is to be the program's stdout and stderr; -1: ours."""
+        return (-1, -1) if self.output is None else self.output.stdio
 
-    def _fault(self, error: BaseException) -> None:
-        self._narrator.fault(error, time.monotonic())
+    # --- the program's starts and ends -----------------------------------------------------------
 
-    # --- a program's lives -----------------------------------------------------------------------
+    def reset(self) -> None:
+        """Reset the state of the previous run: the program is about to be started."""
+        for part in (self.prober, self.notify):
+            if part is not None:
+                self.safely(part.reset)
 
-    def stdio(self, index: int) -> tuple[int, int]:
-        """Return what is to be a program's stdout and stderr; -1: ours."""
-        return self._output[index].stdio if index in self._output else (-1, -1)
+    def on_started(self) -> None:
+        """Find out when the program is ready, and listen to it."""
+        for part in (self.prober, self.notify):
+            if part is not None:
+                self.safely(part.on_started)
 
-    def renew(self, index: int) -> None:
-        """A program is about to be started: what is known of it is of another life."""
-        for one in self._of(index):
-            self.safely(one.renew)
+    def on_gone(self) -> None:
+        """Stop asking and listening: the program has no process left.  It may be started again."""
+        for part in (self.prober, self.notify):
+            if part is not None:
+                self.safely(part.on_gone)
+        if self.output is not None:
+            self.safely(self.output.drain)
 
-    def begin(self, child: Child) -> None:
-        """A program has been started: see when it is ready, and hear what it says."""
+    # --- the policy's commands -------------------------------------------------------------------
 
-        def looked(probe: int, reading: m.Reading) -> None:
-            at = time.monotonic()
-            self._narrator.sampled(child.index, probe, reading, at)
-            self._narrator.looked(child.index, probe, reading, at)
-
-        prober, hearing = self.prober.get(child.index), self.hearing.get(child.index)
-        if prober is not None:
-            self.safely(lambda: prober.begin(looked))
-        if hearing is not None:
-            self.safely(hearing.begin)
-
-    def end(self, index: int) -> None:
-        """Nothing is left of a program, for now."""
-        for one in self._of(index) if self._managed else ():
-            self.safely(one.end)
-        if index in self._output:
-            self.safely(self._output[index].drain)
-
-    def _of(self, index: int) -> list[Prober | NotifyListener]:
-        both: tuple[Prober | NotifyListener | None, ...] = (
-            self.prober.get(index),
-            self.hearing.get(index),
-        )
-        return [one for one in both if one is not None]
-
-    # --- what is asked of it ---------------------------------------------------------------------
-
-    def do(self, command: m.Ask | m.StopAsking | m.RunHelper | m.StopHelper) -> m.Event | None:
-        """Carry out a command; where that could not even be prepared, say so."""
-        prober, at = self.prober.get(command.program), time.monotonic()
+    def do(self, command: SideCommand) -> Event | None:
+        """Carry out a command; return the answer if that could not even be prepared."""
+        at = time.monotonic()
         match command:
-            case m.Ask(i, probe):
-                if prober is None:
-                    return m.Sampled(
-                        i, probe, m.Reading(m.FAILED, None, "gracewrap could not prepare it"), at
-                    )
-                prober.ask(i, probe, at)
-            case m.RunHelper(i, what):
-                if prober is None:
-                    return m.HelperEnded(i, what, False, "gracewrap could not prepare it", at)
-                prober.run(command, at)
-            case m.StopAsking():
-                if prober is not None:
-                    prober.stop_asking()
-            case m.StopHelper():
-                if prober is not None:
-                    prober.stop(command)
+            case Ask(i, probe):
+                if self.prober is None:
+                    reading = Reading(FAILED, None, "gracewrap could not prepare it")
+                    return Sampled(i, probe, reading, at)
+                self.prober.ask(probe, at)
+            case RunHelper(i, what):
+                if self.hooks is None:
+                    return HelperEnded(i, what, False, "gracewrap could not prepare it", at)
+                self.hooks.run(command, at)
+            case StopAsking():
+                if self.prober is not None:
+                    self.prober.stop_asking()
+            case StopHelper():
+                if self.hooks is not None:
+                    self.hooks.stop(command)
+            case RestartWatchdog():
+                if self.notify is not None:
+                    self.safely(self.notify.restart_watchdog)
             case _:
                 assert_never(command)
         return None
 
-    def restart_watchdog(self, index: int) -> None:
-        """Let a program's watchdog count again from now on."""
-        if index in self.hearing:
-            self.safely(self.hearing[index].restart_watchdog)
+    # --- signals ---------------------------------------------------------------------------------
 
-    def before_the_signal(self, index: int) -> None:
-        """A moment later the program may have closed what it listens on."""
-        if index in self.prober:
-            self.safely(self.prober[index].before_the_signal)
+    def send_stop(self, signum: int) -> Event | None:
+        """Send the leader the stop signal; return what shows of how it is taken."""
+        self._before_stop_signal()
+        pid, at = self.child.send_stop(signum), time.monotonic()
+        if pid is not None and process_tree.ignores(pid, signum):
+            return StopSignalIgnored(self.index, at)
+        if pid is not None and self.child.told.shell:
+            return ShellTold(self.index, at)
+        return None
 
-    # --- helpers ---------------------------------------------------------------------------------
+    def send_stop_group(self, signum: int) -> None:
+        """Send the leader's group the stop signal."""
+        self._before_stop_signal()
+        self.child.send_stop_group(signum)
 
-    def helpers(self) -> set[int]:
-        """Return the pids of all helpers."""
-        return {pid for prober in self.prober.values() for pid in prober.helpers.pids}
+    def _before_stop_signal(self) -> None:
+        """Look at what the program may close a moment after the stop signal."""
+        if self.prober is not None:
+            self.safely(self.prober.before_stop_signal)
 
-    def without_helpers(self, found: list[Reaped]) -> list[Reaped]:
-        """Return what has been reaped but for the helpers, which are told of it."""
-        for prober in self.prober.values():
-            found = [
-                one
-                for one in found
-                if one.stopped_by or not prober.helpers.reaped(one.pid, one.status)
-            ]
-        if self.prober:
-            from gracewrap.linux import helper_processes  # it is loaded
+    def send_rest(self, signum: int, is_stopping: Callable[[], bool]) -> None:
+        """Send the stop signal to what has not had it.  Thousands of processes are sent it in
+        slices, with a look at the signals in between, while the program *is_stopping*."""
+        self.child.history.members = name_members(self.child.send_rest(signum))
 
-            helper_processes.forget_gone(self.helpers())
-        return found
+        def go_on() -> None:
+            if is_stopping():
+                self.child.send_rest(signum)
+                look_again()
 
-    # --- the end ---------------------------------------------------------------------------------
+        def look_again() -> None:
+            if self.child.told.unfinished:
+                self._reactor.call_at(time.monotonic(), go_on)
 
-    def last_output(self, budget_ends: float) -> None:
-        """Write what the programs have written last, as far as its reader takes it in time."""
-        if self._outputs is not None:
-            at = time.monotonic()
-            self._outputs.close(max(at + LEAST_OUTPUT, budget_ends), LAST_OUTPUT)
-            self._log.beside, self._narrator.run.output_lost = None, self._outputs.lost
-            if self._outputs.lost:
-                self._narrator.record(runtime_events.OutputLost(self._outputs.lost), at)
+        look_again()
 
-    def sources(self) -> tuple[tuple[int, int], ...]:
-        """Return where the programs' output is to be read from, and to which of our descriptors it
-        goes, without us."""
-        if self._outputs is None:
-            return ()
-        found: tuple[tuple[int, int], ...] = ()
-        try:
-            self._log.beside = None
-            found = tuple(self._outputs.sources())
-            self._outputs.settle(time.monotonic() + LEAST_OUTPUT, LEAST_OUTPUT)
-        except Exception:
-            pass  # the rest of it goes on from there
-        return found
+    def kill(self, everyone: bool) -> None:
+        """SIGKILL everything that is left; keep the names of those that were never sent the stop
+        signal.
 
-    def kill_helpers(self) -> None:
-        """We are leaving."""
-        for prober in self.prober.values():
-            prober.helpers.kill_all()
+        *everyone*: as of process_tree.kill_all().
+        """
+        child = self.child
+        leader = child.leader
+        killed = child.kill(everyone)
+        child.history.members = name_members(killed)
+        if leader is not None and child.stop_sent and self.settings.kill_mode == "mixed":
+            child.history.untold = name_members(child.told.untold(leader, killed))

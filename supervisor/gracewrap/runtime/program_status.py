@@ -1,10 +1,9 @@
-"""How each program stands, for people: its phase in a word, what it is held for or waits for, and
-how much time it has left."""
+"""Status of each program for display: phase, what it waits for, time left."""
 
 from __future__ import annotations
 
 from gracewrap.policy import program
-from gracewrap.policy import system as coordinator
+from gracewrap.policy.system import ShuttingDown, System, Up, is_ready, waits_for
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
 
 if TYPE_CHECKING:
@@ -12,90 +11,62 @@ if TYPE_CHECKING:
 
     from gracewrap.policy.model import Policy
 
-
-MOST = 3  # so many programs are named in one line, with what is said of each
-ENDED = ("completed", "stopped", "failed", "exited")  # phases in which nothing is left of a program
-
-
-# The policy's phases, in the words of people; what it calls gone is one of ENDED.
-_PHASES = {
-    program.Pending: "pending",
-    program.Spawning: "starting",
-    program.BackingOff: "backing off",
-    program.Running: "running",
-    program.PreStop: "draining",
-    program.Stopping: "stopping",
-    program.Aborting: "stopping",
-    program.Stragglers: "stopping",
-    program.Killing: "killing",
-}
+MOST = 3  # programs that are named in one line, with what is said of each
+# Phases in which nothing is left of a program; the policy has one for all of them, Gone.
+ENDED = ("completed", "stopped", "failed", "exited")
 
 
 class ProgramStatus(Record):
-    """One program."""
+    """The status of one program; times are seconds."""
 
-    phase: str  # a value of _PHASES, "drained", one of ENDED, or "ending": all is over
+    # pending, starting, running, draining, drained, stopping, killing, "backing off", one of ENDED,
+    # or "ending" when all is over
+    phase: str
     held: str = ""  # for what its stop signal is held back
-    waits_for: tuple[
-        int, ...
-    ] = ()  # the programs that have to come so far, or be gone, before it is its turn
-    seconds_left: float | None = (
-        None  # until its stop signal, if it is held back, else until SIGKILL
-    )
-    kill_in: float | None = (
-        # seconds until its SIGKILL, as it stands now: what is before it in the order may end sooner
-        None
-    )
-    again_in: float | None = None  # seconds until it is started again
+    waits_for: tuple[int, ...] = ()  # programs that come before it in the start or in the stop
+    seconds_left: float | None = None  # until the stop signal if that is held back, else SIGKILL
+    kill_in: float | None = None  # until SIGKILL, unless those before it in the order end sooner
+    again_in: float | None = None  # until it is started again
     status: int | None = None  # its exit status, while it is not up
-    ready: bool = False  # it is up, and nobody waits for it to come so far
+    ready: bool = False  # it is up, and nothing keeps it from being ready
 
 
-def of(system: coordinator.System, policy: Policy, index: int, at: float) -> ProgramStatus:
-    """Return how a program stands."""
-    if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
+def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
+    """Return the status of a program."""
+    if not isinstance(system, Up | ShuttingDown):
         return ProgramStatus("ending")
     phase = system.programs[index]
-    waits_for = coordinator.waits_for(system, policy, index)
+    waiting = waits_for(system, policy, index)
     match phase:
         case program.PreStop(_, stage, kill_at, signal_at):
             word = "drained" if isinstance(stage, program.Drained) else "draining"
             if signal_at == program.FOREVER:
-                return ProgramStatus(
-                    word, _held(stage), waits_for, kill_in=_left(system, index, at)
-                )
-            return ProgramStatus(
-                word, _held(stage), waits_for, max(0.0, signal_at - at), max(0.0, kill_at - at)
-            )
+                left = _left(system, index, at)
+                return ProgramStatus(word, _held(stage), waiting, kill_in=left)
+            left, kill_in = max(0.0, signal_at - at), max(0.0, kill_at - at)
+            return ProgramStatus(word, _held(stage), waiting, left, kill_in)
         case (
             program.Stopping(kill_at=kill_at)
             | program.Aborting(kill_at)
             | program.Stragglers(_, kill_at)
         ):
-            return ProgramStatus(
-                "stopping", seconds_left=max(0.0, kill_at - at), kill_in=max(0.0, kill_at - at)
-            )
+            left = max(0.0, kill_at - at)
+            return ProgramStatus("stopping", seconds_left=left, kill_in=left)
         case program.BackingOff(status, until):
             return ProgramStatus("backing off", again_in=max(0.0, until - at), status=status)
-        case program.Running() | program.Spawning():
-            ready = isinstance(phase, program.Running) and (
-                not system.pasts or system.pasts[index].ready
-            )
+        case program.Running():
+            left, ready = _left(system, index, at), not system.pasts or system.pasts[index].ready
+            return ProgramStatus("running", "", waiting, left, left, ready=ready)
+        case program.Spawning():
             left = _left(system, index, at)
-            return ProgramStatus(
-                _PHASES[type(phase)],
-                waits_for=waits_for,
-                seconds_left=left,
-                kill_in=left,
-                ready=ready,
-            )
+            return ProgramStatus("starting", "", waiting, left, left)
         case program.Gone(status):
-            return ProgramStatus(
-                _how(system, policy, index, status),
-                status=status if _has_run(system, index) else None,
-            )
-        case program.Pending() | program.Killing():
-            return ProgramStatus(_PHASES[type(phase)], waits_for=waits_for)
+            word = _ended(system, policy, index, status)
+            return ProgramStatus(word, status=status if _has_run(system, index) else None)
+        case program.Pending():
+            return ProgramStatus("pending", waits_for=waiting)
+        case program.Killing():
+            return ProgramStatus("killing", waits_for=waiting)
         case _:
             assert_never(phase)
 
@@ -112,19 +83,17 @@ def _held(stage: program.Stage) -> str:
             assert_never(stage)
 
 
-def _left(system: coordinator.Up | coordinator.ShuttingDown, index: int, at: float) -> float | None:
-    """Return the seconds until SIGKILL of a program that is to be stopped and has not been told
+def _left(system: Up | ShuttingDown, index: int, at: float) -> float | None:
+    """Return the seconds until SIGKILL of a program whose stop has been requested and has not begun
     yet."""
-    if isinstance(system, coordinator.ShuttingDown):
+    if isinstance(system, ShuttingDown):
         return max(0.0, system.kill_ats[index] - at)
     if system.part is not None and index in system.part.programs:
         return max(0.0, system.part.kill_ats[index] - at)
     return None
 
 
-def _how(
-    system: coordinator.Up | coordinator.ShuttingDown, policy: Policy, index: int, status: int
-) -> str:
+def _ended(system: Up | ShuttingDown, policy: Policy, index: int, status: int) -> str:
     """Return in one word how a program ended of which nothing is left."""
     if _was_stopped(system, index):
         return "stopped"
@@ -133,50 +102,47 @@ def _how(
     return "completed" if policy.programs[index].oneshot else "exited"
 
 
-def _was_stopped(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> bool:
-    """Return whether a program has ended because that was asked for, of it or of all; or was never
-    started because of that."""
-    asked = dict(system.exits).get(index) if isinstance(system, coordinator.ShuttingDown) else None
+def _was_stopped(system: Up | ShuttingDown, index: int) -> bool:
+    """Return whether a program has ended, or was never started, because of a stop request."""
+    asked = dict(system.exits).get(index) if isinstance(system, ShuttingDown) else None
     if asked is not None:
         return asked
     return not _has_run(system, index) or (bool(system.pasts) and system.pasts[index].stopped)
 
 
-def _has_run(system: coordinator.Up | coordinator.ShuttingDown, index: int) -> bool:
+def _has_run(system: Up | ShuttingDown, index: int) -> bool:
     return not system.pasts or system.pasts[index].since > 0.0
 
 
-def overall(system: coordinator.System) -> str:
-    """Return in one word how several programs stand together.
+def overall(system: System) -> str:
+    """Return in one word the status of several programs together.
 
-    "starting": some are not up yet, or not ready.  "degraded": one has ended, and is to be started
-    again, or is aborted for its watchdog.  "restarting": that was asked for.
+    "starting": some are not up yet, or not ready.  "degraded": one has ended and is started again
+    later, or is aborted for its watchdog.  "restarting": that was requested.
     """
-    if not isinstance(system, coordinator.Up | coordinator.ShuttingDown):
+    if not isinstance(system, Up | ShuttingDown):
         return "ending"
     there = [phase for phase in system.programs if not isinstance(phase, program.Gone)]
-    if isinstance(system, coordinator.ShuttingDown) or system.drain:
-        return _least(system, there)
+    if isinstance(system, ShuttingDown) or system.drain:
+        return _slowest(system, there)
     if any(isinstance(phase, program.BackingOff | program.Aborting) for phase in there):
         return "degraded"
     if system.part is not None:
         return "restarting" if system.part.again else "running"
     if any(isinstance(phase, program.Pending | program.Spawning) for phase in there):
         return "starting"
-    return "running" if coordinator.is_ready(system) else "starting"
+    return "running" if is_ready(system) else "starting"
 
 
-def _least(
-    system: coordinator.Up | coordinator.ShuttingDown, there: Sequence[program.Phase]
-) -> str:
-    """Return how far all of them are with their drain or stop."""
+def _slowest(system: Up | ShuttingDown, there: Sequence[program.Phase]) -> str:
+    """Return how far all programs are with their drain or stop."""
     if any(isinstance(phase, program.Killing) for phase in there):
         return "killing"
-    if isinstance(system, coordinator.ShuttingDown):
+    if isinstance(system, ShuttingDown):
         draining = any(isinstance(phase, program.PreStop) for phase in there)
         signalled = program.Stopping | program.Aborting | program.Stragglers
-        told = any(isinstance(phase, signalled) for phase in there)
-        return "draining" if draining and not told else "stopping"
+        stopping = any(isinstance(phase, signalled) for phase in there)
+        return "draining" if draining and not stopping else "stopping"
     working = (
         phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff)
     )
@@ -188,23 +154,23 @@ def _least(
 
 
 def why(
-    stands: ProgramStatus, other: Callable[[int], str], kept_by: str = "", ended: str = ""
+    status: ProgramStatus, named: Callable[[int], str], kept_by: str = "", ended: str = ""
 ) -> str:
-    """Return why a program is not as it is to be, for people: "waiting for web: requests 2"; "" if
+    """Return why a program is not as it should be, for people: "waiting for web: requests 2"; "" if
     it is.
 
     Args:
-        stands: How it stands.
-        other: Says of another program, by its index, who it is and what keeps it: "web: requests
-            2".
+        status: Its status.
+        named: Returns the name of another program and what keeps it: "web: requests 2".
         kept_by: What keeps this one from being ready.
         ended: How it ended last: "exited with 1".
     """
-    if stands.waits_for:
-        more = f" and {len(stands.waits_for) - MOST} more" if len(stands.waits_for) > MOST else ""
-        return f"waiting for {'; '.join(other(i) for i in stands.waits_for[:MOST])}{more}"
-    if stands.phase == "backing off" or stands.phase in ENDED:
+    if status.waits_for:
+        hidden = len(status.waits_for) - MOST
+        more = f" and {hidden} more" if hidden > 0 else ""
+        return f"waiting for {'; '.join(named(i) for i in status.waits_for[:MOST])}{more}"
+    if status.phase == "backing off" or status.phase in ENDED:
         return ended
-    if stands.phase == "running" and not stands.ready:
+    if status.phase == "running" and not status.ready:
         return kept_by or "not ready yet"
-    return stands.held if stands.phase == "draining" and stands.held != "draining" else ""
+    return status.held if status.phase == "draining" and status.held != "draining" else ""

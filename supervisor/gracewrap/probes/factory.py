@@ -1,0 +1,87 @@
+"""Makes the probe that a spec describes; each kind's module is imported when it is first asked."""
+
+from __future__ import annotations
+
+from gracewrap.config import probe_specs
+from gracewrap.probes.base import Probe
+from gracewrap.record import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from gracewrap.linux.helper_processes import Helpers
+    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.reactor import Reactor
+    from gracewrap.probes.log_line import LogLineState
+    from gracewrap.probes.notify import NotifyState
+    from gracewrap.probes.base import OnReading
+else:
+    Protocol = object
+
+
+class Program(Protocol):
+    """What the probes of one program need; made when it is first needed."""
+
+    reactor: Reactor
+    helpers: Helpers
+    log_lines: LogLineState | None
+
+    def ports(self) -> Ports:
+        """Return the ports that the program listens on."""
+
+    def notify_state(self) -> NotifyState:
+        """Return what the program has said by sd_notify(3)."""
+
+
+class LazyProbe(Probe):
+    """A probe that is made when it is first asked."""
+
+    def __init__(self, make: Callable[[], Probe]) -> None:
+        self._make = make
+        self._probe: Probe | None = None
+
+    def sample(self, on_reading: OnReading) -> None:
+        if self._probe is None:
+            self._probe = self._make()
+        self._probe.sample(on_reading)
+
+    def cancel(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+
+
+def probe_of(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
+    """Return the probe of a program that *spec* describes."""
+    return LazyProbe(lambda: _make(spec, program))
+
+
+def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
+    match spec:
+        case probe_specs.HttpProbeSpec():
+            from gracewrap.probes.http import HttpProbe
+
+            return HttpProbe(spec, program.reactor, program.helpers)
+        case probe_specs.TcpProbeSpec():
+            from gracewrap.probes.tcp import TcpProbe
+
+            return TcpProbe(spec, program.reactor, program.ports())
+        case probe_specs.ExecProbeSpec():
+            from gracewrap.probes.exec import ExecProbe
+
+            return ExecProbe(spec, program.helpers)
+        case probe_specs.FileProbeSpec():
+            from gracewrap.probes.file import FileProbe
+
+            return FileProbe(spec)
+        case probe_specs.NotifyProbeSpec():
+            from gracewrap.probes.notify import NotifyProbe
+
+            return NotifyProbe(spec, program.notify_state())
+        case probe_specs.LogLineProbeSpec():
+            from gracewrap.probes.log_line import LogLineProbe
+
+            assert program.log_lines is not None
+            return LogLineProbe(spec, program.log_lines)
+        case _:
+            assert_never(spec)

@@ -1,0 +1,32 @@
+"""The end of a run: the summary in the log, and the reports that the settings ask for."""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap import __version__
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report import report_files, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gracewrap.config.settings import Settings
+    from gracewrap.report.recorder import Recorder
+
+
+def say(
+    recorder: Recorder, settings: Settings, status: int, last_metrics: Callable[[], str]
+) -> None:
+    """Log the summary and write the reports; *status* is the exit status.
+
+    *last_metrics* returns the metrics of a run that is over.
+    """
+    at, log = time.monotonic(), recorder.log
+    if recorder.run.is_worth_a_summary():
+        level, text = summary.summary_line(recorder, status, at)
+        log.say(level, "summary", text, summary.summary_fields(recorder.run, status, at))
+    report = summary.report(recorder, status, at, __version__)
+    metrics = None if settings.report_prometheus_textfile is None else last_metrics
+    for fault in report_files.write_all(settings, report, metrics):
+        log.say("error", "report_failed", fault, {})

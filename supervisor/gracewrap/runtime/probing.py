@@ -1,0 +1,335 @@
+"""Samples the drain and ready probes of one program.  Never waits; an answer becomes an event.
+
+Imported only where there are probes or hooks: the plain wrapping of a command needs none of it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap.config import probe_specs
+from gracewrap.policy.model import (
+    BUSY,
+    DRAINED,
+    INVALID,
+    Event,
+    ProgramReady,
+    Reading,
+    Sampled,
+)
+from gracewrap.probes import factory
+from gracewrap.probes.sampler import Sampler
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.in_flight import InFlight
+from gracewrap.report.runtime_events import NotReady
+from gracewrap.runtime import lazy_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gracewrap.config.settings import Settings
+    from gracewrap.linux.helper_processes import Helpers
+    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.reactor import Reactor, Timer
+    from gracewrap.probes.log_line import LogLineState
+    from gracewrap.probes.notify import NotifyState
+    from gracewrap.report.recorder import Recorder
+    from gracewrap.runtime.child import Child
+
+# The first look at the probes: so long after the start, then after twice that, and so on, while
+# there is no answer.
+FIRST_LOOK, LAST_LOOK = 1.0, 16.0
+# Seconds without becoming ready after which that is logged, and again after twice as many.
+NOT_READY = 10.0
+# Seconds between two looks at whether the program is ready: most are soon, and others wait for it.
+READY_FIRST, READY_INTERVAL = 0.02, 0.25
+
+
+def in_flight_of(settings: Settings) -> InFlight:
+    """Return where the numbers of the drain probes are kept."""
+    return InFlight(
+        [(probe_specs.kind(probe), probe_specs.unit(probe)) for probe in settings.drain.probes]
+        if settings.drain
+        else ()
+    )
+
+
+class Prober:
+    """All probes of one program.
+
+    Args:
+        reactor: For descriptors and timers.
+        child: The program.
+        helpers: For probes that are commands.
+        post: Takes an event for the policy.
+        recorder: Takes what is to be logged.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        child: Child,
+        helpers: Helpers,
+        post: Callable[[Event], None],
+        recorder: Recorder,
+    ) -> None:
+        self.reactor, self.child, self.helpers = reactor, child, helpers
+        self.settings, self.post, self.recorder = child.settings, post, recorder
+        self.log_lines: LogLineState | None = None
+        self._notify_state: NotifyState | None = None
+        self._ports: Ports | None = None
+        self._drain = self.settings.drain.probes if self.settings.drain else ()
+        self._ready = self.settings.ready.probes if self.settings.ready else ()
+        self.samplers = [self.sampler(spec) for spec in self._drain]
+        self.first_look: FirstLook | None = None
+        self.ready_check: ReadyCheck | None = None
+
+    def sampler(self, spec: probe_specs.ProbeSpec) -> Sampler:
+        """Return what takes samples of a probe."""
+        probe = factory.probe_of(spec, self)
+        return Sampler(probe, self.reactor, self.settings.drain_probe_timeout)
+
+    # --- the program's starts and ends -----------------------------------------------------------
+
+    def reset(self) -> None:
+        """Reset the state of the previous run: the program is about to be started."""
+        self.on_gone()
+        self._ports = None
+        self.samplers = [self.sampler(spec) for spec in self._drain]
+        if self._notify_state is not None:
+            self._notify_state.reset()
+        if self.reads_lines:
+            from gracewrap.probes.log_line import LogLineState
+
+            self.log_lines = LogLineState(
+                spec for spec in self._ready if isinstance(spec, probe_specs.LogLineProbeSpec)
+            )
+
+    def on_started(self) -> None:
+        """Take a first look with each drain probe, and ask the ready probes until they pass."""
+        if self.samplers:
+            self.first_look = FirstLook(self)
+        if self.settings.ready is not None:
+            self.ready_check = ReadyCheck(self, self.settings.ready)
+        if self.samplers or self.ready_check is not None:
+            self.reactor.run_in_slices(self._load(self.first_look, self.ready_check))
+
+    def on_gone(self) -> None:
+        """Ask no more."""
+        for asking in (self.first_look, self.ready_check):
+            if asking is not None:
+                asking.end()
+        self.first_look = self.ready_check = None
+        self.stop_asking()
+
+    def _load(self, *asking: FirstLook | ReadyCheck | None) -> Iterator[None]:
+        """Import what the probes need, a module a step, with a look at the signals in between; then
+        begin to ask."""
+        for name in _modules((*self._drain, *self._ready)):
+            __import__(name)
+            yield
+        for one in asking:
+            # Else it belongs to a run of the program that has ended meanwhile.
+            if one is not None and one in (self.first_look, self.ready_check):
+                one.begin()
+
+    # --- the policy's commands -------------------------------------------------------------------
+
+    def ask(self, probe: int, at: float) -> None:
+        """Take a sample of a drain probe; Sampled answers."""
+        if self.first_look is not None:
+            self.first_look.end()
+        index = self.child.index
+        self.samplers[probe].sample(
+            at, lambda reading: self.post(Sampled(index, probe, reading, time.monotonic()))
+        )
+
+    def stop_asking(self) -> None:
+        """Give up on all samples of drain probes."""
+        for sampler in self.samplers:
+            sampler.cancel()
+
+    def before_stop_signal(self) -> None:
+        """Look what the program listens on: a moment after the stop signal it may have closed
+        it."""
+        if any(isinstance(spec, probe_specs.TcpProbeSpec) for spec in self._drain):
+            self.ports().look_now()
+
+    # --- what the probes need --------------------------------------------------------------------
+
+    def ports(self) -> Ports:
+        """Return the ports that the program listens on."""
+        if self._ports is None:
+            from gracewrap.linux.listening_ports import Ports
+
+            self._ports = Ports(
+                self.reactor, lambda: [member.pid for member in self.child.look(None)]
+            )
+        return self._ports
+
+    def notify_state(self) -> NotifyState:
+        """Return what the program has said by sd_notify(3)."""
+        if self._notify_state is None:
+            from gracewrap.probes.notify import NotifyState
+
+            self._notify_state = NotifyState()
+        return self._notify_state
+
+    @property
+    def reads_lines(self) -> bool:
+        """Whether the output of the program says when it is ready."""
+        return any(isinstance(spec, probe_specs.LogLineProbeSpec) for spec in self._ready)
+
+    def on_line(self, line: bytes) -> None:
+        """Take in a line of the program's output, without its end."""
+        lines = self.log_lines
+        if lines is not None and lines.is_waiting and lines.feed(line):
+            self.check_ready()
+
+    # --- asked from outside ----------------------------------------------------------------------
+
+    def check_ready(self) -> None:
+        """Ask the ready probes at once: the program has said something."""
+        if self.ready_check is not None:
+            self.ready_check.look_now()
+
+    def why_not_ready(self) -> str:
+        """Return why the ready probes have not passed yet; "" if they have, or if there are
+        none."""
+        check = self.ready_check
+        return check.why if check is not None and not check.is_ready else ""
+
+    def refresh(self) -> None:
+        """Take a sample with each drain probe, unless one is under way: somebody asks for the
+        status."""
+        if self.first_look is not None:
+            self.first_look.look()
+
+
+class FirstLook:
+    """Asks each drain probe once the program is up, so that a mistake is logged then and not at the
+    stop.
+
+    Later only when somebody asks for the status: the policy asks while there is something to drain,
+    and at rest nothing wakes for it.
+    """
+
+    def __init__(self, prober: Prober) -> None:
+        self._prober, self._index = prober, prober.child.index
+        self._timers: dict[int, Timer] = {}
+        self._asked_at = prober.child.started_at
+        self._over = False
+
+    def begin(self) -> None:
+        """Look in a moment, unless the policy has begun to ask."""
+        for probe in range(len(self._prober.samplers) if not self._over else 0):
+            self._look_in(probe, self._prober.child.started_at, FIRST_LOOK, False)
+
+    def _look_in(self, probe: int, at: float, pause: float, was_invalid: bool) -> None:
+        def look() -> None:
+            del self._timers[probe]
+            self._ask(probe, lambda reading: self._saw(probe, reading, pause, was_invalid))
+
+        self._timers[probe] = self._prober.reactor.call_at(at + pause, look)
+
+    def _ask(self, probe: int, answered: Callable[[Reading], None]) -> None:
+        self._asked_at = time.monotonic()
+        self._prober.samplers[probe].sample(self._asked_at, answered)
+
+    def _saw(self, probe: int, reading: Reading, pause: float, was_invalid: bool) -> None:
+        """What does not answer is asked again; so is what is wrong, for it may be half way up."""
+        invalid = reading.kind == INVALID
+        self._prober.child.history.in_flight.take(probe, reading, time.monotonic())
+        if reading.kind in (DRAINED, BUSY) or (invalid and was_invalid) or pause >= LAST_LOOK:
+            self._looked(probe, reading)
+        else:
+            self._look_in(probe, time.monotonic(), pause * 2, invalid)
+
+    def _looked(self, probe: int, reading: Reading) -> None:
+        at = time.monotonic()
+        self._prober.recorder.sampled(self._index, probe, reading, at)
+        self._prober.recorder.looked(self._index, probe, reading, at)
+
+    def look(self) -> None:
+        """Ask the probes that are not about to be asked anyway."""
+        if time.monotonic() >= self._asked_at + self._prober.settings.drain_interval:
+            for probe in range(len(self._prober.samplers)):
+                if probe not in self._timers:
+                    self._ask(probe, self._answer_of(probe))
+
+    def _answer_of(self, probe: int) -> Callable[[Reading], None]:
+        return lambda reading: self._looked(probe, reading)
+
+    def end(self) -> None:
+        """Look no more: the policy asks now, or the program is gone."""
+        self._over = True
+        for timer in self._timers.values():
+            self._prober.reactor.cancel(timer)
+        self._timers.clear()
+
+
+class ReadyCheck:
+    """Asks the ready probes until they pass; ProgramReady says so once."""
+
+    def __init__(self, prober: Prober, ready: probe_specs.ProbeSpecs) -> None:
+        self._prober = prober
+        self._samplers = [prober.sampler(spec) for spec in ready.probes]
+        self._enough = all if ready.combine == "all" else any
+        self._passed = [False] * len(self._samplers)
+        self.why = "not ready yet"
+        self.is_ready = False
+        self._log_after = NOT_READY
+        self._timers: dict[int, Timer] = {}
+        self._pause = [READY_FIRST] * len(self._samplers)
+
+    def begin(self) -> None:
+        """Begin to ask."""
+        for probe in range(len(self._samplers)):
+            self._look(probe)
+
+    def look_now(self) -> None:
+        """Ask at once the probes that would be asked later."""
+        for probe, timer in list(self._timers.items()):
+            self._prober.reactor.cancel(timer)
+            self._look(probe)
+
+    def _look(self, probe: int) -> None:
+        self._timers.pop(probe, None)
+        if not self.is_ready:
+            self._samplers[probe].sample(time.monotonic(), lambda reading: self._saw(probe, reading))
+
+    def _saw(self, probe: int, reading: Reading) -> None:
+        if self.is_ready:
+            return
+        at, index = time.monotonic(), self._prober.child.index
+        self._passed[probe] = reading.kind == DRAINED
+        if self._enough(self._passed):
+            self.is_ready, self.why = True, ""
+            self.end()
+            self._prober.post(ProgramReady(index, at))
+        elif not self._passed[probe]:
+            self.why = reading.why or self.why
+            after = at - self._prober.child.started_at
+            if after >= self._log_after:
+                self._log_after *= 2
+                self._prober.recorder.record(NotReady(index, after, self.why), at)
+            self._timers[probe] = self._prober.reactor.call_at(
+                at + self._pause[probe], lambda: self._look(probe)
+            )
+            self._pause[probe] = min(READY_INTERVAL, self._pause[probe] * 2)
+
+    def end(self) -> None:
+        """Ask no more."""
+        for sampler in self._samplers:
+            sampler.cancel()
+        for timer in self._timers.values():
+            self._prober.reactor.cancel(timer)
+
+
+def _modules(specs: Sequence[probe_specs.ProbeSpec]) -> Iterator[str]:
+    """Return what the probes import, in an order in which no single module takes long."""
+    for spec in specs:
+        if isinstance(spec, probe_specs.HttpProbeSpec):
+            yield from (*lazy_imports.H11, "gracewrap.probes.http")
+            yield from ("ssl",) if spec.request.url.scheme == "https" else ()
+            yield from ("json",) if spec.expect.how == "json" else ()
