@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.reactor import Reactor
+    from gracewrap.probes.base import OnReading
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
-    from gracewrap.probes.base import OnReading
 else:
     Protocol = object
 

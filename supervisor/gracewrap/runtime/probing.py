@@ -296,7 +296,9 @@ class ReadyCheck:
     def _look(self, probe: int) -> None:
         self._timers.pop(probe, None)
         if not self.is_ready:
-            self._samplers[probe].sample(time.monotonic(), lambda reading: self._saw(probe, reading))
+            self._samplers[probe].sample(
+                time.monotonic(), lambda reading: self._saw(probe, reading)
+            )
 
     def _saw(self, probe: int, reading: Reading) -> None:
         if self.is_ready:
