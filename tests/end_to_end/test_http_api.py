@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from control_api import get
+from gracewrap.server import control_socket
 from processes import (
     BOUND,
     INSTALLED,
@@ -156,6 +157,12 @@ def test_a_port_that_is_taken_is_an_error_before_anything_starts(start, tmp_path
     (line,) = run.err.rest()
     assert f"127.0.0.1:{port}" in line and "in use" in line and "health.listen" in line
     assert not (tmp_path / "started").exists()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_stale_sockets() -> None:
+    """Remove control sockets of killed gracewraps: a test may get the same pid again."""
+    control_socket.find()
 
 
 def control(run: Run) -> str:
