@@ -9,8 +9,10 @@ ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY supervisor supervisor
+COPY launcher launcher
+COPY configs configs
 # --no-deps: to wrap a command gracewrap needs Python alone, and h11 for what speaks HTTP; its other dependencies are for people.
 RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --target=/opt/gracewrap . h11
 

@@ -1,5 +1,6 @@
-# make demo   wrap a real server, stop it with a request in flight, show the timeline
+# make demo   wrap a real server, stop it with a request in flight, show the timeline; rehearse a stop with and without gracewrap
 # make test   lint, types, tests
+# make dist   gracewrap as one file for any image, dist/gracewrap-linux-x86_64 (docs/install.md)
 # make bench  gracewrap beside tini, dumb-init, catatonit and supervisord (Debian packages)
 # Needs python3 (3.11 or newer) with venv, and make; the rest is set up in .venv.
 
@@ -8,9 +9,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?=
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench dist docs clean
 
-demo: $(VENV)/ready
+demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py
 
 test: lint
@@ -24,10 +25,20 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
+dist: $(VENV)/ready
+	@$(BIN)/python launcher/single_file dist/gracewrap-linux-x86_64
+
 docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py
 
-$(VENV)/ready: pyproject.toml
+# What the demo needs: gracewrap with its drill, without what tests and lint need.
+$(VENV)/demo: pyproject.toml
+	@if [ ! -e $(VENV)/ready ]; then \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gracewrap needs Python 3.11 or newer; write make PYTHON=python3.12")' \
+	  && $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[drill]'; fi
+	@touch $@
+
+$(VENV)/ready: pyproject.toml hatch_build.py $(wildcard launcher/*.[ch])
 	@echo "setting up $(VENV): this takes about half a minute, once"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gracewrap needs Python 3.11 or newer; write make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,145 @@
+/* The launcher's end that uses the Python of the machine.
+ *
+ * The package is looked for where installers put it, seen from our own file: in the environment
+ * whose bin directory we are in, or beside that directory (pip --target).  Its Python is the one
+ * beside us, else one on PATH.
+ */
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SCRIPT "gracewrap/launched.py"
+#ifndef GRACEWRAP_SOURCE
+#define GRACEWRAP_SOURCE "" /* an editable installation's directory of the package */
+#endif
+enum { LONGEST = 4096, NAME = 32, OLDEST = 11 /* 3.11 */ };
+
+/* Copy the directory of *path*, and return whether it has one. */
+static bool directory_of(const char *path, char *directory)
+{
+    const char *end = strrchr(path, '/');
+    if (!end || (size_t)(end - path) >= LONGEST)
+        return false;
+    snprintf(directory, LONGEST, "%.*s", end == path ? 1 : (int)(end - path), path);
+    return true;
+}
+
+static bool is_there(const char *directory, const char *inside, const char *name, char *found)
+{
+    struct stat file; /* not access(2), which is about the real user */
+    int length = snprintf(found, LONGEST, "%s/%s%s", directory, inside, name);
+    return length > 0 && length < LONGEST && stat(found, &file) == 0;
+}
+
+/* Look for the package in the directories python3* of *lib*; *version* is that of the last. */
+static bool find_in(const char *lib, char *script, char *version)
+{
+    const char *packages[] = {"site-packages/" SCRIPT, "dist-packages/" SCRIPT};
+    DIR *listing = opendir(lib);
+    bool found = false;
+    for (struct dirent *entry; listing && !found && (entry = readdir(listing));)
+        for (int i = 0; i < 2 && !found && strncmp(entry->d_name, "python3", 7) == 0; i++) {
+            char inside[NAME + 1];
+            snprintf(version, NAME, "%.*s", NAME - 1, entry->d_name);
+            snprintf(inside, sizeof inside, "%s/", version);
+            found = is_there(lib, inside, packages[i], script);
+        }
+    if (listing)
+        closedir(listing);
+    return found;
+}
+
+static bool find_script(const char *bin, char *script, char *version)
+{
+    char prefix[LONGEST], lib[LONGEST + 8];
+    if (!directory_of(bin, prefix))
+        return false;
+    snprintf(lib, sizeof lib, "%s/lib", prefix);
+    if (find_in(lib, script, version))
+        return true;
+    snprintf(lib, sizeof lib, "%s/lib64", prefix);
+    if (find_in(lib, script, version))
+        return true;
+    strcpy(version, "python3");
+    return is_there(prefix, "", SCRIPT, script)
+           || (GRACEWRAP_SOURCE[0] && is_there(GRACEWRAP_SOURCE, "", SCRIPT, script));
+}
+
+/* Execute *python* if it is in *directory*, unless its file's name says that it is too old. */
+static void try_one(const char *directory, const char *python, char **argv)
+{
+    char path[LONGEST], *file = is_there(directory, "", python, path) ? realpath(path, NULL) : NULL;
+    const char *minor = file ? strstr(file, "/python3.") : NULL;
+    if (file && (!minor || strchr(minor + 1, '/') || atoi(minor + 9) >= OLDEST)) {
+        argv[0] = path;
+        execve(path, argv, environ);
+    }
+    free(file);
+}
+
+/* Execute *python* from PATH; a relative directory there is another one by now. */
+static void try_path(const char *python, char **argv)
+{
+    char directory[LONGEST];
+    for (const char *at = getenv("PATH"); at && *at; at += strcspn(at, ":"), at += *at == ':') {
+        size_t length = strcspn(at, ":");
+        if (*at == '/' && length < LONGEST) {
+            snprintf(directory, sizeof directory, "%.*s", (int)length, at);
+            try_one(directory, python, argv);
+        }
+    }
+}
+
+void become_python(const char *self, char *note, char **words)
+{
+    static char bin[LONGEST], script[LONGEST], own[LONGEST + 32], preload[LONGEST + 32], same[128];
+    struct stat file;
+    char version[NAME] = "python3", *preloaded = getenv("LD_PRELOAD");
+    size_t count = 0, length = 1; /* argv[0] is the interpreter */
+    while (words[count])
+        count++;
+    char **argv = calloc(count + 12, sizeof *argv);
+    if (!argv || !directory_of(self, bin) || !find_script(bin, script, version)) {
+        free(argv);
+        return;
+    }
+    snprintf(own, sizeof own, "gracewrap_launcher=%s", self);
+    argv[length++] = "-X";
+    argv[length++] = own;
+    if (stat(self, &file) == 0) { /* by which Python knows whether we are still there */
+        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld", VERSION,
+                 (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
+                 (long long)file.st_mtime);
+        argv[length++] = "-X";
+        argv[length++] = same;
+    }
+    if (note) {
+        argv[length++] = "-I";
+        argv[length++] = "-S";
+    } else {
+        strcpy(strrchr(script, '/'), "/__main__.py"); /* a shorter name */
+    }
+    /* A library in it may start threads, which would receive our signals (gracewrap/isolation.py). */
+    if (note && preloaded && strlen(preloaded) < LONGEST) {
+        snprintf(preload, sizeof preload, "gracewrap_preload=%s", preloaded);
+        argv[length++] = "-X";
+        argv[length++] = preload;
+        unsetenv("LD_PRELOAD");
+    }
+    argv[length++] = script;
+    if (note)
+        argv[length++] = note;
+    memcpy(argv + length, words, count * sizeof *argv);
+    try_one(bin, version, argv);
+    try_one(bin, "python3", argv);
+    try_path(version, argv);
+    try_path("python3", argv);
+    free(argv);
+}

@@ -1,0 +1,209 @@
+"""Builds OpenSSL and CPython as static libraries for musl, once: they are kept in a cache.
+
+    python launcher/single_file/static.py
+
+That is GRACEWRAP_DIST_CACHE, or else ~/.cache/gracewrap-dist.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import sources
+from sources import Source
+
+# The kernel's headers, which musl does not have: without them Python has no netlink, no pidfd.
+KERNEL = {
+    "linux": ("/usr/include/linux",),
+    "asm-generic": ("/usr/include/asm-generic",),
+    "asm": ("/usr/include/x86_64-linux-gnu/asm", "/usr/include/asm"),
+}
+SMALL = "-Os -ffunction-sections -fdata-sections"
+# https probes need a client of TLS 1.2 and 1.3 and nothing else.
+TLS = (
+    *("no-shared", "no-dso", "no-engine", "no-afalgeng", "no-async", "no-tests", "no-legacy"),
+    *("no-module", "no-ui-console", "no-autoload-config", "no-comp", "no-srp", "no-ssl3"),
+    *("no-tls1", "no-tls1_1", "no-dtls", "no-sctp", "no-cms", "no-ct", "no-ocsp", "no-ts"),
+    *("no-idea", "no-seed", "no-camellia", "no-bf", "no-cast", "no-rc2", "no-rc4", "no-md4"),
+    *("no-mdc2", "no-whirlpool", "no-rmd160", "no-aria", "no-sm2", "no-sm3", "no-sm4", "no-des"),
+    *("no-siphash", "no-gost", "no-dsa", "no-rfc3779", "no-cmp", "no-srtp", "no-deprecated"),
+    "--openssldir=/etc/ssl",
+)
+# What gracewrap imports, of the modules that are not always in libpython.
+MODULES = """\
+*static*
+_bisect _bisectmodule.c
+_blake2 _blake2/blake2module.c _blake2/blake2b_impl.c _blake2/blake2s_impl.c
+_contextvars _contextvarsmodule.c
+_datetime _datetimemodule.c
+_heapq _heapqmodule.c
+_json _json.c
+_md5 md5module.c
+_opcode _opcode.c
+_posixsubprocess _posixsubprocess.c
+_queue _queuemodule.c
+_random _randommodule.c
+_sha1 sha1module.c
+_sha256 sha256module.c
+_sha3 _sha3/sha3module.c
+_sha512 sha512module.c
+_socket socketmodule.c
+_struct _struct.c
+array arraymodule.c
+binascii binascii.c
+fcntl fcntlmodule.c
+grp grpmodule.c
+math mathmodule.c
+mmap mmapmodule.c
+resource resource.c
+select selectmodule.c
+termios termios.c
+unicodedata unicodedata.c
+"""
+
+# configure takes Debian's multiarch name for glibc's: it is told none.
+COMPILER = """\
+#!/bin/sh
+[ "$1" = --print-multiarch ] && exit 0
+exec musl-gcc -idirafter "{headers}" "$@"
+"""
+
+
+class Failed(Exception):
+    """A step failed; the text is the end of what it said."""
+
+
+def run(words: list[str | Path], cwd: Path, env: dict[str, str] | None = None) -> str:
+    """Run one step quietly, and return its output.  Raises Failed."""
+    done = subprocess.run(
+        [*map(str, words)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"{' '.join(map(str, words))[:200]} failed:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """What has been built, and from what."""
+
+    compiler: Path
+    python_source: Source
+    python: Path  # with python, libpython.a, include/ and the standard library, Lib/
+    openssl_source: Source
+    openssl: Path  # with include/, libssl.a and libcrypto.a
+
+
+def libraries() -> Libraries:
+    """Return all that is linked into the single file, built if need be.  Raises Failed."""
+    default = Path.home() / ".cache" / "gracewrap-dist"
+    cache = Path(os.environ.get("GRACEWRAP_DIST_CACHE") or default).absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # somebody else may build them
+        python, openssl = sources.get(["python3.11", "openssl"], cache)
+        builder = Builder(cache, os.cpu_count() or 1)
+        return Libraries(
+            builder.compiler, python, builder.python(python), openssl, builder.openssl(openssl)
+        )
+
+
+class Builder:
+    """Builds into directories of *cache* that are named by all that goes into them."""
+
+    def __init__(self, cache: Path, jobs: int) -> None:
+        self.cache, self.jobs = cache, jobs
+        self.compiler = self._compiler()
+        about = run(["gcc", "--version"], cache).splitlines()[0]
+        self._tools = f"{about} {COMPILER} {sorted(KERNEL)}"  # not where the cache is
+
+    def _compiler(self) -> Path:
+        """Make a compiler for musl that knows the kernel's headers, and return it."""
+        headers = self.cache / "headers"
+        headers.mkdir(parents=True, exist_ok=True)
+        for name, places in KERNEL.items():
+            link = headers / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(next((one for one in places if Path(one).exists()), places[0]))
+        script = self.cache / "cc"
+        script.write_text(COMPILER.format(headers=headers))
+        script.chmod(0o755)
+        return script
+
+    def _place(self, source: Source, *flags: str) -> Path:
+        said = "\0".join((source.name, source.version, self._tools, *flags))
+        key = hashlib.sha256(said.encode()).hexdigest()[:12]
+        return self.cache / f"built-{source.name}_{source.version}-{key}"
+
+    def openssl(self, source: Source) -> Path:
+        """Return a directory with include/, libssl.a and libcrypto.a."""
+        place = self._place(source, SMALL, *TLS)
+        if place.exists():
+            return place
+        self._say(source)
+        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+            build = Path(folder) / "build"
+            shutil.copytree(source.tree, build, symlinks=True)
+            env = {"CC": str(self.compiler)}
+            run(["./Configure", "linux-x86_64", *TLS, *SMALL.split(), "-g0"], build, env)
+            run(["make", "-s", f"-j{self.jobs}", "build_generated"], build)
+            run(["make", "-s", f"-j{self.jobs}", "libssl.a", "libcrypto.a"], build)
+            made = Path(folder) / "made"
+            made.mkdir()
+            shutil.copytree(build / "include", made / "include")
+            for name in ("libssl.a", "libcrypto.a"):
+                shutil.copy(build / name, made)
+            made.rename(place)
+        return place
+
+    def python(self, source: Source) -> Path:
+        """Return a directory with python, libpython.a, include/ and the standard library, Lib/."""
+        flags = [
+            f"CFLAGS={SMALL} -g0",
+            "LDFLAGS=-static",
+            "PKG_CONFIG=false",  # it would find glibc's libraries
+            *("--disable-shared", "--disable-test-modules", "--without-doc-strings"),
+            *("--without-ensurepip", "--without-readline", "--with-pymalloc"),
+        ]
+        place = self._place(source, MODULES, *flags)
+        if place.exists():
+            return place
+        self._say(source)
+        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+            build, made = Path(folder) / "build", Path(folder) / "made"
+            build.mkdir()
+            run([source.tree / "configure", "-q", f"CC={self.compiler}", *flags], build)
+            (build / "Modules" / "Setup.local").write_text(MODULES)
+            run(["make", "-s", f"-j{self.jobs}", "python"], build)
+            (made / "include").mkdir(parents=True)
+            shutil.copytree(source.tree / "Include", made / "include", dirs_exist_ok=True)
+            shutil.copy(build / "pyconfig.h", made / "include")
+            shutil.copy(build / "python", made)
+            shutil.copy(next(build.glob("libpython*.a")), made / "libpython.a")
+            without = shutil.ignore_patterns("test", "tests", "idlelib", "tkinter", "ensurepip")
+            shutil.copytree(source.tree / "Lib", made / "Lib", ignore=without)
+            made.rename(place)
+        return place
+
+    def _say(self, source: Source) -> None:
+        print(f"building {source.name} {source.version}, once", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    libraries()

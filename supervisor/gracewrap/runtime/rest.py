@@ -1,0 +1,188 @@
+"""Leaves the command to the native launcher again while there is nothing to judge and nothing to
+watch: it needs a tenth of our memory, and forwards in half the time.
+
+It is executed in this process, as we were by it, so that pid, children and pending signals stay;
+signals are blocked all the time.  It knows no setting: what it is to do with which signal is asked
+of the policy here, and written down for it.  The settings travel too, for a file may have changed
+when they are needed again.
+"""
+
+from __future__ import annotations
+
+import marshal
+import posix
+import time
+
+from gracewrap.config.settings import Settings
+from gracewrap.linux import launcher, spawn
+from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, SIGWINCH
+from gracewrap.policy import advance, program, step
+from gracewrap.policy import model as m
+from gracewrap.policy.log_events import LogRecord
+from gracewrap.policy.system import System, Up
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gracewrap.linux.reactor import Reactor
+    from gracewrap.report.recorder import Recorder
+    from gracewrap.runtime.control import ControlApi
+    from gracewrap.runtime.handover import Handover
+    from gracewrap.runtime.programs import Programs
+
+VERSION = "2"  # of the notes, as in launcher/launch.h
+SEPARATOR = b"\0"  # between what the launcher reads and what it keeps for us
+# It cannot tell those of the kernel and of a terminal from requests.
+NO_REQUESTS = frozenset((SIGCHLD, SIGIO, SIGWINCH))
+SIGNALS_OF_STAT = 32  # /proc/PID/stat, where the launcher looks, tells only of the ones below
+
+
+def is_possible(settings: Settings, handover: Handover) -> bool:
+    """Return whether the settings of one command leave nothing to be watched, and the launcher is
+    there."""
+    watched = (
+        settings.needs_errands
+        or settings.health_listen
+        or settings.tells_metrics
+        or settings.log_level == "debug"
+        or any(sent < 0 for sent in settings.signal_map.values())
+        or not NO_REQUESTS.isdisjoint(settings.stop_requests)
+    )
+    started = handover.pid and not handover.exec_errno and handover.tty is None
+    return not watched and bool(started) and launcher.unchanged(VERSION) is not None
+
+
+class Rest:
+    """Looks whether a run can rest, and lets it.
+
+    Args:
+        settings: Of the one command.
+        handover: What the run has begun with.
+        policy: As the policy has it.
+        programs: The one program.
+        recorder: Knows what is to be told later.
+        reactor: Knows what is under way.
+        control: Who may have visitors.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        handover: Handover,
+        policy: m.Policy,
+        programs: Programs,
+        recorder: Recorder,
+        reactor: Reactor,
+        control: ControlApi | None,
+    ) -> None:
+        self._settings, self._handover, self._policy = settings, handover, policy
+        self._child, self._recorder = programs[0].child, recorder
+        self._reactor, self._control = reactor, control
+
+    def is_idle(self, system: System) -> bool:
+        """Return whether nothing is under way, and nothing has been said that is to be told again
+        at the end."""
+        child, recorder = self._child, self._recorder
+        return (
+            isinstance(system, Up)
+            and isinstance(system.programs[0], program.Running)
+            and not (system.drain or self._reactor.busy)
+            and child.main is None
+            and child.leader == child.group
+            and child.has_executed()
+            and not (recorder.timeline or recorder.log.is_behind)
+            and (self._control is None or self._control.is_idle)
+        )
+
+    def begin(self, system: System) -> bool:
+        """Execute the launcher; return False if that is impossible."""
+        file, fds = launcher.unchanged(VERSION), self._control.fds if self._control else []
+        if file is None:
+            return False
+        note = -1
+        try:
+            note = _keep(self._note(system), self._settings)
+            for fd in (note, *fds):
+                posix.set_inheritable(fd, True)
+            words = [file, f"--rest={note}", *self._handover.words]
+            posix.execve(file, words, spawn.environment())
+        except (OSError, ValueError):  # ValueError: a setting that cannot be written down
+            for fd in fds:
+                posix.set_inheritable(fd, False)
+            if note >= 0:
+                posix.close(note)
+        return False
+
+    def _note(self, system: System) -> str:
+        run, passed_on = self._recorder.run, self._recorder.histories[0].passed_on
+        last = max(passed_on.items(), key=lambda item: item[1].at, default=None)
+        stop_on, rules = self._policy.stop_on, self._policy.programs[0]
+        tells, is_quiet = int(self._may_tell(system)), int(_is_quiet(self._settings))
+        lines = [
+            "gracewrap rests",
+            f"version {VERSION}",
+            f"child {self._child.pid} {self._handover.at:.9f}",
+            f"counts {run.orphans_reaped} {run.signals_forwarded}",
+            f"budget {self._policy.shutdown_timeout:.9f}",
+            f"stop_on {sum(1 << (signum - 1) for signum in stop_on):x}",
+            f"stop_signal {rules.stop_signal} {tells}",
+            f"how {int(rules.kill_mode == 'group')} {is_quiet}",
+        ]
+        if last is not None:
+            lines.append(f"passed {last[1].received} {last[1].at:.9f} {last[0]}")
+        for signum in BLOCKABLE:
+            route = advance.route(signum, self._policy)
+            as_what = route[0].signum if route else 0
+            if route is not None and as_what != signum:
+                lines.append(f"send {signum} {as_what}")
+        if self._control is not None:
+            lines += self._control.described()
+        return "\n".join(lines) + "\n"
+
+    def _may_tell(self, system: System) -> bool:
+        """Return whether the stop signal to the leader is the first thing that follows from any
+        stop request, whatever there is below it."""
+        signum = self._policy.programs[0].stop_signal
+        wanted = [m.SendLeader(0, signum), m.SendLeader(0, SIGCONT)]
+        for request in self._policy.stop_on:
+            event = m.SignalReceived(request, time.monotonic())
+            _, commands = step.step(system, event, self._policy)
+            if [one for one in commands if not isinstance(one, LogRecord)] != wanted:
+                return False
+        return signum < SIGNALS_OF_STAT
+
+
+def _is_quiet(settings: Settings) -> bool:
+    """Return whether nothing is to be said, or done, if the command just exits."""
+    files = settings.report_file or settings.report_termination_log
+    return not (files or settings.success_exit_codes)
+
+
+def _keep(note: str, settings: Settings) -> int:
+    """Return a descriptor of memory with a note and the settings, closed on exec.
+
+    Raises:
+        OSError: If there is no memory.
+        ValueError: If the settings hold what cannot be written down.
+    """
+    data = note.encode(errors="surrogateescape") + SEPARATOR + marshal.dumps(vars(settings))
+    fd = posix.memfd_create("gracewrap", posix.MFD_CLOEXEC)
+    try:
+        while data:
+            data = data[posix.write(fd, data) :]
+    except OSError:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def kept_settings(fd: int) -> Settings:
+    """Return the settings that were kept when the launcher was executed, and close *fd*.
+
+    Raises:
+        Exception: Of whatever kind, if they are those of another version of gracewrap.
+    """
+    try:
+        data = posix.pread(fd, posix.fstat(fd).st_size, 0)
+    finally:
+        posix.close(fd)
+    return Settings(**marshal.loads(data.partition(SEPARATOR)[2]))
