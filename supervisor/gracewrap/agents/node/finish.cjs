@@ -1,0 +1,134 @@
+// What an application without a handler for the stop signal would do in it: let requests and jobs
+// end, then close queues, then database clients, then exit.
+'use strict'
+
+const LOOK_EVERY = 50
+const LISTEN_ON = 500 // ms
+const SPREAD = 1000 // ms over which streams are ended, unless gracewrap says another time
+const CLIENT_LIMIT = 2000 // ms for all clients of databases together: there is no work any more
+const GOING_AWAY = 1001 // RFC 6455, section 7.4.1
+const OPEN = 1
+
+// Wait, and until Node has read what has come meanwhile: see drain() in http.cjs.
+function sleep (ms) {
+  return new Promise((resolve) => setTimeout(() => setImmediate(resolve), ms))
+}
+
+async function until (isDone) {
+  while (!isDone()) await sleep(LOOK_EVERY)
+}
+
+// Call *close* for each, and wait; what fails in it is nobody's business any more.
+async function each (objects, close) {
+  await Promise.all(objects.map(async (object) => {
+    try {
+      await close(object)
+    } catch {}
+  }))
+}
+
+function called (object, method, ...args) {
+  return new Promise((resolve) => object[method](...args, resolve))
+}
+
+function children () {
+  const cluster = require('cluster')
+  return Object.values((cluster.isPrimary && cluster.workers) || {})
+}
+
+async function finishChildren (signal) {
+  await each(children(), (worker) => new Promise((resolve) => {
+    worker.process.once('exit', resolve)
+    worker.process.kill(signal)
+  }))
+}
+
+// Connections that wait in the kernel when a listening socket is closed are reset.  Each turn of the
+// loop accepts some of them, perhaps only one.
+async function acceptWaiting (found, limit) {
+  let before = -1
+  while (found.socket.added !== before && Date.now() < limit) {
+    before = found.socket.added
+    await new Promise(setImmediate)
+  }
+}
+
+async function finishHttp (found, http, deadline, streams) {
+  // Whoever sends clients here may be late to notice: they are still served, and asked to leave.
+  await sleep(Math.min(LISTEN_ON, (deadline - Date.now()) / 10))
+  const half = Date.now() + (deadline - Date.now()) / 2
+  await acceptWaiting(found, half)
+  http.close()
+  await until(() => {
+    if (streams === undefined) http.endSilentStreams(Date.now() >= half)
+    return !http.isBusy()
+  })
+}
+
+function openWebSockets (found) {
+  return found.websocket.all().filter((one) => one._isServer && one.readyState === OPEN)
+}
+
+function closeOne (stream) {
+  if (stream.terminate) stream.close(GOING_AWAY, 'the server stops')
+  else stream.end()
+}
+
+// Close what open() returns over so many milliseconds, evenly: their clients all come back, and to
+// the instances that are left.
+async function spread (open, within) {
+  const began = Date.now()
+  let closed = 0
+  for (;;) {
+    const now = open()
+    const part = within > 0 ? Math.min(1, (Date.now() - began) / within) : 1
+    const due = Math.ceil((closed + now.length) * part) - closed
+    now.slice(0, Math.max(0, due)).forEach(closeOne)
+    closed += Math.max(0, due)
+    if (part === 1 || now.length === 0) return
+    await sleep(LOOK_EVERY)
+  }
+}
+
+// WebSockets, which never end by themselves, and event streams if gracewrap says how long they are
+// waited for: *streams* is that in milliseconds, or "wait".
+async function closeStreams (found, http, deadline, streams) {
+  const left = deadline - Date.now()
+  const sockets = () => openWebSockets(found)
+  const all = streams === undefined ? sockets : () => [...sockets(), ...http.eventStreams()]
+  const longest = Math.max(0, left - Math.min(2000, left / 4)) // then there is time to say goodbye
+  if (streams === 'wait') await until(() => Date.now() >= deadline - left + longest || all().length === 0)
+  await spread(all, streams === 'wait' ? 0 : Math.min(streams === undefined ? SPREAD : streams, longest))
+  const limit = Date.now() + 1000
+  await until(() => Date.now() >= limit || sockets().length === 0)
+}
+
+async function closeClients (found) {
+  await each(found.pgPool.all().filter((pool) => !pool.ending), (pool) => pool.end())
+  await Promise.all([
+    each(found.pgClient.all().filter((one) => one._connected && !one._ending), (one) => one.end()),
+    each(found.mysqlPool.all().filter((pool) => !pool._closed), (pool) => called(pool, 'end')),
+    each(found.mongo.all(), (client) => client.close()),
+    each(found.ioredis.all().filter((one) => one.status === 'ready'), (one) => one.quit()),
+    each(found.redis.all().filter((one) => one.isOpen), (one) => (one.close || one.quit).call(one))
+  ])
+  const alone = found.mysqlConnection.all().filter((one) => !one._closing && !one._fatalError)
+  await each(alone, (one) => called(one, 'end'))
+}
+
+async function finish (found, http, signal, deadline, streams) {
+  await Promise.all([
+    finishChildren(signal),
+    each(found.worker.all(), (worker) => worker.close()),
+    finishHttp(found, http, deadline, streams),
+    closeStreams(found, http, deadline, streams)
+  ])
+  const clients = async () => {
+    await each(found.queue.all(), (queue) => queue.close())
+    await closeClients(found)
+  }
+  await Promise.race([clients(), sleep(CLIENT_LIMIT)])
+  process.exit(process.exitCode || 0)
+}
+
+module.exports = { children, finish }

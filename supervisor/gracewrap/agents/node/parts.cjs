@@ -1,0 +1,117 @@
+// What the agent does, put together: it answers gracewrap's questions, and acts on its orders.
+'use strict'
+
+const { signals } = require('os').constants
+const { isMainThread } = require('worker_threads')
+const bullmq = require('./bullmq.cjs')
+const finishing = require('./finish.cjs')
+const http = require('./http.cjs')
+const instances = require('./instances.cjs')
+
+const FOREVER = 1 << 30 // ms
+
+// PM2 passes no signal on: it sends each of its processes one of its own, and SIGKILL soon after.
+// It tells them their number (pm_id), and its settings for them, in the environment; in a cluster
+// not before the application starts.
+function pm2 () {
+  const { pm_id: id, PM2_KILL_SIGNAL, PM2_KILL_TIMEOUT, kill_timeout: limit } = process.env
+  if (id === undefined) return null
+  return { signal: PM2_KILL_SIGNAL || 'SIGINT', ms: Number(limit || PM2_KILL_TIMEOUT) || 1600 }
+}
+
+function nameOf (signum) {
+  return Object.keys(signals).find((name) => signals[name] === signum)
+}
+
+function begin (channel) {
+  const { send, trouble, guard } = channel
+  let jobs = null
+  const found = instances.watch(guard, (kind, prototype) => {
+    if (kind === 'worker') jobs.onNewClass(prototype)
+    if (kind === 'bull') trouble('Bull is not known to the agent (BullMQ is): its jobs are not counted')
+  })
+  jobs = bullmq.create(found, guard, trouble)
+  const requests = http.create(found, guard)
+  let onSignal = null
+
+  function openWebSockets () {
+    return found.websocket.all().filter((one) => one._isServer && one.readyState === 1).length
+  }
+
+  function answer (id) {
+    const { requests: open, streams } = requests.count() || { requests: 0, streams: 0 }
+    const counts = { requests: open, streams, websockets: openWebSockets(), jobs: jobs.count() || [] }
+    send({ type: 'in_flight', id, ...counts })
+  }
+
+  // Only `gracewrap check --agent` asks for it, so its code is not loaded in a run.
+  const find = guard('the inventory', () => {
+    const { inventory } = require('./inventory.cjs')
+    jobs.count() // says if the version is not known
+    send({ type: 'found', ...inventory(found) })
+  })
+
+  function drain () {
+    jobs.drain()
+    requests.drain()
+  }
+
+  // Whether there is anything that a signal would cut.
+  function hasWork () {
+    return requests.hasServers() || found.worker.all().some((worker) => !worker.closing) ||
+      finishing.children().length > 0
+  }
+
+  // Say who will act on the stop signal.  Where the application does not, and would be cut, this
+  // does: not before now, for until then its listeners are its own.
+  function prepare (signal, ms, streams) {
+    let deadline = Date.now() + ms
+    if (!isMainThread || onSignal !== null) return onSignal === null ? 'none' : 'agent'
+    const manager = pm2()
+    const comes = manager === null ? signal : manager.signal
+    if (process.listenerCount(comes) > 0) return 'own'
+    if (!hasWork()) return 'none'
+    onSignal = guard('finishing', () => {
+      process.removeListener(comes, onSignal)
+      if (process.listenerCount(comes) > 0) return // the application has one after all
+      process.on(comes, () => {}) // once is enough
+      if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
+      finishing.finish(found, requests, comes, deadline, streams).catch((error) => {
+        trouble(`finishing failed: ${error && error.message}`)
+        process.exit(process.exitCode || 0)
+      })
+    })
+    process.on(comes, onSignal)
+    return 'agent'
+  }
+
+  channel.listen((message) => {
+    switch (message.type) {
+      case 'ask':
+        answer(message.id)
+        break
+      case 'find':
+        find()
+        break
+      case 'drain':
+        drain()
+        send({ type: 'state', handler: 'none' })
+        break
+      case 'undrain':
+        jobs.undrain()
+        requests.undrain()
+        send({ type: 'state', handler: 'none' })
+        break
+      case 'stop':
+        drain()
+        send({
+          type: 'state',
+          handler: prepare(nameOf(message.signal), message.deadline_ms || FOREVER, message.streams_ms)
+        })
+        break
+      default: // of a later version
+    }
+  })
+}
+
+module.exports = { begin }

@@ -1,0 +1,198 @@
+"""What agents inside a program say, and the probe that asks them what is in flight.
+
+The protocol is in docs/agents.md.  A message is parsed into one of the records below or, if it is
+anything else, into None: an agent of a later version may say more.
+"""
+
+from __future__ import annotations
+
+import json
+
+from gracewrap.policy.model import (
+    BUSY,
+    DRAINED,
+    FAILED,
+    UNREACHABLE,
+    AgentCounts,
+    QueueJobs,
+    Reading,
+)
+from gracewrap.probes.base import Probe
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gracewrap.probes.base import AskAgents, OnReading
+
+VERSION = 1
+MOST_QUEUES, MOST_IDS, LONGEST_TEXT = 64, 32, 200
+_MOST = 1 << 31
+HANDLERS = ("own", "agent", "none")
+
+
+class Hello(Record):
+    """The first message of each connection."""
+
+    version: int
+    runtime: str  # "node 20.20.2"
+    thread: int = 0  # 0: the main thread
+
+
+class InFlight(Record):
+    """The answer to an "ask" with the same number."""
+
+    number: int
+    counts: AgentCounts
+
+
+class State(Record):
+    """The answer to "stop", "drain" and "undrain": it has been done.
+
+    *handler* says who acts on the stop signal: the program's own handler, the agent, or nobody.
+    """
+
+    handler: str
+
+
+class Trouble(Record):
+    """A part of the agent has been switched off; the program is as without it."""
+
+    why: str
+
+
+Message = Hello | InFlight | State | Trouble
+
+
+def parse(line: bytes) -> Message | None:
+    """Return the message in a line; None if there is none that we know."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
+        return None
+    match said.get("type"):
+        case "hello":
+            version = _count(said.get("version"))
+            return Hello(version, _text(said.get("runtime")), _count(said.get("thread")))
+        case "in_flight":
+            return InFlight(_count(said.get("id")), _counts(said))
+        case "state":
+            handler = said.get("handler")
+            return State(handler if handler in HANDLERS else "none")
+        case "trouble":
+            return Trouble(_text(said.get("why")))
+        case _:
+            return None
+
+
+def _counts(said: dict[str, object]) -> AgentCounts:
+    queues = said.get("jobs")
+    return AgentCounts(
+        _count(said.get("requests")),
+        _count(said.get("streams")),
+        _count(said.get("websockets")),
+        tuple(
+            QueueJobs(_text(one.get("queue")), _count(one.get("active")), _ids(one.get("ids")))
+            for one in (queues if isinstance(queues, list) else [])[:MOST_QUEUES]
+            if isinstance(one, dict)
+        ),
+    )
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    return tuple(map(_text, value[:MOST_IDS])) if isinstance(value, list) else ()
+
+
+def _count(value: object) -> int:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and isinstance(value, int) and 0 <= value < _MOST else 0
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+    return "".join(char if char.isprintable() else " " for char in text[:LONGEST_TEXT])
+
+
+def total(all_counts: Iterable[AgentCounts]) -> AgentCounts:
+    """Return the counts of several processes together, queue by queue."""
+    requests = streams = websockets = 0
+    jobs: dict[str, QueueJobs] = {}
+    for counts in all_counts:
+        requests += counts.requests
+        streams += counts.streams
+        websockets += counts.websockets
+        for queue in counts.jobs:
+            before = jobs.get(queue.queue, QueueJobs(queue.queue, 0))
+            ids = (*before.ids, *queue.ids)[:MOST_IDS]
+            jobs[queue.queue] = QueueJobs(queue.queue, before.active + queue.active, ids)
+    return AgentCounts(requests, streams, websockets, tuple(jobs.values()))
+
+
+def shown(counts: AgentCounts) -> str:
+    """Return counts for people: "3 requests, 2 jobs of emails (12, 14), 5 WebSockets"."""
+    parts = [_plural(counts.requests, "request")] if counts.requests else []
+    if counts.streams:
+        parts[-1:] = [f"{parts[-1]} ({_plural(counts.streams, 'stream')})"] if parts else []
+    parts += [
+        f"{_plural(queue.active, 'job')} of {queue.queue}" + _named(queue)
+        for queue in counts.jobs
+        if queue.active
+    ]
+    parts += [_plural(counts.websockets, "WebSocket")] if counts.websockets else []
+    return ", ".join(parts)
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _named(queue: QueueJobs, most: int = 8) -> str:
+    if not queue.ids:
+        return ""
+    more = f" and {queue.active - most} more" if queue.active > most else ""
+    return f" ({', '.join(queue.ids[:most])}{more})"
+
+
+class AgentProbe(Probe):
+    """Asks all agents of a program, and sums up what they answer.
+
+    Args:
+        agents: Asks them; None: the program was started without an agent.
+        alone: Whether it fails then; else the other probes decide.
+    """
+
+    def __init__(self, agents: AskAgents | None, alone: bool = True) -> None:
+        self._agents, self._alone = agents, alone
+
+    def sample(self, on_reading: OnReading) -> None:
+        """Take one sample; a process that is busy computing does not answer, and is waited for."""
+
+        def answered(answers: list[AgentCounts] | None) -> None:
+            if answers is None:
+                on_reading(Reading(UNREACHABLE, None, "no agent is connected"))
+                return
+            counts = total(answers)
+            kind = BUSY if counts.in_flight else DRAINED
+            on_reading(
+                Reading(
+                    kind,
+                    counts.in_flight,
+                    shown(counts),
+                    streams=counts.streams + counts.websockets,
+                    only_streams=counts.in_flight == counts.streams,
+                    counts=counts,
+                )
+            )
+
+        if self._agents is None:
+            kind = FAILED if self._alone else DRAINED
+            on_reading(Reading(kind, None, "the command was started without an agent"))
+        else:
+            self._agents.ask(answered)
+
+    def cancel(self) -> None:
+        """Abort the sample in progress."""
+        if self._agents is not None:
+            self._agents.cancel()

@@ -1,0 +1,204 @@
+"""Talks to the agents inside one program: tells them of the stop, asks what is in flight, logs what
+is wrong with them."""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap.linux.agent_socket import Listener, Peer
+from gracewrap.policy.model import AgentsTold
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.json_text import dumps
+from gracewrap.report.runtime_events import AgentConnected, AgentsAnswered, AgentTrouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gracewrap.linux.reactor import Reactor
+    from gracewrap.policy.model import AgentCounts, Event, TellAgents
+    from gracewrap.probes import agent as messages
+    from gracewrap.probes.base import OnAnswers
+    from gracewrap.report.recorder import Recorder
+    from gracewrap.runtime.child import Child
+
+MOST_TROUBLES = 16  # lines about what is wrong with agents, for each start of the program
+
+
+class Agent:
+    """One that has said hello."""
+
+    def __init__(self, runtime: str, thread: int) -> None:
+        self.runtime, self.thread = runtime, thread  # 0: the main thread
+        self.counts: AgentCounts | None = None  # what it has answered last
+        self.answered = False  # the current question
+        self.handler = ""  # as of messages.State; "": it has not been told, or has not answered yet
+
+
+class Agents:
+    """The agents inside one program.
+
+    Args:
+        reactor: For descriptors and timers.
+        child: The program.
+        fd: The listening socket.
+        is_member: Returns whether a process is of the program.
+        post: Takes an event for the policy.
+        recorder: Takes what is to be logged.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        child: Child,
+        fd: int,
+        is_member: Callable[[int], bool],
+        post: Callable[[Event], None],
+        recorder: Recorder,
+    ) -> None:
+        self._child, self._post, self._recorder = child, post, recorder
+        self._listener = Listener(reactor, fd, is_member, self._received, self._gone)
+        self._agents: dict[Peer, Agent] = {}
+        self._number = 0  # of the current question
+        self._asking: OnAnswers | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset the state of the previous run: the program is about to be started."""
+        self._told: TellAgents | None = None  # what new ones are told too
+        self._waits = False  # for the answers to "stop"
+        self._troubles: set[str] = set()
+
+    def on_gone(self) -> None:
+        """The program has no process left; nor has it agents."""
+        self._listener.read()
+        for peer in list(self._listener.peers):
+            self._listener.drop(peer)
+
+    @property
+    def connected(self) -> int:
+        """How many agents there are."""
+        return len(self._agents)
+
+    # --- the policy's commands -------------------------------------------------------------------
+
+    def tell(self, command: TellAgents) -> None:
+        """Tell all agents; AgentsTold answers a "stop" when they all have answered, or are gone."""
+        self._listener.read()  # one that has just connected, for one
+        self._told = None if command.what == "undrain" else command
+        self._waits = command.what == "stop"
+        for peer, agent in list(self._agents.items()):
+            agent.handler = ""
+            self._listener.send(peer, self._order(command))
+        self._look_whether_told()
+
+    def _order(self, command: TellAgents) -> str:
+        if command.what != "stop":
+            return dumps({"type": command.what})
+        left = max(0.0, command.kill_at - time.monotonic())
+        settings = self._child.settings
+        order = {"type": "stop", "signal": settings.stop_signal, "deadline_ms": int(left * 1000)}
+        streams = settings.drain_streams
+        if streams is not None:
+            order["streams_ms"] = "wait" if streams == float("inf") else int(streams * 1000)
+        return dumps(order)
+
+    def _look_whether_told(self) -> None:
+        peers = self._listener.peers
+        if self._waits and not self._waits_for(peers, lambda agent: agent.handler):
+            self._waits = False
+            at, index = time.monotonic(), self._child.index
+            handlers = [one.handler for one in self._agents.values() if one.handler]
+            counted = [handlers.count(handler) for handler in ("own", "agent", "none")]
+            if handlers:
+                self._recorder.record(AgentsAnswered(index, *counted), at)
+            self._post(AgentsTold(index, at))
+
+    def _waits_for(self, peers: Iterable[Peer], has_answered: Callable[[Agent], object]) -> bool:
+        """Return whether one of the peers has still to answer.
+
+        One that has connected and not said hello yet has just started: it is waited for as well.
+        Not so the further threads of a process whose main thread has been heard of: those of a pool
+        often wait for work in such a way that they hear nothing else.
+        """
+        mains = {peer.pid for peer, agent in self._agents.items() if agent.thread == 0}
+        for peer in peers:
+            agent = self._agents.get(peer)
+            if agent is not None and has_answered(agent):
+                continue
+            if peer.pid not in mains or (agent is not None and agent.thread == 0):
+                return True
+        return False
+
+    # --- the probe -------------------------------------------------------------------------------
+
+    def ask(self, on_answers: OnAnswers) -> None:
+        """Ask all agents what is in flight; *on_answers* is given None if there is none."""
+        if not self._agents:
+            on_answers(None)
+            return
+        self._number += 1
+        self._asking = on_answers
+        for peer, agent in list(self._agents.items()):
+            agent.answered = False
+            self._listener.send(peer, dumps({"type": "ask", "id": self._number}))
+        self._look_whether_answered()
+
+    def cancel(self) -> None:
+        """Do not wait for the answers any more."""
+        self._asking = None
+
+    def _look_whether_answered(self) -> None:
+        if self._asking is None:
+            return
+        if not self._waits_for(self._agents, lambda agent: agent.answered):
+            answers = [one.counts for one in self._agents.values() if one.counts is not None]
+            on_answers, self._asking = self._asking, None
+            on_answers(answers or None)
+
+    # --- what agents say -------------------------------------------------------------------------
+
+    def _received(self, peer: Peer, line: bytes) -> None:
+        from gracewrap.probes import agent as messages  # with json, which the start need not have
+
+        message = messages.parse(line)
+        agent = self._agents.get(peer)
+        if agent is None:
+            if isinstance(message, messages.Hello):
+                self._greeted(peer, message)
+            elif message is not None:
+                self._listener.drop(peer)
+            return
+        match message:
+            case messages.InFlight(number, counts) if number == self._number:
+                agent.counts, agent.answered = counts, True
+                self._look_whether_answered()
+            case messages.State(handler):
+                agent.handler = handler
+                self._look_whether_told()
+            case messages.Trouble(why):
+                self._log_trouble(peer.pid, why)
+            case _:
+                pass  # of a later version, or too late
+
+    def _greeted(self, peer: Peer, hello: messages.Hello) -> None:
+        from gracewrap.probes.agent import VERSION
+
+        if hello.version != VERSION:
+            self._log_trouble(peer.pid, f"it speaks version {hello.version} of the protocol")
+            self._listener.drop(peer)
+            return
+        self._agents[peer] = Agent(hello.runtime, hello.thread)
+        event = AgentConnected(self._child.index, peer.pid, hello.runtime, hello.thread)
+        self._recorder.record(event, time.monotonic())
+        if self._told is not None:
+            self._listener.send(peer, self._order(self._told))
+
+    def _log_trouble(self, pid: int, why: str) -> None:
+        if why not in self._troubles and len(self._troubles) < MOST_TROUBLES:
+            self._troubles.add(why)
+            self._recorder.record(AgentTrouble(self._child.index, pid, why), time.monotonic())
+
+    def _gone(self, peer: Peer) -> None:
+        self._agents.pop(peer, None)
+        self._look_whether_told()
+        self._look_whether_answered()

@@ -1,0 +1,178 @@
+"""gracewrap with its agent in a real Node.js: what is lost without it is finished with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from processes import BOUND, INSTALLED, require, running
+
+pytestmark = pytest.mark.node
+
+SERVER = """
+const server = require('http').createServer((request, response) => {
+  console.log('request')
+  setTimeout(() => response.end('done'), Number(request.url.slice(1)))
+})
+server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port))
+"""
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=BOUND) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+@pytest.fixture
+def pool():
+    require(shutil.which("node"), "node")
+    with ThreadPoolExecutor() as made:
+        yield made
+
+
+def stopped(run, pool, path: str) -> Future[bytes]:
+    """Return the request that is in flight when the command is stopped."""
+    port = run.line().rpartition(" ")[2]
+    request = pool.submit(get, f"http://127.0.0.1:{port}{path}")
+    assert run.line() == "request"
+    run.send(signal.SIGTERM)
+    return request
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--agent", "node"], ["--agent", "auto"], ["--agent", "off"], ["--preset", "node"],
+     ["--preset", "bullmq"]],
+)  # fmt: skip
+def test_a_request_in_flight_is_finished_with_the_agent_and_lost_without(words, pool):
+    with running(*words, "--", "node", "-e", SERVER, command=INSTALLED) as run:
+        request = stopped(run, pool, "/1000")
+        if "off" in words:
+            assert request.exception(BOUND)
+            assert run.wait() == 143
+        else:
+            assert request.result(BOUND) == b"done"
+            assert run.wait() == 0
+
+
+def test_the_report_says_what_was_cut(pool, tmp_path):
+    options = ("--agent", "node", "--shutdown-timeout", "2s", "--report", tmp_path / "report.json")
+    with running(*options, "--", "node", "-e", SERVER, command=INSTALLED) as run:
+        assert stopped(run, pool, "/60000").exception(BOUND)
+        run.wait()
+        log = run.log()
+    told = next(line for line in log if line["event"] == "agents_told")
+    assert (told["own"], told["agent"]) == (0, 1)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"] == 1 and report["killed"]
+    assert report["drain"][0]["counts"]["requests"] == 1
+
+
+# An event stream that always has something to say, from the beginning.
+EVENTS = """
+const server = require('http').createServer((request, response) => {
+  response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+  const say = () => response.write('data: 1\\n\\n')
+  say()
+  const timer = setInterval(say, 20)
+  response.on('close', () => clearInterval(timer))
+  console.log('request')
+})
+server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port))
+"""
+
+
+def test_streams_are_counted_and_ended_within_the_time_that_is_set(pool):
+    """One after the other, evenly: the last one of three when two thirds of it are over."""
+    options = ("--agent", "node", "--drain-streams", "3s", "--shutdown-timeout", "20s")
+    with running(*options, "--", "node", "-e", EVENTS, command=INSTALLED) as run:
+        port = run.line().rpartition(" ")[2]
+        streams = [pool.submit(get, f"http://127.0.0.1:{port}/events") for _ in range(3)]
+        assert [run.line() for _ in streams] == ["request"] * 3
+        run.send(signal.SIGTERM)
+        for stream in streams:
+            assert stream.result(BOUND).endswith(b"data: 1\n\n")
+        assert run.wait() == 0
+        log = run.log()
+    assert any(re.search("streams open: [23]", line["message"]) for line in log), log
+    (summary,) = (line for line in log if line["event"] == "summary")
+    assert 2 < summary["used_seconds"] < 9  # without the setting it would be half of the time
+
+
+# As a pool of threads (Piscina) has them: while there is nothing to do they wait, and hear nothing.
+DEAF = (
+    SERVER
+    + """
+const { Worker } = require('worker_threads')
+const wait = 'setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 300)'
+new Worker('console.log("thread");' + wait, { eval: true })
+"""
+)
+
+
+def test_a_thread_that_does_not_listen_holds_nothing_up(pool):
+    options = ("--agent", "node", "--shutdown-timeout", "20s")
+    with running(*options, "--", "node", "-e", DEAF, command=INSTALLED) as run:
+        lines = [run.line(), run.line()]
+        port = next(line for line in lines if line.startswith("port")).rpartition(" ")[2]
+        assert get(f"http://127.0.0.1:{port}/500") == b"done"
+        assert run.line() == "request"
+        request = pool.submit(get, f"http://127.0.0.1:{port}/500")
+        assert run.line() == "request"
+        run.send(signal.SIGTERM)
+        assert request.result(BOUND) == b"done"
+        assert run.wait() == 0
+        log = run.log()
+    assert any(line["event"] == "in_flight" for line in log), "it is counted all the same"
+    (summary,) = (line for line in log if line["event"] == "summary")
+    assert summary["used_seconds"] < 4.5, log
+
+
+def test_a_command_that_is_not_node_runs_without_it():
+    with running("--agent", "node", "--", "/bin/sleep", "60", command=INSTALLED) as run:
+        why = run.log_line("agent_off")["why"]
+        run.send(signal.SIGTERM)
+        assert run.wait() == 143
+    assert why == "/bin/sleep is not Node.js"
+
+
+STUBBORN = """
+process.on('SIGTERM', () => {})
+const server = require('net').createServer().listen(0, () => console.log('listens'))
+"""
+
+
+def test_the_preset_ends_what_is_drained_also_if_the_agent_cannot_be_loaded(pool, tmp_path):
+    words = ("--preset", "node", "--report", tmp_path / "report.json")
+    shutil.copy(shutil.which("node"), tmp_path / "other")  # a name that is not Node's
+    with running(*words, "--", tmp_path / "other", "-e", STUBBORN, command=INSTALLED) as run:
+        assert run.line() == "listens"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        assert run.log_line("agent_off")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["outcome"] == "drained" and report["killed"]
+
+
+def test_check_shows_the_agent_of_a_preset():
+    words = [*INSTALLED, "check", "--preset", "node", "--", "node", "server.js"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND)
+    assert done.returncode == 0 and "agent" in done.stdout + done.stderr
+
+
+def test_no_socket_is_left_behind(pool, tmp_path):
+    env = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    words = ("--agent", "node", "--", "node", "-p", "process.env.GRACEWRAP_AGENT_SOCKET")
+    with running(*words, command=INSTALLED, env=env) as run:
+        path = run.line()
+        assert run.wait() == 0
+    assert "gracewrap-agent-" in path and not os.path.exists(path)

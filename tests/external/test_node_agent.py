@@ -1,0 +1,289 @@
+"""The Node.js agent with real frameworks, WebSockets, BullMQ on a real Redis and pg on a real
+PostgreSQL: applications without a line of shutdown code, restarted under load.
+
+Two restarts of each replica here; for ten, and a line for each way:
+PYTHONPATH=tests/support python tests/external/test_node_agent.py NODE_MODULES 10
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+
+from databases import SHOP, postgres, redis_server, sql
+from kept_connections import Clients, Instance, Sent
+from load_balancer import free_ports
+from node_agent import Node, node
+from processes import BOUND, GRACEWRAP, INSTALLED, Run, npm_packages, wait_until
+from real_servers import haproxy_before
+
+APPS = Path(__file__).with_name("agent")
+PROPAGATION, LONGEST, SLACK = 1.0, 4.0, 3.0  # seconds; the slack is for a loaded machine
+JOBS = (400, 1500, 4000)  # milliseconds
+RESTARTS = int(os.environ.get("GRACEWRAP_RESTARTS", "1"))
+
+pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the applications and their packages."""
+    assert request.config.cache is not None
+    modules = npm_packages(request.config.cache, APPS / "package.json")
+    return folder_of(tmp_path_factory.mktemp("apps"), modules)
+
+
+def folder_of(folder: Path, modules: Path) -> Path:
+    for file in APPS.glob("*.cjs"):
+        shutil.copy(file, folder)
+    (folder / "node_modules").symlink_to(modules)
+    return folder
+
+
+@contextlib.contextmanager
+def started(apps: Path, file: str, *words: str, **env: str) -> Iterator[Node]:
+    """Run one of the applications under the agent, with the test as gracewrap."""
+    with node("", words[-1], ["node", file, *words[:-1]], apps, **env) as run:
+        yield run
+
+
+# --- frameworks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["express", "fastify", "hono", "koa", "nest"])
+def test_each_framework_is_counted_and_finished(kind: str, apps: Path):
+    with started(apps, "frameworks.cjs", kind) as run:
+        agent = run.begin()
+        slow = run.get("/1000")
+        agent.until(requests=1)
+        assert agent.stop() == "agent"
+        run.terminate()
+        status, headers, body = slow.result(BOUND)
+        assert (status, headers["Connection"], body) == (200, "close", b"done")
+        assert run.wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["ws", "socket.io"])
+def test_websockets_are_counted_and_closed_one_after_another(kind: str, apps: Path):
+    with started(apps, "sockets.cjs", kind) as run:
+        agent = run.connect()
+        words = ["node", "client.cjs", kind, str(run.listens()), "20"]
+        with subprocess.Popen(words, cwd=apps, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None and client.stdout.readline() == "open\n"
+            agent.until(websockets=20)
+            assert agent.stop(streams_ms=2000) == "agent"
+            run.terminate()
+            closed, times = set(), []
+            for line in client.stdout:
+                closed.add(line.strip())
+                times.append(time.monotonic())
+        assert closed == ({"1001"} if kind == "ws" else {"transport close"})
+        assert len(times) == 20 and times[-1] - times[0] > 1.0, times
+        assert run.wait() == 0
+
+
+# --- BullMQ --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+def test_bullmq_jobs_are_counted_named_and_finished(library: str, apps: Path, tmp_path: Path):
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "jobs.cjs", library, "8", "1500", REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.connect()
+        begun = {run.lines.until("begin").split()[1] for _ in range(3)}
+        (queue,) = agent.ask()["jobs"]
+        assert (queue["queue"], queue["active"], set(queue["ids"])) == ("mails", 3, begun)
+        assert agent.stop() == "agent"
+        run.terminate()
+        assert run.wait() == 0
+        ended = [line for line in run.lines.rest() if line.startswith(("begin", "end"))]
+        assert set(ended) == {f"end {job}" for job in begun}  # and no other has been begun
+        with redis.Redis(port=port) as client:
+            assert client.zcard("bull:mails:completed") == 3
+            assert client.llen("bull:mails:active") == 0 and client.llen("bull:mails:wait") == 5
+
+
+def test_check_names_the_libraries_the_worker_and_the_clients(apps: Path, tmp_path: Path):
+    with redis_server(tmp_path) as port:
+        words = [*GRACEWRAP, "check", "--agent", "--", "node", "jobs.cjs", "bullmq5", "2", "200"]
+        env = {**os.environ, "REDIS_PORT": str(port)}
+        done = subprocess.run(
+            words, cwd=apps, env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    versions = [
+        json.loads((apps / "node_modules" / name / "package.json").read_text())["version"]
+        for name in ("bullmq5", "ioredis")
+    ]
+    assert "bullmq {}, ioredis {}".format(*versions) in done.stdout, done.stdout
+    assert "workers    queue mails\n" in done.stdout and "ioredis client" in done.stdout
+    assert "exit status 0" in done.stdout and "problem" not in done.stdout
+
+
+# --- the stack -----------------------------------------------------------------------------------
+
+
+class Replica:
+    """One instance after another, on the same ports; each is what gracewrap wraps."""
+
+    def __init__(
+        self, role: str, apps: Path, folder: Path, env: dict[str, str], options: list[str]
+    ) -> None:
+        self.instance = Instance(*free_ports(2))
+        self._report = folder / f"{self.instance.port}.json"
+        health = f"127.0.0.1:{self.instance.health}"
+        self._words = [
+            *("--health-listen", health, "--ready", "tcp", "--report", str(self._report)),
+            *("--propagation-delay", f"{PROPAGATION}s", *options),
+            *("--", "node", "app.cjs", role),
+        ]
+        self._log, self._apps = folder / f"{self.instance.port}.log", apps
+        self._env = os.environ | env | {"PORT": str(self.instance.port)}
+        self.used: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.run = Run(*self._words, command=INSTALLED, stdout=log, stderr=log, cwd=self._apps,
+                           env=self._env)  # fmt: skip
+
+    def restart(self) -> None:
+        """Stop it, and start the next one."""
+        self.run.send(signal.SIGTERM)
+        self.run.wait()
+        self.run.close()
+        self.used.append(json.loads(self._report.read_text())["used_seconds"])
+        self.start()
+
+
+class Outcome(NamedTuple):
+    """What rolling restarts came to."""
+
+    sent: Sent
+    orders: int  # that were answered
+    interrupted: int  # runs of jobs that were begun and not finished
+    twice: int  # jobs with more than one run
+    lost: int  # answered orders whose job was never finished
+    longest: float  # seconds of a stop
+
+
+def roll(
+    layout: tuple[str, ...],
+    agent: str,
+    restarts: int,
+    apps: Path,
+    folder: Path,
+    behind_haproxy: bool = False,
+) -> Outcome:
+    """Restart two replicas of each role in turn, under 60 requests a second.
+
+    Args:
+        layout: The roles; the first one serves.
+        agent: The setting.
+        restarts: How many of each replica.
+        behind_haproxy: Or behind a balancer of connections.
+    """
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(redis_server(folder))
+        env = stack.enter_context(postgres()) | {"REDIS_PORT": str(port)}
+        sql(env, SHOP)
+        replicas = [
+            [Replica(role, apps, folder, env, ["--agent", agent]) for _ in range(2)]
+            for role in layout
+        ]
+        for one in (one for pair in replicas for one in pair):
+            stack.callback(lambda one=one: one.run.close())
+        instances = [one.instance for one in replicas[0]]
+        via = stack.enter_context(haproxy_before(instances, folder)) if behind_haproxy else None
+        clients = Clients(
+            instances,
+            lambda n: f"POST /orders/{n}?ms={50 + n % 10 * 50}&job={JOBS[n % 3]}",
+            via=via,
+        )
+        with clients:
+            for turn in range(2 * restarts):
+                clients.wait(lambda: len(clients.ready) == 2, "both are ready")
+                clients.wait_for(60)
+                for pair in replicas:
+                    pair[turn % 2].restart()
+            clients.wait(lambda: len(clients.ready) == 2, "both are ready")
+            clients.wait_for(60)
+            sent = clients.stop()
+        with contextlib.suppress(TimeoutError):  # BullMQ runs again what was cut, 30 s later
+            wait_until(lambda: not unfinished(env), "all jobs are finished")
+        answered = ",".join(f"({number})" for number in clients.good)
+        lost = (
+            f"select count(*) from (values {answered}) a(number) where not exists "
+            "(select from runs where runs.number = a.number and finished)"
+        )
+        twice = "select count(*) from (select number from runs group by 1 having count(*) > 1) x"
+        return Outcome(
+            sent,
+            sent.good,
+            int(sql(env, "select count(*) from runs where not finished")),
+            int(sql(env, twice)),
+            int(sql(env, lost)),
+            max(used for pair in replicas for one in pair for used in one.used),
+        )
+
+
+def unfinished(env: dict[str, str]) -> int:
+    query = (
+        "select count(*) from orders o where not exists "
+        "(select from runs r where r.number = o.number and finished)"
+    )
+    return int(sql(env, query))
+
+
+LAYOUTS = {"one process": ("both",), "two processes": ("web", "worker")}
+
+
+@pytest.mark.parametrize(
+    ("layout", "behind_haproxy"),
+    [("one process", False), ("two processes", False), ("one process", True)],
+)
+def test_nothing_is_lost_with_the_agent(
+    layout: str, behind_haproxy: bool, apps: Path, tmp_path: Path
+):
+    found = roll(LAYOUTS[layout], "node", RESTARTS, apps, tmp_path, behind_haproxy)
+    assert (found.sent.failed, found.interrupted, found.twice, found.lost) == (0, 0, 0, 0), found
+    assert found.longest <= PROPAGATION + LONGEST + SLACK
+
+
+def test_without_the_agent_requests_and_jobs_are_lost(apps: Path, tmp_path: Path):
+    """Else the load would show nothing."""
+    found = roll(LAYOUTS["one process"], "off", 1, apps, tmp_path)
+    assert found.sent.failed > 0 and found.interrupted > 0, found
+
+
+def main(modules: Path, restarts: int) -> None:
+    """Print one line for each way."""
+    ways = itertools.product(LAYOUTS.items(), (False, True), ("node", "off"))
+    for (layout, roles), behind_haproxy, agent in ways:
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            (folder / "apps").mkdir()
+            apps = folder_of(folder / "apps", modules)
+            found = roll(roles, agent, restarts, apps, folder, behind_haproxy)
+        front = "HAProxy" if behind_haproxy else "a balancer of connections"
+        print(f"{layout} behind {front}, agent {agent}: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
