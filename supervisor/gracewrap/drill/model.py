@@ -1,0 +1,128 @@
+"""What a drill is asked to do, and what comes of it.  Times are seconds from the stop request."""
+
+from __future__ import annotations
+
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What becomes of a request that was scheduled.
+OK, REFUSED, RESET, CUT, FAILED, TIMED_OUT = "ok", "refused", "reset", "cut", "5xx", "timed out"
+ELSEWHERE = "elsewhere"  # the balancer had sent it to another instance, or there was none any more
+NOT_DONE, TWICE = "not done", "twice"  # of jobs
+LOST = (REFUSED, RESET, CUT, FAILED, TIMED_OUT, NOT_DONE)
+FATES = (OK, *LOST, TWICE, ELSEWHERE)
+
+MOST_NAMED = 10  # lost requests that a report for people names
+
+PASSED, FAIL, INCONCLUSIVE = "passed", "failed", "inconclusive"
+
+
+class Unready(Exception):
+    """The drill cannot begin, or not go on; says why and what to do."""
+
+
+class Balancer(Record):
+    """How the load balancer in front behaves.
+
+    *kind*: "readiness" asks for readiness each *lag* seconds and stops sending when it says no;
+    "lag" stops sending *lag* seconds after the stop request; "connections" does so too, but for
+    connections that are open, which go on being used, as behind kube-proxy; "none" sends until
+    there is nobody any more.
+    """
+
+    kind: str = "readiness"
+    lag: float = 0.5
+
+
+class Asked(Record):
+    """What to do."""
+
+    command: tuple[str, ...]  # the command, or all of what follows gracewrap
+    options: tuple[str, ...] = ()  # gracewrap's
+    urls: tuple[str, ...] = ()
+    method: str = "GET"
+    body: str = ""
+    headers: Mapping[str, str] = {}
+    rate: float = 20.0  # requests or jobs a second
+    load_command: str = ""  # for /bin/sh; prints a JSON line for each request, as vegeta does
+    job_command: tuple[str, ...] = ()  # takes "enqueue ID", or "ask"
+    job_timeout: float = 30.0  # seconds without a job that is done: those that are left are lost
+    request_timeout: float = 30.0
+    ready_timeout: float = 30.0
+    stop_after: float | None = None  # seconds of load before the stop; None: a random moment
+    balancer: Balancer = Balancer()
+    rolling: bool = False
+    repeat: int = 1
+    compare: tuple[str, ...] = ()
+    budget: float = 25.0  # a twin's grace period
+    health: str = ""  # host:port of gracewrap's /readyz; "": the drill adds one
+    max_lost: int = 0
+    max_twice: int = 0
+    max_duration: float | None = None
+    expect_exit: int | None = 0
+    seed: int = 0
+
+
+class Step(Record):
+    """How far a drill is."""
+
+    done: int  # stops
+    total: int
+    who: str
+    doing: str  # "starts", "is loaded", "stops", "is looked at"
+    lost: int  # so far, by gracewrap
+
+
+class Request(Record):
+    """A request or a job that was scheduled, and its fate."""
+
+    url: str  # "job ID" for a job
+    at: float  # when it was scheduled
+    ended: float
+    fate: str
+    kept: bool | None  # on a connection that had been kept alive; None: it is not known
+    why: str = ""
+
+    @property
+    def lost(self) -> bool:
+        """Whether its client got no usable answer."""
+        return self.fate in LOST
+
+
+class Run(Record):
+    """One stop."""
+
+    who: str  # "gracewrap", or a twin: "bare", "tini", "dumb-init"
+    stop_after: float
+    requests: tuple[Request, ...]
+    duration: float  # from the stop request to the exit
+    exit_status: int | None  # None: it did not exit, and was killed
+    leftovers: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()  # that are still taken
+    report: Mapping[str, object] | None = None  # gracewrap's own
+    diverted: float | None = None  # when the balancer stopped sending; None: jobs have none
+    early: int = 0  # requests that the next instance lost, which the balancer took for ready
+
+    @property
+    def sent(self) -> tuple[Request, ...]:
+        """The requests that went to the instance that was stopped."""
+        return tuple(one for one in self.requests if one.fate != ELSEWHERE)
+
+    @property
+    def lost(self) -> tuple[Request, ...]:
+        """Those that were lost."""
+        return tuple(one for one in self.requests if one.lost)
+
+    @property
+    def twice(self) -> tuple[Request, ...]:
+        """The jobs that were done more than once."""
+        return tuple(one for one in self.requests if one.fate == TWICE)
+
+
+class Verdict(Record):
+    """What a drill says."""
+
+    outcome: str
+    reasons: tuple[str, ...]
