@@ -1,0 +1,121 @@
+"""Rules about the platform's probes: what they ask must turn when a stop begins, and must know the
+application."""
+
+from __future__ import annotations
+
+import os
+
+from gracewrap.manifests import edits
+from gracewrap.manifests.wrapped import NAME
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gracewrap.config.probe_specs import Address
+    from gracewrap.manifests.finding import Subject
+    from gracewrap.manifests.model import Finding, Probe
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def find(subject: Subject) -> Iterator[Finding]:
+    """Yield what is wrong with the probes."""
+    one = subject.container
+    for probe in one.probes.values():
+        yield from _address(subject, probe)
+    readiness, liveness = one.probes.get("readinessProbe"), one.probes.get("livenessProbe")
+    if readiness is not None:
+        yield from _readiness(subject, readiness)
+    elif one.platform == "kubernetes" and one.rollout.holder is not None and one.serves:
+        why = (
+            "a pod counts as ready as soon as its containers run: a rollout stops the old one "
+            "before the new one answers"
+        )
+        yield subject.find("readiness-missing", one.serves, why, _ask(subject))
+    if liveness is not None:
+        yield from _liveness(subject, liveness)
+
+
+def _listening(subject: Subject, probe: Probe) -> Address | None:
+    """Return the address of health.listen that a probe asks."""
+    for address in subject.settings.health_listen:
+        if probe.port is not None and address.port == probe.port:
+            return address
+    return None
+
+
+def _ask(subject: Subject) -> str:
+    """Return the probe to write."""
+    ports = [address.port for address in subject.settings.health_listen if address.port]
+    if ports:
+        return f"set readinessProbe: {{httpGet: {{path: /readyz, port: {ports[0]}}}}}"
+    return (
+        "set GRACEWRAP_HEALTH_LISTEN=:9000 and readinessProbe: {httpGet: {path: /readyz, port: "
+        "9000}}; or readinessProbe: {exec: {command: [gracewrap, health]}}"
+    )
+
+
+def _address(subject: Subject, probe: Probe) -> Iterator[Finding]:
+    address = _listening(subject, probe)
+    if address is not None and address.host.startswith(LOOPBACK) and probe.how in ("http", "tcp"):
+        text, edit = subject.setting("health.listen", f":{address.port}")
+        why = (
+            f"{probe.key} comes from outside the container, and health.listen = "
+            f'"{address.shown}" answers inside only'
+        )
+        yield subject.find("probe-address", probe.port_node, why, text, edit)
+
+
+def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
+    settings = subject.settings
+    if settings.health_on_stop == "keep":
+        return
+    ours = _listening(subject, probe)
+    file = subject.container.file
+    asks_health = probe.how == "exec" and os.path.basename((probe.command or ("",))[0]) == NAME
+    if ours is not None and probe.how == "http" and probe.path.rstrip("/") != "/readyz":
+        why = f"{probe.path} of gracewrap stays 200 during the stop; only /readyz turns 503"
+        edit = None
+        if probe.path_node is not None:
+            edit = edits.replace_scalar(file, probe.path_node, "/readyz")
+        yield subject.find(
+            "readiness-not-503", probe.path_node or probe.node, why, "set path: /readyz", edit,
+            level="error",
+        )  # fmt: skip
+    elif ours is not None and probe.how == "tcp":
+        why = "gracewrap accepts connections until it exits; a probe by TCP never fails"
+        yield subject.find("readiness-not-503", probe.node, why, _ask(subject), level="error")
+    elif asks_health and "--live" in probe.command:
+        why = "gracewrap health --live succeeds during the stop; without --live it does not"
+        yield subject.find("readiness-not-503", probe.node, why, "leave out --live", level="error")
+    elif ours is None and not asks_health:
+        why = (
+            "it asks the application, which goes on saying that it is ready when the stop has "
+            "begun; only gracewrap's /readyz turns 503 with the stop request"
+        )
+        yield subject.find("readiness-not-503", probe.node, why, _ask(subject))
+        return
+    if not any(each.ready for each in settings.each) and (ours is not None or asks_health):
+        why = (
+            "it asks gracewrap, which has no ready probe: it says ready as soon as the command is "
+            "started, whether the application answers or not"
+        )
+        text = subject.setting("ready", "tcp")[0]
+        yield subject.find("readiness-blind", probe.node, why, text)
+
+
+def _liveness(subject: Subject, probe: Probe) -> Iterator[Finding]:
+    ours = _listening(subject, probe)
+    asks_health = probe.how == "exec" and os.path.basename((probe.command or ("",))[0]) == NAME
+    file = subject.container.file
+    if ours is not None and probe.path.rstrip("/") == "/readyz" and probe.path_node is not None:
+        why = (
+            "/readyz says 503 while the application starts and while it drains; the platform "
+            "would kill it for that"
+        )
+        edit = edits.replace_scalar(file, probe.path_node, "/livez")
+        yield subject.find("liveness-readyz", probe.path_node, why, "set path: /livez", edit)
+    elif asks_health and "--live" not in probe.command:
+        why = "gracewrap health fails while the application starts and while it drains"
+        yield subject.find("liveness-readyz", probe.node, why, "write gracewrap health --live")

@@ -1,0 +1,37 @@
+"""How long a command that only waits takes: what people write in preStop."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from gracewrap.manifests.model import seconds
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHELLS = {"sh", "bash", "ash", "dash", "busybox"}
+
+
+def seconds_of(command: Sequence[str]) -> float | None:
+    """Return the seconds that a command sleeps, or None if it does anything else."""
+    words = list(command)
+    while words and words[0].rpartition("/")[2] in SHELLS and len(words) > 1:
+        if re.fullmatch(r"-\w*c", words[1]):
+            words = split(words[2]) if len(words) > 2 else []
+        else:
+            words = words[1:]
+    if words[:1] == ["exec"]:
+        words = words[1:]
+    if len(words) == 2 and words[0].rpartition("/")[2] == "sleep":
+        return seconds(words[1])
+    return None
+
+
+def split(text: str) -> list[str]:
+    """Return a shell's words; of what is no plain command, the text as one word."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return [text]

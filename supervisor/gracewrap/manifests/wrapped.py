@@ -1,0 +1,172 @@
+"""Where gracewrap stands in a container's command, and which settings are in force there."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from gracewrap.config import load
+from gracewrap.config.command_line import CommandLine, read_command_line
+from gracewrap.config.problems import CONFIG_VARIABLE
+from gracewrap.manifests.sleeps import SHELLS, split
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gracewrap.config.problems import Problem
+    from gracewrap.config.settings import Settings
+    from gracewrap.manifests.model import Container
+    from gracewrap.manifests.nodes import Node
+
+NAME = "gracewrap"
+# Containers that do not run the application: proxies, agents.
+SIDECARS = re.compile(
+    r"(^|-)(istio-?proxy|proxyv2|envoy|linkerd2?-proxy|cloud-?sql-?(auth-)?proxy|daprd|fluent-?bit"
+    r"|fluentd|vault-agent|vault|consul-dataplane|aws-xray-daemon|xray|datadog-agent|aws-appmesh-envoy"
+    r"|aws-otel-collector|otel-collector|opentelemetry-collector|firelens|log[_-]?router|pgbouncer"
+    r"|alloy|promtail|filebeat|vector)(-(contrib|sidecar|agent|proxy|init|k8s|debug))?$"
+)
+
+
+# What a platform fills in: $(NAME) in Kubernetes, ${NAME} in Nomad and CloudFormation.
+_FILLED_IN = re.compile(r"(?<!\$)\$[({]")
+# What runs beside an application, and comes from images of its own.
+SERVERS = re.compile(
+    r"^(postgres(ql)?|postgis|mysql|mariadb|redis(-stack)?|valkey|mongo(db)?|rabbitmq|memcached|nginx"
+    r"|traefik|haproxy|caddy|elasticsearch|opensearch|kibana|kafka|zookeeper|nats|minio|mailhog|mailpit"
+    r"|prometheus|grafana|jaeger|adminer|pgadmin4?|vault|consul|etcd|localstack|keycloak|clickhouse.*)$"
+)
+
+
+class Wrapped(Record):
+    """How a container runs gracewrap."""
+
+    how: str  # "argv", "shell" (in a shell's text), "presumed" (by the image), or "absent"
+    words: tuple[str, ...] = ()  # those after gracewrap
+    nodes: tuple[Node, ...] = ()  # of these words, where each has one of its own
+    node: Node | None = None  # the command
+    before: tuple[str, ...] = ()  # what stands before gracewrap
+    execs: bool = False  # the shell replaces itself
+
+
+class Effective(Record):
+    """The settings in force in a container, or what keeps them from being known."""
+
+    settings: Settings | None
+    problems: tuple[Problem, ...]
+    config: str | None  # the file that was read
+    unseen: str | None  # the file that the container names, and which was not
+    given: tuple[str, ...]  # the settings that words in the manifest say
+
+
+def wrapped(container: Container) -> Wrapped:
+    """Return how a container runs gracewrap; one that replaces no entrypoint is presumed to."""
+    command = _nodes(container, container.command)
+    args = _nodes(container, container.args)
+    found = _within(command + args if command else args)
+    if found is not None:
+        return found
+    if command:
+        return Wrapped("absent", node=container.command)
+    words = tuple(text for text, _ in args)
+    nodes = tuple(node for _, node in args)
+    options = words[:1] and words[0].startswith("-") and "--" not in words
+    if options:  # of the command that the image starts
+        return Wrapped("presumed", node=container.args)
+    return Wrapped("presumed", words, nodes, container.args)
+
+
+def _nodes(container: Container, node: Node | None) -> list[tuple[str, Node]]:
+    """Return a command's words; a string is one for Nomad, and split as a shell does by Compose."""
+    if node is None:
+        return []
+    if node.kind == "list":
+        return [(one.text, one) for one in node.items]
+    if container.platform == "compose":
+        return [(word, node) for word in split(node.text)]
+    return [(node.text, node)] if node.text else []
+
+
+def _within(words: list[tuple[str, Node]]) -> Wrapped | None:
+    texts = [text for text, _ in words]
+    for at, (text, node) in enumerate(words[:8]):
+        if os.path.basename(text) == NAME or (text == NAME and texts[at - 1 : at] == ["-m"]):
+            rest = words[at + 1 :]
+            return Wrapped("argv", tuple(one for one, _ in rest), tuple(one for _, one in rest),
+                           node, tuple(texts[:at]))  # fmt: skip
+    is_shell = texts and os.path.basename(texts[0]) in SHELLS
+    script = next((text for text in texts[1:] if not text.startswith("-")), "")
+    inner = split(script) if is_shell else []
+    at = next((n for n, word in enumerate(inner) if os.path.basename(word) == NAME), -1)
+    if at < 0:
+        return None
+    node = next(node for text, node in words if text == script)
+    before, after = tuple(inner[:at]), tuple(inner[at + 1 :])
+    return Wrapped("shell", after, (), node, before, before[-1:] == ("exec",))
+
+
+def chosen(containers: Iterable[Container], names: Iterable[str]) -> list[Container]:
+    """Return the containers to check: those named; else those that say gracewrap; else those whose
+    image may."""
+    containers, names = tuple(containers), set(names)
+    if names:
+        return [one for one in containers if one.name in names]
+    said = [one for one in containers if wrapped(one).how in ("argv", "shell")]
+    if said:
+        return said
+    return [
+        one
+        for one in containers
+        if wrapped(one).how == "presumed"
+        and not is_sidecar(one.name, one.image)
+        and not SERVERS.match(_of_image(one.image))
+    ]
+
+
+def is_sidecar(name: str, image: str) -> bool:
+    """Return whether a container is a proxy or an agent beside an application."""
+    return bool(SIDECARS.search(name) or SIDECARS.search(_of_image(image)))
+
+
+def _of_image(image: str) -> str:
+    """Return the last part of an image's name: reg:5000/fluent/fluent-bit:3.1 is fluent-bit."""
+    return re.split("[:@]", image.rpartition("/")[2])[0]
+
+
+def effective(container: Container, line: CommandLine, default: str | None) -> Effective:
+    """Return the settings in force in a container.
+
+    Args:
+        container: Its command and its environment count.
+        line: What `gracewrap check` was given: its --config stands for the file that the container
+            names; its options count where the container's command is the image's.
+        default: The file to read where nothing names one.
+    """
+    how = wrapped(container)
+    own = read_command_line(how.words)
+    env = {
+        name.encode(): node.text.encode()
+        for name, node in container.env.items()
+        if node is not None and not _FILLED_IN.search(node.text)
+    }
+    named = own.config or env.pop(CONFIG_VARIABLE, b"").decode() or None
+    if how.how == "presumed":
+        # The image's ENTRYPOINT may be `gracewrap -- `: then these words are the command.
+        command = own.command or line.command
+        made = CommandLine((*line.given, *own.given), command, None, "run", ())
+    else:
+        command = own.command if own.action == "run" else (own.action, *own.command)
+        made = CommandLine(own.given, command, None, "run", own.problems)
+    config = line.config or (default if _same_file(named, default) else None)
+    if config is None and named is None and how.how == "presumed" and not command:
+        config = default
+    made = CommandLine(made.given, made.command, config, "run", made.problems)
+    settings, problems = load.resolve(made, env, needs_command=False)
+    unseen = named if named and config is None else None
+    return Effective(settings, tuple(problems), config, unseen,
+                     tuple(one.key for one in made.given))  # fmt: skip
+
+
+def _same_file(named: str | None, default: str | None) -> bool:
+    return bool(named and default and os.path.basename(named) == os.path.basename(default))
