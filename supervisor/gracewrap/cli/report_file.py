@@ -1,0 +1,46 @@
+"""Reads the JSON of a report, from a file or from standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from gracewrap.cli.control_client import Unusable
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LARGEST = 64 << 20  # bytes of a report
+
+
+def document(name: str, to: str) -> Mapping[str, object]:
+    """Return the JSON in a file; "-": from standard input.
+
+    Args:
+        name: The file.
+        to: What it is read for, as a verb.
+
+    Raises:
+        Unusable: If it cannot be read, or is no JSON object.
+    """
+    called = name if name != "-" else "standard input"
+    try:
+        content = _content(name)
+        if not content.strip():
+            raise Unusable(f"cannot read {called}: it is empty; name the file of a report")
+        found = json.loads(content)
+    except OSError as error:
+        raise Unusable(f"cannot read {called}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"cannot read {called}: it is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise Unusable(f"cannot {to} {called}: it is not a report of gracewrap")
+    return found
+
+
+def _content(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read(LARGEST)
+    with open(name, "rb") as file:
+        return file.read(LARGEST)
