@@ -8,13 +8,27 @@ from hypothesis import strategies as st
 from gracewrap.policy import log_events, system
 from gracewrap.policy import model as m
 from gracewrap.record import replace
-from simulation import DRAINED, FAILED, INVALID, UNREACHABLE, Hook, Probe, Simulation, busy, says
+from simulation import (
+    DRAINED,
+    FAILED,
+    INVALID,
+    UNREACHABLE,
+    Hook,
+    Probe,
+    Simulation,
+    below_a_shell,
+    below_one_that_ignores_it,
+    busy,
+    default_tree,
+    says,
+)
 
 HUP, INT, QUIT, KILL, USR1, TERM = 1, 2, 3, 9, 10, 15
 PROBES = 2
 
 _programs = st.integers(0, 1)
 _exits = st.sampled_from([(0, 0), (7, 0), (143, TERM), (137, KILL)])
+_trees = [default_tree, below_a_shell, below_one_that_ignores_it]
 events = st.one_of(
     st.tuples(st.just("time"), st.floats(0, 20)),
     st.tuples(st.just("time"), st.floats(0, 1)),
@@ -22,9 +36,10 @@ events = st.one_of(
     st.tuples(st.just("stop"), st.booleans()),
     st.tuples(st.sampled_from(["drain", "undrain"]), st.none()),
     st.tuples(st.just("leader"), st.tuples(_programs, _exits, st.booleans())),
-    st.tuples(st.sampled_from(["gone", "ignored", "shell", "watchdog"]), _programs),
+    st.tuples(st.sampled_from(["gone", "watchdog", "ended"]), _programs),
     st.tuples(st.just("extend"), st.tuples(_programs, st.floats(0, 30))),
     st.tuples(st.just("unsent"), st.integers(0, 2)),
+    st.tuples(st.just("tree"), st.tuples(_programs, st.sampled_from(_trees))),
 )
 _stop = ("signal", TERM)
 _turns: list[list[tuple[str, object]]] = [
@@ -53,6 +68,24 @@ watchdog_histories = st.builds(
     st.lists(events, max_size=4),
     st.sampled_from(_misses),
     st.lists(events, max_size=6),
+    st.sampled_from(_turns),
+)
+
+_checks = st.tuples(st.sampled_from(["ready", "unready", "late", "hangs", "heals"]), _programs)
+_failed_checks: list[list[tuple[str, object]]] = [
+    [("ready", 0), ("unready", 0), ("time", 1.0), _stop, ("ready", 0)],
+    [("late", 1), ("time", 3.0), _stop, ("late", 0)],
+    [("hangs", 0), ("time", 3.0), _stop, ("hangs", 1)],
+    [("hangs", 0), ("time", 11.0), ("heals", 0)],
+    [_stop, ("late", 0), ("unready", 1)],
+    [("drain", None), ("late", 0), ("undrain", None)],
+    [("late", 0), ("time", 11.0)],
+]
+health_histories = st.builds(
+    lambda before, failed, between, turn: before + failed + between + turn,
+    st.lists(events | _checks, max_size=6),
+    st.sampled_from(_failed_checks),
+    st.lists(events | _checks, max_size=10),
     st.sampled_from(_turns),
 )
 
@@ -100,6 +133,23 @@ def _restarting(policy: m.Policy) -> m.Policy:
 
 # Of these a missed watchdog does not stop all: the program is aborted.
 restarting_policies = st.builds(_restarting, policies)
+
+
+def _asked(policy: m.Policy, restart: str, on_unhealthy: str) -> m.Policy:
+    """Let every program be asked whether it is ready and healthy."""
+    asked = (
+        replace(rules, ready=True, live=True, restart=restart, on_unhealthy=on_unhealthy)
+        for rules in policy.programs
+    )
+    return replace(policy, programs=tuple(asked))
+
+
+ready_policies = st.builds(
+    _asked,
+    policies,
+    st.sampled_from(["always", "always", "never"]),
+    st.sampled_from(["restart", "restart", "stop", "tell"]),
+)
 
 
 def _in_order(policy: m.Policy, until: str) -> m.Policy:
@@ -152,9 +202,9 @@ class Played:
     def stopping(self) -> bool:
         return isinstance(self.s.system, system.ShuttingDown)
 
-    def happen(self, kind: str, value: object, shell: bool) -> None:
+    def happen(self, kind: str, value: object) -> None:
         """Let one thing happen, if it can."""
-        self._happen(kind, value, shell)
+        self._happen(kind, value)
         if self.began is None and not isinstance(self.s.system, system.Up):
             self.began = self.s.now
         for _, command in self.s.log[self._seen :]:
@@ -162,7 +212,7 @@ class Played:
                 self.exits.pop(command.program, None)
         self._seen = len(self.s.log)
 
-    def _happen(self, kind: str, value: object, shell: bool) -> None:
+    def _happen(self, kind: str, value: object) -> None:
         s = self.s
         match kind, value:
             case "time", float(seconds):
@@ -182,18 +232,29 @@ class Played:
                 s.feed(m.UndrainRequested(s.now))
             case "leader", (int(i), (int(status), int(signum)), bool(left)) if self._lives(i):
                 self.exits[i], self.left[i] = s.now, left
-                s.feed(m.LeaderExited(i, status, signum, left, s.now, may_have_told=shell))
+                s.feed(m.LeaderExited(i, status, signum, left, s.now))
             case "gone", int(i) if self.left.get(i):
                 self.left[i] = False
                 s.rest_goes(i)
-            case "ignored", int(i) if self._lives(i):
-                s.feed(m.StopSignalIgnored(i, s.now))
-            case "shell", int(i) if self._lives(i):
-                s.feed(m.ShellTold(i, s.now))
+            case "ended", int(i) if i < len(self.policy.programs):
+                s.feed(m.MemberEnded(i, s.now))
+            case "tree", (int(i), tree) if i < len(self.policy.programs) and self.began is None:
+                assert callable(tree)
+                s.trees[i] = tree(i)
             case "extend", (int(i), float(seconds)) if self._lives(i):
                 s.feed(m.TimeExtended(i, seconds, s.now))
             case "watchdog", int(i) if self._lives(i):
                 s.misses_watchdog(i)
+            case "ready", int(i) if self._lives(i):
+                s.feed(m.ProgramReady(i, s.now))
+            case "unready", int(i) if self._lives(i):
+                s.feed(m.ProgramUnready(i, "503", s.now))
+            case "late", int(i) if self._lives(i):
+                s.feed(m.NotReadyInTime(i, "refused", s.now))
+            case "hangs", int(i) if self._lives(i):
+                s.feed(m.ProgramUnhealthy(i, "no answer", s.now))
+            case "heals", int(i) if self._lives(i):
+                s.feed(m.ProgramHealthy(i, s.now))
             case "unsent", int(connections):
                 s.unsent = connections
 
@@ -213,7 +274,7 @@ class Played:
 
     def last_signal(self, i: int, at: float) -> float:
         """When the last signal that is a decision of ours had gone to program *i* by *at*."""
-        sends = (m.SendLeader, m.SendGroup, m.SendRest)
+        sends = (m.SendLeader, m.SendGroup, m.SendTo)
         return max(
             t
             for t, c in self.s.log
@@ -279,11 +340,10 @@ def play(
 ) -> Played:
     """Play a history that could happen: a leader exits once, its rest goes after it."""
     played = Played(policy, world)
-    shell = any(kind == "shell" for kind, _ in history)
     for kind, value in history:
         if played.s.status is not None:
             break
-        played.happen(kind, value, shell)
+        played.happen(kind, value)
     return played
 
 

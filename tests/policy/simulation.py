@@ -22,6 +22,33 @@ from gracewrap.record import replace
 PROBE_TIMEOUT = 2.0
 AT_ONCE = 200  # more steps than this without time passing: it would never end
 
+LEADER, LEFT = 70, 90  # pids of the first program's leader, and of what is below it
+
+
+def default_tree(program: int) -> tuple[m.Process, ...]:
+    """Return a leader without a handler and its forked child, which is the leader's to stop."""
+    return (
+        m.Process(LEADER + program, 1, 1),
+        m.Process(LEFT + program, 1, LEADER + program, forked=True),
+    )
+
+
+def below_a_shell(program: int = 0) -> tuple[m.Process, ...]:
+    """Return a shell with a trap, and what it has started and may pass a signal on to."""
+    return (
+        m.Process(LEADER + program, 1, 1, takes=m.CATCHES, shell=True),
+        m.Process(LEFT + program, 1, LEADER + program, takes=m.CATCHES),
+    )
+
+
+def below_one_that_ignores_it(program: int = 0) -> tuple[m.Process, ...]:
+    """Return a leader that ignores the stop signal, and what is below it."""
+    return (
+        m.Process(LEADER + program, 1, 1, takes=m.IGNORES),
+        m.Process(LEFT + program, 1, LEADER + program, takes=m.CATCHES),
+    )
+
+
 Probe = Callable[
     [float], tuple[m.Reading | None, float]
 ]  # time -> what it says (None: nothing, ever), and after how many seconds
@@ -99,6 +126,8 @@ class Simulation:
         self.story: list[tuple[float, m.Command | m.Sampled]] = []
         self.unsent = 0
         self.ticks = 0
+        # What a program's processes look like; a test says so.
+        self.trees: dict[int, tuple[m.Process, ...]] = {}
         self._answers: dict[
             tuple[int, int | str], tuple[float, m.Event]
         ] = {}  # what is under way, and how it will end
@@ -117,7 +146,8 @@ class Simulation:
             self.feed(m.Tick(at))
 
     def feed(self, event: m.Event) -> None:
-        self._steps = [*(at for at in self._steps if at == self.now), self.now]
+        if not isinstance(event, m.TreeSeen):  # one answers each stop signal
+            self._steps = [*(at for at in self._steps if at == self.now), self.now]
         assert len(self._steps) < AT_ONCE, f"it spins at {self.now}: {self.system}"
         if isinstance(event, m.Sampled):
             self.story.append((self.now, event))
@@ -126,7 +156,7 @@ class Simulation:
             assert not self._over, f"{command} after Exit"
             self._over = isinstance(command, m.Exit)
             self.story.append((self.now, command))
-            if isinstance(command, log_events.LogRecord):
+            if isinstance(command, log_events.LogRecord | m.Look | m.Examine):
                 continue
             self.log.append((self.now, command))
             if self.bodies is not None:
@@ -146,7 +176,22 @@ class Simulation:
                     self.feed(m.ProgramStarted(program, self.now))
                 case m.CountUnsent():
                     self.feed(m.UnsentCounted(self.unsent, self.now))
+        for command in commands:
+            self._look(command)
         self._check_what_is_under_way()
+
+    def _look(self, command: m.Command) -> None:
+        """Look at a program when that is commanded, and when it has been sent the stop signal."""
+        if isinstance(command, m.Look):
+            i = command.program
+            self.feed(m.TreeSeen(i, self.tree(i), self.now))
+        elif isinstance(command, m.SendLeader | m.SendGroup):
+            i = command.program
+            if command.signum == self.policy.programs[i].stop_signal:
+                seen = self.tree(i)
+                leader = next((one.id for one in seen if one.pid == LEADER + i), None)
+                sent = [one.id for one in seen if one.id == leader or "Group" in str(command)]
+                self.feed(m.TreeSeen(i, seen, self.now, True, leader, frozenset(sent)))
 
     def _check_what_is_under_way(self) -> None:
         """Nothing is asked or run for a program that is not being drained or stopped, and nothing
@@ -271,6 +316,17 @@ class Simulation:
     def under_way(self) -> set[tuple[int, int | str]]:
         """The (program, probe) that are being asked, and the (program, hook) that are running."""
         return set(self._answers)
+
+    def tree(self, program: int) -> tuple[m.Process, ...]:
+        """Return the processes of a program.  By default the leader has one below it that has no
+        handler, and dies of the stop signal itself."""
+        phase = getattr(self.system, "programs", ())[program:]
+        gone = phase and isinstance(phase[0], one.Stragglers | one.Killing | one.Gone)
+        return tuple(
+            process
+            for process in self.trees.get(program, default_tree(program))
+            if not (gone and process.pid == LEADER + program)
+        )
 
     def signal(self, signum: int) -> None:
         self.feed(m.SignalReceived(signum, self.now))

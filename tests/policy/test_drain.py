@@ -20,23 +20,25 @@ from gracewrap.policy.model import (
     RunHelper,
     SendGroup,
     SendLeader,
-    SendRest,
-    ShellTold,
+    SendTo,
     StopAsking,
     StopHelper,
     StopRequested,
     TimeExtended,
     UndrainRequested,
 )
+from gracewrap.record import replace
 from histories import histories, play, play_out, policies, worlds
 from simulation import (
     DRAINED,
     FAILED,
     INVALID,
+    LEFT,
     PROBE_TIMEOUT,
     UNREACHABLE,
     Hook,
     Simulation,
+    below_a_shell,
     busy,
     says,
     simulate,
@@ -375,12 +377,12 @@ def test_what_a_shell_has_perhaps_not_told_is_told_before_it_is_killed_as_draine
     """Else `sh -c 'trap ...; server & wait'` would have its server killed without a word, because
     it is idle."""
     s = simulate(probe=says((0, DRAINED)), linger=2.0)
+    s.trees[0] = below_a_shell()
     s.signal(TERM)
-    s.feed(ShellTold(0, s.now))
     s.pass_time(30)
     assert s.deeds[:3] == [
         (100, SendLeader(0, TERM)),
-        (near(102.25), SendRest(0, TERM)),
+        (near(102.25), SendTo(0, ((LEFT, 1),), TERM)),
         (near(104.25), KillProgram(0)),
     ]
 
@@ -563,7 +565,7 @@ def test_the_leaders_exit_ends_whatever_is_under_way(stage, left):
 def test_what_a_leader_leaves_that_exits_before_the_signal_is_told_at_once(stage):
     s = stop(simulate(**STAGES[stage]), 1)
     s.leader_exits(3, left=True)
-    assert s.deeds[-1] == (101, SendRest(0, TERM))
+    assert s.deeds[-1] == (101, SendTo(0, ((LEFT, 1),), TERM))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -600,12 +602,12 @@ def test_more_time_that_is_not_more_is_none():
 
 def test_what_a_shell_has_told_and_asks_for_more_time_is_not_told_again_before_that_ends():
     s = simulate(100, stop_timeout=10.0)
+    s.trees[0] = below_a_shell()
     s.signal(TERM)
-    s.feed(ShellTold(0, s.now))
-    s.pass_time(5)
-    s.feed(TimeExtended(0, 35, s.now))
+    s.pass_time(4)
+    s.feed(TimeExtended(0, 36, s.now))
     s.pass_time(50)
-    assert s.times(SendRest) == [130]
+    assert s.times(SendTo) == [120]  # half of its time
 
 
 # What comes last
@@ -622,6 +624,17 @@ def test_post_stop_and_push_have_their_time_when_the_program_used_all_of_its_own
         (119, RunHelper(0, "push", 120)),
         (120, Exit(137)),
     ]
+
+
+@pytest.mark.parametrize(("budget", "kept"), [(10, 1), (20, 2), (60, 2)])
+def test_a_tenth_of_the_budget_and_at_most_2_s_are_kept_for_post_stop(budget, kept):
+    s = simulate(budget, post_stop=True, hooks={"post_stop": Hook(None)})
+    stop(s, budget - kept)
+    s.leader_exits(137, 9)
+    s.pass_time(budget)
+    end = 100 + budget
+    assert killed(s) == [end - kept]
+    assert s.deeds[-2:] == [(end - kept, RunHelper(0, "post_stop", end)), (end, Exit(137))]
 
 
 def test_post_stop_has_all_that_the_program_left():
@@ -748,7 +761,7 @@ def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_on
     p = play_out(policy, world, history)
     for i, rules in enumerate(policy.programs):
         signalled = p.signalled(i)  # checks: once
-        assert len([c for c in p.s.commands if isinstance(c, SendRest) and c.program == i]) <= 1
+        assert len([c for c in p.s.commands if isinstance(c, SendTo) and c.program == i]) <= 1
         if p.began is None:
             assert signalled is None
             continue
@@ -811,7 +824,7 @@ def test_any_history_without_a_stop_sends_nothing_of_its_own(policy, world, hist
         p.s.pass_time(500)
         assert p.s.status is None
         assert not [c for c in p.s.commands if getattr(c, "signum", 0) in (TERM, INT, QUIT)]
-        assert not p.s.times(KillProgram, SendRest)
+        assert not p.s.times(KillProgram, SendTo)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -846,3 +859,102 @@ def test_any_drain_is_seen_in_time(
         <= killed(s)[0]
         <= seen + linger + EPSILON
     )
+
+
+# What shows work although no request is in flight
+
+AT_WORK = replace(DRAINED, work="used connections: 127.0.0.1:6379")
+
+
+def test_what_may_be_at_work_is_not_ended_early():
+    s = stop(simulate(10, probe=says((0, AT_WORK)), linger=1.0), 11)
+    assert killed(s) == [110]
+    assert len(s.reported(log_events.MayBeAtWork)) == 1
+
+
+def test_the_linger_begins_when_nothing_shows_work_any_more():
+    s = stop(simulate(20, probe=says((0, AT_WORK), (4, DRAINED)), linger=1.0), 21)
+    assert killed(s) == [pytest.approx(105, abs=0.3)]
+
+
+def test_what_was_not_watched_for_long_enough_is_no_news():
+    s = simulate(20, probe=says((0, replace(DRAINED, work=m.NOT_YET)), (2, DRAINED)), linger=1.0)
+    stop(s, 21)
+    assert killed(s) == [pytest.approx(103, abs=0.3)]
+    assert not s.reported(log_events.MayBeAtWork)
+
+
+def test_work_that_shows_again_ends_the_linger():
+    s = stop(simulate(20, probe=says((0, DRAINED), (1, AT_WORK)), linger=2.0), 21)
+    assert killed(s) == [120]
+
+
+def test_work_holds_no_stop_signal_back():
+    s = stop(simulate(20, probe=says((0, AT_WORK)), **BEFORE, linger=None), 5)
+    assert signalled(s) == [near(100.25)]
+
+
+def test_one_probe_that_counts_is_enough():
+    probes = {"probes": {0: says((0, AT_WORK)), 1: says((0, DRAINED))}}
+    s = stop(simulate(20, **probes, linger=1.0), 21)
+    assert killed(s) == [near(101.25)]
+
+
+# Streams
+
+MOVING = m.Reading(m.BUSY, 0.0, "streams open: 1", streams=1, only_streams=True)
+SILENT = m.Reading(m.DRAINED, 0.0, streams=1, idle_streams=1)
+FOREVER = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("reading", "streams", "drained_at"),
+    [
+        (MOVING, None, None),
+        (MOVING, FOREVER, None),
+        (MOVING, 5.0, 105.25),
+        (SILENT, None, 100.25),
+        (SILENT, FOREVER, None),
+        (SILENT, 5.0, 105.25),
+        (busy(2), 5.0, None),  # not only streams
+        (replace(MOVING, in_flight=1.0, only_streams=False), 5.0, None),
+    ],
+)
+def test_streams_are_waited_for_as_long_as_is_said(reading, streams, drained_at):
+    s = stop(simulate(20, probe=says((0, reading)), streams=streams, linger=None, **BEFORE), 21)
+    latest = 118.0  # when a tenth of the budget is left
+    assert signalled(s) == [pytest.approx(drained_at or latest, abs=0.05)]
+
+
+# Clients that go on sending
+
+
+def sending(in_flight: float, unsure: int = 0) -> m.Reading:
+    return m.Reading(m.BUSY, in_flight, "active", senders=17, unsure=unsure)
+
+
+def test_clients_that_go_on_sending_are_told_of_once():
+    s = stop(simulate(20, probe=says((0, busy(3)), (2, sending(3)), (3, busy(2))), **BEFORE), 5)
+    assert s.reported(log_events.KeptAlive) == [log_events.KeptAlive(0, 17)]
+
+
+def test_from_half_of_the_time_on_a_moment_without_a_request_is_good():
+    probe = says((0, sending(3)), (4, sending(0)), (5, sending(2)), (11, sending(0)))
+    s = stop(simulate(20, probe=probe, **BEFORE), 19)
+    assert signalled(s) == [pytest.approx(111, abs=0.1)]  # half of 18 s are over at 109
+
+
+def test_what_may_be_in_flight_makes_no_good_moment():
+    s = stop(simulate(20, probe=says((0, sending(1)), (10, sending(0, unsure=2))), **BEFORE), 21)
+    assert signalled(s) == [118]
+
+
+def test_late_the_best_moment_that_there_was_is_good():
+    probe = says((0, sending(5)), (3, sending(2)), (4, sending(6)), (15, sending(2)))
+    s = stop(simulate(20, probe=probe, **BEFORE), 21)
+    assert signalled(s) == [pytest.approx(115, abs=0.1)]
+
+
+def test_requests_of_clients_that_come_and_go_are_waited_for():
+    s = stop(simulate(20, probe=says((0, busy(1)), (11, busy(0))), **BEFORE), 21)
+    assert signalled(s) == [118]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from gracewrap.policy import log_events, program, step, system
+from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     CountUnsent,
     Exit,
@@ -19,13 +20,17 @@ from gracewrap.policy.model import (
     Rung,
     SendGroup,
     SendLeader,
-    SendRest,
-    ShellTold,
+    SendTo,
     SignalReceived,
-    StopSignalIgnored,
 )
 from histories import histories, ordered_policies, play, policies, worlds
-from simulation import Simulation, simulate
+from simulation import (
+    LEFT,
+    Simulation,
+    below_a_shell,
+    below_one_that_ignores_it,
+    simulate,
+)
 
 HUP, INT, QUIT, KILL, USR1, TERM, CONT = 1, 2, 3, 9, 10, 15, 18
 
@@ -70,7 +75,7 @@ def test_what_a_leader_leaves_behind_is_sent_the_stop_signal_once_and_has_the_re
     s.signal(TERM)
     s.pass_time(4)
     s.leader_exits(143, TERM, left=True)
-    assert s.log[2:] == [(104, SendRest(0, TERM))]
+    assert s.log[2:] == [(104, SendTo(0, ((LEFT, 1),), TERM))]
     s.pass_time(5.9)
     assert len(s.log) == 3
     s.pass_time(0.1)
@@ -79,29 +84,31 @@ def test_what_a_leader_leaves_behind_is_sent_the_stop_signal_once_and_has_the_re
     assert s.status == 143
 
 
-def test_a_leader_that_ends_itself_may_have_passed_the_signal_on_so_the_rest_has_time_to_show_it():
+def test_a_leader_with_a_handler_may_have_passed_the_signal_on_so_the_rest_has_half_of_the_time():
     s = simulate(10)
+    s.trees[0] = below_a_shell()
     s.signal(TERM)
     s.pass_time(4)
     s.leader_exits(0, left=True)
     assert s.log[2:] == []
     s.pass_time(1)
-    assert s.log[2:] == [(104 + program.SETTLE, SendRest(0, TERM))]
+    assert s.log[2:] == [(105, SendTo(0, ((LEFT, 1),), TERM))]
 
 
 def test_a_second_request_skips_that_pause_too():
     s = simulate(10)
+    s.trees[0] = below_a_shell()
     s.signal(TERM)
     s.pass_time(4)
     s.leader_exits(0, left=True)
     s.signal(TERM)
-    assert s.log[2:] == [(104, SendRest(0, TERM))]
+    assert s.log[2:] == [(104, SendTo(0, ((LEFT, 1),), TERM))]
 
 
 def test_leftovers_of_a_command_that_ended_by_itself_have_the_whole_budget():
     s = simulate(10)
     s.leader_exits(5, left=True)
-    assert s.log == [(100, SendRest(0, TERM))]
+    assert s.log == [(100, SendTo(0, ((LEFT, 1),), TERM))]
     s.pass_time(10)
     assert s.log[1] == (110, KillProgram(0))
 
@@ -111,15 +118,17 @@ def test_stop_request_while_leftovers_end_changes_nothing():
     s.leader_exits(5, left=True)
     s.pass_time(1)
     s.signal(TERM)
-    assert s.commands == [SendRest(0, TERM)]
+    assert s.commands == [SendTo(0, ((LEFT, 1),), TERM)]
 
 
 def test_group_mode_signals_the_group_and_afterwards_whoever_is_outside_of_it():
     s = simulate(kill_mode="group")
     s.signal(TERM)
     assert s.commands == [SendGroup(0, TERM), SendGroup(0, CONT)]
+    s.trees[0] = (m.Process(LEFT, 1, 1), m.Process(LEFT + 1, 1, 1))
     s.leader_exits(143, TERM, left=True)
-    assert s.commands[2:] == [SendRest(0, TERM)]
+    s.pass_time(20)
+    assert s.commands[2:] == [SendTo(0, ((LEFT + 1, 1),), TERM)]
 
 
 def test_process_mode_signals_the_leader_only_but_waits_for_all_and_kills_all():
@@ -133,42 +142,36 @@ def test_process_mode_signals_the_leader_only_but_waits_for_all_and_kills_all():
 
 def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_the_others():
     s = simulate(10)
+    s.trees[0] = below_one_that_ignores_it()
     s.signal(TERM)
-    s.feed(StopSignalIgnored(0, s.now))
-    s.feed(StopSignalIgnored(0, s.now))
-    assert s.commands[2:] == [SendRest(0, TERM)]
+    assert s.commands[2:] == [SendTo(0, ((LEFT, 1),), TERM)]
     s.leader_exits(0, left=True)
     assert s.commands[3:] == []  # they have had it
 
 
-def test_a_shell_may_have_passed_the_signal_on_so_what_it_left_has_half_of_the_time_first():
+def test_what_a_shell_that_still_waits_may_have_kept_from_its_child_is_sent_at_half_of_the_time():
     s = simulate(10)
+    s.trees[0] = below_a_shell()
     s.signal(TERM)
-    s.pass_time(2)
-    s.feed(LeaderExited(0, 143, 0, True, s.now, may_have_told=True))
-    s.pass_time(3.9)
-    assert s.log[2:] == []
-    s.pass_time(0.1)
-    assert s.log[2:] == [(106, SendRest(0, TERM))]
-
-
-def test_a_shell_that_still_waits_late_in_its_time_has_not_passed_the_signal_on():
-    s = simulate(10)
-    s.signal(TERM)
-    s.feed(ShellTold(0, s.now))
-    s.pass_time(10 * program.LAST_CALL)
-    assert s.log[2:] == [(107.5, SendRest(0, TERM))]
+    s.pass_time(9)
+    assert s.log[2:] == [(105, SendTo(0, ((LEFT, 1),), TERM))]
     s.leader_exits(0, left=True)
     assert s.log[3:] == []
 
 
-@pytest.mark.parametrize("kill_mode", ["group", "process"])
-def test_in_other_modes_a_shell_is_like_any_leader(kill_mode):
-    s = simulate(10, kill_mode=kill_mode)
+def test_in_process_mode_nobody_but_the_leader_is_sent_it():
+    s = simulate(10, kill_mode="process")
+    s.trees[0] = below_a_shell()
     s.signal(TERM)
-    s.feed(ShellTold(0, s.now))
     s.pass_time(9.9)
     assert s.log[2:] == []
+
+
+@pytest.mark.parametrize("signum", [20, 21, 22])
+def test_a_stop_signal_that_stops_is_sent_after_sigcont_which_would_take_it_back(signum):
+    s = simulate(stop_signal=signum)
+    s.signal(TERM)
+    assert s.commands == [SendLeader(0, CONT), SendLeader(0, signum)]
 
 
 def test_escalation_climbs_its_rungs_in_time():
@@ -245,7 +248,7 @@ def test_signals_for_a_leader_that_is_gone_go_nowhere():
     s = simulate()
     s.leader_exits(0, left=True)
     s.signal(USR1)
-    assert s.commands == [SendRest(0, TERM)]
+    assert s.commands == [SendTo(0, ((LEFT, 1),), TERM)]
 
 
 @pytest.mark.parametrize(
@@ -388,8 +391,8 @@ def test_any_history_sends_the_stop_signal_once_to_each(policy, world, history):
     p = play(policy, world, history)
     for i, rules in enumerate(policy.programs):
         p.signalled(i)  # checks that
-        to_rest = [c for c in p.s.commands if isinstance(c, SendRest) and c.program == i]
-        assert len(to_rest) <= (rules.kill_mode != "process")
+        sent = [c.targets for c in p.s.commands if isinstance(c, SendTo) and c.program == i]
+        assert len(sent) <= (rules.kill_mode != "process")  # there is one beside the leader
 
 
 @settings(max_examples=200, deadline=None)

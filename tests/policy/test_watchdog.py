@@ -16,7 +16,7 @@ from gracewrap.policy.model import (
     RestartWatchdog,
     SendGroup,
     SendLeader,
-    SendRest,
+    SendTo,
     StartProgram,
     StopAsking,
     TimeExtended,
@@ -241,7 +241,7 @@ def test_what_is_left_after_sigabrt_is_sent_the_stop_signal_and_has_the_rest_of_
     s.pass_time(1)
     s.signal(TERM)
     s.pass_time(20)
-    assert s.times(SendRest) == [103]
+    assert s.times(SendTo) == [103]
     assert killed(s) == [111]
 
 
@@ -312,7 +312,7 @@ def test_no_sigkill_after_sigabrt_comes_before_its_time_and_no_other_signal_does
             ]
             assert not signals
             kills = [at for at, thing in life if isinstance(thing, KillProgram)]
-            left = any(isinstance(thing, SendRest) for _, thing in life)
+            left = any(isinstance(thing, SendTo | log_events.Leftover) for _, thing in life)
             if not kills or left or (len(p.requests) > 2 and policy.on_repeat == "escalate"):
                 continue  # the leader had gone, or it was asked for
             own = watchdog.ABORT_TIME if rules.stop_timeout is None else rules.stop_timeout

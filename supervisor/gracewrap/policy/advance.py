@@ -6,30 +6,38 @@ from gracewrap.policy import log_events
 from gracewrap.policy import program as one
 from gracewrap.policy.model import (
     SIGKILL,
+    AgentsTold,
     Command,
     DrainRequested,
     Event,
+    Examined,
     HelperEnded,
     KillProgram,
     LeaderExited,
+    MemberEnded,
+    NotReadyInTime,
     PartRequested,
     Policy,
     ProgramGone,
+    ProgramHealthy,
     ProgramPolicy,
     ProgramReady,
+    ProgramSignalRequested,
     ProgramStarted,
+    ProgramUnhealthy,
+    ProgramUnready,
     RollingRestartRequested,
     Sampled,
     SendGroup,
     SendLeader,
-    SendRest,
-    ShellTold,
+    SendTo,
     SignalReceived,
     StartFailed,
     StopRequested,
-    StopSignalIgnored,
     Tick,
     TimeExtended,
+    TimeGap,
+    TreeSeen,
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
@@ -54,25 +62,39 @@ if TYPE_CHECKING:
     _Living = TypeVar("_Living", Up, ShuttingDown)
 
 
-_Sends = SendLeader | SendGroup | SendRest | KillProgram
+_Sends = SendLeader | SendGroup | SendTo | KillProgram
 
 
-def route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...] | None:
+def route(
+    signum: int, policy: Policy, unhandled: frozenset[int] = frozenset()
+) -> tuple[SendLeader | SendGroup, ...] | None:
     """Return what is sent for a signal that is passed on, while all leaders are alive; the loop
     does that at once.
 
-    None: it is in stop_on, or is SIGCHLD.  Nothing is sent for one that is dropped.
+    None: it is in stop_on, or is SIGCHLD.  Nothing is sent for one that is dropped, nor to one of
+    several programs that has no handler for it (*unhandled*), unless the settings say so: SIGHUP
+    for nginx would end the worker beside it.
     """
-    return None if signum in policy.stop_on or signum in NEVER_FORWARDED else _route(signum, policy)
+    if signum in policy.stop_on or signum in NEVER_FORWARDED:
+        return None
+    return _route(signum, policy, unhandled)
 
 
-def _route(signum: int, policy: Policy) -> tuple[SendLeader | SendGroup, ...]:
-    sent = policy.signal_map.get(signum, signum)
+def _route(
+    signum: int, policy: Policy, unhandled: frozenset[int]
+) -> tuple[SendLeader | SendGroup, ...]:
     return tuple(
         SendGroup(i, sent) if rules.kill_mode == "group" else SendLeader(i, sent)
         for i, rules in enumerate(policy.programs)
-        if sent
+        if (sent := rules.signal_map.get(signum, policy.signal_map.get(signum, signum)))
+        and not is_spared(i, signum, policy, unhandled)
     )
+
+
+def is_spared(program: int, signum: int, policy: Policy, unhandled: frozenset[int]) -> bool:
+    """Return whether a signal is kept from a program that it would end."""
+    said = signum in policy.programs[program].signal_map or signum in policy.signal_map
+    return program in unhandled and len(policy.programs) > 1 and not said
 
 
 def has_started(system: _Living, program: int, policy: Policy, at: float) -> _Living:
@@ -110,9 +132,24 @@ def is_now_ready(system: Up, done: list[Command], program: int, policy: Policy, 
         return system
     if not isinstance(system.programs[program], one.Running | one.PreStop):
         return system
-    kind = log_events.ProgramReady if policy.managed else log_events.CommandReady
-    done.append(kind(program, at - system.pasts[program].since))
-    return with_past(system, program, replace(system.pasts[program], ready=True))
+    past = system.pasts[program]
+    if past.unready_since:
+        done.append(log_events.ReadyAgain(program, at - past.unready_since))
+    else:
+        kind = log_events.ProgramReady if policy.managed else log_events.CommandReady
+        done.append(kind(program, at - past.since))
+    return with_past(system, program, replace(past, ready=True))
+
+
+def is_unready(system: Up, done: list[Command], event: ProgramUnready) -> Up:
+    """Return the system when the ready probes of a program that was ready fail."""
+    i = event.program
+    if not system.pasts or not system.pasts[i].ready:
+        return system
+    if not isinstance(system.programs[i], one.Running | one.PreStop):
+        return system
+    done.append(log_events.Unready(i, event.why))
+    return with_past(system, i, replace(system.pasts[i], ready=False, unready_since=event.at))
 
 
 def with_past(system: _Living, program: int, past: ProgramRecord) -> _Living:
@@ -198,20 +235,24 @@ def _one_step(
             return after, commands
         case StartFailed(status=status):
             return one.start_failed(phase, i, status)
-        case StopSignalIgnored(at=at):
-            return one.ignored(phase, i, rules, at)
-        case ShellTold():
-            return one.shell_told(phase, rules)
+        case TreeSeen():
+            return one.tree_seen(phase, event)
+        case MemberEnded(at=at):
+            return one.member_ended(phase, at)
+        case Examined():
+            return one.examined(phase, i, rules, event)
         case Sampled():
             return one.sampled(phase, i, rules, event)
         case HelperEnded():
             return one.helper_ended(phase, i, rules, event)
+        case AgentsTold():
+            return one.agents_told(phase, i, rules, event)
         case TimeExtended(_, seconds, at) if stop_of(system, i)[1] != one.FOREVER:
             return one.extended(phase, i, seconds, at, limit)
         case DrainRequested(at):
             return one.hold(phase, i, rules, at)
         case UndrainRequested():
-            return one.let_go(phase, i)
+            return one.let_go(phase, i, rules)
         case Tick(at):
             if at >= limit and is_waiting(system, i):
                 return one.kill(phase, i, at, one.OUT_OF_TIME)
@@ -222,9 +263,15 @@ def _one_step(
             | StopRequested()
             | WatchdogMissed()
             | ProgramReady()
+            | ProgramUnready()
+            | NotReadyInTime()
+            | ProgramUnhealthy()
+            | ProgramHealthy()
             | PartRequested()
             | RollingRestartRequested()
             | UnsentCounted()
+            | TimeGap()
+            | ProgramSignalRequested()
         ):
             return None
         case _:
@@ -245,15 +292,33 @@ def put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living
     return system
 
 
-def forward(programs: tuple[one.Phase, ...], signum: int, policy: Policy) -> tuple[Command, ...]:
+def forward(
+    programs: tuple[one.Phase, ...], event: SignalReceived, policy: Policy
+) -> tuple[Command, ...]:
     """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant
     for it)."""
-    leaders = (one.Running, one.PreStop, one.Stopping, one.Aborting)
+    signum = event.signum
+    there = [i for i, phase in enumerate(programs) if isinstance(phase, _LEADERS)]
     alive = tuple(
-        command
-        for command in _route(signum, policy)
-        if isinstance(programs[command.program], leaders)
+        command for command in _route(signum, policy, event.unhandled) if command.program in there
     )
+    spared = tuple(i for i in there if is_spared(i, signum, policy, event.unhandled))
+    said = (log_events.Spared(signum, spared),) if spared else ()
     if not alive:
-        return (log_events.Dropped(signum),)
-    return (*alive, log_events.Forwarded(signum, policy.signal_map.get(signum, signum)))
+        return said or (log_events.Dropped(signum),)
+    return (*alive, log_events.Forwarded(signum, alive[0].signum), *said)
+
+
+def send_one(
+    programs: tuple[one.Phase, ...], event: ProgramSignalRequested, policy: Policy
+) -> tuple[Command, ...]:
+    """Send one program a signal that somebody asks for."""
+    i, signum = event.program, event.signum
+    if not isinstance(programs[i], _LEADERS):
+        return ()
+    group = policy.programs[i].kill_mode == "group"
+    send = SendGroup(i, signum) if group else SendLeader(i, signum)
+    return send, log_events.SignalSent(i, signum, event.by)
+
+
+_LEADERS = (one.Running, one.PreStop, one.Stopping, one.Aborting)

@@ -4,11 +4,10 @@ An edge says that one program has to be gone before another is told to stop: wha
 program, and what it is to be stopped after.  The order of the start is the inverse, without what
 only counts at the stop.
 
-The budget is shared out backwards.  What a program needs for its stop (`reserve`, else
-`stop_timeout`) is kept for it in every chain that it stands in; what no program of a chain has
-claimed is shared equally by those of it that claim nothing.  SIGKILL comes when what has to come
-after would else have less than was kept for it.  So nobody waits for shares: who is early leaves
-the rest of its time to the next.
+The budget is kept backwards (policy/budget.py).  What a program needs for its stop (`reserve`, else
+`stop_timeout`, else a small part of the budget) is kept for it in every chain that it stands in.
+SIGKILL comes when what has to come after would else have less than was kept for it.  So what stops
+first may use all the rest, and who is early leaves the rest of its time to the next.
 """
 
 from __future__ import annotations

@@ -13,12 +13,14 @@ from gracewrap.policy.model import (
     DRAINED,
     FAILED,
     INVALID,
+    NOT_YET,
     UNREACHABLE,
     Ask,
     Command,
     DrainPolicy,
     Reading,
     StopAsking,
+    in_words,
 )
 from gracewrap.record import Record, replace
 
@@ -32,6 +34,7 @@ class Probing(Record):
     drained: bool = False  # that was often enough
     in_flight: float | None = None  # the last number that is known
     invalid: bool = False  # that has been told
+    work: str = ""  # what shows that the program may be at work although this probe says drained
 
 
 class Drain(Record):
@@ -41,9 +44,20 @@ class Drain(Record):
     probes: tuple[Probing, ...] = ()
     drained_at: float | None = None
     failed: bool = False  # a probe has said that asking is of no use
+    work: str = ""  # drained, but it may be at work: this shows it
+    free_since: float = 0.0  # when that was last so
+    told_work: bool = False
+    senders: int = 0  # connections whose clients go on sending
+    now: float | None = None  # how many requests are, or may be, in flight
+    least: float = float("inf")  # the lowest of these numbers
 
 
 NONE = Drain(0.0)
+# Clients that go on sending: the parts of the time after which a moment is looked for in which few
+# requests are in flight, and how often (seconds).
+HALF, LATE, SOON = 0.5, 0.75, 0.025
+# Seconds that clients have to leave, before it is said of them that they do not.
+LEAVE = 2.0
 
 
 def begin(rules: DrainPolicy, at: float) -> Drain:
@@ -79,7 +93,7 @@ def sampled(
     """Take in one reading."""
     if drain.failed or probe >= len(drain.probes) or drain.probes[probe].next_at is not None:
         return drain, ()  # nobody has asked, or nobody asks any more: it comes too late
-    before = drain.probes[probe]
+    before, reading = drain.probes[probe], _with_streams(drain, rules, reading, at)
     after = replace(
         _counted(drain, rules, before, reading, at),
         next_at=max(at, before.asked_at + rules.interval),
@@ -88,6 +102,8 @@ def sampled(
     if reading.kind == INVALID and not before.invalid:
         after = replace(after, invalid=True)
         said.append(log_events.ProbeInvalid(program, probe, reading.why))
+    drain, kept_alive = _with_senders(drain, program, reading, at)
+    said += kept_alive
     drain = replace(drain, probes=(*drain.probes[:probe], after, *drain.probes[probe + 1 :]))
     if reading.kind == FAILED:
         return _fail(drain, program, probe, reading, said)
@@ -98,7 +114,70 @@ def sampled(
     elif not drained and drain.drained_at is not None:
         said.append(log_events.Undrained(program, probe, after.in_flight, reading.why))
         drain = replace(drain, drained_at=None)
-    return drain, tuple(said)
+    return _with_work(drain, program, rules, at, said)
+
+
+def _with_senders(
+    drain: Drain, program: int, reading: Reading, at: float
+) -> tuple[Drain, tuple[Command, ...]]:
+    """Take in how many clients go on sending, which is told once."""
+    if reading.kind not in (DRAINED, BUSY) or reading.in_flight is None:
+        return replace(drain, now=None), ()
+    now = reading.in_flight + reading.unsure
+    senders = reading.senders if at >= drain.since + LEAVE else 0
+    said = (log_events.KeptAlive(program, senders),) if senders and not drain.senders else ()
+    senders = max(senders, drain.senders)
+    return replace(drain, senders=senders, now=now, least=min(now, drain.least)), said
+
+
+def may_be_ended(drain: Drain, at: float, until: float) -> bool:
+    """Return whether this is as good a moment as any to end a drain that will not come to its end
+    until *until*: clients that go on sending will be there then, too.
+
+    From half of the time on it is one without a request in flight, from three quarters on one with
+    no more of them than there ever were.
+    """
+    if not drain.senders or drain.now is None:
+        return False
+    part = (at - drain.since) / max(until - drain.since, 1e-9)
+    return (part >= HALF and not drain.now) or (part >= LATE and drain.now <= drain.least)
+
+
+def ask_soon(drain: Drain, at: float, until: float) -> Drain:
+    """Ask more often when such a moment is looked for."""
+    if not drain.senders or at < drain.since + HALF * (until - drain.since):
+        return drain
+    probes = tuple(
+        replace(p, next_at=min(p.next_at, at + SOON)) if p.next_at is not None else p
+        for p in drain.probes
+    )
+    return replace(drain, probes=probes)
+
+
+def _with_streams(drain: Drain, rules: DrainPolicy, reading: Reading, at: float) -> Reading:
+    """Return what a reading says where the user says how long streams are waited for."""
+    if not reading.streams or rules.streams is None:
+        return reading
+    is_over = at >= drain.since + rules.streams
+    if reading.kind == BUSY and reading.only_streams and is_over:
+        return replace(reading, kind=DRAINED)
+    if reading.kind == DRAINED and not is_over:
+        return replace(reading, kind=BUSY, why=in_words(reading.streams, reading.idle_streams))
+    return reading
+
+
+def _with_work(
+    drain: Drain, program: int, rules: DrainPolicy, at: float, said: list[Command]
+) -> tuple[Drain, tuple[Command, ...]]:
+    """Take in what shows work although it is drained: one probe that sees none is enough."""
+    shown = [probing.work for probing in drain.probes if probing.drained]
+    work = "; ".join(dict.fromkeys(shown)) if shown and all(shown) else ""
+    is_news = work not in ("", NOT_YET) and not drain.told_work
+    if is_news and drain.drained_at is not None and rules.linger is not None:
+        said.append(log_events.MayBeAtWork(program, work))
+        drain = replace(drain, told_work=True)
+    free_since = at if work else drain.free_since
+    return replace(drain, work=work, free_since=free_since), tuple(said)
 
 
 def _counted(
@@ -113,9 +192,10 @@ def _counted(
             in_a_row=in_a_row,
             drained=probing.drained or in_a_row >= rules.confirm,
             in_flight=0,
+            work=reading.work,
         )
     if reading.kind == BUSY:
-        return replace(probing, in_a_row=0, drained=False, in_flight=reading.in_flight)
+        return replace(probing, in_a_row=0, drained=False, in_flight=reading.in_flight, work="")
     assert reading.kind in (UNREACHABLE, INVALID, FAILED), reading.kind
     return replace(probing, in_a_row=0)
 

@@ -9,11 +9,12 @@ from gracewrap.policy.system import ShuttingDown
 
 def status_of_system(system: ShuttingDown, policy: Policy) -> int:
     """Return the status of the program that exit_code_from names, if it ever ran, else that of the
-    first that has failed."""
+    first that has failed; a failed health check comes before all."""
     chosen = policy.exit_code_from
     if chosen is not None and (not system.pasts or system.pasts[chosen].ran):
         return _exit_status(system, chosen, policy)
-    in_turn = [program for program, _ in system.exits]
+    in_turn = [i for i, past in enumerate(system.pasts) if past.failed and i not in system.ignored]
+    in_turn += [program for program, _ in system.exits if program not in in_turn]
     in_turn += [
         i for i in range(len(system.programs)) if i not in in_turn and i not in system.ignored
     ]
@@ -30,6 +31,8 @@ def _exit_status(system: ShuttingDown, program: int, policy: Policy) -> int:
     gone, rules = system.programs[program], policy.programs[program]
     assert isinstance(gone, one.Gone)
     status = gone.status
+    if system.pasts and system.pasts[program].failed:
+        return status or 1
     codes = (
         policy.success_exit_codes if rules.success_exit_codes is None else rules.success_exit_codes
     )

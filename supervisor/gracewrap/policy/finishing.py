@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from gracewrap.policy import log_events
 from gracewrap.policy.model import (
+    AgentsTold,
     CountUnsent,
     DrainRequested,
     Event,
+    Examined,
     Exit,
     HelperEnded,
     LeaderExited,
+    MemberEnded,
+    NotReadyInTime,
     PartRequested,
     Policy,
     ProgramGone,
+    ProgramHealthy,
     ProgramReady,
+    ProgramSignalRequested,
     ProgramStarted,
+    ProgramUnhealthy,
+    ProgramUnready,
     RollingRestartRequested,
     RunHelper,
     Sampled,
-    ShellTold,
     SignalReceived,
     StartFailed,
     StopHelper,
     StopRequested,
-    StopSignalIgnored,
     Tick,
     TimeExtended,
+    TimeGap,
+    TreeSeen,
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
@@ -114,13 +122,18 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
             | UndrainRequested()
             | Sampled()
             | HelperEnded()
+            | AgentsTold()
         ):
             return system, ()
-        case TimeExtended() | LeaderExited() | ProgramGone() | StopSignalIgnored() | ShellTold():
+        case TimeExtended() | LeaderExited() | ProgramGone() | TreeSeen() | MemberEnded():
             return system, ()
         case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
-        case WatchdogMissed() | RollingRestartRequested():
+        case WatchdogMissed() | RollingRestartRequested() | TimeGap() | ProgramSignalRequested():
+            return system, ()
+        case Examined():
+            return system, ()
+        case ProgramUnready() | NotReadyInTime() | ProgramUnhealthy() | ProgramHealthy():
             return system, ()
         case _:
             assert_never(event)
@@ -153,21 +166,26 @@ def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
             | UndrainRequested()
             | Sampled()
             | HelperEnded()
+            | AgentsTold()
         ):
             return system, ()
         case (
             TimeExtended()
             | LeaderExited()
             | ProgramGone()
-            | StopSignalIgnored()
-            | ShellTold()
+            | TreeSeen()
+            | MemberEnded()
             | UnsentCounted()
             | Tick()
         ):
             return system, ()
         case ProgramStarted() | ProgramReady() | StartFailed() | PartRequested():
             return system, ()
-        case WatchdogMissed() | RollingRestartRequested():
+        case WatchdogMissed() | RollingRestartRequested() | TimeGap() | ProgramSignalRequested():
+            return system, ()
+        case Examined():
+            return system, ()
+        case ProgramUnready() | NotReadyInTime() | ProgramUnhealthy() | ProgramHealthy():
             return system, ()
         case _:
             assert_never(event)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING, Record
 
+if TYPE_CHECKING:
+    from gracewrap.policy.evidence import Cause, Evidence
+
 
 class LogRecord(Record):
     """Base of all log events; EVENT is the name that machines read in the log: it never changes."""
@@ -76,7 +79,8 @@ class Serving(OfTheStop):
 class HeldTooLong(OfTheStop):
     """The stop signal was held back for *after* seconds, and goes now because the budget ends.
 
-    *doing*: what it waited for: "propagation_delay", "pre_stop", "drain.start" or "drain".
+    *doing*: what it waited for: "propagation_delay", "pre_stop", "agent", "drain.start" or
+    "drain".
     """
 
     EVENT = "held_too_long"
@@ -139,6 +143,13 @@ class Unsent(OfTheStop):
     connections: int
 
 
+class TimeGap(OfTheStop):
+    """gracewrap was not running for *seconds*, in a stop or not; all that is timed stood still."""
+
+    EVENT = "time_gap"
+    seconds: float
+
+
 # Signals that are sent.
 
 
@@ -157,6 +168,23 @@ class Dropped(OfASignal):
     signum: int
 
 
+class Spared(OfASignal):
+    """A signal was not passed on to *programs*, which have no handler for it."""
+
+    EVENT = "spared"
+    signum: int
+    programs: tuple[int, ...]
+
+
+class SignalSent(OfASignal):
+    """The program was sent a signal because *by* asked for it."""
+
+    EVENT = "signal_sent"
+    program: int
+    signum: int
+    by: str
+
+
 class StopSignal(OfASignal):
     """The stop signal was sent; *to*: "leader" or "group"."""
 
@@ -166,40 +194,53 @@ class StopSignal(OfASignal):
     to: str
 
 
-class StopSignalIgnored(OfASignal):
-    """The leader ignores the stop signal, so it was sent to the program's other processes."""
+class ToMembers(OfASignal):
+    """Base of events about *members*, processes that are not the leader: their names and pids.
+
+    *parent*: what they are below of, likewise; None: it has gone.
+    """
+
+    program: int
+    signum: int = 0
+    members: tuple[tuple[str, int], ...] = ()
+    parent: tuple[str, int] | None = None
+
+
+class StopSignalIgnored(ToMembers):
+    """*parent* ignores the stop signal; *members* were sent it."""
 
     EVENT = "stop_signal_ignored"
-    program: int
-    signum: int
 
 
-class LastCall(OfASignal):
-    """The leader is a shell that still waits; the stop signal was sent to its other processes."""
+class ShellWaits(ToMembers):
+    """*parent* is a shell, which waits for its command and passes nothing on before that ends:
+    *members* were sent the stop signal."""
+
+    EVENT = "shell_waits"
+
+
+class LastCall(ToMembers):
+    """*parent* is still there and may have kept the stop signal from *members*: they were sent
+    it."""
 
     EVENT = "last_call"
-    program: int
-    signum: int
 
 
-class Leftover(OfASignal):
-    """The leader has gone and left processes behind, which are sent the stop signal (*signum*).
+class Leftover(ToMembers):
+    """The parent of *members* has gone; they were sent the stop signal (*signum*).
 
     0: they have had it, or get none.
     """
 
     EVENT = "leftover"
-    program: int
-    signum: int = 0
 
 
-class LeftoverWaits(OfASignal):
-    """The leader may have passed the stop signal on; what is left *after* seconds is sent it."""
+class LeftoverWaits(ToMembers):
+    """The leader is gone, and *members* may have heard of the stop, from it or from the terminal;
+    what is left *after* seconds is sent the stop signal."""
 
     EVENT = "leftover_waits"
-    program: int
-    signum: int
-    after: float
+    after: float = 0.0
 
 
 class Rung(OfASignal):
@@ -220,13 +261,40 @@ class WatchdogAbort(OfASignal):
     remaining: float
 
 
+class FailedStop(OfASignal):
+    """The program, which has failed its health check, was sent the stop signal; it has *remaining*
+    seconds to end."""
+
+    EVENT = "failed_stop"
+    program: int
+    signum: int
+    remaining: float
+
+
 class Kill(OfASignal):
-    """All of the program was sent SIGKILL; *leader*: its leader was still there."""
+    """All of the program was sent SIGKILL; *leader*: its leader was still there.
+
+    If *left* seconds of the budget are left: *limit* is the setting that gave it less time, else
+    they are kept for the programs *kept_for*; for neither: for hooks and metrics.
+    """
 
     EVENT = "kill"
     program: int
     why: str
     leader: bool
+    left: float = 0.0
+    limit: str = ""
+    kept_for: tuple[int, ...] = ()
+
+
+class DumpSignal(OfASignal):
+    """The stop of the program takes long, and *members* were sent what makes them write what they
+    are doing."""
+
+    EVENT = "dump_signal"
+    program: int
+    signum: int
+    members: tuple[tuple[str, int], ...]
 
 
 class GaveUp(OfASignal):
@@ -272,6 +340,33 @@ class Drained(OfTheDrain):
 
     EVENT = "drained"
     program: int
+    after: float
+
+
+class MayBeAtWork(OfTheDrain):
+    """No request is in flight, but *work* shows that the program may be at work: it is not ended
+    early as long as that is so."""
+
+    EVENT = "may_be_at_work"
+    program: int
+    work: str
+
+
+class KeptAlive(OfTheDrain):
+    """That many connections are kept open by their clients, which go on sending requests."""
+
+    EVENT = "kept_alive"
+    program: int
+    connections: int
+
+
+class GoodMoment(OfTheDrain):
+    """Clients go on sending, so the stop signal goes in a moment with as few requests in flight as
+    there are; *after* seconds of the drain."""
+
+    EVENT = "good_moment"
+    program: int
+    in_flight: float
     after: float
 
 
@@ -341,6 +436,57 @@ class ProgramReady(OfAProgram):
     after: float
 
 
+class Unready(OfAProgram):
+    """The program, which was ready, is not any more."""
+
+    EVENT = "unready"
+    program: int
+    why: str
+
+
+class ReadyAgain(OfAProgram):
+    """The program is ready again, *after* seconds in which it was not."""
+
+    EVENT = "ready_again"
+    program: int
+    after: float
+
+
+class Unhealthy(OfAProgram):
+    """The program has failed its live check.
+
+    *then* says what follows: "restart", "shutdown", "ignore" (it is stopped, and stays so) or
+    "tell" (nothing).
+    """
+
+    EVENT = "unhealthy"
+    program: int
+    why: str
+    then: str
+
+
+class HealthyAgain(OfAProgram):
+    """The program, of which it was only told that it was not healthy, is so again, *after*
+    seconds."""
+
+    EVENT = "healthy_again"
+    program: int
+    after: float
+
+
+class NotReadyInTime(OfAProgram):
+    """The program is not ready *after* the seconds of ready_timeout.
+
+    *then* says what follows: "shutdown", "restart" or "ignore" (it is stopped, and stays so).
+    """
+
+    EVENT = "not_ready_in_time"
+    program: int
+    after: float
+    why: str
+    then: str
+
+
 class LeaderExited(OfAProgram):
     """The leader has been reaped; *left*: something else of the program is there.
 
@@ -393,6 +539,17 @@ class Watchdog(OfAProgram):
     after: float
 
 
+class HeldUp(OfAProgram):
+    """The stop of the program takes long, and *cause* says what holds it up, as *evidence* has it;
+    *moment*: at "half" of its time, or at the "last" moment before SIGKILL."""
+
+    EVENT = "held_up"
+    program: int
+    moment: str
+    cause: Cause
+    evidence: Evidence
+
+
 # For mypy alone, for making unions takes time: it finds out which kind a match has forgotten.
 if TYPE_CHECKING:
     StopEvent = (
@@ -408,18 +565,24 @@ if TYPE_CHECKING:
         | PartStopped
         | RollingRestart
         | Unsent
+        | TimeGap
     )
     SignalEvent = (
         Forwarded
         | Dropped
+        | Spared
+        | SignalSent
         | StopSignal
         | StopSignalIgnored
+        | ShellWaits
         | LastCall
         | Leftover
         | LeftoverWaits
         | Rung
         | WatchdogAbort
+        | FailedStop
         | Kill
+        | DumpSignal
         | GaveUp
     )
     DrainEvent = (
@@ -428,6 +591,9 @@ if TYPE_CHECKING:
         | DrainStart
         | Draining
         | Drained
+        | MayBeAtWork
+        | KeptAlive
+        | GoodMoment
         | Undrained
         | DrainFailed
         | DrainTimeout
@@ -437,11 +603,17 @@ if TYPE_CHECKING:
     ProgramEvent = (
         CommandReady
         | ProgramReady
+        | Unready
+        | ReadyAgain
+        | NotReadyInTime
+        | Unhealthy
+        | HealthyAgain
         | LeaderExited
         | StartFailed
         | ProgramEnded
         | Restarts
         | Watchdog
+        | HeldUp
     )
     PartEvent = PartRequested | PartRefused | PartStopped
     LogEvent = StopEvent | SignalEvent | DrainEvent | ProgramEvent

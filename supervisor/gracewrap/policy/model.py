@@ -11,14 +11,42 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gracewrap.policy.evidence import Evidence
     from gracewrap.policy.log_events import LogEvent
 
 # The same on every Linux architecture that Python runs on (signal(7)).
-SIGABRT, SIGKILL, SIGCONT = 6, 9, 18
+SIGINT, SIGABRT, SIGKILL, SIGCONT = 2, 6, 9, 18
+SIGTSTP, SIGTTIN, SIGTTOU = 20, 21, 22
 
 
 # What a sample of a probe can say.
 DRAINED, BUSY, UNREACHABLE, INVALID, FAILED = "drained", "busy", "unreachable", "invalid", "failed"
+
+
+# What Reading.work says while it is not known.
+NOT_YET = "it has not been watched for long enough"
+
+
+class QueueJobs(Record):
+    """The jobs of one queue that a program works on; *ids* may hold fewer than there are."""
+
+    queue: str
+    active: int
+    ids: tuple[str, ...] = ()
+
+
+class AgentCounts(Record):
+    """What the agents in a program count.  Streams are part of the requests; WebSockets are not."""
+
+    requests: int = 0
+    streams: int = 0
+    websockets: int = 0
+    jobs: tuple[QueueJobs, ...] = ()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests and jobs there are."""
+        return self.requests + sum(queue.active for queue in self.jobs)
 
 
 class Reading(Record):
@@ -35,6 +63,23 @@ class Reading(Record):
     why: str = (
         ""  # for people, of what is not drained: "404 Not Found", "3 of 7 connections in flight"
     )
+    # Of a probe that sees requests only: what shows that the program may be at work although none
+    # is in flight; "": nothing does.
+    work: str = ""
+    open: str = ""  # what is still open then, for people
+    streams: int = 0  # connections that carry a stream, of which *idle_streams* are silent
+    idle_streams: int = 0
+    senders: int = (
+        0  # connections that are kept open by their clients, which go on sending requests
+    )
+    unsure: int = 0  # connections of which it cannot be told yet whether a request is in flight
+    only_streams: bool = False  # BUSY, because of streams that move, and of nothing else
+    counts: AgentCounts | None = None  # of a probe that asks agents
+
+
+def in_words(streams: int, idle: int) -> str:
+    """Return how many streams there are, for people: "streams open: 3 (2 idle)"."""
+    return f"streams open: {streams}" + (f" ({idle} idle)" if idle else "")
 
 
 class Rung(Record):
@@ -56,6 +101,10 @@ class DrainPolicy(Record):
     timeout: float | None = None  # of the whole drain; None: what is left
     min_drain: float = 0.0  # before that no reading counts
     confirm: int = 2  # DRAINED readings in a row
+    # How long streams are waited for, from the beginning of the drain on, idle ones too (infinite:
+    # as long as there is time); None: as long as they move.
+    streams: float | None = None
+    requests_only: bool = False  # the verdict may rest on probes that see nothing but requests
     linger: float | None = (
         2.0  # drained, but still running: so long until it is killed early; None: it is not
     )
@@ -93,10 +142,11 @@ class ProgramPolicy(Record):
     # or "drained": what those that are stopped before this one have to be, before it is its turn
     until: str = "gone"
     reserve: float | None = (
-        # seconds of the budget that are kept for its stop; None: stop_timeout, else a fair share
+        # seconds of the budget that are kept for its stop; None: stop_timeout, else a little
         None
     )
-    # something tells when it is ready (ProgramReady); else it is as soon as it is started
+    # something tells when it is ready (ProgramReady, ProgramUnready); else it is as soon as it is
+    # started
     ready: bool = False
     oneshot: bool = False  # it is to complete; its exit with 0 is no reason to stop
     restart: str = "never"  # or "on-failure" or "always"
@@ -108,7 +158,16 @@ class ProgramPolicy(Record):
     on_failure: str = "shutdown"  # when it fails, and is not restarted
     success_exit_codes: frozenset[int] | None = None  # None: the Policy's
     drained_is_success: bool | None = None
+    signal_map: Mapping[int, int] = {}  # before that of the Policy
     on_watchdog: str = "stop"  # or "ignore": a missed watchdog is only logged
+    readyz: bool = True  # False: it may be not ready, and for those who ask all are
+    # something tells when it is not healthy (ProgramUnhealthy), and healthy again
+    live: bool = False
+    on_unhealthy: str = "restart"  # or "stop": all; or "tell": it is only logged
+    # it has an agent in it, which is told of a stop before the stop signal, and answers
+    agent: bool = False
+    # what makes it write what it is doing, when its stop takes long; 0: nothing
+    dump_signal: int = 0
 
 
 class Policy(Record):
@@ -133,14 +192,109 @@ class Policy(Record):
     managed: bool = True
 
 
+# By the name of the process, or of its file.
+SHELLS = frozenset(("sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh", "zsh", "busybox"))
+# What a process does on a signal.
+DEFAULT, IGNORES, CATCHES = "default", "ignores", "catches"
+
+
+class Process(Record):
+    """One living process of a program, as it was seen.
+
+    Attributes:
+        pid: Its number.
+        started: When, in clock ticks after boot: tells it from a later one with the same number.
+        parent: Its parent's number.
+        group: Its process group.
+        name: Its name in the kernel, of 15 bytes at most.
+        takes: What it does on the stop signal: DEFAULT, IGNORES or CATCHES.
+        catches_int: It catches SIGINT.
+        pending: The stop signal waits for it.
+        shell: It is a shell, or a script of one.
+        background: It ignores SIGQUIT: a shell has started it with `&`.
+        forked: It runs the program of its parent, as prefork workers do.
+        switches: How often its main thread has been switched away from.
+        asleep: Its main thread sleeps, and would be woken by the stop signal.
+        reads: The pipe that is its stdin, if one is.
+        writes: The pipes that are its stdout and stderr.
+        listens: It has a socket that listens.
+        has_sockets: It has internet sockets.
+    """
+
+    pid: int
+    started: int
+    parent: int
+    group: int = 0
+    name: str = ""
+    takes: str = DEFAULT
+    catches_int: bool = False
+    pending: bool = False
+    shell: bool = False
+    background: bool = False
+    forked: bool = False
+    switches: int = 0
+    asleep: bool = False
+    reads: str = ""
+    writes: tuple[str, ...] = ()
+    listens: bool = False
+    has_sockets: bool = False
+
+    @property
+    def id(self) -> tuple[int, int]:
+        return self.pid, self.started
+
+    @property
+    def catches(self) -> bool:
+        return self.takes == CATCHES
+
+
+class Watch(Record):
+    """What is known of a program's processes since its leader was sent the stop signal: of it
+    recipients.py decides who else is.
+
+    Attributes:
+        since: When that was, or when the leader exited if it was sent none.
+        signum: The stop signal.
+        leader: The leader, while it is there.
+        signalled: Whether the leader was sent the stop signal.
+        before: What there was just before that.
+        sent: Whom we have sent it, and when.
+        logged: Of what a line is not repeated: the kind of it, and the parent.
+        terminal: The foreground group of a terminal, which may have had its SIGINT; 0: none.
+        look_at: When to look again; None: not before something exits.
+        hurry: Whoever waits is sent it with the next look.
+        hurried: That was so before: what is born later is not waited for.
+        waiting: Somebody may have had it, and is sent it later.
+        leader_gone: What it has left behind has been logged.
+        cost: How long a look takes, about.
+    """
+
+    since: float
+    signum: int
+    leader: tuple[int, int] | None = None
+    signalled: bool = True
+    before: Mapping[tuple[int, int], Process] = {}
+    sent: Mapping[tuple[int, int], float] = {}
+    logged: frozenset[tuple[str, object]] = frozenset()
+    terminal: int = 0
+    look_at: float | None = None
+    hurry: bool = False
+    hurried: bool = False
+    waiting: bool = False
+    leader_gone: bool = False
+    cost: float = 0.0
+
+
 # Events: what happened.
 
 
 class SignalReceived(Record):
-    """A signal arrived at gracewrap itself."""
+    """A signal arrived at gracewrap itself; it would end the programs *unhandled*, which have no
+    handler for it."""
 
     signum: int
     at: float
+    unhandled: frozenset[int] = frozenset()
 
 
 class StopRequested(Record):
@@ -150,6 +304,15 @@ class StopRequested(Record):
     by: str
     at: float
     failure: bool = False
+
+
+class ProgramSignalRequested(Record):
+    """A program is to be sent a signal, because *by* asks for it."""
+
+    program: int
+    signum: int
+    by: str
+    at: float
 
 
 class DrainRequested(Record):
@@ -184,6 +347,13 @@ class HelperEnded(Record):
     at: float
 
 
+class AgentsTold(Record):
+    """TellAgents has been carried out, and every agent of the program has answered."""
+
+    program: int
+    at: float
+
+
 class TimeExtended(Record):
     """The program asks for *seconds* from now on (EXTEND_TIMEOUT_USEC of sd_notify(3))."""
 
@@ -215,6 +385,39 @@ class ProgramReady(Record):
     """The ready probes of a program have passed."""
 
     program: int
+    at: float
+
+
+class ProgramUnready(Record):
+    """The ready probes of a program that was ready fail, so often in a row that it counts; *why*
+    says what is wrong."""
+
+    program: int
+    why: str
+    at: float
+
+
+class ProgramUnhealthy(Record):
+    """The live probes of a program that was healthy fail, so often in a row that it counts; *why*
+    says what is wrong."""
+
+    program: int
+    why: str
+    at: float
+
+
+class ProgramHealthy(Record):
+    """They pass again."""
+
+    program: int
+    at: float
+
+
+class NotReadyInTime(Record):
+    """The ready probes of a program have not passed within ready_timeout."""
+
+    program: int
+    why: str
     at: float
 
 
@@ -258,9 +461,8 @@ class LeaderExited(Record):
     signum: int  # the signal that ended it, or 0
     left: bool
     at: float
-    may_have_told: bool = (
-        False  # it is a shell, and shells pass a signal on by a trap and do not wait
-    )
+    # The foreground group of a terminal, which may have had its SIGINT (Ctrl-C); 0: there is none.
+    terminal: int = 0
 
 
 class ProgramGone(Record):
@@ -270,17 +472,39 @@ class ProgramGone(Record):
     at: float
 
 
-class StopSignalIgnored(Record):
-    """The leader ignores the stop signal that it has just been sent."""
+class TreeSeen(Record):
+    """The living processes of a program (Look), parents before their children.
+
+    Attributes:
+        program: Whose.
+        processes: What was seen of them.
+        at: When.
+        before: It was just before the leader was sent the stop signal, as were those *signalled*.
+        leader: The leader, or the process that stands for it.
+        signalled: See *before*.
+    """
+
+    program: int
+    processes: tuple[Process, ...]
+    at: float
+    before: bool = False
+    leader: tuple[int, int] | None = None
+    signalled: frozenset[tuple[int, int]] = frozenset()
+
+
+class MemberEnded(Record):
+    """A process of a program that is being stopped has been reaped, and was not its leader."""
 
     program: int
     at: float
 
 
-class ShellTold(Record):
-    """The leader that has just been sent the stop signal is a shell with a trap for it."""
+class Examined(Record):
+    """The program has been looked at (Examine): *moment* says which look it was."""
 
     program: int
+    moment: str
+    evidence: Evidence
     at: float
 
 
@@ -288,6 +512,13 @@ class UnsentCounted(Record):
     """The kernel still holds unsent bytes on this many connections that nobody owns any more."""
 
     connections: int
+    at: float
+
+
+class TimeGap(Record):
+    """gracewrap was not running for *seconds*: it was woken so much later than it had asked for."""
+
+    seconds: float
     at: float
 
 
@@ -321,10 +552,36 @@ class SendGroup(Record):
     signum: int
 
 
-class SendRest(Record):
-    """Signal whatever is left of the program and has not been sent its stop signal yet."""
+class SendTo(Record):
+    """Send processes of the program, by pid and start time, the stop signal."""
 
     program: int
+    targets: tuple[tuple[int, int], ...]
+    signum: int
+
+
+class Look(Record):
+    """Look at the living processes of the program; TreeSeen answers."""
+
+    program: int
+
+
+class Examine(Record):
+    """Find out what holds the program up, in looks.LIMIT seconds; Examined answers.
+
+    *moment*: looks.HALF or looks.LAST.
+    """
+
+    program: int
+    moment: str
+
+
+class SendDump(Record):
+    """Send processes of the program, by pid and start time, what makes them write what they are
+    doing."""
+
+    program: int
+    targets: tuple[tuple[int, int], ...]
     signum: int
 
 
@@ -362,10 +619,41 @@ class StopAsking(Record):
     program: int
 
 
+class StopChecks(Record):
+    """Ask no more whether a program is ready and healthy, until it is started again; there is no
+    answer."""
+
+    program: int
+
+
 class RestartWatchdog(Record):
     """Let the program's watchdog count again, from now on."""
 
     program: int
+
+
+class ExcuseWatchdog(Record):
+    """If the program's watchdog counts, let it count anew from now on."""
+
+    program: int
+
+
+class ShiftTimers(Record):
+    """Make all that is due by a timer (limits of probes, hooks) due so many seconds later."""
+
+    seconds: float
+
+
+class TellAgents(Record):
+    """Tell the agents in a program to take no new work (*what*: "drain"), to take some again
+    ("undrain"), or that the stop signal comes next and SIGKILL at *kill_at* ("stop").
+
+    AgentsTold answers a "stop".
+    """
+
+    program: int
+    what: str
+    kill_at: float
 
 
 class CountUnsent(Record):
@@ -383,35 +671,50 @@ if TYPE_CHECKING:
     Event = (
         SignalReceived
         | StopRequested
+        | ProgramSignalRequested
         | DrainRequested
         | UndrainRequested
         | Sampled
         | HelperEnded
+        | AgentsTold
         | TimeExtended
         | WatchdogMissed
         | ProgramStarted
         | ProgramReady
+        | ProgramUnready
+        | NotReadyInTime
+        | ProgramUnhealthy
+        | ProgramHealthy
         | StartFailed
         | PartRequested
         | RollingRestartRequested
         | LeaderExited
         | ProgramGone
-        | StopSignalIgnored
-        | ShellTold
+        | TreeSeen
+        | MemberEnded
+        | Examined
         | UnsentCounted
+        | TimeGap
         | Tick
     )
     Command = (
         StartProgram
         | SendLeader
         | SendGroup
-        | SendRest
+        | SendTo
+        | Look
+        | Examine
+        | SendDump
         | KillProgram
         | RunHelper
         | StopHelper
         | Ask
         | StopAsking
+        | StopChecks
         | RestartWatchdog
+        | ExcuseWatchdog
+        | ShiftTimers
+        | TellAgents
         | CountUnsent
         | Exit
         | LogEvent

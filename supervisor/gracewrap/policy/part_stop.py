@@ -9,9 +9,9 @@ from gracewrap.policy import log_events
 from gracewrap.policy import program as one
 from gracewrap.policy.advance import put, with_past
 from gracewrap.policy.finishing import final_reserve
-from gracewrap.policy.model import Command, PartRequested, Policy
+from gracewrap.policy.model import Command, PartRequested, Policy, StopChecks
 from gracewrap.policy.stopping import kill_times, up_of
-from gracewrap.policy.system import Subset, Up
+from gracewrap.policy.system import Subset, Up, is_checked
 from gracewrap.record import replace
 
 
@@ -43,6 +43,8 @@ def begin(system: Up, event: PartRequested, done: list[Command], policy: Policy)
         system, part=Subset(programs, programs if event.again else frozenset(), event.at, kill_ats)
     )
     for i in programs:
+        if is_checked(policy.programs[i]):
+            done.append(StopChecks(i))
         phase = one.limit(system.programs[i], policy.programs[i], event.at, kill_ats[i])
         system = put(system, done, i, (phase, ()))
         system = with_past(system, i, replace(system.pasts[i], stopped=True))

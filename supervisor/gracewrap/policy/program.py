@@ -6,7 +6,8 @@ The phases, in the order in which a program passes through them (any may be skip
     Pending -> Spawning -> Running -> PreStop -> Stopping -> Stragglers -> Killing -> Gone
     -> BackingOff -> Pending ...
 
-Aborting takes the place of PreStop and Stopping after a missed watchdog (watchdog.py).
+Aborting takes the place of PreStop and Stopping after a missed watchdog (watchdog.py) or a failed
+health check (check_failure.py).
 
 One program alone is spawned before the policy is asked, and begins as Running.  When to start one
 of several, and whether to start it again, is starting.py's.
@@ -21,30 +22,44 @@ supervisord and circus a member that ignored the signal outlived a stop that was
 from __future__ import annotations
 
 from gracewrap.policy import drain as draining
-from gracewrap.policy import log_events
+from gracewrap.policy import log_events, looks
 from gracewrap.policy.drain import Drain
 from gracewrap.policy.model import (
     SIGCONT,
     SIGKILL,
+    SIGTSTP,
+    SIGTTIN,
+    SIGTTOU,
+    AgentsTold,
     Command,
+    Examine,
+    Examined,
     HelperEnded,
     KillProgram,
     LeaderExited,
+    Look,
     ProgramPolicy,
     RunHelper,
     Sampled,
+    SendDump,
     SendGroup,
     SendLeader,
-    SendRest,
+    SendTo,
     StopHelper,
+    TellAgents,
+    TreeSeen,
+    Watch,
 )
 from gracewrap.record import Record, assert_never, replace
 
 KILLED = 128 + SIGKILL
 # Why a program is killed, or sent the next rung.
 OUT_OF_TIME = "out of time"
-EARLY = "drained, and still running"  # before its time
+# Before its time: its work is done, or nothing shows any.
+EARLY = "drained, and still running"
+NO_REQUEST = "no request is in flight, and it is still running"
 ABORTED = "still running after SIGABRT"
+FAILED = "still running after the stop signal"
 
 # After SIGKILL the exit takes milliseconds, unless a process hangs in the kernel or belongs to
 # somebody we may not signal.
@@ -56,15 +71,6 @@ GIVE_UP = 1.0
 # that could miss what it depends on, and the time of the others goes by.
 DEAD = 0.1
 
-# A leader that ends by exit(2) after the stop signal had a handler for it, and may have passed the
-# signal on before (a shell's `trap 'kill $pid' TERM`).  Wait so long for the receivers to act on
-# it, and thereby to show that they have had it.  A shell most
-# likely has: its receivers get half of the time that is left, to end by themselves, before they are
-# told (again).
-SETTLE = 0.2
-LAST_CALL = 0.75  # of a shell's time; then its members are told by us
-
-
 # What is done before the stop signal leaves it a time to act: stop_timeout, else this part of the
 # budget, and no more than that.
 RESERVE_PART, RESERVE = 0.1, 2.0
@@ -73,12 +79,20 @@ FOREVER = float("inf")
 # unless it has its own limit.
 START_LIMIT = 60.0
 
+# An agent answers within milliseconds, unless its process is busy computing: then it could not act
+# on the stop signal either, which without a handler would end it at once.
+AGENT_LIMIT = 5.0
+
 
 class Waiting(Record):
-    """The pre_stop hook runs, or load balancers are given time to notice, until *until*."""
+    """The pre_stop hook runs, or load balancers are given time to notice, until *until*.
+
+    *agents_until*: how long the agents' answer is waited for; None: it is there, or there are none.
+    """
 
     until: float
     hook: bool
+    agents_until: float | None = None
 
 
 class Starting(Record):
@@ -136,8 +150,8 @@ class Stopping(Record):
     since: float
     kill_at: float
     rung: int = 0
-    whole: bool = False  # the stop signal has gone to more than the leader
-    rest_at: float | None = None  # when it goes to the others, should the leader still be there
+    # Who else is sent the stop signal, and when; None: nobody (kill_mode = "process").
+    watch: Watch | None = None
     drain: Drain = draining.NONE
     patient_since: float = (
         0.0  # from when on a drained program is given its linger: the last signal
@@ -145,10 +159,12 @@ class Stopping(Record):
     drained_kill_at: float = (
         0.0  # what kill_at is once it has been drained: drain.timeout limits the wait for that only
     )
+    looked: looks.Looks | None = None
 
 
 class Aborting(Record):
-    """The leader has missed its watchdog and been sent SIGABRT; SIGKILL follows at *kill_at*.
+    """The leader has missed its watchdog and been sent SIGABRT, or has failed a health check and
+    been sent the stop signal; SIGKILL follows at *kill_at*, and *why*.
 
     *stopping*: a stop has been requested since then.  SIGABRT counts as its stop signal: it is sent
     no other.
@@ -156,15 +172,17 @@ class Aborting(Record):
 
     kill_at: float
     stopping: bool = False
+    why: str = ABORTED
 
 
 class Stragglers(Record):
     """The leader is gone, members are left: they have the rest of the time, and are sent the stop
-    signal at *tell_at*."""
+    signal as *watch* has it."""
 
     status: int
     kill_at: float
-    tell_at: float | None = None
+    watch: Watch | None = None
+    looked: looks.Looks | None = None
 
 
 class Killing(Record):
@@ -214,22 +232,25 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
         case PreStop(_, stage, _, signal_at):
             due = min(signal_at, _stage_deadline(stage, policy))
             return None if due == FOREVER else due
-        case Stopping(since, kill_at, rung, _, rest_at, drain):
+        case Stopping(since, kill_at, rung, watch, drain):
             rung_at = (
                 since + policy.escalation[rung].after if rung < len(policy.escalation) else kill_at
             )
             times = (
                 kill_at,
                 rung_at,
-                rest_at,
+                None if watch is None else watch.look_at,
                 draining.deadline(drain),
                 _linger_ends(phase, policy),
+                looks.due(phase.looked, kill_at, _end_of_time(phase, policy)),
             )
             return min(time for time in times if time is not None)
         case Aborting(kill_at):
             return kill_at
-        case Stragglers(_, kill_at, tell_at):
-            return kill_at if tell_at is None else min(kill_at, tell_at)
+        case Stragglers(_, kill_at, watch, looked):
+            look_at = None if watch is None else watch.look_at
+            dues = (kill_at, look_at, looks.due(looked, kill_at, kill_at))
+            return min(time for time in dues if time is not None)
         case Killing(_, since, again_at):
             return min(again_at, since + GIVE_UP)
         case _:
@@ -238,8 +259,8 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
 
 def _stage_deadline(stage: Stage, policy: ProgramPolicy) -> float:
     match stage:
-        case Waiting(until, hook):
-            return FOREVER if hook else until
+        case Waiting(until, hook, agents_until):
+            return FOREVER if hook else max(until, agents_until or 0.0)
         case Draining(drain):
             limit = (
                 FOREVER
@@ -256,9 +277,18 @@ def _stage_deadline(stage: Stage, policy: ProgramPolicy) -> float:
 
 def _linger_ends(phase: Stopping, policy: ProgramPolicy) -> float | None:
     """Return when a program that is drained but still running is killed, or sent the next rung."""
-    if phase.drain.drained_at is None or policy.drain.linger is None:
+    drain = phase.drain
+    if drain.drained_at is None or drain.work or policy.drain.linger is None:
         return None
-    return max(phase.drain.drained_at, phase.patient_since) + policy.drain.linger
+    return max(drain.drained_at, drain.free_since, phase.patient_since) + policy.drain.linger
+
+
+def _end_of_time(phase: Stopping, policy: ProgramPolicy) -> float:
+    """Return when it is sent SIGKILL as things are."""
+    lingers = _linger_ends(phase, policy)
+    if lingers is None or phase.rung < len(policy.escalation):
+        return phase.kill_at
+    return min(phase.kill_at, lingers)
 
 
 def spawned(phase: Phase, program: int) -> Step:
@@ -293,14 +323,23 @@ def hold(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Drain a program, and do not stop it."""
     if not isinstance(phase, Running):
         return phase, ()
-    return _go_on(PreStop(at, Waiting(at + policy.propagation_delay, False)), program, policy, at)
+    held = PreStop(at, Waiting(at + policy.propagation_delay, False))
+    after, commands = _go_on(held, program, policy, at)
+    return after, (*_tell_agents(program, policy, "drain"), *commands)
 
 
-def let_go(phase: Phase, program: int) -> Step:
+def _tell_agents(
+    program: int, policy: ProgramPolicy, what: str, kill_at: float = FOREVER
+) -> tuple[Command, ...]:
+    return (TellAgents(program, what, kill_at),) if policy.agent else ()
+
+
+def let_go(phase: Phase, program: int, policy: ProgramPolicy) -> Step:
     """Take back hold()."""
     if not isinstance(phase, PreStop) or phase.kill_at != FOREVER:
         return phase, ()
-    return Running(), end_stage(phase, program)
+    told = _tell_agents(program, policy, "undrain")
+    return Running(), (*end_stage(phase, program), *told)
 
 
 def stop(
@@ -315,6 +354,8 @@ def stop(
 
     Load balancers have known since *unready_since* that it gets no new work.
     """
+    # The answer to a start may come after a stop request that was made a moment later.
+    at = max(at, unready_since)
     match phase:
         case Running():
             since, started, ended = unready_since, False, tuple[Command, ...]()
@@ -332,18 +373,21 @@ def stop(
         else policy.stop_timeout
     )
     signal_at = max(at, kill_at - reserve)
+    agents_until = at + min(AGENT_LIMIT, (kill_at - at) / 2) if policy.agent else None
+    signal_at = max(signal_at, agents_until or 0.0)
     held = PreStop(
         since,
-        Waiting(since + policy.propagation_delay, policy.pre_stop),
+        Waiting(since + policy.propagation_delay, policy.pre_stop, agents_until),
         kill_at,
         signal_at,
         started,
     )
+    told = _tell_agents(program, policy, "stop", kill_at)
     hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
     serving = since + policy.propagation_delay - at
     said = (log_events.Serving(program, serving),) if serving > 0 else ()
     after, commands = _go_on(held, program, policy, at)
-    return after, (*ended, *said, *hook, *commands)
+    return after, (*ended, *said, *told, *hook, *commands)
 
 
 def limit(phase: Phase, policy: ProgramPolicy, at: float, kill_at: float) -> Phase:
@@ -367,7 +411,8 @@ def limit(phase: Phase, policy: ProgramPolicy, at: float, kill_at: float) -> Pha
             return replace(phase, kill_at=min(kill_at, phase.kill_at))
         case Aborting():
             ends = kill_at if policy.stop_timeout is None else at + policy.stop_timeout
-            return Aborting(min(kill_at, max(phase.kill_at, ends)), stopping=True)
+            ends = min(kill_at, max(phase.kill_at, ends))
+            return replace(phase, kill_at=ends, stopping=True)
         case Pending():
             return Gone(0)
         case BackingOff(status):
@@ -384,7 +429,7 @@ def _go_on(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Ste
     if asked and at >= held.signal_at:
         return _signal(held, program, policy, at)
     if isinstance(held.stage, Waiting):
-        if held.stage.hook or at < held.stage.until:
+        if held.stage.hook or at < max(held.stage.until, held.stage.agents_until or 0.0):
             return held, ()
         if policy.drain.start and not held.started:
             return replace(held, stage=Starting(), started=True), (
@@ -403,7 +448,7 @@ def _go_on(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Ste
 def end_stage(held: PreStop, program: int) -> tuple[Command, ...]:
     """Return what ends whatever is under way."""
     match held.stage:
-        case Waiting(_, hook):
+        case Waiting(hook=hook):
             return (StopHelper(program, "pre_stop"),) if hook else ()
         case Starting():
             return (StopHelper(program, "start"),)
@@ -434,10 +479,12 @@ def _signal(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> St
         ):
             kill_at = min(kill_at, at + policy.drain.timeout)
     group = policy.kill_mode == "group"
-    return Stopping(at, kill_at, 0, group, None, drain, at, drained_kill_at), (
+    watch = None if policy.kill_mode == "process" else Watch(at, policy.stop_signal)
+    looked = looks.Looks(at)
+    return Stopping(at, kill_at, 0, watch, drain, at, drained_kill_at, looked), (
         *ended,
         log_events.StopSignal(program, policy.stop_signal, "group" if group else "leader"),
-        *_send(program, policy, policy.stop_signal),
+        *send(program, policy, policy.stop_signal),
     )
 
 
@@ -454,7 +501,12 @@ def sampled(phase: Phase, program: int, policy: ProgramPolicy, event: Sampled) -
                     return phase, said
                 return replace(phase, stage=Drained()), (*said, *draining.stop(drain, program))
             if drain.drained_at is None and not drain.failed:
-                return phase, said
+                if draining.may_be_ended(drain, event.at, phase.signal_at):
+                    now = log_events.GoodMoment(program, drain.now or 0.0, event.at - drain.since)
+                    after, commands = _signal(phase, program, policy, event.at)
+                    return after, (*said, now, *commands)
+                soon = draining.ask_soon(drain, event.at, phase.signal_at)
+                return replace(phase, stage=Draining(soon)), said
             after, commands = _signal(phase, program, policy, event.at)
             return after, (*said, *commands)
         case Stopping(drain=drain):
@@ -487,9 +539,9 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
     """A hook is done; how it ended changes nothing, it is only told."""
     said = log_events.HelperEnded(program, event.what, event.ok, event.why)
     match phase:
-        case PreStop(stage=Waiting(until, True)) if event.what == "pre_stop":
+        case PreStop(stage=Waiting(until, True, agents_until)) if event.what == "pre_stop":
             after, commands = _go_on(
-                replace(phase, stage=Waiting(until, False)), program, policy, event.at
+                replace(phase, stage=Waiting(until, False, agents_until)), program, policy, event.at
             )
         case PreStop(stage=Starting()) if event.what == "start":
             after, commands = _go_on(
@@ -513,6 +565,14 @@ def helper_ended(phase: Phase, program: int, policy: ProgramPolicy, event: Helpe
     return after, (said, *commands)
 
 
+def agents_told(phase: Phase, program: int, policy: ProgramPolicy, event: AgentsTold) -> Step:
+    """The agents know of the stop: the stop signal need not wait for them."""
+    if isinstance(phase, PreStop) and isinstance(phase.stage, Waiting):
+        told = replace(phase, stage=replace(phase.stage, agents_until=None))
+        return _go_on(told, program, policy, event.at)
+    return phase, ()
+
+
 def extended(phase: Phase, program: int, seconds: float, at: float, limit: float) -> Step:
     """The program asks for more time; it gets what there is, up to *limit*, the end of the
     budget."""
@@ -523,20 +583,19 @@ def extended(phase: Phase, program: int, seconds: float, at: float, limit: float
     ):
         return phase, ()
     kill_at = min(limit, at + seconds)
-    if isinstance(phase, Stopping) and phase.rest_at is not None:
-        phase = replace(phase, rest_at=phase.since + LAST_CALL * (kill_at - phase.since))
     return replace(phase, kill_at=kill_at), (log_events.Extended(program, kill_at - at),)
 
 
-def _send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ...]:
+def send(program: int, policy: ProgramPolicy, signum: int) -> tuple[Command, ...]:
+    """Return what sends a signal of a stop."""
     target = SendGroup if policy.kill_mode == "group" else SendLeader
+    if signum == SIGCONT:
+        return (target(program, signum),)
+    if signum in (SIGTSTP, SIGTTIN, SIGTTOU):  # SIGCONT takes them back while they are pending
+        return target(program, SIGCONT), target(program, signum)
     # A stopped process cannot act on SIGTERM until it is continued; systemd and s6-supervise send
     # both for this reason.
-    return (
-        (target(program, signum), target(program, SIGCONT))
-        if signum != SIGCONT
-        else (target(program, signum),)
-    )
+    return target(program, signum), target(program, SIGCONT)
 
 
 def leader_exited(
@@ -580,65 +639,88 @@ def _leftover(
     event: LeaderExited,
     kill_at: float,
 ) -> Step:
-    status, at, told, tell_at = event.status, event.at, False, event.at
-    if isinstance(phase, Stopping):
-        kill_at, told = phase.kill_at, phase.whole and policy.kill_mode != "group"
-        if not event.signum:
-            tell_at = at + (max(SETTLE, (kill_at - at) / 2) if event.may_have_told else SETTLE)
-    elif isinstance(phase, Aborting) and phase.stopping:
+    status, at = event.status, event.at
+    watch = Watch(at, policy.stop_signal, signalled=False, terminal=event.terminal)
+    looked = phase.looked if isinstance(phase, Stopping) else looks.Looks(at)
+    if isinstance(phase, Stopping) and phase.watch is not None:
+        watch = replace(phase.watch, look_at=None)
+    if isinstance(phase, Stopping) or (isinstance(phase, Aborting) and phase.stopping):
         kill_at = phase.kill_at
     else:
         kill_at = min(kill_at, phase.kill_at) if isinstance(phase, PreStop) else kill_at
         kill_at = kill_at if policy.stop_timeout is None else min(kill_at, at + policy.stop_timeout)
     if kill_at <= at:
         return kill(Stragglers(status, kill_at), program, at, "no time was given to stop in")
-    if policy.kill_mode == "process" or told:
-        return Stragglers(status, kill_at), (log_events.Leftover(program),)
-    after = Stragglers(status, kill_at, tell_at)
-    if tell_at <= at:
-        return _tell(after, program, policy)
-    said = log_events.LeftoverWaits(program, policy.stop_signal, tell_at - at)
-    return after, (said,) if event.may_have_told else ()
+    if policy.kill_mode == "process":
+        left = Stragglers(status, kill_at, None, looked)
+        return left, (log_events.Leftover(program, 0),)
+    return Stragglers(status, kill_at, watch, looked), (Look(program),)
 
 
-def _tell(phase: Stragglers, program: int, policy: ProgramPolicy) -> Step:
-    return Stragglers(phase.status, phase.kill_at), (
-        log_events.Leftover(program, policy.stop_signal),
-        SendRest(program, policy.stop_signal),
+def tree_seen(phase: Phase, event: TreeSeen) -> Step:
+    """Take in who is there of the program; some may have to be sent the stop signal."""
+    if not isinstance(phase, Stopping | Stragglers) or phase.watch is None:
+        return phase, ()
+    from gracewrap.policy import recipients
+
+    gone = isinstance(phase, Stragglers)
+    watch, commands = recipients.observe(phase.watch, event, phase.kill_at, gone)
+    if isinstance(phase, Stopping) and any(isinstance(one, SendTo) for one in commands):
+        phase = replace(phase, patient_since=event.at)
+    return replace(phase, watch=watch), commands
+
+
+def examined(phase: Phase, program: int, policy: ProgramPolicy, event: Examined) -> Step:
+    """Say what holds the program up, unless it has ended meanwhile, and have it write itself what
+    it is doing."""
+    if not isinstance(phase, Stopping | Stragglers | Killing) or not event.evidence.suspects:
+        return phase, ()
+    from gracewrap.policy import hangs
+
+    seen, looked = event.evidence, None if isinstance(phase, Killing) else phase.looked
+    said = log_events.HeldUp(program, event.moment, hangs.cause(seen), seen)
+    if not policy.dump_signal or looked is None or isinstance(phase, Killing):
+        return phase, (said,)
+    told = hangs.to_dump(seen, policy.dump_signal, event.moment, looked.dumped)
+    if not told:
+        return phase, (said,)
+    targets, names = tuple(one.id for one in told), tuple((one.name, one.pid) for one in told)
+    return replace(phase, looked=replace(looked, dumped=looked.dumped.union(targets))), (
+        said,
+        log_events.DumpSignal(program, policy.dump_signal, names),
+        SendDump(program, targets, policy.dump_signal),
     )
 
 
-def ignored(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
-    """The leader ignores the stop signal (`trap '' TERM`): it will not pass it on either, so tell
-    the others now."""
-    if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
+def _examine(phase: Stopping | Stragglers, program: int, policy: ProgramPolicy, at: float) -> Step:
+    """Take the look that is due."""
+    assert phase.looked is not None
+    ends = _end_of_time(phase, policy) if isinstance(phase, Stopping) else phase.kill_at
+    looked, moment = looks.take(phase.looked, ends, at)
+    return replace(phase, looked=looked), (Examine(program, moment),)
+
+
+def _is_look_due(phase: Stopping | Stragglers, policy: ProgramPolicy, at: float) -> bool:
+    ends = _end_of_time(phase, policy) if isinstance(phase, Stopping) else phase.kill_at
+    due = looks.due(phase.looked, phase.kill_at, ends)
+    return due is not None and at >= due
+
+
+def member_ended(phase: Phase, at: float) -> Step:
+    """A process of the program that is not its leader has been reaped."""
+    if not isinstance(phase, Stopping | Stragglers) or phase.watch is None:
         return phase, ()
-    return _tell_rest(phase, program, policy, log_events.StopSignalIgnored, at)
+    from gracewrap.policy import recipients
+
+    return replace(phase, watch=recipients.soon(phase.watch, at)), ()
 
 
-def _tell_rest(
-    phase: Stopping,
-    program: int,
-    policy: ProgramPolicy,
-    why: type[log_events.StopSignalIgnored | log_events.LastCall],
-    at: float,
-) -> Step:
-    return replace(phase, whole=True, rest_at=None, patient_since=at), (
-        why(program, policy.stop_signal),
-        SendRest(program, policy.stop_signal),
-    )
-
-
-def shell_told(phase: Phase, policy: ProgramPolicy) -> Step:
-    """The leader is a shell with a trap: if it is still there late in its time, it waits for a
-    child that it has not told.
-
-    Or for one that it has told and that is slow: for that one the second signal comes so late that
-    SIGKILL is near anyway.
-    """
-    if not isinstance(phase, Stopping) or phase.whole or policy.kill_mode != "mixed":
-        return phase, ()
-    return replace(phase, rest_at=phase.since + LAST_CALL * (phase.kill_at - phase.since)), ()
+def _look(phase: Stopping | Stragglers, program: int, *, hurry: bool = False) -> Step:
+    """Look at who is there; *hurry*: whoever waits for the stop signal is sent it then."""
+    assert phase.watch is not None
+    hurried = hurry or phase.watch.hurried
+    watch = replace(phase.watch, look_at=None, hurry=hurry, hurried=hurried)
+    return replace(phase, watch=watch), (Look(program),)
 
 
 def gone(phase: Phase) -> Step:
@@ -678,15 +760,17 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
             return (phase, ()) if at < until else (Pending(), ())
         case Stopping(_, kill_at) | Stragglers(_, kill_at) if at >= kill_at:
             return kill(phase, program, at, OUT_OF_TIME)
-        case Aborting(kill_at, stopping):
-            why = OUT_OF_TIME if stopping else ABORTED
+        case Stopping() | Stragglers() if _is_look_due(phase, policy, at):
+            return _examine(phase, program, policy, at)
+        case Aborting(kill_at, stopping, why):
+            why = OUT_OF_TIME if stopping else why
             return kill(phase, program, at, why) if at >= kill_at else (phase, ())
         case PreStop():
             return _tick_held(phase, program, policy, at)
         case Stopping():
             return _tick_stopping(phase, program, policy, at)
-        case Stragglers(_, _, tell_at):
-            return (phase, ()) if tell_at is None or at < tell_at else _tell(phase, program, policy)
+        case Stragglers():
+            return _look(phase, program) if _is_due(phase.watch, at) else (phase, ())
         case Killing(status, since, again_at):
             if at >= since + GIVE_UP:
                 return Gone(status, True), (log_events.GaveUp(program, at - since),)
@@ -721,7 +805,9 @@ def _tick_held(phase: PreStop, program: int, policy: ProgramPolicy, at: float) -
 def _doing(stage: Stage) -> str:
     """Return what holds the stop signal back, as of log_events.HeldTooLong."""
     match stage:
-        case Waiting(_, hook):
+        case Waiting(_, hook, agents_until):
+            if not hook and agents_until is not None:
+                return "agent"
             return "pre_stop" if hook else "propagation_delay"
         case Starting():
             return "drain.start"
@@ -747,8 +833,8 @@ def _drain_timed_out(
 
 
 def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: float) -> Step:
-    if phase.rest_at is not None and at >= phase.rest_at:
-        return _tell_rest(phase, program, policy, log_events.LastCall, at)
+    if _is_due(phase.watch, at):
+        return _look(phase, program)
     if (
         phase.rung < len(policy.escalation)
         and at >= phase.since + policy.escalation[phase.rung].after
@@ -756,15 +842,22 @@ def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: flo
         return _climb(phase, program, policy, "its time has come", at)
     lingers = _linger_ends(phase, policy)
     if lingers is not None and at >= lingers:
-        if (
-            phase.rest_at is not None
-        ):  # the shell's members may know of nothing yet; they are told before they are killed
-            return _tell_rest(phase, program, policy, log_events.LastCall, at)
+        if phase.watch is not None and phase.watch.waiting and not phase.watch.hurried:
+            # Some may not have had the stop signal; they are sent it before they are killed.
+            return _look(replace(phase, patient_since=at), program, hurry=True)
         if phase.rung < len(policy.escalation):
-            return _climb(phase, program, policy, EARLY, at)
-        return kill(phase, program, at, EARLY)
+            return _climb(phase, program, policy, _early(policy), at)
+        return kill(phase, program, at, _early(policy))
     drain, commands = draining.tick(phase.drain, program, at)
     return replace(phase, drain=drain), commands
+
+
+def _is_due(watch: Watch | None, at: float) -> bool:
+    return watch is not None and watch.look_at is not None and at >= watch.look_at
+
+
+def _early(policy: ProgramPolicy) -> str:
+    return NO_REQUEST if policy.drain.requests_only else EARLY
 
 
 def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: float) -> Step:
@@ -772,7 +865,7 @@ def _climb(phase: Stopping, program: int, policy: ProgramPolicy, why: str, at: f
     after = replace(phase, rung=phase.rung + 1, patient_since=at)
     return after, (
         log_events.Rung(program, rung.signum, why),
-        *_send(program, policy, rung.signum),
+        *send(program, policy, rung.signum),
     )
 
 
@@ -786,8 +879,8 @@ def hurry(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
         return _signal(phase, program, policy, at)
     if isinstance(phase, Stopping) and phase.rung < len(policy.escalation):
         return _climb(phase, program, policy, "asked again", at)
-    if isinstance(phase, Stragglers) and phase.tell_at is not None:
-        return _tell(phase, program, policy)
+    if isinstance(phase, Stragglers) and phase.watch is not None and phase.watch.waiting:
+        return _look(phase, program, hurry=True)
     return phase, ()
 
 
@@ -807,7 +900,7 @@ def kill(phase: Phase, program: int, at: float, why: str) -> Step:
             leader = False
         case _:
             assert_never(phase)
-    return Killing(status, at, at + KILL_AGAIN, why == EARLY), (
+    return Killing(status, at, at + KILL_AGAIN, why in (EARLY, NO_REQUEST)), (
         log_events.Kill(program, why, leader),
         *ended,
         KillProgram(program),

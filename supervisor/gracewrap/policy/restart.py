@@ -20,6 +20,12 @@ class ProgramRecord(Record):
     ran_before: bool = False  # as *ran* was before that
     in_a_row: int = 0  # so often it was started again without having been stable
     stopped: bool = False  # a stop of it was asked for, and no new start
+    unready_since: float = 0.0  # when it was found to be ready no more; 0: not yet
+    unhealthy_since: float = 0.0  # its live check fails; 0: it does not
+    unhealthy_why: str = ""
+    # "ready" or "live": it is ended because it was not ready in time, or failed its live check; it
+    # has failed whatever its status is
+    failed: str = ""
 
 
 def started(past: ProgramRecord, rules: ProgramPolicy, at: float) -> ProgramRecord:
@@ -30,7 +36,7 @@ def started(past: ProgramRecord, rules: ProgramPolicy, at: float) -> ProgramReco
 def ended(past: ProgramRecord, rules: ProgramPolicy, at: float) -> ProgramRecord:
     """Return the past of a program that has just ended; a stable time makes up for all the starts
     before it."""
-    stable = at - past.since >= rules.back_off.stable
+    stable = at - past.since >= rules.back_off.stable and past.failed != "ready"
     return replace(past, ready=False, in_a_row=0 if stable else past.in_a_row)
 
 
@@ -43,14 +49,19 @@ def never_ran(past: ProgramRecord) -> ProgramRecord:
 def verdict(rules: ProgramPolicy, past: ProgramRecord, status: int) -> str:
     """Return what follows from a program's end: SHUTDOWN, RESTART or IGNORE.
 
-    *restart* comes first; what on_exit or on_failure says counts when it does not restart the
+    What has failed its live check is restarted: on_unhealthy says so, or it is stopped with all.
+    Else *restart* comes first; what on_exit or on_failure says counts when it does not restart the
     program, or not any more.
     """
+    status = status or bool(past.failed)
     if rules.oneshot and not status:
         return IGNORE
     then = rules.on_failure if status else rules.on_exit
     again = (
-        rules.restart == "always" or (rules.restart == "on-failure" and status) or then == RESTART
+        past.failed == "live"
+        or rules.restart == "always"
+        or (rules.restart == "on-failure" and status)
+        or then == RESTART
     )
     if again and (rules.max_restarts is None or past.in_a_row < rules.max_restarts):
         return RESTART

@@ -10,33 +10,43 @@ from gracewrap.policy.advance import (
     has_ended,
     has_started,
     is_now_ready,
+    is_unready,
     never_ran,
     put,
+    send_one,
     turns_at,
     with_past,
 )
 from gracewrap.policy.finishing import final_reserve
 from gracewrap.policy.model import (
+    AgentsTold,
     Command,
     DrainRequested,
     Event,
+    Examined,
     HelperEnded,
     LeaderExited,
+    MemberEnded,
+    NotReadyInTime,
     PartRequested,
     Policy,
     ProgramGone,
+    ProgramHealthy,
     ProgramReady,
+    ProgramSignalRequested,
     ProgramStarted,
+    ProgramUnhealthy,
+    ProgramUnready,
     RollingRestartRequested,
     Sampled,
-    ShellTold,
     SignalReceived,
     StartFailed,
     StartProgram,
     StopRequested,
-    StopSignalIgnored,
     Tick,
     TimeExtended,
+    TimeGap,
+    TreeSeen,
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
@@ -75,8 +85,10 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
     match event:
         case SignalReceived(signum) if signum in policy.stop_on:
             return shut_down(system, at, policy, 1, log_events.StopRequested(signum))
-        case SignalReceived(signum):
-            return system, forward(system.programs, signum, policy)
+        case SignalReceived():
+            return system, forward(system.programs, event, policy)
+        case ProgramSignalRequested():
+            return system, send_one(system.programs, event, policy)
         case StopRequested(by, _, failure):
             said = log_events.StopRequested(0, by)
             return shut_down(system, at, policy, 0 if failure else 1, said)
@@ -91,6 +103,12 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
             return has_started(system, program, policy, at)
         case ProgramReady(program):
             return is_now_ready(system, done, program, policy, at)
+        case ProgramUnready():
+            return is_unready(system, done, event)
+        case NotReadyInTime() | ProgramUnhealthy() | ProgramHealthy():
+            from gracewrap.policy import check_failure
+
+            return check_failure.take(system, event, done, policy)
         case PartRequested():
             from gracewrap.policy import part_stop
 
@@ -102,11 +120,11 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
             return rolling.request(system, by, policy)
         case DrainRequested() | UndrainRequested():
             return _ask_for_drain(system, done, isinstance(event, DrainRequested))
-        case Tick() | Sampled() | HelperEnded() | ProgramGone():
+        case Tick() | Sampled() | HelperEnded() | AgentsTold() | ProgramGone():
             pass
-        case StopSignalIgnored() | ShellTold() | TimeExtended():
+        case TreeSeen() | MemberEnded() | Examined() | TimeExtended():
             pass
-        case UnsentCounted():
+        case UnsentCounted() | TimeGap():
             return system, ()
         case _:
             assert_never(event)

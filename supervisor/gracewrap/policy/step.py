@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import program
+from gracewrap.policy import log_events, program
 from gracewrap.policy.finishing import finishing, flushing
-from gracewrap.policy.model import Event, LeaderExited, Policy
+from gracewrap.policy.model import Event, LeaderExited, Policy, TimeGap
 from gracewrap.policy.running import up
 from gracewrap.policy.stopping import shutting_down
 from gracewrap.policy.system import (
@@ -48,6 +48,19 @@ def deadline(system: System, policy: Policy) -> float | None:
 
 def step(system: System, event: Event, policy: Policy) -> Step:
     """Return what becomes of *system* when *event* happens, and what to do about it."""
+    if isinstance(event, TimeGap):
+        from gracewrap.policy import time_gap
+
+        return time_gap.take(system, event, policy)
+    after, commands = _step(system, event, policy)
+    if any(isinstance(command, log_events.Kill) for command in commands):
+        from gracewrap.policy import kill_reason
+
+        commands = kill_reason.explain(system, after, commands, policy, event.at)
+    return after, commands
+
+
+def _step(system: System, event: Event, policy: Policy) -> Step:
     match system:
         case Up() | ShuttingDown() if _comes_too_late(system, event):
             return system, ()

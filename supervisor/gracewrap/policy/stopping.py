@@ -11,37 +11,55 @@ from gracewrap.policy.advance import (
     never_ran,
     noted_exit,
     put,
+    send_one,
     turns,
     turns_at,
 )
 from gracewrap.policy.exit_status import status_of_system
 from gracewrap.policy.finishing import FLUSH_INTERVAL, final_reserve, finish
 from gracewrap.policy.model import (
+    AgentsTold,
     Command,
     CountUnsent,
     DrainRequested,
     Event,
+    Examined,
     HelperEnded,
     LeaderExited,
+    MemberEnded,
+    NotReadyInTime,
     PartRequested,
     Policy,
     ProgramGone,
+    ProgramHealthy,
     ProgramReady,
+    ProgramSignalRequested,
     ProgramStarted,
+    ProgramUnhealthy,
+    ProgramUnready,
     RollingRestartRequested,
     Sampled,
-    ShellTold,
     SignalReceived,
     StartFailed,
+    StopChecks,
     StopRequested,
-    StopSignalIgnored,
     Tick,
     TimeExtended,
+    TimeGap,
+    TreeSeen,
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
 )
-from gracewrap.policy.system import SAME_REQUEST, Flushing, ShuttingDown, Step, Up, waits_for
+from gracewrap.policy.system import (
+    SAME_REQUEST,
+    Flushing,
+    ShuttingDown,
+    Step,
+    Up,
+    is_checked,
+    waits_for,
+)
 from gracewrap.record import assert_never, replace
 
 
@@ -65,7 +83,8 @@ def shut_down(
         pasts=system.pasts,
         order=system.order,
     )
-    done: list[Command] = [said]
+    checked = (i for i in sorted(up) if is_checked(policy.programs[i]))
+    done: list[Command] = [said, *map(StopChecks, checked)]
     if exited is not None:
         shutdown = each(noted_exit(shutdown, exited), done, policy, exited, kill_at)
     shutdown = replace(
@@ -123,8 +142,10 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
     match event:
         case SignalReceived(signum, at) if signum in policy.stop_on:
             return _asked_again(system, signum, at, policy)
-        case SignalReceived(signum):
-            return system, forward(system.programs, signum, policy)
+        case SignalReceived():
+            return system, forward(system.programs, event, policy)
+        case ProgramSignalRequested():
+            return system, send_one(system.programs, event, policy)
         case RollingRestartRequested(signum):
             return system, (log_events.Dropped(signum),)
         case StopRequested(at=at, failure=failure):
@@ -138,9 +159,11 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             system = noted_exit(system, event)
         case ProgramStarted(program, at):
             system = has_started(system, program, policy, at)
-        case ProgramGone(at=at) | StopSignalIgnored(at=at) | ShellTold(at=at) | Tick(at):
+        case ProgramGone(at=at) | TreeSeen(at=at) | MemberEnded(at=at) | Tick(at):
             pass
-        case Sampled(at=at) | HelperEnded(at=at) | TimeExtended(at=at):
+        case Examined(at=at):
+            pass
+        case Sampled(at=at) | HelperEnded(at=at) | AgentsTold(at=at) | TimeExtended(at=at):
             pass
         case WatchdogMissed(at=at):
             from gracewrap.policy import watchdog
@@ -151,7 +174,12 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             | DrainRequested()
             | UndrainRequested()
             | ProgramReady()
+            | ProgramUnready()
+            | NotReadyInTime()
+            | ProgramUnhealthy()
+            | ProgramHealthy()
             | PartRequested()
+            | TimeGap()
         ):
             return system, ()
         case _:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # wrapper passes on the Ctrl-C that the terminal has sent us already.  People and orchestrators that
 # ask again take longer than this.
 SAME_REQUEST = 0.1
+# Woken so many seconds later than asked for, gracewrap was not running (time_gap.py).  A loaded
+# machine delays by less.
+TIME_GAP = 0.5
 NEVER_FORWARDED = (9, 17, 19)  # SIGKILL, SIGCHLD, SIGSTOP
 
 
@@ -140,13 +143,19 @@ def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0)
 
 
 def _plain(rules: ProgramPolicy) -> bool:
-    """Return whether a program's end is the end of all, and it is ready when it runs."""
+    """Return whether a program's end is the end of all, and it is ready and healthy when it
+    runs."""
     ends_all = (
         rules.restart == "never"
         and rules.on_exit == rules.on_failure == "shutdown"
         and not rules.oneshot
     )
-    return ends_all and not rules.ready
+    return ends_all and not is_checked(rules)
+
+
+def is_checked(rules: ProgramPolicy) -> bool:
+    """Return whether a program is asked, as long as it runs, whether it is ready or healthy."""
+    return rules.ready or rules.live
 
 
 def stop_of(system: Up | ShuttingDown, program: int) -> tuple[float, float]:
@@ -200,19 +209,22 @@ def waits_for(system: System, policy: Policy, program: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def is_ready(system: System) -> bool:
+def is_ready(system: System, counted: Policy | None = None) -> bool:
     """Return whether new work is welcome: nobody has asked for a stop, or for a drain, and all that
-    is to be up is ready."""
-    return isinstance(system, Up) and not system.drain and is_up(system)
+    is to be up (*counted* as of is_up()) is ready."""
+    return isinstance(system, Up) and not system.drain and is_up(system, counted)
 
 
-def is_up(system: Up) -> bool:
-    """Return whether all that is to be up is, and ready."""
+def is_up(system: Up, counted: Policy | None = None) -> bool:
+    """Return whether all that is to be up is, and ready; with a policy, all that count for
+    /readyz."""
     if not system.pasts:
         return all(isinstance(phase, one.Running) for phase in system.programs)
     return all(
-        isinstance(phase, one.Gone) or (untouched(phase) and past.ready)
-        for phase, past in zip(system.programs, system.pasts)
+        isinstance(phase, one.Gone)
+        or (untouched(phase) and past.ready and not past.unhealthy_since)
+        or (counted is not None and not counted.programs[i].readyz)
+        for i, (phase, past) in enumerate(zip(system.programs, system.pasts))
     )
 
 

@@ -1,0 +1,186 @@
+"""Decides what holds a program up, by what there is to see of it.  Pure.
+
+Loaded when a program is looked at because its stop takes long.
+"""
+
+from __future__ import annotations
+
+from gracewrap.policy.evidence import (
+    ACCEPT,
+    BLOCKED,
+    BUSY,
+    CHILD,
+    CHILDREN,
+    CONNECT,
+    DISK,
+    EVENTS,
+    FILE_LOCK,
+    FULL_PIPE,
+    IDLE,
+    IGNORED,
+    IN_FLIGHT,
+    INPUT,
+    LOCK,
+    LOCKED,
+    NOT_KNOWN,
+    NOT_TOLD,
+    OPEN,
+    OTHER,
+    OUTGOING,
+    READ,
+    SIGNAL,
+    SLEEP,
+    STOPPED,
+    SYNC,
+    TIMER,
+    TRACED,
+    WAITS_FOR_FILE,
+    WRITE,
+    Cause,
+    Evidence,
+    Suspect,
+    Wait,
+)  # fmt: skip
+from gracewrap.policy.looks import LAST
+from gracewrap.policy.model import CATCHES, DEFAULT, IGNORES
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Set
+
+
+def cause(seen: Evidence) -> Cause:
+    """Return what holds a program up, as far as it can be told: the surest reason first.
+
+    Of a look that was cut short, that nothing was seen says nothing.
+    """
+    for find in (
+        _halted, _without_the_signal, _on_a_file, _locked, _with_clients, _computing, _idle,
+        _sleeping,
+    ):  # fmt: skip
+        found = find(seen)
+        if found is not None and (seen.complete or found.kind not in (TIMER, INPUT, CHILDREN)):
+            return found
+    return Cause(NOT_KNOWN, seen.suspects[0] if seen.suspects else None)
+
+
+# Whoever handles these does it to write a last word.
+_FATAL = frozenset((4, 5, 6, 7, 8, 11, 31))  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS
+
+
+def to_dump(
+    seen: Evidence, signum: int, moment: str, dumped: Set[tuple[int, int]]
+) -> list[Suspect]:
+    """Return the processes that are sent *signum* now, to write what they are doing.
+
+    Only who has a handler; who would end of it not before the last moment, when it has no time left
+    anyway.
+    """
+    return [
+        one
+        for one in seen.suspects
+        if one.dumps and one.id not in dumped
+        if moment == LAST or not (one.ends or signum in _FATAL)
+    ]
+
+
+def _halted(seen: Evidence) -> Cause | None:
+    """It cannot act at all: stopped, traced, in the kernel, or deaf to the signal."""
+    for states, kind in (("T", STOPPED), ("t", TRACED), ("D", DISK)):
+        if found := _first(seen, lambda one, states=states: one.state == states):  # type: ignore[misc]
+            return Cause(kind, found, _wait_of(found, lambda wait: bool(wait.wchan)))
+    in_kernel = lambda wait: wait.state == "D"  # noqa: E731
+    if found := _first(seen, lambda one: _wait_of(one, in_kernel) is not None):
+        return Cause(DISK, found, _wait_of(found, in_kernel))
+    if found := _first(seen, lambda one: one.pending):
+        return Cause(BLOCKED, found)
+    return None
+
+
+def _without_the_signal(seen: Evidence) -> Cause | None:
+    """It ignores the stop signal, or whoever is in front of it has not passed it on."""
+    ends = _last_ones(seen)
+    for one in seen.suspects:
+        parent = next((other for other in seen.suspects if other.pid == one.parent), None)
+        if one.takes == IGNORES and one in ends:
+            return Cause(IGNORED, one, parent=parent)
+        # Without a handler it would be gone; and who has had it takes no more clients.
+        untold = one.takes == DEFAULT or (one.takes == CATCHES and one.listens)
+        if untold and not one.signalled and not one.forked and parent is not None:
+            return Cause(NOT_TOLD, one, parent=parent)
+    return None
+
+
+def _on_a_file(seen: Evidence) -> Cause | None:
+    for one in seen.suspects:
+        if wait := _wait_of(one, lambda wait: wait.what in (FILE_LOCK, OPEN, SYNC)):
+            return Cause(WAITS_FOR_FILE, one, wait)
+        if wait := _wait_of(one, lambda wait: wait.what == WRITE and "socket:" not in wait.on):
+            return Cause(FULL_PIPE, one, wait)
+    return None
+
+
+def _locked(seen: Evidence) -> Cause | None:
+    """All threads of a process wait for others: nobody can wake them but a timer."""
+    for one in _last_ones(seen):
+        locks = [wait for wait in one.waits if wait.what == LOCK]
+        if locks and sum(wait.threads for wait in locks) >= one.threads:
+            # In a JVM, who sleeps waits so too.
+            return Cause(LOCKED, one, next((wait for wait in locks if wait.timed), locks[0]))
+    return None
+
+
+def _with_clients(seen: Evidence) -> Cause | None:
+    found = tuple(link for link in seen.links if link.in_flight and link.accepted is not False)
+    return Cause(IN_FLIGHT, _owner(seen), links=found) if found else None
+
+
+def _computing(seen: Evidence) -> Cause | None:
+    found = _first(seen, lambda one: one.busy)
+    return None if found is None else Cause(BUSY, found)
+
+
+def _idle(seen: Evidence) -> Cause | None:
+    for kind, wanted in ((IDLE, (True, None)), (OUTGOING, (False,))):
+        if found := tuple(link for link in seen.links if link.accepted in wanted):
+            return Cause(kind, _owner(seen), links=found)
+    return None
+
+
+def _sleeping(seen: Evidence) -> Cause | None:
+    """Nothing is open: what it still waits for is its own."""
+    for one in _last_ones(seen):
+        if wait := _wait_of(one, lambda wait: wait.what in (READ, ACCEPT, CONNECT)):
+            return Cause(INPUT, one, wait)
+        if wait := _wait_of(one, lambda wait: wait.what in (SLEEP, EVENTS, SIGNAL, LOCK)):
+            return Cause(TIMER, one, wait)
+    found = _first(seen, lambda one: _wait_of(one, lambda wait: wait.what == CHILD) is not None)
+    return None if found is None else Cause(CHILDREN, found)
+
+
+def _owner(seen: Evidence) -> Suspect | None:
+    return next(iter(_last_ones(seen)), None)
+
+
+def _last_ones(seen: Evidence) -> list[Suspect]:
+    """Return the processes that wait for no child; who waits for one is not to blame."""
+    waiting = [one for one in seen.suspects if one.children and _waits_for_child(one)]
+    return [one for one in seen.suspects if one not in waiting]
+
+
+def _waits_for_child(one: Suspect) -> bool:
+    known = [wait for wait in one.waits if wait.what != OTHER]
+    return any(wait.what == CHILD for wait in known)
+
+
+def _first(seen: Evidence, is_one: Callable[[Suspect], bool]) -> Suspect | None:
+    return next(filter(is_one, seen.suspects), None)
+
+
+def _wait_of(one: Suspect, is_one: Callable[[Wait], bool]) -> Wait | None:
+    return next(filter(is_one, _by_state(one.waits)), None)
+
+
+def _by_state(waits: Iterable[Wait]) -> list[Wait]:
+    """Return those first that wait for good."""
+    return sorted(waits, key=lambda wait: wait.timed)
