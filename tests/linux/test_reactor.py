@@ -108,3 +108,13 @@ def test_what_raises_is_told_and_forgotten():
         driver.faults.clear()
         os.close(reading)
         os.close(writing)
+
+
+def test_timers_are_shifted_but_for_those_that_are_due_at_once():
+    with driving() as driver:
+        now = time.monotonic()
+        late = driver.reactor.call_at(now - 1, lambda: None)
+        driver.reactor.call_at(0.0, lambda: None)
+        driver.reactor.shift(10.0)
+        assert late.at == now + 9
+        assert driver.reactor.due(now) == 0.0

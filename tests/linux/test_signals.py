@@ -152,10 +152,13 @@ def test_a_stop_request_at_any_moment_of_the_start_is_not_lost(tmp_path, before)
             [*strace, *command], env=environment(), stdin=subprocess.DEVNULL, timeout=60, check=True
         )
     moments = calls_of_the_start(trace.read_text())
-    births = [i for i, (name, _) in enumerate(moments) if name in ("clone", "clone3", "vfork")]
+    births = [
+        i for i, (name, _) in enumerate(moments) if name in ("clone", "clone3", "fork", "vfork")
+    ]
     assert births, moments
-    chosen = {*range(0, len(moments), len(moments) // 25), *range(births[0] - 4, births[0] + 8)}
-    for name, count in (moments[i] for i in sorted(chosen)):
+    every = max(1, len(moments) // 25)
+    chosen = {*range(0, len(moments), every), *range(births[0] - 4, births[0] + 8)}
+    for name, count in (moments[i] for i in sorted(chosen) if 0 <= i < len(moments)):
         inject = [*strace, "-e", f"inject={name}:signal=TERM:when={count}", *command]
         with subprocess.Popen(
             inject, env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE

@@ -95,12 +95,29 @@ def test_only_the_server_s_end_of_a_connection_is_told(host, family):
             0,
             inode(served),
         )
-        assert row[6] is not None and row[6][2:] == (5, 0)
+        assert row[6] is not None and row[6][2:] == (5, 0, 1)
         served.recv(5)
         served.sendall(b"answer")
         wait_until(lambda: connections(port_of(listener))[0][4] == 0, "it is acknowledged")
         (row,) = connections(port_of(listener))
-        assert row[3] == 0 and row[6] is not None and row[6][2:] == (5, 1)
+        assert row[3] == 0 and row[6] is not None and row[6][2:] == (5, 1, 1)
+
+
+@pytest.mark.parametrize("size", [0, 5, 4_000_000])
+def test_who_has_opened_a_connection_is_told(size):
+    """Also with bytes on their way: the kernel counts the SYN that was sent."""
+    with connected() as (listener, client, served):
+        for end in (client, served):
+            end.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                end.send(bytes(size))
+        opened = {
+            row[1]: row[8]
+            for rows in sock_diag.dump(sock_diag.whole, sock_diag.CONNECTED)
+            for row in rows
+            if port_of(listener) in (row[3][1], row[4][1])
+        }
+        assert opened == {inode(client): True, inode(served): False}
 
 
 def test_a_connection_over_ipv4_to_a_dual_stack_socket_is_told_as_one_of_ipv6():
@@ -200,7 +217,7 @@ def test_a_kernel_that_says_nonsense_or_nothing_is_refused(sent):
 
 def test_parse():
     rows, done = sock_diag.parse(message(18, a_socket()) * 2, sock_diag.connection)
-    assert rows == [(2, 1, 8080, 5, 6, 77, (111, 222, 7, 3), 40_000)] * 2 and not done
+    assert rows == [(2, 1, 8080, 5, 6, 77, (111, 222, 7, 3, 0), 40_000)] * 2 and not done
     assert sock_diag.parse(DONE, sock_diag.connection) == ([], True)
     assert sock_diag.parse(message(20, a_socket()) + DONE, sock_diag.connection)[1]
     assert sock_diag.parse(message(1) + DONE, sock_diag.connection) == ([], True)
@@ -216,8 +233,8 @@ def test_parse():
         (None, None),
         (b"", None),
         (INFO[:104], None),
-        (INFO[:136], (111, 222, 7, -1)),
-        (INFO[:160], (111, 222, 7, 3)),
+        (INFO[:136], (111, 222, 7, -1, -1)),
+        (INFO[:160], (111, 222, 7, 3, 0)),
     ],
 )
 def test_older_kernels_tell_less(info, told):

@@ -109,6 +109,12 @@ def test_environment_is_verbatim():
         )
 
 
+def test_an_empty_environment_stays_empty():
+    command = ["env", "-i", *GRACEWRAP, "--", "/usr/bin/env"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=True)
+    assert done.stdout == b""
+
+
 def test_a_variable_without_a_name_does_not_stop_the_start():
     env = ["env", "-i", "=x", "A=1", *GRACEWRAP, "--", "/usr/bin/env"]
     assert (
@@ -330,7 +336,7 @@ def test_eagain_once_is_overcome(monkeypatch, way):
 
     monkeypatch.setattr(spawn.posix, way, failing)
     if way == "fork":
-        pid, exec_fd = fork.spawn(["true"], dict(os.environb), None)
+        pid, exec_fd = fork.spawn(["true"], dict(os.environb), spawn.defaults(), None)
     else:
         pid, exec_fd, errno = spawn.spawn(["true"], None)
         assert errno == 0
@@ -394,7 +400,7 @@ def test_both_ways_to_start_a_child_agree(tmp_path):
 
 WAYS = {
     "posix_spawn": "spawn.spawn(argv, None, stdio=stdio, no_stdin={no_stdin})",
-    "fork": "fork.spawn(argv, dict(posix.environ), None, None, stdio, {no_stdin})",
+    "fork": "fork.spawn(argv, posix.environ, spawn.defaults(), None, None, stdio, {no_stdin})",
 }
 # What stands at 0, 1 and 2 when gracewrap itself spawns, and where the write ends of the pipes are:
 # also there, and crosswise.
@@ -467,7 +473,7 @@ def test_stdin_is_ours_or_empty(way, no_stdin):
     ]
     stdio = (writing, -1)
     if way == "fork":
-        pid = fork.spawn(argv, dict(os.environb), None, None, stdio, no_stdin)[0]
+        pid = fork.spawn(argv, dict(os.environb), spawn.defaults(), None, None, stdio, no_stdin)[0]
     else:
         pid = spawn.spawn(argv, None, stdio=stdio, no_stdin=no_stdin)[0]
     os.close(writing)
@@ -554,7 +560,7 @@ from gracewrap.linux import fork
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 before = posix.listdir("/proc/self/fd")
 try:
-    fork.spawn(["true"], {}, None)
+    fork.spawn(["true"], {}, (), None)
 except BlockingIOError:
     print("none", posix.listdir("/proc/self/fd") == before)
 """

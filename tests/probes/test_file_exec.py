@@ -221,7 +221,14 @@ def run(*command: str) -> Reading:
     ("script", "reading"),
     [
         ("exit 0", Reading(DRAINED)),
-        ("echo 7; exit 0", Reading(DRAINED)),
+        ("echo drained; exit 0", Reading(DRAINED)),
+        ("echo 7; exit 0", Reading(BUSY, 7, "7 in flight")),  # as redis-cli LLEN does
+        ("echo 0; exit 0", Reading(DRAINED, 0.0)),
+        ("echo 0; exit 1", Reading(DRAINED, 0.0)),  # as grep -c does
+        ("echo; echo '   0'; exit 0", Reading(DRAINED, 0.0)),  # as psql -t does
+        ("echo 0; kill -KILL $$", Reading(BUSY, None, "exit status 137 (SIGKILL): 0")),
+        ("echo -1; exit 0", Reading(INVALID, None, "printed -1, which counts nothing")),
+        ("echo nan; exit 0", Reading(INVALID, None, "printed nan, which counts nothing")),
         ("exit 1", Reading(BUSY, None, "exit status 1")),
         ("echo 7; exit 1", Reading(BUSY, 7, "7 in flight")),
         ("printf '  2.5 \\n9\\n'; exit 3", Reading(BUSY, 2.5, "2.5 in flight")),
@@ -343,6 +350,8 @@ def test_a_command_that_never_stops_writing_is_killed():
 )
 def test_any_output_gives_a_reading(status, output):
     reading = interpret(status, output)
-    assert (reading.kind == DRAINED) == (status == 0)
+    without_number = interpret(status, output, counts=False)
+    assert (without_number.kind == DRAINED) == (status == 0)
+    assert reading.kind != DRAINED or reading.in_flight == 0 or status == 0
     assert reading.in_flight is None or 0 <= reading.in_flight < float("inf")
     assert reading.why.isprintable() and len(reading.why) < 200

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gracewrap.linux.listening_ports import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import tcp
 from gracewrap.probes.tcp import TcpProbe
+from gracewrap.record import replace
 from processes import (
     BOUND,
     OTHER_USER,
@@ -37,6 +39,8 @@ from processes import (
 from reactor_driver import Driver, driving
 
 QUIET = 0.3
+# As long as a request is at least: shorter messages are those of a WebSocket.
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 NOTHING = Reading(DRAINED, 0.0)
 
 
@@ -68,8 +72,8 @@ class TcpProbeUnderTest:
         answers: list[Reading] = []
         self.probe.sample(answers.append)
         self.driver.until(lambda: answers)
-        (reading,) = answers
-        return reading
+        (self.seen,) = answers
+        return replace(self.seen, work="", open="")  # tests/probes/test_background.py looks at them
 
     def until(self, wanted: Callable[[Reading], bool]) -> Reading:
         """Sample until a reading is *wanted*, and return it."""
@@ -106,8 +110,8 @@ class Server:
     def exchange(self, client: socket.socket, served: socket.socket, rounds: int = 1) -> None:
         """Send requests that are answered at once, each right after the previous response."""
         for _ in range(rounds):
-            client.sendall(b"?")
-            served.recv(1)
+            client.sendall(REQUEST)
+            served.recv(len(REQUEST), socket.MSG_WAITALL)
             served.sendall(b"!")
             client.recv(1)
 
@@ -834,3 +838,114 @@ def state_of(
 )
 def test_classify(state, connection):
     assert state_of(**connection) == state
+
+
+# Clients that speak last without asking for anything.
+
+# Answers "?" with "!" in a thread for each connection; "z" makes that thread do something else.
+THREADS = """
+import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+def serve(connection):
+    if sys.argv[1] == "poll":
+        connection.settimeout(1000)
+    while got := connection.recv(1):
+        if got == b"?":
+            connection.sendall(b"!")
+        elif got == b"z":
+            threading.Event().wait()
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+@pytest.fixture(params=["recv", "poll"])
+def threads(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """The pid and the port of a server with threads, which wait in recv(2) or in poll(2)."""
+    command = [sys.executable, "-c", THREADS, request.param]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield process.pid, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def test_who_speaks_last_without_a_request_is_not_in_flight(driver, threads):
+    """As at the end of a TLS handshake, or a message on a WebSocket that nobody answers: a thread
+    that waits for more works on no answer."""
+    pid, port = threads
+    require(
+        Path(f"/proc/{pid}/syscall").read_text(), "a kernel that tells system calls, and the right"
+    )
+    probed = TcpProbeUnderTest(driver, TcpProbeSpec((port,), quiet=QUIET), lambda: [pid])
+    with socket.create_connection(("127.0.0.1", port), BOUND) as client:
+        client.sendall(b"?")
+        assert client.recv(1) == b"!"
+        client.sendall(b".")
+        assert probed.until_kind(DRAINED) == NOTHING
+
+
+def test_a_request_that_a_thread_works_on_stays_in_flight(driver, threads):
+    pid, port = threads
+    probed = TcpProbeUnderTest(driver, TcpProbeSpec((port,), quiet=QUIET), lambda: [pid])
+    with socket.create_connection(("127.0.0.1", port), BOUND) as client:
+        client.sendall(b"?")
+        assert client.recv(1) == b"!"
+        client.sendall(b"z")
+        probed.until(lambda reading: reading.in_flight == 1)
+        until = time.monotonic() + 3 * QUIET
+        while time.monotonic() < until:
+            assert probed.sample().kind == BUSY
+
+
+# Streams.
+
+
+def test_what_the_program_sends_by_itself_is_a_stream(driver, served):
+    """Server-sent events: one request, and then one event after the other."""
+    client, end = served.connect()
+    probed = served.probed(driver, quiet=2.0)
+    client.sendall(REQUEST)
+    end.recv(len(REQUEST), socket.MSG_WAITALL)
+
+    def another_event() -> bool:
+        end.sendall(b"data: x\n\n")
+        client.recv(9, socket.MSG_WAITALL)
+        return probed.sample().streams == 1
+
+    wait_until(another_event, "it is a stream")
+    reading = probed.sample()
+    assert (reading.kind, reading.in_flight, reading.only_streams) == (BUSY, 0, True)
+    assert reading.why == "streams open: 1"
+
+
+def test_an_idle_stream_is_told_and_keeps_nothing_busy(driver, served):
+    client, end = served.connect()
+    probed = served.probed(driver)
+    client.sendall(REQUEST)
+    end.recv(len(REQUEST), socket.MSG_WAITALL)
+
+    def another_event() -> bool:
+        end.sendall(b"data: x\n\n")
+        client.recv(9, socket.MSG_WAITALL)
+        return probed.sample().streams == 1
+
+    wait_until(another_event, "it is a stream")
+    reading = probed.until_kind(DRAINED)
+    assert (reading.streams, reading.idle_streams) == (1, 1)
+    assert probed.seen.open == "streams open: 1 (1 idle)"
+
+
+def test_a_client_that_answers_pings_asks_for_nothing(driver, served):
+    """A WebSocket of a server with a heartbeat: the client's pong is always the last word."""
+    client, end = served.connect()
+    served.exchange(client, end)
+    for _ in range(40):
+        end.sendall(b"ping")
+        client.recv(4, socket.MSG_WAITALL)
+        client.sendall(b"pong.")
+        end.recv(5, socket.MSG_WAITALL)
+    reading = served.probed(driver).until_kind(DRAINED)
+    assert (reading.streams, reading.idle_streams) == (1, 1)

@@ -116,6 +116,13 @@ def test_not_ready_is_503_with_the_reason_and_still_live(tcp):
     assert status(tcp.exchange(b"GET /health/live HTTP/1.0\r\n\r\n")) == 200
 
 
+def test_not_live_is_503_with_the_reason(tcp):
+    tcp.backend.live = False, {"why": "no answer within 2 s"}
+    answer = tcp.exchange(b"GET /livez HTTP/1.0\r\n\r\n")
+    assert status(answer) == 503
+    assert json.loads(body(answer)) == {"live": False, "why": "no answer within 2 s"}
+
+
 @pytest.mark.parametrize("page", [*PAGES, "/nowhere"])
 def test_head_has_the_headers_of_get_and_no_body(tcp, page):
     get, head = (
@@ -812,8 +819,6 @@ def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     for one in directories[2:]:
         one.mkdir()
     monkeypatch.setattr(control_socket, "DIRECTORIES", tuple(map(str, directories)))
-    monkeypatch.delitem(os.environ, "XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.delitem(control_socket.posix.environ, b"XDG_RUNTIME_DIR", raising=False)
     return directories[2:]
 
 
@@ -848,22 +853,17 @@ def test_a_name_in_use_by_another_container_is_avoided(directories):
     control_socket.remove(made[1])
 
 
-def test_xdg_runtime_dir_comes_first_if_valid(directories, tmp_path, monkeypatch):
-    own = tmp_path / "own"
+def test_the_private_directory_of_the_user_is_one_of_them(monkeypatch, tmp_path):
+    """Root finds that of a process that it names."""
+    monkeypatch.setattr(control_socket, "DIRECTORIES", (f"{tmp_path}/{{uid}}", str(tmp_path)))
+    own = tmp_path / str(os.geteuid())
     own.mkdir()
-    for variable, expected in (
-        (str(own), own),
-        (f"{own}/", own),
-        ("own", directories[0]),
-        ("", directories[0]),
-        (str(tmp_path / "none"), directories[0]),
-    ):
-        monkeypatch.setitem(control_socket.posix.environ, b"XDG_RUNTIME_DIR", variable.encode())
-        made = control_socket.create()
-        assert made is not None and made[1] == f"{expected}/gracewrap-{os.getpid()}.sock"
-        assert [one.path for one in control_socket.find()] == [made[1]]
-        os.close(made[0])
-        control_socket.remove(made[1])
+    made = control_socket.create()
+    assert made is not None and made[1] == f"{own}/gracewrap-{os.getpid()}.sock"
+    assert [one.path for one in control_socket.find()] == [made[1]]
+    assert [one.path for one in control_socket.find(os.getpid())] == [made[1]]
+    os.close(made[0])
+    control_socket.remove(made[1])
 
 
 def test_an_explicit_path_is_the_only_one(directories, tmp_path):

@@ -5,9 +5,9 @@ getaddrinfo(3) blocks, so a helper process calls it.
 
 from __future__ import annotations
 
-import sys
 import time
 
+from gracewrap.linux import launcher
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Lookup:
         if time.monotonic() < valid_until:
             done(self._addresses(found))
         else:
-            argv = [sys.executable or "python3", "-I", "-S", "-c", _HELPER, host]
+            argv = [*launcher.python(), "-c", _HELPER, host]
             self._helper = helpers.run(argv, self._helper_exited, capture=4096, ours=True)
 
     def cancel(self) -> None:

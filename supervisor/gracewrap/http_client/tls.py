@@ -7,6 +7,7 @@ import ssl
 
 from gracewrap.http_client.response import INVALID, MAX_READ, UNREACHABLE, Failure, HttpError
 from gracewrap.http_client.safe_text import printable
+from gracewrap.linux import launcher
 
 _S_IFMT, _S_IFREG = 0o170000, 0o100000  # inode(7)
 
@@ -59,6 +60,15 @@ class TlsChannel:
             self.out += self._outgoing.read()
 
 
+# Where distributions have the certificates of all CAs, as Go's crypto/x509 (root_linux.go) knows.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, distroless
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # RHEL 7
+    "/etc/ssl/cert.pem",  # Alpine
+)
+
 # Loading the system's certificates takes 35 ms, so contexts are cached.
 _contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
@@ -87,7 +97,7 @@ def tls_context(ca: str | None, insecure: bool) -> ssl.SSLContext:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         elif ca is None:
-            context.load_default_certs()
+            _trust_the_system(context)
         else:
             try:
                 context.load_verify_locations(cafile=ca)
@@ -98,6 +108,18 @@ def tls_context(ca: str | None, insecure: bool) -> ssl.SSLContext:
             _contexts.clear()
         _contexts[key] = context
     return _contexts[key]
+
+
+def _trust_the_system(context: ssl.SSLContext) -> None:
+    """Load the system's certificates, from where it has them: the single file does not know on
+    which system it is."""
+    context.load_default_certs()
+    if launcher.is_single_file() and not context.cert_store_stats()["x509_ca"]:
+        for path in _BUNDLES:
+            try:
+                return context.load_verify_locations(cafile=path)
+            except OSError:
+                pass
 
 
 def _openssl_reason(error: OSError) -> str:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""System calls and /proc: reports what has happened, and decides nothing."""

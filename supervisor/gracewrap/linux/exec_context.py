@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.linux import standard_streams
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _change_user(process: ExecContext) -> None:
             posix.setresgid(process.gid, process.gid, process.gid)
         what = f"become user {process.user!r}"
         if process.uid is not None and set(posix.getresuid()) != {process.uid}:
+            standard_streams.let_open(process.uid)
             posix.setresuid(process.uid, process.uid, process.uid)
     except OSError as error:
         why = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.linux import binary
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,9 +18,12 @@ ENOEXEC = 8
 TRY_NEXT = {ENOENT, ENOTDIR, 19, 110, 116}
 
 
-def explain(argv: Sequence[str], errno: int) -> tuple[int, str]:
+def explain(argv: Sequence[str], errno: int, found: str = "") -> tuple[int, str]:
     """Return the exit status (126 cannot be executed, 127 not found) and the reason why *argv*
-    could not be run."""
+    could not be run.
+
+    *found* is the file that PATH has led to, if that is known.
+    """
     file = argv[0]
     status = 127 if errno in TRY_NEXT else 126
     reason = posix.strerror(errno)
@@ -35,6 +39,8 @@ def explain(argv: Sequence[str], errno: int) -> tuple[int, str]:
         )
     elif errno == EACCES:
         reason += _why_denied(file)
+    elif errno == ENOEXEC and (why := binary.why_not_run(found or file)):
+        reason = why
     if errno in (ENOENT, ENOTDIR) and " " in file.strip():
         reason += (
             "; it is one word with spaces: write the arguments as words of their own, or sh "

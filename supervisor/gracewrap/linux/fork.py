@@ -11,8 +11,8 @@ import _signal
 import posix
 import sys
 
+from gracewrap.linux import binary
 from gracewrap.linux.exec_errors import EACCES, ENOENT, ENOEXEC, TRY_NEXT, explain
-from gracewrap.linux.spawn import OURS, defaults
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -29,15 +29,17 @@ _DEFAULT_PATH = (
 def spawn(
     argv: Sequence[str],
     env: dict[bytes, bytes],
+    resets: Sequence[int],
     tty: int | None,
     process: ExecContext | None = None,
-    stdio: tuple[int, int] = OURS,
+    stdio: tuple[int, int] = (-1, -1),
     no_stdin: bool = False,
 ) -> tuple[int, int]:
     """Start *argv* in a process group of its own, in the foreground of *tty*, as *process*, and
     return at once.
 
-    *stdio* and *no_stdin* are as for spawn.spawn(), only that here any descriptor will do.
+    *resets* are the signals that get their default action. *stdio* and *no_stdin* are as for
+    spawn.spawn(), only that here any descriptor will do.
 
     Returns:
         Its pid, and a descriptor for exec_failure(); -1: there was none to be had.
@@ -58,7 +60,7 @@ def spawn(
     except OSError:  # EMFILE: then the child says itself what goes wrong
         reading, writing = -1, -1
     try:
-        pid = _fork(argv, env, tty, process, writing, stdio)
+        pid = _fork(argv, env, resets, tty, process, writing, stdio)
     except OSError:
         if reading >= 0:
             posix.close(reading)
@@ -69,33 +71,45 @@ def spawn(
     return pid, reading
 
 
-def helper(argv: Sequence[str], env: dict[bytes, bytes], stdout: int, process: ExecContext) -> int:
-    """Start a helper as *process*, without stdin, with *stdout* (-1: ours), and return its pid at
-    once.
+def helper(
+    argv: Sequence[str],
+    env: dict[bytes, bytes],
+    resets: Sequence[int],
+    stdio: tuple[int, int],
+    process: ExecContext | None,
+    captured: bool,
+) -> int:
+    """Start a helper as *process* (None: as we are), without stdin, and return its pid at once.
 
-    One that cannot be run ends with 126 or 127, and says why: on *stdout*, whose reader asks for
-    it, else on our stderr.
+    One that cannot be run ends with 126 or 127, and says why: on its stdout if that is *captured*,
+    so that somebody asks for it, else on its stderr.
 
     Raises:
         OSError: As spawn().
     """
-    return _fork(argv, env, None, process, -1, (stdout, -1))
+    if process is None:
+        from gracewrap.linux.exec_context import ExecContext
+
+        process = ExecContext(environment=env, no_stdin=True)
+    return _fork(argv, env, resets, None, process, -1, stdio, 1 if captured else 2)
 
 
 def _fork(
     argv: Sequence[str],
     env: dict[bytes, bytes],
+    resets: Sequence[int],
     tty: int | None,
     process: ExecContext | None,
     status_fd: int,
     stdio: tuple[int, int],
+    people: int = 2,
 ) -> int:
     try:
         pid = posix.fork()
     except BlockingIOError:  # EAGAIN: a limit on processes; one of them may just have gone
         pid = posix.fork()
     if pid == 0:
-        _become(argv, env, tty, process, status_fd, stdio)
+        _become(argv, env, resets, tty, process, status_fd, stdio, people)
     try:
         posix.setpgid(
             pid, pid
@@ -108,12 +122,14 @@ def _fork(
 def _become(
     argv: Sequence[str],
     env: dict[bytes, bytes],
+    resets: Sequence[int],
     tty: int | None,
     process: ExecContext | None,
     status_fd: int,
     stdio: tuple[int, int],
+    people: int,
 ) -> None:
-    """In the child: become *argv*, or say why not, to *status_fd* or else to people.  Never
+    """In the child: become *argv*, or say why not, to *status_fd* or else to *people*.  Never
     returns."""
     status, reason = 126, "cannot be run"
     try:
@@ -136,11 +152,11 @@ def _become(
             from gracewrap.linux.exec_context import become
 
             become(process)
-        for signum in defaults():
+        for signum in resets:
             _signal.signal(signum, _signal.SIG_DFL)
         # Last: a signal that came since the fork acts now, by its default action, and is not lost.
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        status, reason = explain(argv, _exec(argv, env))
+        status, reason = explain(argv, *_exec(argv, env))
     except BaseException as error:
         errno = getattr(error, "errno", None)
         status, reason = (
@@ -150,9 +166,7 @@ def _become(
         )
     finally:
         data = f"{status} {reason}" if status_fd >= 0 else f"gracewrap: {reason}\n"
-        target = (
-            status_fd if status_fd >= 0 else 1 if stdio[0] >= 0 > stdio[1] else 2
-        )  # 1: of a helper
+        target = status_fd if status_fd >= 0 else people
         posix.write(target, data.encode(errors="backslashreplace")[:_LONGEST])
         posix._exit(status)
 
@@ -169,12 +183,12 @@ def _connect(stdio: tuple[int, int]) -> None:
             posix.dup2(fd, number)
 
 
-def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> int:
+def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> tuple[int, str]:
     """Execute as execvp(3): search PATH, prefer EACCES over ENOENT, run what has no format by
-    /bin/sh.  Returns the errno."""
+    /bin/sh, unless it is a binary.  Returns the errno, and of which file it is."""
     encoding, handler = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
     args = [word.encode(encoding, handler) for word in argv]
-    file, failed = args[0], ENOENT
+    file, failed, tried = args[0], ENOENT, args[0]
     if b"/" in file:
         paths = [file]
     else:
@@ -185,13 +199,13 @@ def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> int:
         )
     for path in paths:
         error = _try(path, args, env)
-        if error == ENOEXEC:
+        if error == ENOEXEC and not binary.why_not_run(path):
             error = _try(b"/bin/sh", [b"/bin/sh", path, *args[1:]], env)
         if error == EACCES or failed != EACCES:
-            failed = error
+            failed, tried = error, path
         if error != EACCES and error not in TRY_NEXT:
             break
-    return failed
+    return failed, tried.decode(encoding, handler)
 
 
 def _try(path: bytes, args: list[bytes], env: dict[bytes, bytes]) -> int:

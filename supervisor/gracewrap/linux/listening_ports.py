@@ -49,7 +49,7 @@ class Ports:
         pids: Callable[[], Iterable[int]],
         connect: Connect = sock_diag.connect,
     ) -> None:
-        self._reactor, self._pids, self._connect = reactor, pids, connect
+        self._reactor, self.pids, self._connect = reactor, pids, connect
         self._ours: dict[int, int] = {}  # inode -> port, of all that were ever seen
         self._strangers: dict[int, int] = {}  # inode -> how many looks have not found it
         self.known: frozenset[int] = frozenset()  # all that were ever seen
@@ -110,7 +110,7 @@ class Ports:
         """Find out which of these listeners are the program's."""
         closed_to_us: list[int] = []  # pids
         complete = True
-        for pid in self._pids():
+        for pid in self.pids():
             if not new:
                 break
             try:
@@ -130,7 +130,7 @@ class Ports:
 
     def _match(self, pid: int, new: dict[int, Listener]) -> Iterator[None]:
         """Take those out of *new* for which a process has a descriptor."""
-        for inode in _sockets(pid):
+        for inode in sockets(pid):
             if inode in new:
                 self._take(new.pop(inode))
                 if not new:
@@ -143,7 +143,7 @@ class Ports:
         cannot be read."""
         for pid in (posix.getpid(), *_helpers()):
             try:
-                for inode in _sockets(pid, own=pid == posix.getpid()):
+                for inode in sockets(pid, own=pid == posix.getpid()):
                     new.pop(inode, None)
                     if not inode:
                         yield
@@ -164,7 +164,7 @@ class Ports:
         self._ours[listener.inode] = listener.port
 
 
-def _sockets(pid: int, own: bool = False) -> Iterator[int]:
+def sockets(pid: int, own: bool = False) -> Iterator[int]:
     """Yield the inodes of a process's sockets, and a 0 after every so many descriptors.
 
     Args:

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 _RWF_NOWAIT = 8  # pwritev2(2)
 _FIFO, _CHARACTER_DEVICE, _REGULAR = 0o010000, 0o020000, 0o100000
-_UNSUPPORTED = (
-    29,
-    38,
-    95,
-)  # ESPIPE, ENOSYS, EOPNOTSUPP: not for this kind of file, or not by this kernel
+# EPERM, ESPIPE, ENOSYS, EOPNOTSUPP: the container runtime refuses it, or it is not for this kind of
+# file, or not by this kernel.
+_UNSUPPORTED = (1, 29, 38, 95)
 # pipe(7): so much is written in one piece, or not at all; and there is room for it if poll(2) says
 # so
 PIPE_BUF = 4096

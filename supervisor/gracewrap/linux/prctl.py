@@ -3,12 +3,18 @@ only when asked for."""
 
 from __future__ import annotations
 
+import sys
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 def prctl(option: int, argument: int) -> bool:
     """Call prctl and return whether it was possible: Python may have been built without ctypes
     (Debian's python3-minimal)."""
+    if "_gracewrap" in sys.builtin_module_names:
+        import _gracewrap
+
+        return _gracewrap.prctl(option, argument)
     try:
         import _ctypes
 

@@ -11,7 +11,7 @@ import posix
 import time
 
 from gracewrap.linux.procfs import read_file, spared
-from gracewrap.linux.signals import SIGKILL
+from gracewrap.linux.signals import SIGCONT, SIGKILL
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ DEEPEST = 1000  # no tree of processes is deeper than this, unless it changes wh
 
 # The process groups of helpers, ours and not the command's, as long as there is anything in them.
 HELPERS: set[int] = set()
+# Processes, and groups by their leaders, whom the kernel did not let us signal last.
+REFUSED: set[int] = set()
+CAP_KILL = 5  # capabilities(7)
 
 
 class Member(Record):
@@ -39,7 +42,7 @@ class Member(Record):
 
 def member(pid: int) -> Member | None:
     """Return what there is to know about a process, or None if there is none."""
-    name, fields = _stat(pid)
+    name, fields = stat(pid)
     if not fields:
         return None
     # A process whose main thread has ended looks like a zombie, but lives on in its other threads.
@@ -47,13 +50,37 @@ def member(pid: int) -> Member | None:
     return Member(pid, int(fields[19]), int(fields[2]), name, zombie)
 
 
-def _stat(pid: int) -> tuple[str, list[bytes]]:
+def stat(pid: int) -> tuple[str, list[bytes]]:
     """Return a process's name, and what /proc/PID/stat says from field 3 (state) on (proc(5));
     nothing if it is gone."""
     head, _, rest = read_file(f"/proc/{pid}/stat").rpartition(
         b")"
     )  # the name in brackets may hold anything, a bracket too
     return head.partition(b"(")[2].decode(errors="replace"), rest.split()
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped by a signal (SIGSTOP); not: by a debugger."""
+    return stat(pid)[1][:1] == [b"T"]
+
+
+def cpu_time(pid: int) -> tuple[float, float]:
+    """Return the seconds of CPU time that a process has used, and those that its threads have run
+    or waited for a CPU (0 where the kernel does not tell: CONFIG_SCHED_INFO); zeros if it is gone.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst.
+    """
+    fields = stat(pid)[1]
+    if len(fields) < 13:
+        return 0.0, 0.0
+    used = (int(fields[11]) + int(fields[12])) / posix.sysconf("SC_CLK_TCK")
+    wanted = 0
+    try:
+        for thread in spared(lambda: posix.listdir(f"/proc/{pid}/task")):
+            wanted += sum(map(int, read_file(f"/proc/{pid}/task/{thread}/schedstat").split()[:2]))
+    except OSError:
+        pass  # it is gone
+    return used, wanted / 1e9
 
 
 class Look(Record):
@@ -63,6 +90,16 @@ class Look(Record):
     parent: int
     name: str
     state: str  # the letter of proc(5)
+    cpu: float  # seconds of CPU time that it and its children that have been waited for have used
+    memory: int  # bytes resident; what it shares with others is in it
+
+
+def _seen(pid: int, name: str, fields: list[bytes]) -> Look:
+    """Return a process as stat() found it."""
+    ticks = sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    memory = int(fields[21]) * posix.sysconf("SC_PAGE_SIZE")
+    used = ticks / posix.sysconf("SC_CLK_TCK")
+    return Look(pid, int(fields[1]), name, fields[0].decode(), used, memory)
 
 
 def look(seconds: float) -> tuple[list[Look], bool]:
@@ -71,21 +108,17 @@ def look(seconds: float) -> tuple[list[Look], bool]:
     until, found, todo = time.monotonic() + seconds, list[Look](), children(posix.getpid())
     while todo and time.monotonic() < until:
         pid = todo.pop(0)
-        name, fields = _stat(pid)
+        name, fields = stat(pid)
         if fields and int(fields[2]) not in HELPERS:
-            found.append(Look(pid, int(fields[1]), name, fields[0].decode()))
+            found.append(_seen(pid, name, fields))
             todo += children(pid)
     return found, not todo
 
 
 def looks(members: Iterable[Member]) -> list[Look]:
     """Return how these look now; those that have gone meanwhile are left out."""
-    seen = ((member, _stat(member.pid)[1]) for member in members)
-    return [
-        Look(member.pid, int(fields[1]), member.name, fields[0].decode())
-        for member, fields in seen
-        if fields
-    ]
+    seen = ((member, stat(member.pid)[1]) for member in members)
+    return [_seen(member.pid, member.name, fields) for member, fields in seen if fields]
 
 
 def children(pid: int) -> list[int]:
@@ -196,9 +229,27 @@ def _children_by_scan(parent: int) -> list[int]:
     return found
 
 
+def has_executed(pid: int) -> bool:
+    """Return whether a process has executed a program since its fork."""
+    fields = stat(pid)[1]
+    return bool(fields) and not is_forked(fields)
+
+
+def is_forked(fields: list[bytes]) -> bool:
+    """Return whether a process, of what stat() says of it, runs its parent's program since a fork
+    (PF_FORKNOEXEC of linux/sched.h)."""
+    return bool(int(fields[6]) & 0x40)
+
+
+def words(pid: int) -> tuple[str, ...]:
+    """Return the words of a process's command line, without directories."""
+    raw = read_file(f"/proc/{pid}/cmdline").decode(errors="replace").split("\0")[:-1]
+    return tuple(word.rpartition("/")[2] for word in raw)
+
+
 def parent_of(pid: int) -> int:
     """Return the pid of a process's parent; 0 if it has none in our namespace, or is gone."""
-    fields = _stat(pid)[1]
+    fields = stat(pid)[1]
     return int(fields[1]) if fields else 0
 
 
@@ -227,75 +278,133 @@ def is_below_us(pid: int) -> bool:
 def signal_leader(pid: int, signum: int, fd: int | None = None) -> bool:
     """Signal a child of ours that has not been reaped, or what *fd*, a pidfd, stands for; return
     whether it was there."""
-    try:
-        if fd is None:
-            posix.kill(pid, signum)
-        else:
-            _signal.pidfd_send_signal(fd, signum)
-    except OSError:
-        # ESRCH: it exited between the decision and the call; its SIGCHLD is on the way.  EPERM: it
-        # changed its user.
-        return False
-    return True
+    if fd is None:
+        return _send(lambda: posix.kill(pid, signum), pid, signum)
+    return _send(lambda: _signal.pidfd_send_signal(fd, signum), pid, signum)
 
 
 def signal_group(pgid: int, signum: int) -> bool:
     """Signal a process group; only while its leader is not reaped, or the number may have passed to
     somebody else."""
+    return _send(lambda: posix.killpg(pgid, signum), pgid, signum)
+
+
+def _send(send: Callable[[], None], pid: int, signum: int) -> bool:
+    """Return whether a process is there and could be sent a signal."""
     try:
-        posix.killpg(pgid, signum)
+        send()
+    except PermissionError:  # it has another user
+        if not _as_its_user(send, pid):
+            REFUSED.add(pid)
+            return False
+    except OSError:
+        # ESRCH: it exited between the decision and the call; its SIGCHLD is on the way.
+        return False
+    if signum != SIGCONT:  # which anybody of the same session may send
+        REFUSED.discard(pid)
+    return True
+
+
+def _as_its_user(send: Callable[[], None], pid: int) -> bool:
+    """Send as the user of the process: root without CAP_KILL may, if it has CAP_SETUID.
+
+    With effective user 0 all capabilities are back (capabilities(7)).  Meanwhile that user can
+    neither signal nor trace us, as our real user is another one.
+    """
+    own, user = posix.geteuid(), user_of(pid)
+    if user is None:
+        return False
+    try:
+        posix.seteuid(user)
+        try:
+            send()
+        finally:
+            posix.seteuid(own)
     except OSError:
         return False
     return True
 
 
+def why_refused(pid: int) -> str:
+    """Return why a process may not be signalled, for people."""
+    user, own = user_of(pid), posix.geteuid()
+    if user in (None, own):
+        return "the kernel does not permit it (EPERM)"
+    why = f"it runs as user {user}, gracewrap as user {own}"
+    for line in read_file("/proc/self/status").split(b"\n"):
+        if line.startswith(b"CapEff:") and not int(line.split()[1], 16) & 1 << CAP_KILL:
+            return f"{why} without CAP_KILL (docker run --cap-add KILL)"
+    return why
+
+
 def signal_member(target: Member, signum: int) -> bool:
-    """Signal exactly this process: by pidfd, so that a later process with its pid is never hit."""
+    """Signal exactly this process; see signal_process()."""
+    return signal_process(target.pid, target.started, signum)
+
+
+def signal_process(pid: int, started: int, signum: int) -> bool:
+    """Signal a process by pidfd, so that a later process with its pid is never hit; return whether
+    it was there."""
     try:
-        fd = posix.pidfd_open(target.pid)
+        fd = posix.pidfd_open(pid)
     except OSError:  # gone; or no pidfd (Linux < 5.3, seccomp), no descriptor left: then by number
-        again = member(target.pid)
-        return (
-            again is not None
-            and again.started == target.started
-            and signal_leader(target.pid, signum)
-        )
+        again = member(pid)
+        return again is not None and again.started == started and signal_leader(pid, signum)
     try:
-        again = member(target.pid)
+        again = member(pid)
         if again is None and not read_file(
             "/proc/self/stat"
         ):  # the pidfd was the last descriptor: by number, then
-            return signal_leader(target.pid, signum)
-        if again is None or again.started != target.started:
+            return signal_leader(pid, signum)
+        if again is None or again.started != started:
             return False
-        _signal.pidfd_send_signal(fd, signum)
+        return signal_leader(pid, signum, fd)
     except OSError:
         return False
     finally:
         posix.close(fd)
-    return True
 
 
-def ignores(pid: int, signum: int) -> bool:
-    """Return whether a process ignores a signal."""
-    return _in_mask(pid, b"SigIgn:", signum)
+def would_end(pid: int, signum: int) -> bool:
+    """Return whether a signal would end a process: it neither ignores, nor handles, nor blocks it;
+    what blocks it waits for it (signalfd(2), or sigwait(3), during which it does not show as
+    blocked)."""
+    until = time.monotonic() + _RUNS
+    while True:
+        fields = stat(pid)[1]  # before the rest, which may be of one that runs to its sigwait(3)
+        runs = bool(fields) and fields[0] == b"R"
+        if not _seems_to_end(pid, signum):
+            return False
+        if not runs or time.monotonic() >= until:
+            return True
+        posix.sched_yield()
 
 
-def catches(pid: int, signum: int) -> bool:
-    """Return whether a process has a handler for a signal."""
-    return _in_mask(pid, b"SigCgt:", signum)
+def _seems_to_end(pid: int, signum: int) -> bool:
+    status = read_file(f"/proc/{pid}/status")
+    masks = [line.split()[1] for line in status.split(b"\n") if line.startswith(_MASKS)]
+    if not masks or any(int(mask, 16) >> (signum - 1) & 1 for mask in masks):
+        return False
+    return not waits_for_signals(pid)
 
 
-def _in_mask(pid: int, mask: bytes, signum: int) -> bool:
-    """Look into a signal mask of /proc/PID/status (proc(5))."""
-    for line in read_file(f"/proc/{pid}/status").split(b"\n"):
-        if line.startswith(mask):
-            return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
-    return False
+def waits_for_signals(pid: int) -> bool:
+    """Return whether a process's main thread waits for signals in sigwait(3), as far as we may
+    know: what it waits for shows neither as blocked nor as caught meanwhile."""
+    return b"sigtimedwait" in read_file(f"/proc/{pid}/wchan")
+
+
+_MASKS = b"SigBlk:", b"SigIgn:", b"SigCgt:"
+# So many seconds one that runs, or waits for a CPU, may be on its way into sigwait(3) or out of it:
+# what it blocks does not show, and not yet that it waits.
+_RUNS = 0.05
 
 
 def kill_all(
-    leader: int | None, everyone: bool, look: Callable[[float], list[Member]] = descendants
+    leader: int | None,
+    everyone: bool,
+    look: Callable[[float], list[Member]] = descendants,
+    groups: set[int] | None = None,
 ) -> list[Member]:
     """SIGKILL everything below us, or what *look* finds of it, until nothing new is found; return
     what was killed.
@@ -305,20 +414,38 @@ def kill_all(
         everyone: We are PID 1 and nothing else is to live on: kill(-1) hits all of the namespace in
             one go of the kernel, faster than anything can fork.
         look: Returns what is to be killed, and stops looking at the time that it is given.
+        groups: Process groups of what was killed a moment before, to which those of what is found
+            now are added.  What is there still forks faster than we look: all of these are killed,
+            whether one of them is seen in it or not.
     """
     until = time.monotonic() + LOOK
+    groups = set() if groups is None else groups
+    again = bool(groups)
+    if again and not everyone:
+        _kill_groups(groups)
     killed: dict[tuple[int, int], Member] = {}
     new = look(until)  # before anything is killed, to know their names
     if leader is not None:
         signal_group(leader, SIGKILL)
     while new:
-        for found in new:
-            killed[found.pid, found.started] = found
-            if not everyone:
-                signal_member(found, SIGKILL)
+        forks = again or bool(killed)  # it came while we looked: only the kernel is faster
+        killed.update(((found.pid, found.started), found) for found in new)
+        groups.update(found.pgid for found in new)
         if everyone:
             signal_leader(-1, SIGKILL)
+        else:
+            if forks:
+                _kill_groups(groups)
+            for found in new:
+                signal_member(found, SIGKILL)
         new = [found for found in look(until) if (found.pid, found.started) not in killed]
     if everyone and not killed:
         signal_leader(-1, SIGKILL)  # /proc could not be read, or nothing is left: this harms nobody
     return list(killed.values())
+
+
+def _kill_groups(groups: set[int]) -> None:
+    """SIGKILL all of some process groups: no fork succeeds in them then (a child is not made while
+    its parent has a signal pending, fork(2))."""
+    for pgid in groups - {0, 1, posix.getpgrp()}:
+        signal_group(pgid, SIGKILL)

@@ -85,6 +85,11 @@ class Reactor:
         if timer in self._timers:
             self._timers.remove(timer)
 
+    def shift(self, seconds: float) -> None:
+        """Make all timers that are not due at once later by *seconds*."""
+        for timer in self._timers:
+            timer.at += seconds if timer.at else 0.0
+
     def run_in_slices(self, steps: Iterator[None]) -> None:
         """Advance *steps* again and again, with a look at the signals between any two: each should
         take 2 ms at most."""

@@ -36,6 +36,15 @@ def exit_status(wait_status: int) -> int:
     return posix.WEXITSTATUS(wait_status)
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a child of ours has ended, and leave it to reap()."""
+    try:
+        found = posix.waitid(posix.P_PID, pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+    except OSError:
+        return False
+    return found is not None
+
+
 def reap(known: Container[int] | None, stops: bool = False) -> tuple[list[Reaped], bool, int]:
     """Return what has become of the children in *known*, whether any child is left, and how many
     others have been reaped.

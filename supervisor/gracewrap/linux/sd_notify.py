@@ -79,9 +79,9 @@ def make() -> tuple[int, str]:
     try:
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
         name = f"{PREFIX}{posix.getpid()}-{time.time_ns():x}"
-        for directory in _directories():
-            if _bind(sock, directory, name):
-                _sweep(directory, name)
+        for directory in directories():
+            if bind(sock, directory, name):
+                sweep(directory, name)
                 return sock.detach(), f"{directory}/{name}"
         sock.bind(b"\0" + name.encode())
         return sock.detach(), f"@{name}"
@@ -98,7 +98,7 @@ def remove(value: str) -> None:
             pass  # somebody else was quicker, or the file system has become read-only
 
 
-def _directories() -> Iterator[str]:
+def directories() -> Iterator[str]:
     """Yield where to make the socket, the best place first."""
     try:
         own = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode()
@@ -109,7 +109,7 @@ def _directories() -> Iterator[str]:
     yield from DIRECTORIES
 
 
-def _bind(sock: _socket.socket, directory: str, name: str) -> bool:
+def bind(sock: _socket.socket, directory: str, name: str) -> bool:
     """Bind to a file that everybody may write to, from its first moment on; return whether that was
     possible."""
     before = posix.umask(0o111)
@@ -129,7 +129,7 @@ def _bind(sock: _socket.socket, directory: str, name: str) -> bool:
     return True
 
 
-def _sweep(directory: str, own: str) -> None:
+def sweep(directory: str, own: str, prefix: str = PREFIX, kind: int = _socket.SOCK_DGRAM) -> None:
     """Remove the sockets of gracewraps that were killed: a container that is started again keeps
     its files.
 
@@ -138,14 +138,14 @@ def _sweep(directory: str, own: str) -> None:
     """
     try:
         others = [
-            name for name in posix.listdir(directory) if name.startswith(PREFIX) and name != own
+            name for name in posix.listdir(directory) if name.startswith(prefix) and name != own
         ]
         now = posix.stat(f"{directory}/{own}").st_mtime
     except OSError:
         return
     for name in others[:_SWEPT]:
         path = f"{directory}/{name}"
-        asking = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
+        asking = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_NONBLOCK)
         try:
             found = posix.lstat(path)
             if found.st_mode & _S_IFMT == _S_IFSOCK and found.st_mtime < now - _FRESH:

@@ -8,10 +8,13 @@ import posix
 # All that can be caught; SIGKILL and SIGSTOP cannot (signal(7)).
 BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}
 
-SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ = 1, 2, 6, 9, 13, 15, 17, 25
-SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGIO = 18, 19, 20, 21, 22, 29
+SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGKILL, SIGPIPE = 1, 2, 3, 6, 9, 13
+SIGTERM, SIGCHLD, SIGXFSZ = 15, 17, 25
+SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGIO = 18, 19, 20, 21, 22, 28, 29
 RTMIN, RTMAX = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
 
+# By themselves they end nothing: CHLD, CONT, TSTP, TTIN, TTOU, URG, WINCH.
+HARMLESS = frozenset((17, 18, 20, 21, 22, 23, 28))
 # Several names can share a number (IOT is ABRT, POLL is IO); the first is the one we show.
 _ALIASES = {"IOT": 6, "POLL": 29, "CLD": 17}
 NUMBERS: dict[str, int] = {

@@ -23,19 +23,26 @@ if TYPE_CHECKING:
     Connect = Callable[[], socket]
     Parse = Callable[[bytes, int, int], Row]
     # Milliseconds since it last sent and last received data, bytes received, segments with data
-    # sent (-1: not told, Linux < 4.6).
-    Info = tuple[int, int, int, int]
+    # sent and received (-1: not told, Linux < 4.6).
+    Info = tuple[int, int, int, int, int]
     # Family, state, local port, bytes not read by the program, bytes not acknowledged by the peer,
     # inode (0: no descriptor is open for it, not yet or not any more), Info (None: not told, Linux
     # < 4.1), the peer's port.
     Connection = tuple[int, int, int, int, int, int, Info | None, int]
+    # State, inode, user id, address and port of this end and of the other, Info.
+    Address = tuple[bytes, int]
+    Ends = tuple[int, int, int, Address, Address, Info | None]
+    # State, inode, user id, this end, the other, bytes not read by the program, bytes not
+    # acknowledged by the peer, Info, and whether this end has opened it (None: not told).
+    Socket = tuple[int, int, int, Address, Address, int, int, Info | None, bool | None]
     # Family, state, local port, unread, unacknowledged, inode, the "pingpong" bit of delayed
     # acknowledgement, the peer's port.
     Line = tuple[int, int, int, int, int, int, bool, int]
 
 AF_INET, AF_INET6 = 2, 10
 # Of net/tcp_states.h.
-ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = 1, 4, 5, 8, 9, 10, 11
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2 = 1, 2, 4, 5
+CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = 8, 9, 10, 11
 # Shut by the program: it has no more to say on these.
 SHUT = frozenset((FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING))
 # A handshake that is not over (SYN_RECV) carries no request yet, and a flood of them must not look
@@ -56,7 +63,7 @@ _AF_NETLINK, _SOCK_RAW, _SOCK_CLOEXEC, _SOCK_NONBLOCK, _NETLINK_SOCK_DIAG = (
     0o4000,
     4,
 )
-_TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 18, 20, 0x301
+_TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 18, 20, 0x301
 _NOOP, _ERROR, _DONE, _DUMP_INTR = 1, 2, 3, 0x10
 _INFO, _CGROUP = 2, 21
 _WANT_INFO = 1 << (_INFO - 1)
@@ -70,11 +77,16 @@ _CGROUP_ID = Struct("=Q")
 # inet_diag_msg: family, state, timer, retrans, inet_diag_sockid (48 bytes), expires, rqueue,
 # wqueue, uid, inode
 _MESSAGE = 72
+_LEAST = 16  # of unix_diag_msg
 _CONNECTION = Struct("=BBxx2s2s44x4xII4xI")
 _LISTENER = Struct("=BBxx2s46x12xII")
+_ENDS = Struct("=BBxx2s2s16s16s24xII")
+_QUEUES = Struct("=56xII")
 # tcp_info: last_data_sent at 44, last_data_recv at 52; bytes_received at 128 (Linux 4.1),
-# data_segs_out at 156 (4.6).
-_AGES, _RECEIVED, _SEGMENTS = Struct("=44xI4xI"), Struct("=128xQ"), Struct("=156xI")
+# data_segs_in at 152, data_segs_out at 156 (4.6); bytes_acked at 120, notsent_bytes at 144,
+# bytes_sent at 200, bytes_retrans at 208 (4.19).
+_AGES, _RECEIVED, _SEGMENTS = Struct("=44xI4xI"), Struct("=128xQ"), Struct("=152xII")
+_SENT = Struct("=120xQ16xI52xQQ")
 
 
 class Refused(OSError):
@@ -118,18 +130,27 @@ def dump(
     Raises:
         Refused: If the kernel does not answer.
     """
-    wanted = _WANT_INFO if parse_one is connection else 0
+    wanted = 0 if parse_one is listener else _WANT_INFO
     request = pack(
         "=BBBBHH44xII", 0, 0, 0, wanted, _swapped(port), 0, sum(1 << state for state in states), 0
     )
+    yield from ask(request, _TCPDIAG_GETSOCK, parse_one, connect)
+
+
+def ask(
+    request: bytes, kind: int, parse_one: Parse[Row], connect: Connect = connect
+) -> Iterator[list[Row]]:
+    """Yield what the kernel answers to a request of this *kind*, a part at a time.
+
+    Raises:
+        Refused: If it does not answer.
+    """
     try:
         asking = connect()
     except (OSError, ImportError) as error:
         raise _refused(error) from error
     try:
-        asking.send(
-            pack("=IHHII", 16 + len(request), _TCPDIAG_GETSOCK, _REQUEST_DUMP, 1, 0) + request
-        )
+        asking.send(pack("=IHHII", 16 + len(request), kind, _REQUEST_DUMP, 1, 0) + request)
         done = False
         while not done:
             rows, done = parse(asking.recv(_BUFFER), parse_one)
@@ -165,8 +186,8 @@ def parse(answer: bytes, parse_one: Parse[Row]) -> tuple[list[Row], bool]:
             if kind == _ERROR:
                 raise _garbled()
             return rows, True
-        if kind in (_TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY):
-            if length < 16 + _MESSAGE:
+        if kind in (_TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY):
+            if length < 16 + (_MESSAGE if kind == _TCPDIAG_GETSOCK else _LEAST):
                 raise _garbled()
             rows.append(parse_one(answer, at + 16, end))
         elif kind != _NOOP:
@@ -180,12 +201,6 @@ def parse(answer: bytes, parse_one: Parse[Row]) -> tuple[list[Row], bool]:
 def connection(answer: bytes, at: int, end: int) -> Connection:
     """Return the connection whose inet_diag_msg begins at *at*."""
     family, state, port, peer, unread, unsent, inode = _CONNECTION.unpack_from(answer, at)
-    start, length = _attribute(answer, at + _MESSAGE, end, _INFO)
-    info = None
-    if length >= 136:
-        sent, received = _AGES.unpack_from(answer, start)
-        segments = _SEGMENTS.unpack_from(answer, start)[0] if length >= 160 else -1
-        info = sent, received, _RECEIVED.unpack_from(answer, start)[0], segments
     return (
         family,
         state,
@@ -193,20 +208,80 @@ def connection(answer: bytes, at: int, end: int) -> Connection:
         unread,
         unsent,
         inode,
-        info,
+        _info(answer, at, end),
         peer[0] << 8 | peer[1],
     )
+
+
+def ends(answer: bytes, at: int, end: int) -> Ends:
+    """Return both ends of the connection whose inet_diag_msg begins at *at*."""
+    family, state, port, peer, source, destination, uid, inode = _ENDS.unpack_from(answer, at)
+    size = 4 if family == AF_INET else 16
+    here = _mapped(family, source[:size]), port[0] << 8 | port[1]
+    there = _mapped(family, destination[:size]), peer[0] << 8 | peer[1]
+    return state, inode, uid, here, there, _info(answer, at, end)
+
+
+def host(address: Address) -> str:
+    """Return the address of one end, without its port, for people."""
+    from _socket import inet_ntop
+
+    return inet_ntop(AF_INET if len(address[0]) == 4 else AF_INET6, address[0])
+
+
+def shown(address: Address) -> str:
+    """Return one end for people: 10.0.3.7:80 or [::1]:80."""
+    name = host(address)
+    return f"[{name}]:{address[1]}" if ":" in name else f"{name}:{address[1]}"
+
+
+def whole(answer: bytes, at: int, end: int) -> Socket:
+    """Return all that is of use of the socket whose inet_diag_msg begins at *at*; of one that
+    listens the numbers of bytes are those of connections."""
+    state, inode, uid, here, there, info = ends(answer, at, end)
+    unread, unsent = _QUEUES.unpack_from(answer, at)
+    return state, inode, uid, here, there, unread, unsent, info, _opened(answer, at, end, unsent)
+
+
+def _opened(answer: bytes, at: int, end: int, queued: int) -> bool | None:
+    """Return whether this end has opened a connection, and not the peer; None: not told.
+
+    Of one that it has opened, the kernel counts its SYN among the bytes acknowledged, but not among
+    those sent; of one that it has accepted, in neither (Linux: tcp_rcv_synsent_state_process() of
+    net/ipv4/tcp_input.c; measured).
+    """
+    start, length = attribute(answer, at + _MESSAGE, end, _INFO)
+    if length < 216 or answer[at + 1] != ESTABLISHED:  # a FIN counts as well
+        return None
+    acknowledged, not_sent, sent, again = _SENT.unpack_from(answer, start)
+    more = acknowledged + queued - not_sent - (sent - again)
+    return bool(more) if more in (0, 1) else None
+
+
+def _info(answer: bytes, at: int, end: int) -> Info | None:
+    start, length = attribute(answer, at + _MESSAGE, end, _INFO)
+    if length < 136:
+        return None
+    sent, received = _AGES.unpack_from(answer, start)
+    came, went = _SEGMENTS.unpack_from(answer, start) if length >= 160 else (-1, -1)
+    return sent, received, _RECEIVED.unpack_from(answer, start)[0], went, came
+
+
+def _mapped(family: int, address: bytes) -> bytes:
+    """Return an address; one of IPv4 that is mapped into IPv6 (::ffff:1.2.3.4) as that of IPv4."""
+    mapped = family != AF_INET and address[:12] == b"\0" * 10 + b"\xff\xff"
+    return address[12:] if mapped else address
 
 
 def listener(answer: bytes, at: int, end: int) -> Listener:
     """Return the listening socket whose inet_diag_msg begins at *at*."""
     _, _, port, _, inode = _LISTENER.unpack_from(answer, at)
-    start, length = _attribute(answer, at + _MESSAGE, end, _CGROUP)
+    start, length = attribute(answer, at + _MESSAGE, end, _CGROUP)
     cgroup = _CGROUP_ID.unpack_from(answer, start)[0] if length >= 8 else 0
     return Listener(port[0] << 8 | port[1], inode, cgroup)
 
 
-def _attribute(answer: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
+def attribute(answer: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
     """Return where the payload of an attribute begins and how long it is; 0, 0 if it is not
     there."""
     while at + 4 <= end:

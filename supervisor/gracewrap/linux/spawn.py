@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _signal
 import posix
+import sys
 
 from gracewrap.linux.procfs import read_file
 
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 # Named here, as SIGHUP is: what has these names, and more, is not loaded before the spawn.
 ENOENT, ENOEXEC, EAGAIN, ENOMEM = 2, 8, 11, 12
+EPERM = 1  # of clone3(2), which an older container runtime does not know; fork(2) needs only clone
 SIGHUP = 1
 OURS = (-1, -1)  # stdout and stderr as we have them
+
+# What isolation.py has taken from our environment, and the -X option by which it hands it on.
+PRELOAD, PRELOADED = b"LD_PRELOAD", "gracewrap_preload"
 
 _given: list[dict[bytes, bytes]] = []  # our environment, once it has been found out
 
@@ -47,6 +52,16 @@ def defaults() -> list[int]:
     return _defaults
 
 
+def foreign_threads() -> int:
+    """Return how many threads this process has beside the one that runs us, which is the only one
+    that we start; 0 without /proc."""
+    try:
+        # A directory has two links, and one from each directory in it.
+        return posix.stat("/proc/self/task").st_nlink - 3
+    except OSError:
+        return 0
+
+
 def environment() -> Mapping[bytes, bytes]:
     """Return our environment as it was given to us, in bytes.
 
@@ -62,13 +77,21 @@ def _environment() -> dict[bytes, bytes]:
     env: dict[bytes, bytes] = {
         name: value for name, value in posix.environ.items() if name
     }  # "=x" cannot be passed on
-    if b"LC_CTYPE" in env and (given := read_file("/proc/self/environ")):
+    if b"LC_CTYPE" in env and (given := _environ_as_given()) is not None:
         original = [word for word in given.split(b"\0") if word.startswith(b"LC_CTYPE=")]
         if original:
             env[b"LC_CTYPE"] = original[0].partition(b"=")[2]
         else:
             del env[b"LC_CTYPE"]
+    if isinstance(preload := sys._xoptions.get(PRELOADED), str):
+        env[PRELOAD] = preload.encode(errors="surrogateescape")
     return env
+
+
+def _environ_as_given() -> bytes | None:
+    """Return the environment that the kernel has of us, which may be empty; None without /proc."""
+    path = "/proc/self/environ"
+    return read_file(path) if posix.access(path, posix.R_OK) else None
 
 
 def spawn(
@@ -111,11 +134,11 @@ def spawn(
         except OSError as error:
             if error.errno in (EAGAIN, ENOMEM):
                 raise
-            if error.errno != ENOEXEC and not (no_stdin and _has_no_null()):
+            if error.errno not in (ENOEXEC, EPERM) and not (no_stdin and _has_no_null()):
                 return 0, -1, error.errno or 0
     from gracewrap.linux import fork
 
-    return *fork.spawn(argv, env, tty, process, stdio, no_stdin), 0
+    return *fork.spawn(argv, env, defaults(), tty, process, stdio, no_stdin), 0
 
 
 def helper(
@@ -135,11 +158,23 @@ def helper(
     Raises:
         OSError: If it cannot be executed, or there is no process to be had.
     """
-    if process is not None:
+    from gracewrap.linux import standard_streams
+
+    stdio, opened = standard_streams.own((stdout, -1))
+    env = {**(environment() if process is None else process.environment), **more}
+    try:
+        if process is None:
+            try:
+                return _spawn(argv, env, _actions(stdio, no_stdin=True))
+            except PermissionError as error:
+                if error.errno != EPERM:
+                    raise
         from gracewrap.linux import fork
 
-        return fork.helper(argv, {**process.environment, **more}, stdout, process)
-    return _spawn(argv, {**environment(), **more}, _actions((stdout, -1), no_stdin=True))
+        return fork.helper(argv, env, defaults(), stdio, process, stdout >= 0)
+    finally:
+        for fd in opened:
+            posix.close(fd)
 
 
 def _is_simple(stdio: tuple[int, int]) -> bool:

@@ -6,10 +6,14 @@ from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from gracewrap.policy.model import Reading
+    from gracewrap.policy.model import AgentCounts, Reading
 
     OnReading = Callable[[Reading], None]
+    OnAnswers = Callable[[list[AgentCounts] | None], None]
+else:
+    Protocol = object
 
 
 class Probe:
@@ -28,3 +32,13 @@ class Probe:
 
     def cancel(self) -> None:
         """Abort the sample in progress, if any: on_reading() is not called any more."""
+
+
+class AskAgents(Protocol):
+    """Asks the agents inside a program."""
+
+    def ask(self, on_answers: OnAnswers) -> None:
+        """Ask each; call back once with the answers, or with None if there is no agent."""
+
+    def cancel(self) -> None:
+        """End the asking."""

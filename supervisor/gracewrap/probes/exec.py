@@ -1,4 +1,4 @@
-"""The exec probe: runs a command; exit status 0 means drained."""
+"""The exec probe: runs a command; the number that it prints decides, else its exit status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ExecProbe(Probe):
     """Starts the command for each sample."""
 
     def __init__(self, spec: ExecProbeSpec, helpers: Helpers) -> None:
-        self._command, self._helpers = spec.command, helpers
+        self._command, self._counts, self._helpers = spec.command, spec.counts, helpers
         self._helper: Helper | None = None
 
     def sample(self, on_reading: OnReading) -> None:
@@ -34,7 +34,7 @@ class ExecProbe(Probe):
 
         def exited(status: int, output: bytes) -> None:
             self._helper = None
-            on_reading(interpret(status, output))
+            on_reading(interpret(status, output, self._counts))
 
         try:
             self._helper = self._helpers.run(self._command, exited, capture=MAX_OUTPUT)
@@ -49,16 +49,16 @@ class ExecProbe(Probe):
         self._helpers.kill(helper)
 
 
-def interpret(status: int, output: bytes) -> Reading:
+def interpret(status: int, output: bytes, counts: bool = True) -> Reading:
     """Return the reading for an exit status and the output.
 
-    Status 0 is drained, whatever the output.  With any other status the program is busy, and a
-    number on the first line of the output is the number in flight.  126 and 127 are what shells
-    report for a command that cannot be executed or is not found.
+    A number on the first line that is not empty is the number in flight, whatever the status:
+    `redis-cli LLEN` exits with 0 and `grep -c` with 1 however much there is.  Without a number, and
+    without *counts*, status 0 is drained and any other is busy.  126 and 127 are what shells report
+    for a command that cannot be executed or is not found.  A command that a signal has ended has
+    not counted to the end.
     """
-    if status == 0:
-        return Reading(DRAINED)
-    line = output.partition(b"\n")[0].strip()
+    line = output.strip().partition(b"\n")[0].strip()
     text = line.decode(errors="replace")[:_MAX_LINE]
     text = "".join(char if char.isprintable() else "?" for char in text)
     why = f"exit status {status}"
@@ -67,19 +67,24 @@ def interpret(status: int, output: bytes) -> Reading:
     if status in (126, 127):
         text = text or ("cannot be executed" if status == 126 else "not found")
         return Reading(INVALID, None, f"{why}: {text}")
-    number = _number(line)
-    if number is not None:
+    number = _number(line) if counts and status <= 128 else None
+    if number is None:
+        if status == 0:
+            return Reading(DRAINED)
+        return Reading(BUSY, None, f"{why}: {text}" if text else why)
+    if not 0 <= number < float("inf"):
+        return Reading(INVALID, None, f"printed {text}, which counts nothing")
+    if number:
         return Reading(BUSY, number, f"{text} in flight")
-    return Reading(BUSY, None, f"{why}: {text}" if text else why)
+    return Reading(DRAINED, 0.0)
 
 
 def _number(word: bytes) -> float | None:
-    """Return a finite number of 0 or more, or None."""
+    """Return a number, or None."""
     try:
-        number = float(word)
+        return None if b"_" in word else float(word)
     except ValueError:
         return None
-    return number if 0 <= number < float("inf") and b"_" not in word else None
 
 
 def _not_started(command: Sequence[str], errno: int) -> Reading:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.reactor import Reactor
-    from gracewrap.probes.base import OnReading
+    from gracewrap.probes.base import AskAgents, OnReading
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
 else:
@@ -26,6 +26,7 @@ class Program(Protocol):
     reactor: Reactor
     helpers: Helpers
     log_lines: LogLineState | None
+    agents: AskAgents | None
 
     def ports(self) -> Ports:
         """Return the ports that the program listens on."""
@@ -78,6 +79,10 @@ def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
             from gracewrap.probes.notify import NotifyProbe
 
             return NotifyProbe(spec, program.notify_state())
+        case probe_specs.AgentProbeSpec():
+            from gracewrap.probes.agent import AgentProbe
+
+            return AgentProbe(program.agents, spec.alone)
         case probe_specs.LogLineProbeSpec():
             from gracewrap.probes.log_line import LogLineProbe
 

@@ -8,6 +8,10 @@ follows the previous response at once is a tie.  The "pingpong" bit of /proc/net
 the kernel sets the bit when data is answered at once, and clears it when it has to acknowledge data
 that is not answered (after 40 to 200 ms).
 
+A client that speaks last without asking for anything looks like a request: the end of a TLS
+handshake (a resumed session of TLS 1.2, or TLS 1.3 without tickets), a message on a WebSocket.
+Where a thread of the program waits for more from that client, none of them works on an answer.
+
 Not detected: a response that pauses for longer than `quiet` (streams, headers sent early,
 100-continue), pipelined requests, and on a tie an upload of more than a segment or two.  Counted as
 in flight although idle: a connection whose client sent last (HTTP/2, WebSocket).
@@ -17,12 +21,14 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.linux import sock_diag
+from gracewrap.linux import blocked_readers, sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
-from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
+from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words
+from gracewrap.probes.background import Background
 from gracewrap.probes.base import Probe
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.probes.streams import Streams, is_talk
+from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Set
@@ -72,7 +78,7 @@ def classify(connection: Connection, quiet: float) -> str:
     fin = state == CLOSE_WAIT
     if unread > fin or unsent or info is None:
         return IN_FLIGHT
-    sent, received, count, segments = info
+    sent, received, count, segments = info[:4]
     if count <= fin:  # no byte has ever been received
         return IDLE
     if received < sent or not segments:  # a request after the last response, or no response ever
@@ -83,20 +89,41 @@ def classify(connection: Connection, quiet: float) -> str:
     return RECENT if age < max(quiet, _SETTLED) else IDLE
 
 
+def is_unanswered(connection: Connection, quiet: float) -> bool:
+    """Return whether all that is in flight on a connection is what the client has sent last, more
+    than *quiet* milliseconds ago, and the program has read it."""
+    _, state, _, unread, unsent, inode, info, _ = connection
+    if state in SHUT or state == CLOSE_WAIT or unread or unsent or not inode or info is None:
+        return False
+    return info[1] >= max(quiet, _SETTLED)
+
+
 class Counts:
     """The connections of one sample, counted by state."""
 
-    __slots__ = ("in_flight", "not_accepted", "recent", "ties", "total")
+    __slots__ = (
+        "idle_streams", "in_flight", "not_accepted", "recent", "streams", "ties", "total",
+        "unanswered", "unsure",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.total = self.in_flight = self.recent = self.not_accepted = 0
+        self.streams = self.idle_streams = 0  # those that are not in flight
+        self.unsure = 0  # of the recent ones, those that may be in flight
         # Each with its state if the pingpong bit shows that it is not in flight.
         self.ties: list[tuple[Connection, str]] = []
+        # Of those in flight, the inodes of those whose client spoke last, some time ago.
+        self.unanswered: list[int] = []
 
-    def add(self, state: str) -> None:
-        """Count one connection that is not a tie."""
+    def add(self, state: str, connection: Connection, quiet: float) -> None:
+        """Count one connection that is not a tie, or not any more."""
         self.in_flight += state == IN_FLIGHT
+        if state == IN_FLIGHT and is_unanswered(connection, quiet):
+            self.unanswered.append(connection[5])
         self.recent += state == RECENT
+        info = connection[6]
+        if state == RECENT and info is not None and info[1] - info[0] <= _JIFFY:
+            self.unsure += 1
 
 
 class TcpProbe(Probe):
@@ -116,6 +143,8 @@ class TcpProbe(Probe):
     ) -> None:
         self.spec, self.reactor, self.ports = spec, reactor, ports
         self._connect = connect
+        self._streams = Streams()
+        self._background = Background(ports, spec.quiet, spec.outgoing == "quiet", connect)
         self._steps: Iterator[None] | None = None
         # Ties decided earlier: inode -> bytes received and segments sent then, and in flight.
         self._decided: dict[int, tuple[int, int, bool]] = {}
@@ -135,7 +164,11 @@ class TcpProbe(Probe):
 
     def _run(self, on_reading: OnReading) -> Iterator[None]:
         try:
+            if self.spec.mode != "listening":
+                self._background.watch()
             reading = yield from self._sample()
+            if reading.kind == DRAINED and self.spec.mode != "listening":
+                reading = yield from self._with_background(reading)
         except OSError as error:  # neither sock_diag nor /proc works: no descriptor, no memory
             why = f"cannot query the kernel's connections: {error.strerror or error}"
             reading = Reading(UNREACHABLE, None, why)
@@ -166,7 +199,19 @@ class TcpProbe(Probe):
         if spec.mode == "no-connections":
             return _by_total(counts.total, ports)
         yield from self._decide_ties(counts)
+        if counts.unanswered:
+            blocked = yield from blocked_readers.find(self.ports.pids())
+            counts.in_flight -= len(blocked.intersection(counts.unanswered))
         return self._by_activity(counts)
+
+    def _with_background(self, reading: Reading) -> Steps:
+        """Add to a reading what else shows work, and what is still open."""
+        counted = frozenset(self.spec.ports) or self.ports.known
+        if self.spec.ports:
+            yield from self.ports.steps()  # what it listens on besides
+        seen = yield from self._background.look(counted)
+        still_open = [reading.open, f"connections to {seen.open}" if seen.open else ""]
+        return replace(reading, work=seen.work, open="; ".join(filter(None, still_open)))
 
     def _listening(self, ports: Set[int], listening: Set[int]) -> Reading:
         """Return the reading of mode "listening".
@@ -186,6 +231,7 @@ class TcpProbe(Probe):
         The client's end of a local connection is not counted: it has another local port.
         """
         counts, quiet = Counts(), self.spec.quiet * 1000
+        self._streams.begin()
         for port in ports if len(ports) <= _MAX_SINGLE_PORTS else (0,):
             for batch in sock_diag.dump(sock_diag.connection, CONNECTED, port, self._connect):
                 for connection in batch:
@@ -196,11 +242,20 @@ class TcpProbe(Probe):
                     if state == GONE:
                         continue
                     counts.total += 1
-                    if state == TIE:
+                    is_stream, talk = self._streams.is_one(connection), is_talk(connection)
+                    # Who spoke last is no question where the program goes on sending by itself.
+                    if (state == TIE and (is_stream or talk)) or (
+                        state == IN_FLIGHT and talk and is_unanswered(connection, quiet)
+                    ):
+                        state = RECENT if info and min(info[:2]) < quiet else IDLE
+                    if is_stream and state in (RECENT, IDLE):
+                        counts.streams += 1
+                        counts.idle_streams += state == IDLE
+                    elif state == TIE:
                         age = info[0] if info else 0
                         counts.ties.append((connection, RECENT if age < quiet else IDLE))
                     else:
-                        counts.add(state)
+                        counts.add(state, connection, quiet)
                         counts.not_accepted += (
                             state == IN_FLIGHT and not inode and tcp_state not in SHUT
                         )
@@ -211,12 +266,13 @@ class TcpProbe(Probe):
         """Add the ties to the counts, by earlier decisions if nothing has moved since, else by
         /proc/net/tcp."""
         earlier, self._decided = self._decided, {}
+        quiet = self.spec.quiet * 1000
         undecided: dict[int, tuple[Connection, str]] = {}
         for done, (connection, otherwise) in enumerate(counts.ties, 1):
             known = earlier.get(connection[5])
-            if known and connection[6] and known[:2] == connection[6][2:]:
+            if known and connection[6] and known[:2] == connection[6][2:4]:
                 self._decided[connection[5]] = known
-                counts.add(IN_FLIGHT if known[2] else otherwise)
+                counts.add(IN_FLIGHT if known[2] else otherwise, connection, quiet)
             else:
                 undecided[connection[5]] = connection, otherwise
             if not done % _SLICE:
@@ -226,12 +282,14 @@ class TcpProbe(Probe):
         now = time.monotonic()
         if (counts.in_flight or counts.recent) and now - self._decided_at < _TIES_INTERVAL:
             counts.recent += len(undecided)  # busy anyway; a later sample decides them
+            counts.unsure += len(undecided)
             return
         self._decided_at = now
         try:
             pingpong = yield from self._pingpong(undecided)
         except OSError:  # unknown: counting an idle connection as busy loses no work
-            counts.in_flight += len(undecided)
+            for connection, _ in undecided.values():
+                counts.add(IN_FLIGHT, connection, quiet)
             return
         for done, (inode, (connection, otherwise)) in enumerate(undecided.items(), 1):
             if inode not in pingpong:  # closed meanwhile
@@ -239,8 +297,8 @@ class TcpProbe(Probe):
                 continue
             in_flight = not pingpong[inode]
             if connection[6]:
-                self._decided[inode] = (*connection[6][2:], in_flight)
-            counts.add(IN_FLIGHT if in_flight else otherwise)
+                self._decided[inode] = (*connection[6][2:4], in_flight)
+            counts.add(IN_FLIGHT if in_flight else otherwise, connection, quiet)
             if not done % _SLICE:
                 yield
 
@@ -260,15 +318,27 @@ class TcpProbe(Probe):
 
     def _by_activity(self, counts: Counts) -> Reading:
         """Return the reading of mode "idle"."""
+        streams, idle = counts.streams, counts.idle_streams
+        reading = Reading(
+            DRAINED, 0.0, streams=streams, idle_streams=idle, senders=self._streams.senders,
+            unsure=counts.unsure,
+        )  # fmt: skip
+        others = counts.total - streams
         if not counts.in_flight and not counts.recent:
-            return Reading(DRAINED, 0.0)
-        why = f"{counts.in_flight or 'none'} of {_connections(counts.total)} in flight"
+            still_open = [f"{_connections(others)} of clients, idle" if others else ""]
+            still_open += [f"{in_words(streams, idle)}" if streams else ""]
+            reading = replace(reading, open=", ".join(filter(None, still_open)))
+            if streams == idle:
+                return reading
+            return replace(reading, kind=BUSY, only_streams=True, why=in_words(streams, idle))
+        why = f"{counts.in_flight or 'none'} of {_connections(others)} in flight"
         if counts.not_accepted:
             why += f" ({counts.not_accepted} not accepted yet)"
         if counts.recent:
             of_them = "more" if counts.in_flight else "of them"
             why += f", {counts.recent} {of_them} active in the last {self.spec.quiet:g} s"
-        return Reading(BUSY, float(counts.in_flight), why)
+        why += f", {in_words(streams, idle)}" if streams else ""
+        return replace(reading, kind=BUSY, in_flight=float(counts.in_flight), why=why)
 
     def _without_sock_diag(self, ports: Set[int], refused: Refused) -> Steps:
         """Count by /proc/net/tcp, which does not tell when a connection was last active."""

@@ -1,8 +1,9 @@
 """Creates the control socket where clients find it, and finds those of running gracewraps.
 
 The socket is named after the pid, in the first directory that accepts it.  A client searches all of
-these directories.  Anyone can write to some of them (/tmp), so a client trusts the kernel
-(SO_PEERCRED, unix(7)) and not the file name.
+these directories.  Which they are depends on no variable: an entrypoint may export XDG_RUNTIME_DIR,
+TMPDIR or HOME, and `docker exec` does not know them.  Anyone can write to some of them (/tmp), so a
+client trusts the kernel (SO_PEERCRED, unix(7)) and not the file name.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODE = 0o600
-# A container's root file system may be read-only, and its user may not be root: /dev/shm is a tmpfs
-# of its own in most.
-DIRECTORIES = ("/run", "/dev/shm", "/tmp")
+# systemd-logind makes /run/user/UID, private to its user.  A container's root file system
+# may be read-only, and its user may not be root: /dev/shm is a tmpfs of its own in most.
+DIRECTORIES = ("/run", "/run/user/{uid}", "/dev/shm", "/tmp")
 PREFIX, SUFFIX = "gracewrap-", ".sock"
 _S_IFMT, _S_IFSOCK = 0o170000, 0o140000  # inode(7)
 
@@ -40,7 +41,7 @@ def create(explicit: str | None = None) -> tuple[int, str] | None:
     listen.bind() tells why an explicit path fails.  remove() removes the file again.
     """
     name = f"{PREFIX}{posix.getpid()}{SUFFIX}"
-    for path in [explicit] if explicit else [f"{directory}/{name}" for directory in _directories()]:
+    for path in [explicit] if explicit else [f"{directory}/{name}" for directory in directories()]:
         try:
             return listen.bind(Address(path=path), MODE), path
         except (OSError, ValueError):
@@ -49,6 +50,8 @@ def create(explicit: str | None = None) -> tuple[int, str] | None:
     return None
 
 
+adopt = listen.adopt
+created = listen.created
 remove = listen.remove  # listen.py remembers which files it has created
 
 
@@ -78,19 +81,19 @@ def find(pid: int | None = None, explicit: str | None = None) -> list[Instance]:
     return list(instances.values())
 
 
-def _directories() -> Iterator[str]:
-    """Yield the directories for the socket, the best one first."""
-    own = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode(errors="surrogateescape")
-    if own.startswith("/"):
-        yield own.rstrip("/")
-    yield from DIRECTORIES
+def directories(uid: int | None = None) -> list[str]:
+    """Return the directories for the socket of user *uid*, or ours, the best one first."""
+    number = str(posix.geteuid() if uid is None else uid)
+    return [directory.replace("{uid}", number) for directory in DIRECTORIES]
 
 
 def _candidates(pid: int | None) -> Iterator[tuple[str, int]]:
     """Yield the paths that are named like a control socket, each with the pid in its name."""
-    # /run/user/UID is systemd's XDG_RUNTIME_DIR, for clients that have lost the variable (sudo,
-    # cron).
-    for directory in dict.fromkeys((*_directories(), f"/run/user/{posix.geteuid()}")):
+    try:
+        uid = None if pid is None else posix.stat(f"/proc/{pid}").st_uid
+    except OSError:  # gone, or there is no /proc
+        uid = None
+    for directory in directories(uid):
         try:
             names = posix.listdir(directory) if pid is None else [f"{PREFIX}{pid}{SUFFIX}"]
         except OSError:

@@ -95,6 +95,10 @@ class HttpServer:
             posix.close(self._spare)
             self._spare = None
 
+    def waiting(self) -> list[Connection]:
+        """Return the connections whose request is to be answered at the end of the run."""
+        return [one for one in self.connections.values() if one.waits_for_end]
+
     def report(self, error: BaseException) -> None:
         """Pass *error* to the fault handler of the reactor."""
 
@@ -174,6 +178,10 @@ class HttpServer:
         self._add(fd)
         return True
 
+    def adopt(self, fd: int) -> None:
+        """Serve a connection that somebody else has accepted."""
+        self._add(fd)
+
     def _add(self, fd: int) -> None:
         """Start to serve a new connection."""
         if len(self.connections) >= MAX_CONNECTIONS:
@@ -244,6 +252,7 @@ class Connection:
         self._lingering, self._lingered = False, 0
         self._limit: Timer | None = None
         self._peer, self._refused = "", False
+        self.waits_for_end = False
 
     def start(self) -> None:
         """Identify the peer of a control connection, and wait for a request."""
@@ -380,6 +389,10 @@ class Connection:
         assert request is not None
         try:
             method, target = request.method.decode(), request.target.decode(errors="replace")
+            if routes.waits_for_end(method, target, self._server.control):
+                self.waits_for_end = True
+                self._server.reactor.cancel(self._limit)
+                return
             response = routes.respond(
                 self._server.backend, method, target, self._server.control, self._peer
             )
@@ -387,6 +400,10 @@ class Connection:
             self._server.report(error)
             response = routes.text(500, "Internal error; see gracewrap's log.")
         self._send(response, ())
+
+    def tell_end(self, response: Response) -> None:
+        """Answer a request that has waited for the end of the run."""
+        self._safely(lambda: self._send(response, (("Connection", "close"),)))
 
     def _refuse(self, response: Response) -> None:
         """Answer a request without reading it to its end; this ends the connection."""

@@ -102,6 +102,16 @@ def _bind_unix(path: str, mode: int) -> int:
     return sock.detach()
 
 
+def adopt(path: str, device: int, inode: int) -> None:
+    """Count a unix socket that the launcher has created in this process among those of bind()."""
+    _created[path] = device, inode
+
+
+def created(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a unix socket that we have created; None: we have not."""
+    return _created.get(path)
+
+
 def remove(path: str) -> None:
     """Remove a unix socket that bind() has created, unless another file has replaced it.
 

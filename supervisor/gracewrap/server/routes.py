@@ -27,6 +27,9 @@ class Backend(Protocol):
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
         """Return whether new work is welcome, and further fields ("reason": "stopping")."""
 
+    def is_live(self) -> tuple[bool, Mapping[str, object]]:
+        """Return whether the programs are healthy, as far as that is known, and further fields."""
+
     def status(self, options: Mapping[str, str]) -> tuple[int, Mapping[str, object]]:
         """Return an HTTP status and the whole state: programs, phase, in flight, seconds left.
 
@@ -43,9 +46,10 @@ class Backend(Protocol):
         """Perform an action; return an HTTP status and the fields of the response.
 
         Args:
-            action: "drain", "undrain", "stop" or "restart".
+            action: "drain", "undrain", "stop", "restart", "signal" or "reopen".
             options: The parameters of the query; of a repeated one, the last value.  "program"
-                selects programs for a stop or a restart, separated by commas.
+                selects programs for a stop, a restart or a signal, separated by commas; "signal"
+                names that.
             peer: The client, for people: "pid 7, uid 0".
         """
 
@@ -69,8 +73,9 @@ def json(status: int, body: Mapping[str, object]) -> Response:
     return Response(status, (dumps(dict(body)) + "\n").encode(), JSON)
 
 
-def _live(_: Backend, __: Mapping[str, str]) -> Response:
-    return json(200, {"live": True})
+def _live(backend: Backend, _: Mapping[str, str]) -> Response:
+    live, more = backend.is_live()
+    return json(200 if live else 503, {"live": live, **more})
 
 
 def _ready(backend: Backend, _: Mapping[str, str]) -> Response:
@@ -94,7 +99,8 @@ PAGES: dict[str, Callable[[Backend, Mapping[str, str]], Response]] = {
     "/metrics": _metrics,
     "/status": _status,
 }
-ACTIONS = ("/drain", "/undrain", "/stop", "/restart")
+ACTIONS = ("/drain", "/undrain", "/stop", "/restart", "/signal", "/reopen")
+END = "/end"  # on the control socket: the answer comes when the run has ended, and is its summary
 READ = ("GET", "HEAD")
 
 
@@ -107,6 +113,11 @@ def not_allowed(methods: tuple[str, ...]) -> Response:
     """Return the response to a method other than *methods*."""
     allowed = ", ".join(methods)
     return text(405, f"Method not allowed; use {' or '.join(methods)}.", ("Allow", allowed))
+
+
+def waits_for_end(method: str, target: str, control: bool) -> bool:
+    """Return whether a request is to be answered when the run has ended."""
+    return control and method == "GET" and _without_origin(target).partition("?")[0] == END
 
 
 def respond(backend: Backend, method: str, target: str, control: bool, peer: str = "") -> Response:
@@ -126,7 +137,7 @@ def respond(backend: Backend, method: str, target: str, control: bool, peer: str
         if method != "POST":
             return not_allowed(("POST",))
         return json(*backend.act(path[1:], parse_query(query), peer))
-    actions = [f"POST {action}" for action in ACTIONS if control]
+    actions = [END, *(f"POST {action}" for action in ACTIONS)] if control else []
     return text(404, "\n".join(["Not found. Available:", *PAGES, *actions]))
 
 

@@ -1,0 +1,157 @@
+"""What a program is connected to: databases, queues, services; other ports of its own.
+
+Found through the descriptors of its processes.  Nothing is asked of anybody but the kernel.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from gracewrap.linux import agent_socket, sock_diag, unix_diag
+from gracewrap.linux.listening_ports import sockets
+from gracewrap.linux.sock_diag import ESTABLISHED, SYN_SENT, Refused
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Set
+
+    from gracewrap.linux.sock_diag import Address, Connect, Info
+
+    Found = Generator[None, None, list["Peer"]]
+
+# Where the standard output of a service of systemd goes, and the bus: no work comes from there.
+_NO_WORK = ("/run/systemd/", "/run/dbus/", "/var/run/dbus/")
+_UNKNOWN = "unix sockets (the kernel does not say which)"
+
+
+class Peer(Record):
+    """One connection of the program that is not one of a client to the ports in question."""
+
+    to: str  # "127.0.0.1:6379", "/run/postgresql/.s.PGSQL.5432"; "port 9000": of its own
+    # A byte was sent or received once, or that is not known; of its own ports: the client spoke
+    # last.
+    used: bool = True
+    age: float | None = None  # seconds since the last byte; None: not known
+
+
+def find(
+    pids: Iterable[int], own: Set[int], counted: Set[int], connect: Connect = sock_diag.connect
+) -> Found:
+    """Return what the processes *pids* are connected to.
+
+    Where the descriptors of a process cannot be read, all connections of its user count.
+
+    Args:
+        pids: The program's processes.
+        own: The ports that they listen on.
+        counted: Those of them whose connections are counted elsewhere.
+        connect: Where the kernel is asked.
+
+    Raises:
+        OSError: If the kernel cannot be asked about TCP.
+    """
+    inodes, users = set[int](), set[int]()
+    for pid in pids:
+        try:
+            for inode in sockets(pid):
+                inodes.add(inode)
+                if not inode:
+                    yield
+        except PermissionError:
+            users |= _user(pid)
+        except OSError:  # it is gone
+            pass
+        yield
+    inodes.discard(0)
+    if not inodes and not users:
+        return []
+    by_tcp = yield from _by_tcp(inodes, users, own, counted, connect)
+    by_unix = yield from _by_unix(inodes, connect)
+    return by_tcp + by_unix
+
+
+def _user(pid: int) -> set[int]:
+    try:
+        return {posix.stat(f"/proc/{pid}").st_uid}
+    except OSError:
+        return set()
+
+
+def _by_tcp(
+    inodes: Set[int], users: Set[int], own: Set[int], counted: Set[int], connect: Connect
+) -> Found:
+    found: list[Peer] = []
+    try:
+        for batch in sock_diag.dump(
+            sock_diag.ends, frozenset((ESTABLISHED, SYN_SENT)), connect=connect
+        ):
+            for state, inode, uid, here, there, info in batch:
+                ours = inode in inodes or uid in users
+                if not ours or here[1] in counted or (there[1], here[1]) in sock_diag.OWN:
+                    continue
+                if there[1] in own and _is_local(here, there):  # its other end is one of ours too
+                    continue
+                found.append(_peer(state, here, there, info, here[1] in own))
+            yield
+    except Refused:
+        found.clear()
+        for lines in sock_diag.table():
+            found += [
+                Peer(f"port {here}" if here in own else f"somebody's port {there}")
+                for _, state, here, _, _, inode, _, there in lines
+                if state == ESTABLISHED and inode in inodes and here not in counted
+                if there not in own
+            ]
+            yield
+    return found
+
+
+def _peer(state: int, here: Address, there: Address, info: Info | None, incoming: bool) -> Peer:
+    to = f"port {here[1]}" if incoming else sock_diag.shown(there)
+    if info is None or state == SYN_SENT:
+        return Peer(to)
+    sent, received, count, segments, _ = info
+    used = received < sent if incoming else bool(count or segments)
+    return Peer(to, used, min(sent, received) / 1000 if count or segments else None)
+
+
+def _by_unix(inodes: Set[int], connect: Connect) -> Found:
+    """Return the peers on unix sockets that somebody has bound to a path, on one side or the other:
+    a socketpair(2) stays within a program.
+
+    They do not tell whether they were used, or when.
+    """
+    names, peers = dict[int, str](), dict[int, int]()
+    try:
+        for batch in unix_diag.connected(connect):
+            for inode, peer, name in batch:
+                names[inode] = name
+                if inode in inodes:
+                    peers[inode] = peer
+            yield
+    except Refused:
+        return [Peer(_UNKNOWN)] if _has_unix_sockets(inodes) else []
+    return [
+        Peer(name)
+        for inode, peer in peers.items()
+        if (name := names[inode] or names.get(peer, ""))
+        if peer and peer not in inodes and not name.startswith(_NO_WORK)
+        if not name.rpartition("/")[2].startswith(agent_socket.PREFIX)  # to us, not to its work
+    ]
+
+
+def _has_unix_sockets(inodes: Set[int]) -> bool:
+    """Return whether any of these is a connected unix socket, by /proc/net/unix."""
+    from gracewrap.linux.procfs import read_file
+
+    for line in read_file("/proc/net/unix").split(b"\n")[1:]:
+        fields = line.split()
+        # Type 0001: a stream; state 03: connected (Linux: net/unix/af_unix.c, unix_seq_show).
+        is_connected = len(fields) > 6 and fields[4] == b"0001" and fields[5] == b"03"
+        if is_connected and int(fields[6]) in inodes:
+            return True
+    return False
+
+
+def _is_local(here: Address, there: Address) -> bool:
+    return here[0] == there[0] or there[0][:1] == b"\x7f" or there[0] == b"\0" * 15 + b"\x01"

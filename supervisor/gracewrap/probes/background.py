@@ -1,0 +1,118 @@
+"""What else shows work where no request is in flight: the evidence by which a probe by tcp may end
+a program early, or may not.
+
+A job that runs may be silent for as long as it takes, and what fetched it looks the same as a pool
+of idle connections.  So a connection to somebody else that has carried a byte counts as work as
+long as it is open, unless the user says that only what moves does.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from gracewrap.linux import peers, process_tree, sock_diag
+from gracewrap.policy.model import NOT_YET
+from gracewrap.record import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Set
+
+    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.peers import Peer
+    from gracewrap.linux.sock_diag import Connect
+
+# The part of one CPU that a program may use and still count as idle: timers, a collection of
+# garbage.  Less than what an idle JVM or a loop that polls every 10 ms uses is not told from work.
+IDLE_CPU = 0.03
+# On a busy machine one that would use a CPU gets little of it: then the time counts in which it
+# waited for one.
+IDLE_WAIT = 0.5
+_TICK = 1 / posix.sysconf("SC_CLK_TCK")
+MOST = 4  # peers that are named
+
+
+class Seen(Record):
+    """What else the program has open or does."""
+
+    work: str  # what shows that it may be at work; "": nothing
+    open: str  # to whom it is connected; "": to nobody
+
+
+class Background:
+    """Looks at what a program does besides answering requests.
+
+    Args:
+        ports: The program's, with its processes.
+        quiet: Seconds for which nothing may move.
+        only_moving: A used connection counts only if it has carried a byte within *quiet*.
+        connect: Where the kernel is asked.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        quiet: float,
+        only_moving: bool,
+        connect: Connect = sock_diag.connect,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ports, self._quiet, self._only_moving = ports, quiet, only_moving
+        self._connect, self._clock = connect, clock
+        # When, and the seconds by pid: used, and used or waited for.
+        self._cpu: list[tuple[float, dict[int, tuple[float, float]]]] = []
+
+    def look(self, counted: Set[int]) -> Generator[None, None, Seen]:
+        """Return what there is besides the connections to the ports *counted*.
+
+        Raises:
+            OSError: If the kernel cannot be asked.
+        """
+        found = yield from peers.find(self._ports.pids(), self._ports.known, counted, self._connect)
+        work = _at_work(found, self._quiet, self._only_moving)
+        cpu = self._cpu_used()
+        if cpu and not (work and cpu == NOT_YET):
+            work.append(cpu)
+        return Seen("; ".join(work), _named(found))
+
+    def watch(self) -> None:
+        """Note the CPU time that has been used, for a look at the last *quiet* seconds."""
+        at = self._clock()
+        self._cpu.append((at, {pid: process_tree.cpu_time(pid) for pid in self._ports.pids()}))
+        while len(self._cpu) > 1 and self._cpu[1][0] <= at - self._quiet:
+            del self._cpu[0]
+
+    def _cpu_used(self) -> str:
+        """Return what the CPU time says about the last *quiet* seconds; "": nothing was done."""
+        if not self._cpu or not self._cpu[-1][1]:  # there are no processes
+            return ""
+        (since, before), (at, now) = self._cpu[0], self._cpu[-1]
+        seconds = at - since
+        if seconds > 2 * self._quiet + 1:  # nobody has asked for long
+            del self._cpu[:-1]
+            return NOT_YET
+        if seconds < self._quiet:
+            return NOT_YET
+        used, wanted = (
+            sum(max(0.0, times[i] - before.get(pid, (0.0, 0.0))[i]) for pid, times in now.items())
+            for i in (0, 1)
+        )
+        if used <= IDLE_CPU * seconds + _TICK and wanted <= IDLE_WAIT * seconds:
+            return ""
+        return f"it uses, or would use, {100 * max(used, wanted) / seconds:.0f} % of a CPU"
+
+
+def _at_work(found: Iterable[Peer], quiet: float, only_moving: bool) -> list[str]:
+    """Return which connections show that the program may be at work."""
+    moving = [peer for peer in found if peer.age is not None and peer.age < quiet]
+    shown = [f"bytes within {quiet:g} s: {_named(moving)}"] if moving else []
+    used = [peer for peer in found if peer.used and peer not in moving and not only_moving]
+    return shown + ([f"used connections: {_named(used)}"] if used else [])
+
+
+def _named(found: Iterable[Peer]) -> str:
+    """Return to whom these connections lead, for people: "127.0.0.1:6379 (3), 10.0.0.7:5432"."""
+    names = [peer.to for peer in found]
+    each = list(dict.fromkeys(names))
+    shown = [f"{to} ({names.count(to)})" if names.count(to) > 1 else to for to in each[:MOST]]
+    return ", ".join(shown) + (f" and {len(each) - MOST} more" if len(each) > MOST else "")

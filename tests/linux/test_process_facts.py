@@ -1,0 +1,161 @@
+"""What is seen of real processes, of which it decides who is sent the stop signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from gracewrap.linux import process_facts, process_tree
+from gracewrap.policy.model import CATCHES, DEFAULT, IGNORES, Process
+from processes import wait_until
+
+TERM = int(signal.SIGTERM)
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+# Handlers, pipes and sockets are there before it prints a line.
+UP = "import os, signal; os.write(2, b'.'); signal.pause()"
+CATCH = "import signal; signal.signal(15, lambda *_: None)\n"
+
+
+@contextmanager
+def started(command: list[str], ups: int = 1) -> Iterator[int]:
+    """Start a command in a session of its own, and yield its pid when *ups* of it are up."""
+    reading, writing = os.pipe()
+    child = subprocess.Popen(
+        # What starts the tests in the background has it ignored.
+        ["env", "--default-signal=QUIT", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=writing,
+        start_new_session=True,
+    )
+    os.close(writing)
+    try:
+        for _ in range(ups):
+            assert os.read(reading, 1)
+        yield child.pid
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait(30)
+        os.close(reading)
+
+
+def seen(pid: int) -> tuple[Process, ...]:
+    return process_facts.look(process_tree.descendants(roots=[pid]), TERM)
+
+
+def one(pid: int) -> Process:
+    return next(process for process in seen(pid) if process.pid == pid)
+
+
+@pytest.mark.parametrize(
+    ("code", "takes"),
+    [
+        ("", DEFAULT),
+        ("import signal; signal.signal(15, signal.SIG_IGN)\n", IGNORES),
+        (CATCH, CATCHES),
+        ("import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15})\n", CATCHES),
+    ],
+)
+def test_what_it_does_on_the_stop_signal(code, takes):
+    with started([*PYTHON, code + UP]) as pid:
+        assert one(pid).takes == takes
+
+
+def test_what_waits_for_signals_takes_them():
+    block = "signal.pthread_sigmask(signal.SIG_BLOCK, {15})"
+    code = f"import os, signal; {block}; os.write(2, b'.'); signal.sigwait({{15}})"
+    with started([*PYTHON, code]) as pid:
+        wait_until(lambda: process_tree.waits_for_signals(pid), "it waits")
+        assert one(pid).takes == CATCHES
+
+
+def test_one_on_its_way_into_sigwait_is_looked_at_again(monkeypatch):
+    """It runs: what it blocks does not show any more, and that it waits does not show yet."""
+    nothing = b"SigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n"
+    states = iter((b"R", b"R", b"S"))
+    state = [b""]
+
+    def read(path: str) -> bytes:
+        if path.endswith("/stat"):
+            state[0] = next(states)
+            return b"9 (web) %s 1 9 9" % state[0]
+        if path.endswith("/wchan"):
+            return b"do_sigtimedwait" if state[0] == b"S" else b"0"
+        return nothing
+
+    monkeypatch.setattr(process_tree, "read_file", read)
+    assert not process_tree.would_end(9, TERM)
+    assert next(states, None) is None
+
+
+def test_one_that_waits_for_something_else_or_runs_all_the_time_would_be_ended():
+    with started([*PYTHON, UP]) as pid:
+        assert process_tree.would_end(pid, TERM)
+    with started([*PYTHON, "import os; os.write(2, b'.')\nwhile True: pass"]) as pid:
+        assert process_tree.would_end(pid, TERM)
+
+
+def test_one_that_sleeps_has_not_had_a_signal_until_its_switches_change():
+    with started([*PYTHON, CATCH + "while True:\n    " + UP]) as pid:
+        wait_until(lambda: one(pid).asleep, "it sleeps")
+        before = one(pid)
+        assert one(pid).switches == before.switches
+        os.kill(pid, TERM)
+        wait_until(lambda: one(pid).switches > before.switches, "it has woken")
+
+
+def test_a_signal_that_waits_is_seen():
+    with started([*PYTHON, UP]) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: process_tree.stat(pid)[1][0] == b"T", "it is stopped")
+        os.kill(pid, TERM)
+        assert one(pid).pending
+
+
+def test_forked_children_are_told_from_those_that_execute_a_program():
+    code = "import os\nif os.fork() == 0:\n    " + UP + "\n" + UP
+    with started([*PYTHON, code], 2) as pid:
+        assert {process.pid: process.forked for process in seen(pid)}[pid] is False
+        (child,) = [process for process in seen(pid) if process.pid != pid]
+        assert child.forked and child.parent == pid
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_shell_is_known_by_its_file_and_what_it_starts_behind_it_too(shell, tmp_path):
+    script = tmp_path / "run.sh"
+    script.write_text(f"#!/bin/{shell}\nsleep 60 &\nprintf . >&2\nwait\n")
+    script.chmod(0o755)
+    with started([str(script)]) as pid:
+        leader = one(pid)
+        assert leader.name == "run.sh" and leader.shell and not leader.background
+        wait_until(lambda: "sleep" in {process.name for process in seen(pid)}, "sleep is there")
+        (sleep,) = [process for process in seen(pid) if process.name == "sleep"]
+        assert sleep.background and not sleep.shell
+
+
+def test_a_pipeline_shows_who_reads_whose_output():
+    with started(["sh", "-c", "(printf . >&2; exec sleep 60) | cat; :"]) as pid:
+        wait_until(lambda: {"sleep", "cat"} <= {one.name for one in seen(pid)}, "both are there")
+        found = {process.name: process for process in seen(pid)}
+        assert found["cat"].reads and found["cat"].reads in found["sleep"].writes
+
+
+def test_sockets_and_listeners():
+    code = CATCH + "import socket; s = socket.create_server(('127.0.0.1', 0))\n" + UP
+    with started([*PYTHON, code]) as pid:
+        assert one(pid).listens and one(pid).has_sockets
+    code = CATCH + "import socket; s = socket.socketpair()\n" + UP
+    with started([*PYTHON, code]) as pid:
+        assert not one(pid).has_sockets
+
+
+def test_a_process_that_is_gone_is_not_seen():
+    with started([*PYTHON, UP]) as pid:
+        members = process_tree.descendants(roots=[pid])
+    assert process_facts.look(members, TERM) == ()
