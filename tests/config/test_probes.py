@@ -18,6 +18,7 @@ from gracewrap.config.origins import RawValue
 from gracewrap.config.parsers import commands, hooks, http_request, probes, selectors, urls
 from gracewrap.config.probe_specs import (
     Address,
+    CheckSpecs,
     CommandAction,
     ExecProbeSpec,
     Expect,
@@ -90,7 +91,7 @@ EXAMPLES = [
     (urls.url, ":3000/x", 'has no scheme; write "http://127.0.0.1:3000/x"'),
     (urls.url, "/drain", 'has no host; write "http://127.0.0.1:3000/drain"'),
     (urls.url, "http:/x/y", 'write "http://x/y"'),
-    (urls.url, "ftp://h/", "is neither http:// nor https:// nor unix://"),
+    (urls.url, "ftp://h/", "must start with http://, https:// or unix://"),
     (urls.url, "http://u:p@h/", "names a user"),
     (urls.url, "http://h/#x", "has a fragment"),
     (urls.url, "http://h/a b", "holds a space"),
@@ -161,7 +162,8 @@ EXAMPLES = [
     (http_request.headers, {"A": {"env": "X=Y"}}, "no name of a variable"),
     (http_request.headers, {"A": {"file": ""}}, "has an empty file"),
     (http_request.headers, {"A B": "x"}, "has a name that no header can have"),
-    (http_request.headers, {"host": "x"}, "host is written by gracewrap"),
+    (http_request.headers, {"Connection": "x"}, "Connection is written by gracewrap"),
+    (http_request.headers, {"Host": "example.org"}, (Header("Host", "example.org"),)),
     (http_request.headers, "Accept", 'write "Accept: text/plain"'),
     (http_request.headers, {"X": "1", **{f"X{n}": "1" for n in range(60)}}, "more than 50"),
     (urls.ports, True, ()),
@@ -220,7 +222,7 @@ EXAMPLES = [
     (hooks.action, "unix:///a:/b", HttpAction(Request(Url("unix", "/a", 0, "/b"), "POST"))),
     (hooks.action, "curl http://127.0.0.1/", CommandAction(("curl", "http://127.0.0.1/"))),
     (hooks.action, "HTTPS://h/", HttpAction(Request(Url("https", "h", 443, "/"), "POST"))),
-    (hooks.action, "ftp://h/", "is neither http:// nor"),
+    (hooks.action, "ftp://h/", "must start with http://"),
     (hooks.action, "a && b", "no shell would read its &&"),
     (hooks.action, {"command": "./x y", "timeout": "5s"}, CommandAction(("./x", "y"), 5.0)),
     (
@@ -243,17 +245,65 @@ EXAMPLES = [
         {"url": "http://h/"},
         'url: gracewrap calls this http; write {http = "http://h/"}',
     ),
-    (hooks.action, {"http": "http://h/", "insecure": True}, "insecure: it is for https"),
+    (hooks.action, {"http": "http://h/", "insecure": True}, "insecure: it applies to https only"),
     (hooks.action, 3, "is neither a command nor a URL"),
-    (probes.ready, "tcp", ProbeSpecs((TcpProbeSpec(mode="listening"),))),
-    (probes.ready, "notify", ProbeSpecs((NotifyProbeSpec("READY=1"),))),
-    (probes.ready, "http://127.0.0.1:3000/drain", ProbeSpecs((HttpProbeSpec(Request(DRAIN)),))),
-    (probes.ready, {"tcp": 3000}, ProbeSpecs((TcpProbeSpec((3000,), "listening"),))),
-    (probes.ready, {"exec": ["pg_isready"]}, ProbeSpecs((ExecProbeSpec(("pg_isready",)),))),
+    (probes.ready, "tcp", CheckSpecs((TcpProbeSpec(mode="listening"),))),
+    (probes.ready, "notify", CheckSpecs((NotifyProbeSpec("READY=1"),))),
+    (probes.ready, "http://127.0.0.1:3000/drain", CheckSpecs((HttpProbeSpec(Request(DRAIN)),))),
+    (probes.ready, {"tcp": 3000}, CheckSpecs((TcpProbeSpec((3000,), "listening"),))),
+    (
+        probes.ready,
+        {"exec": ["pg_isready"]},
+        CheckSpecs((ExecProbeSpec(("pg_isready",), counts=False),), every=5.0),
+    ),
     (
         probes.ready,
         {"any": ["tcp", {"file": "/run/x"}]},
-        ProbeSpecs((TcpProbeSpec(mode="listening"), FileProbeSpec("/run/x")), "any"),
+        CheckSpecs((TcpProbeSpec(mode="listening"), FileProbeSpec("/run/x")), "any"),
+    ),
+    (
+        probes.ready,
+        {"tcp": 80, "every": "3s", "failures": 5, "passes": 2, "timeout": "1s"},
+        CheckSpecs((TcpProbeSpec((80,), "listening"),), "all", 3.0, 5, 2, 1.0),
+    ),
+    (
+        probes.ready,
+        {"any": ["tcp"], "every": "3s"},
+        CheckSpecs((TcpProbeSpec(mode="listening"),), "any", 3.0),
+    ),
+    (
+        probes.ready,
+        {"exec": ["pg_isready"], "every": "1s"},
+        CheckSpecs((ExecProbeSpec(("pg_isready",), counts=False),)),
+    ),
+    (probes.live, "tcp", CheckSpecs((TcpProbeSpec(mode="listening"),), every=10.0)),
+    (
+        probes.live,
+        {"http": "http://127.0.0.1:3000/drain", "failures": 5},
+        CheckSpecs((HttpProbeSpec(Request(DRAIN)),), every=10.0, failures=5),
+    ),
+    (probes.live, "notify", 'is a watchdog; write watchdog = "30s"'),
+    (probes.live, {"log_line": "up"}, "log_line tells that a program is ready, not that it is"),
+    (probes.ready, {"every": "1s"}, 'has no probe; add http = "http://'),
+    (probes.ready, {"tcp": 80, "every": 1}, 'every: has no unit; write "1s"'),
+    (probes.ready, {"tcp": 80, "every": "0s"}, "every: is too short"),
+    (probes.ready, {"tcp": 80, "failures": 0}, "failures: not a number from 1 to 100"),
+    (probes.ready, {"tcp": 80, "passes": "x"}, "passes: not a number from 1 to 100"),
+    (
+        probes.ready,
+        {"all": [{"tcp": 80, "every": "1s"}]},
+        "its probe 1: every: it is said once for all probes; write it beside all or any",
+    ),
+    (
+        probes.ready,
+        {"tcp": 80, "failureThreshold": 3},
+        "failureThreshold: gracewrap calls this failures; write failures = 3",
+    ),
+    (
+        probes.ready,
+        {"tcp": 80, "initialDelaySeconds": 3},
+        "initialDelaySeconds: it is asked from the start on, and how long that may take is "
+        "ready_timeout; leave it out",
     ),
     (probes.ready, {"all": ["tcp"], "tcp": True}, "has all or any, and something beside it"),
     (probes.ready, {"all": []}, "not a list of 1 to 16 probes"),
@@ -298,7 +348,7 @@ EXAMPLES = [
         "redis://u:p@x:80",
         'write {tcp = 80} (it listens), or {exec = ["./script"]} that asks it',
     ),
-    (probes.ready, "redis://x", "is neither http:// nor https:// nor unix://"),
+    (probes.ready, "redis://x", "must start with http://, https:// or unix://"),
     (probes.ready, "file:/run/x", 'write {file = "/run/x"}'),
     (probes.ready, "exec:./x -y", 'write {exec = "./x -y"}'),
     (probes.ready, "log_line: up", 'write {log_line = "up"}'),
@@ -360,7 +410,7 @@ EXAMPLES = [
     (
         probes.ready,
         {"tcp": 80, "interval": "1s"},
-        "interval: it is asked again and again, until it says yes; leave it out",
+        'interval: gracewrap calls this every; write every = "1s"',
     ),
     (probes.ready, {"grpc": 80}, "grpc: no such key; there are http, "),
     (
@@ -564,6 +614,7 @@ PROBES = [
         TcpProbeSpec((80,), "no-connections", unit="clients"),
     ),
     ({"drain_tcp": "auto", "drain_quiet": "5s"}, TcpProbeSpec(quiet=5.0)),
+    ({"drain_tcp": "auto", "drain_outgoing": "quiet"}, TcpProbeSpec(outgoing="quiet")),
     ({"drain_exec": ["a", "b"]}, ExecProbeSpec(("a", "b"))),
     ({"drain_file": "/f", "drain_contains": "x"}, FileProbeSpec("/f", "exists", "x")),
     ({"drain_file": "/f", "drain_file_is": "absent"}, FileProbeSpec("/f", "absent")),
@@ -650,6 +701,7 @@ def test_the_job_of_a_push_is_the_command():
         ({"pre_stop": ["x"]}, True),
         ({"post_stop": ["x"]}, True),
         ({"ready": "tcp"}, True),
+        ({"live": "tcp"}, True),
         ({"watchdog": "9s"}, True),
         ({"report_pushgateway": "http://h"}, True),
     ],
@@ -709,10 +761,10 @@ WRONG = [
         "an answer to HEAD has no body to look for json in",
     ),
     ({"drain_http": URL, "drain_metric": "a", "drain_equals": "idle"}, "a metric is a number"),
-    ({"drain_http": URL, "drain_ca": "/x"}, "it is for https"),
+    ({"drain_http": URL, "drain_ca": "/x"}, "it applies to https only"),
     (
         {"drain_http": "https://h/", "drain_ca": "/x", "drain_insecure": True},
-        "nobody looks at the certificate",
+        "insecure skips certificate verification",
     ),
     ({"drain_tcp": True, "drain_mode": "listening"}, "that is for ready"),
     (
@@ -734,6 +786,8 @@ WRONG = [
     ({"health_on_stop": "keep"}, "it means nothing without health.listen"),
     ({"report_pushgateway_job": "x"}, "it means nothing without report.pushgateway"),
     ({"on_watchdog": "ignore"}, "it means nothing without watchdog"),
+    ({"on_unhealthy": "tell"}, "it means nothing without live; add live, "),
+    ({"ready_timeout": "9s"}, 'it means nothing without ready; add ready, "tcp"'),
     ({"notify": False, "watchdog": "9s"}, "notify = false (g.toml, line 1): watchdog needs it"),
     ({"notify": False, "ready": "notify"}, "a probe by notify needs it"),
     (
@@ -923,7 +977,7 @@ def test_anything_is_settings_or_problems_in_one_line(tree):
         tuple(RawValue(key, raw, "g.toml") for key, raw in tree.items()), ("true",), None, "run", ()
     )
     settings, problems = resolve(line, {})
-    assert settings is not None or problems
+    assert (settings is None) == any(not problem.warning for problem in problems)
     assert all(problem.text.isprintable() and problem.text for problem in problems)
     if settings is not None:
         # And gracewrap check can tell them.

@@ -298,6 +298,7 @@ def test_every_setting_has_its_place(setting, resolve):
         right = right and not (
             place == "defaults" and setting.key in ("command", "depends_on", "stop_after")
         )
+        right = right or setting.key == "signal_map"  # for all, and of each program
         assert bool(misplaced) != right, (place, errors)
 
 
@@ -422,6 +423,11 @@ PROBLEMS = [
         f'exit_code_from = "webb"\n{WEB}',
         'cannot use exit_code_from (g.toml, line 1): there is no program webb; did you mean "web"?',
     ),
+    (
+        f"{WEB}readyz = false\n",
+        "programs.web.readyz (g.toml, line 3): one of the programs at least must count",
+    ),
+    ('command = ["x"]\nreadyz = false\n', "it is for several programs, and stands in [programs"),
     # circles
     (
         f'{WEB}depends_on = ["db"]\n{DB}depends_on = ["web"]\n',
@@ -447,7 +453,7 @@ PROBLEMS = [
     ),
     (
         f'{WEB}depends_on = {{db = "raedy"}}\n{DB}',
-        'the condition of db is none of started, ready, completed; did you mean "ready"?',
+        'the condition of db must be one of started, ready, completed; did you mean "ready"?',
     ),
     (f"{WEB}depends_on = {{db = true}}\n{DB}", 'write {db = "ready"}'),
     (
@@ -520,10 +526,13 @@ PROBLEMS = [
         f'{WEB}[groups.x]\nprograms = ["web"]\n',
         "cannot use groups (g.toml, line 3): there are no groups of programs",
     ),
-    (f'{WEB}restart = "unless-stopped"\n', 'is none of never, on-failure, always; write "always"'),
+    (
+        f'{WEB}restart = "unless-stopped"\n',
+        'must be one of never, on-failure, always; write "always"',
+    ),
     (
         f'{WEB}on_exit = "success-shutdown"\n',
-        'is none of shutdown, restart, ignore; write "shutdown"',
+        'must be one of shutdown, restart, ignore; write "shutdown"',
     ),
     (f'{WEB}restart = "always"\nmax_restarts = 0\n', 'would be never; write restart = "never"'),
     (
@@ -577,7 +586,7 @@ def test_what_is_refused_is_said_once(text, said, resolve):
 WARNINGS = [
     (
         f'{WEB}depends_on = {{db = "completed"}}\n{DB}',
-        "programs.web.depends_on (g.toml, line 3): db is no oneshot, and its exit stops "
+        "programs.web.depends_on (g.toml, line 3): db is not a oneshot, and its exit stops "
         "everything; write oneshot = true in [programs.db]",
     ),
     (
@@ -646,7 +655,9 @@ def test_a_command_beside_programs(resolve):
     ]
 
 
-@pytest.mark.parametrize("key", ["depends_on", "stop_after", "until", "reserve", "oneshot"])
+@pytest.mark.parametrize(
+    "key", ["depends_on", "stop_after", "until", "reserve", "oneshot", "readyz"]
+)
 def test_what_can_stand_in_a_program_only(key, resolve):
     setting = BY_KEY[key]
     _, (error,), _ = resolve('command = ["x"]\n', f"{setting.option}=x")
@@ -678,7 +689,7 @@ def test_what_can_stand_in_a_program_only(key, resolve):
             'write ready = "http://127.0.0.1:3000/health", "tcp" or {exec = ["./healthy"]}',
         ),
         ("readiness_probe.http_get.port = 80", "gracewrap calls this ready; write ready = "),
-        ("livenessProbe.x = 1", "nothing is checked while it runs, but its watchdog"),
+        ("livenessProbe.x = 1", "gracewrap calls this live"),
         ("exit_on_end = true", "when it ends, all are stopped"),
         ('image = "x"', "it is about the container"),
         ("port = 80", "write ready = {tcp = 3000}"),
@@ -687,7 +698,7 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ('ExecReload = "x"', 'signal_map = {HUP = "restart"}'),
         ('ExecStopPost = "x"', "gracewrap calls this post_stop (it is a word of systemd)"),
         ("TimeoutStopSec = 3", "gracewrap calls this stop_timeout"),
-        ("TimeoutStartSec = 3", "there is no limit for becoming ready"),
+        ("TimeoutStartSec = 3", 'write ready_timeout = "60s"'),
         ('Type = "notify"', 'ready = "notify"'),
         ("availability.restart = 1", 'write restart = "on-failure"'),
         ("backoff_seconds = 1", "gracewrap calls this backoff"),
@@ -697,7 +708,7 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ('startup = "enabled"', "every program in the file is started"),
         ('on-success = "x"', "gracewrap calls this on_exit (it is a word of pebble)"),
         ("on-failure = 1", "did you mean on_failure?"),
-        ("on-check-failure = 1", "write watchdog"),
+        ("on-check-failure = 1", "write live and on_unhealthy"),
         ('after = ["x"]', "gracewrap calls this depends_on"),
         ('requires = ["x"]', "gracewrap calls this depends_on"),
         ('before = ["x"]', "the other program says it"),
@@ -741,7 +752,7 @@ def test_words_of_others_in_a_program(key, said, resolve):
         ),
         ('priority = 1\ncommand = ["x"]\n', "in [programs.NAME]"),
         ('after = ["x"]\ncommand = ["x"]\n', "depends_on in [programs.NAME]"),
-        ("processes:\n", "TOML is written like this"),
+        ("processes:\n", "write each of its processes as [programs.NAME]"),
     ],
 )
 def test_files_of_others(text, said, resolve):
@@ -901,7 +912,11 @@ VALUES = [
     (lifecycle.depends_on, "a", {"a": ""}),
     (lifecycle.depends_on, {"a": " Ready "}, {"a": "ready"}),
     (lifecycle.depends_on, {"a": {"condition": "started"}}, {"a": "started"}),
-    (lifecycle.depends_on, {"a": {"condition": "ready", "x": 1}}, "the condition of a is none of"),
+    (
+        lifecycle.depends_on,
+        {"a": {"condition": "ready", "x": 1}},
+        "the condition of a must be one of",
+    ),
     (lifecycle.depends_on, {"a": "process_healthy"}, 'gracewrap calls process_healthy "ready"'),
     (lifecycle.depends_on, {"a": "SUCCESS"}, 'gracewrap calls SUCCESS "completed"'),
     (lifecycle.depends_on, [1], "not the name of a program"),
@@ -962,7 +977,12 @@ def test_values(parse, raw, wanted):
         ("output", "json"),
         ("exit_code_from", "web"),
         ("ready", {"log_line": "listening on"}),
+        ("ready", {"all": ["tcp", {"exec": ["x"]}], "every": "1s", "failures": 1}),
+        ("live", {"exec": ["x"], "every": "5s"}),
+        ("live", {"any": [{"exec": ["x"]}, {"tcp": [80]}], "failures": 5}),
+        ("ready", {"exec": ["x"], "passes": 3, "timeout": "10s"}),
         ("until", "drained"),
+        ("signal_map", {"USR1": "reopen"}),
         ("signal_map", {"HUP": "restart", "USR1": "none", "USR2": "INT"}),
     ],
 )

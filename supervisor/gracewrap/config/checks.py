@@ -5,14 +5,20 @@ from __future__ import annotations
 
 from gracewrap.config.origins import Origins
 from gracewrap.config.parsers import probes as probing
-from gracewrap.config.probe_specs import NotifyProbeSpec, ProbeSpec, ProbeSpecs, TcpProbeSpec
+from gracewrap.config.probe_specs import (
+    AgentProbeSpec,
+    NotifyProbeSpec,
+    ProbeSpec,
+    ProbeSpecs,
+    TcpProbeSpec,
+)
 from gracewrap.config.problems import Problem
 from gracewrap.config.schema import FURTHER
 from gracewrap.config.values import KeyFault, show_duration
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
 
@@ -25,14 +31,26 @@ NEEDS = {
         'report.pushgateway, "http://pushgateway:9091"',
     ),
     "on_watchdog": ("watchdog", 'watchdog, "30s"'),
+    "ready_timeout": ("ready", 'ready, "tcp"'),
+    "on_unhealthy": ("live", 'live, "http://127.0.0.1:3000/live"'),
 }
 OF_A_RESTART = ("backoff", "max_restarts")
-OF_A_PROBE = ("when", "interval", "probe_timeout", "timeout", "min_drain", "confirm", "linger")
+OF_A_PROBE = (
+    "when",
+    "interval",
+    "probe_timeout",
+    "timeout",
+    "min_drain",
+    "confirm",
+    "linger",
+    "streams",
+)
 
 # Settings that say something only where there are several programs, and where they stand.
 OF_SEVERAL = {
     **dict.fromkeys(
-        ("depends_on", "stop_after", "until", "reserve", "oneshot"), "in [programs.NAME]"
+        ("depends_on", "stop_after", "until", "reserve", "oneshot", "readyz"),
+        "in [programs.NAME]",
     ),
     "exit_code_from": "beside [programs.NAME]",
 }
@@ -71,6 +89,8 @@ def put_together(
         if setting.field not in values:
             values[setting.field] = setting.initial()
     values["drain"] = None
+    if values["agent"] == "auto":
+        values["agent"] = "node" if is_node(values.get("command") or ()) else "off"
     problems: list[Problem] = []
     # Half a probe is no probe: with an unusable key of it nothing can be said about the others.
     if not any(
@@ -79,6 +99,8 @@ def put_together(
         if key.startswith("drain.")
     ):
         values["drain"] = _drain(values, where, problems)
+        if values["drain"] is None and values["agent"] != "off" and not problems:
+            values["drain"] = ProbeSpecs((AgentProbeSpec(),))
     if not problems:
         problems += [Problem(text) for text in _faults(values, where, unusable)]
     probes = _asked(values)
@@ -98,10 +120,36 @@ def put_together(
 def _asked(values: Mapping[str, Any]) -> tuple[ProbeSpec, ...]:
     return tuple(
         probe
-        for several in (values.get("drain"), values["ready"])
+        for several in (values.get("drain"), values["ready"], values["live"])
         if several
         for probe in several.probes
     )
+
+
+# Commands that are, or start, Node.js; what they start inherits NODE_OPTIONS.
+_NODE_COMMANDS = frozenset(
+    (
+        *("node", "nodejs", "npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack"),
+        *("tsx", "ts-node", "ts-node-esm", "next", "nest", "nuxt", "remix-serve", "astro", "vite"),
+        *("pm2", "pm2-runtime", "nodemon", "fastify", "strapi", "directus", "n8n"),
+    )
+)
+
+
+def is_node(command: Sequence[str]) -> bool:
+    """Return whether a command says that it is Node.js, or starts it: by its first word, or by the
+    first one behind a shell, docker-entrypoint.sh, tini or the like."""
+    if not command or _is_node(command[0]):
+        return bool(command)
+    from gracewrap.config import recognise  # for agent = "auto" alone
+
+    words = recognise.without_wrappers(list(command))
+    return bool(words) and _is_node(words[0])
+
+
+def _is_node(word: str) -> bool:
+    name = word.rpartition("/")[2]
+    return name in _NODE_COMMANDS or name.endswith((".js", ".cjs", ".mjs"))
 
 
 def _drain(values: Mapping[str, Any], where: Origins, problems: list[Problem]) -> ProbeSpecs | None:
@@ -126,7 +174,8 @@ def _drain(values: Mapping[str, Any], where: Origins, problems: list[Problem]) -
             )
             raise KeyFault(key, fault)
         if several:
-            return ProbeSpecs(values[f"drain_{several[0]}"], several[0])
+            specs = ProbeSpecs(values[f"drain_{several[0]}"], several[0])
+            return _beside_agent(specs, values["agent"], origins[f"drain.{several[0]}"])
         return ProbeSpecs((probing.probe(given),)) if given else None
     except KeyFault as fault:
         key = f"drain.{fault.key}"
@@ -134,13 +183,25 @@ def _drain(values: Mapping[str, Any], where: Origins, problems: list[Problem]) -
         return None
 
 
+def _beside_agent(specs: ProbeSpecs, agent: str, origin: str) -> ProbeSpecs:
+    """Return probes that do without the agent if there is none: a preset's by the setting too."""
+    others = tuple(probe for probe in specs.probes if not isinstance(probe, AgentProbeSpec))
+    if not others or specs.combine != "all":
+        return specs
+    if agent == "off" and origin.startswith("preset "):
+        return ProbeSpecs(others)
+    beside = AgentProbeSpec(alone=False)
+    return ProbeSpecs(tuple(one if one in others else beside for one in specs.probes))
+
+
 def _linger(drain: ProbeSpecs | None) -> float | None:
     """Return how long a drained program may stay by default: not limited where the verdict may rest
-    on tcp alone."""
+    on what does not see all work: the program's connections, or what its agent knows."""
     if drain is None:
         return None
     quantity = all if drain.combine == "all" else any
-    return None if quantity(isinstance(probe, TcpProbeSpec) for probe in drain.probes) else LINGER
+    partial = TcpProbeSpec | AgentProbeSpec
+    return None if quantity(isinstance(probe, partial) for probe in drain.probes) else LINGER
 
 
 def reserve(shutdown_timeout: float, stop_timeout: float | None) -> float:
@@ -298,7 +359,9 @@ def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
 
 def starts_again(values: Mapping[str, Any]) -> bool:
     """Return whether a program is started again after its end, whichever."""
-    return values["restart"] != "never" or "restart" in (values["on_exit"], values["on_failure"])
+    unhealthy = values["live"] is not None and values["on_unhealthy"] == "restart"
+    ends = (values["on_exit"], values["on_failure"])
+    return values["restart"] != "never" or "restart" in ends or unhealthy
 
 
 def _ends_for_good(
@@ -335,6 +398,20 @@ def _not_notified(
         )
 
 
+def _without_agent(
+    values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
+) -> Iterator[str]:
+    """A probe that asks an agent which nothing loads."""
+    if values["agent"] != "off" or not values["drain"]:
+        return
+    if any(isinstance(probe, AgentProbeSpec) for probe in values["drain"].probes):
+        key = next((k for k in ("drain.all", "drain.any") if k in origins), "drain.agent")
+        fault = "there is no agent to ask"
+        if origins.get("agent") is not None:
+            fault += f": agent is off, or the command is not Node.js ({where('agent')})"
+        yield f'cannot use {where.name(key)} ({where(key)}): {fault}; add agent = "node"'
+
+
 _TIMES = (
     "shutdown_timeout",
     "stop_timeout",
@@ -351,5 +428,6 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (tuple(f"drain.{key}" for key in (*probing.PARSERS, "all", "any", "start")), _nothing_to_ask),
     (tuple(needed for needed, _ in NEEDS.values()), _alone),
     (("notify", "watchdog", "ready"), _not_notified),
+    (("agent", "drain.agent", "drain.all", "drain.any"), _without_agent),
     (("restart", "on_exit", "on_failure"), _ends_for_good),
 )

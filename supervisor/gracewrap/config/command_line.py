@@ -8,11 +8,11 @@ from gracewrap.config.schema_core import CORE, Setting
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
-SUBCOMMANDS = ("check", "init", "status", "drain", "undrain", "stop", "restart", "health")
-RESERVED = ("plan", "drill", "report")
+NO_DRAIN = "--no-drain"
+CONFIG = ("-c", "--config")
 FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 
 
@@ -24,6 +24,7 @@ class CommandLine(Record):
     config: str | None
     action: str  # "run", "help", "version", or a subcommand's name
     problems: tuple[Problem, ...]
+    no_drain: bool = False  # nothing is drained, whatever the file says
 
 
 def read_command_line(args: Sequence[str]) -> CommandLine:
@@ -33,6 +34,7 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
     given: dict[str, RawValue] = {}
     problems: list[Problem] = []
     config, action, command, i = None, "run", tuple[str, ...](), 0
+    explicit = no_drain = False  # explicit: `run` was written, so a command follows
     while i < len(args):
         word, i = args[i], i + 1
         if word in FLAGS:
@@ -40,58 +42,117 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
         if word == "--":
             command = tuple(args[i:])
             break
+        if word == "run" and not explicit:
+            explicit = True
+            continue
+        if word == NO_DRAIN:
+            no_drain = True
+            continue
         if not word.startswith("-") or word == "-":
-            action, command = _first_word(args[i - 1 :], problems)
+            action, command = (
+                ("run", tuple(args[i - 1 :])) if explicit else _first_word(args[i - 1 :], problems)
+            )
             break
         name, equals, value = word.partition("=")
-        setting = options.get(name)
-        if setting is None and name not in ("-c", "--config"):
-            from gracewrap.config.schema import (
-                OPTIONS,
-            )  # the drain and the like, with all that they need
+        if name not in options and name not in CONFIG:
+            from gracewrap.config.schema import OPTIONS  # the drain and the like, and all they need
 
             options = OPTIONS
-            setting = options.get(name)
-        if setting is None and name not in ("-c", "--config"):
+        setting = options.get(name)
+        if setting is None and name not in CONFIG:
             problems.append(
                 _unknown_option(name, options, value if equals else "".join(args[i : i + 1]))
             )
             break  # whether the next word is its value or the command, nobody knows
-        if not equals and setting is not None and setting.switch:
-            # The next word may be the command, also one called `true`: that with more words after
-            # it is none.
-            value = args[i] if i + 1 < len(args) and args[i] in ("true", "false") else ""
-            i, value = i + bool(value), value or "true"
-        elif not equals:
-            if i == len(args) or args[i].startswith(
-                "--"
-            ):  # `--` and all that follows cannot be a value; write = for one that is
+        if not equals:
+            words = _value(setting, args[i:])
+            if words is None:
                 problems.append(_no_value(name, setting))
                 break
-            value, i = args[i], i + 1
+            value, i = words[0] if words else "true", i + len(words)
         if setting is None:
             config = value
         else:
-            before = given.get(setting.key)
-            if before is not None and setting.joined:
-                value = f"{before.raw}{setting.joined}{value}"
-            given[setting.key] = RawValue(setting.key, value, f"{COMMAND_LINE}, {name}")
-    return CommandLine(tuple(given.values()), command, config, action, tuple(problems))
+            _give(given, setting, value, name)
+    if no_drain:
+        problems += _no_drain_beside(given)
+    return CommandLine(tuple(given.values()), command, config, action, tuple(problems), no_drain)
+
+
+def _value(setting: Setting | None, words: Sequence[str]) -> Sequence[str] | None:
+    """Return those of *words* that are the value of the option before them: one, or none for a
+    switch; None if there has to be one and there is not."""
+    if setting is not None and setting.switch:
+        # The next word may be the command, also one called `true`: that with more words after it
+        # is none.
+        return words[:1] if len(words) > 1 and words[0] in ("true", "false") else ()
+    # `--` and all that follows cannot be a value; write = for one that is.
+    return words[:1] if words and not words[0].startswith("--") else None
+
+
+def _give(given: dict[str, RawValue], setting: Setting, value: str, name: str) -> None:
+    """Add the value of an option to those given: the last one counts, or all of them, joined."""
+    before = given.get(setting.key)
+    if before is not None and setting.joined:
+        value = f"{before.raw}{setting.joined}{value}"
+    given[setting.key] = RawValue(setting.key, value, f"{COMMAND_LINE}, {name}")
+
+
+def _no_drain_beside(given: Mapping[str, RawValue]) -> Iterator[Problem]:
+    """Yield what is wrong with --no-drain beside other options."""
+    key = next((one for one in given if one.startswith("drain.")), "")
+    if key:
+        origin = given[key].origin.partition(", ")[2]
+        yield Problem(f"cannot use {NO_DRAIN} ({COMMAND_LINE}): there is {origin} too; use one")
 
 
 def _first_word(words: Sequence[str], problems: list[Problem]) -> tuple[str, tuple[str, ...]]:
     """Return action and command: the first word that is no option is a subcommand, or starts the
     command."""
+    from gracewrap.config.subcommand_names import (
+        OF_OTHERS,
+        OF_THE_MACHINE,
+        SUBCOMMANDS,
+    )
+
     word = words[0]
     if word in SUBCOMMANDS:
         return word, tuple(words[1:])
     if word == "help":
-        return word, ()
-    if word in RESERVED:
-        problems.append(Problem(f"cannot use {word!r} ({COMMAND_LINE}): the word is kept for a "
-                                "subcommand; to run a program of "
-                                f"this name write: gracewrap -- {' '.join(words)}"))  # fmt: skip
+        return word, tuple(words[1:])
+    if word in OF_OTHERS and (len(words) == 1 or word in OF_THE_MACHINE):
+        problems.append(_of_another(words))
+    elif "/" not in word and not _is_in_path(word) and (hint := _unknown(words)):
+        text = f"cannot run {word!r} ({COMMAND_LINE}): it is not found{hint}"
+        problems.append(Problem(text, status=127))
     return "run", tuple(words)
+
+
+def _of_another(words: Sequence[str]) -> Problem:
+    hint = _unknown(words) or f"; there is no gracewrap {words[0]}"
+    return Problem(
+        f"cannot use {words[0]!r} ({COMMAND_LINE}){hint}; to run a program of this name write: "
+        f"gracewrap -- {' '.join(words)}"
+    )
+
+
+def _unknown(words: Sequence[str]) -> str:
+    from gracewrap.config.suggestions import unknown_command
+
+    return unknown_command(*words)
+
+
+def _is_in_path(word: str) -> bool:
+    """Return whether a command may be found; it is the start that knows."""
+    import posix  # built in
+
+    for directory in posix.environ.get(b"PATH", b"/bin:/usr/bin").split(b":"):
+        try:
+            posix.stat(directory + b"/" + word.encode(errors="surrogateescape"))
+            return True
+        except (OSError, ValueError):
+            pass
+    return False
 
 
 def _no_value(name: str, setting: Setting | None) -> Problem:

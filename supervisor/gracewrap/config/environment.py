@@ -32,8 +32,8 @@ HOOK_VARIABLES = frozenset(
 def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[RawValue], list[Problem]]:
     """Return what GRACEWRAP_* variables say.
 
-    A slip of the pen is an error.  A name that is nothing like ours may be meant for somebody else,
-    and is a warning.
+    An empty one says nothing.  A slip of the pen is an error.  A name that is nothing like ours may
+    be meant for somebody else, and is a warning.
     """
     given: list[RawValue] = []
     problems: list[Problem] = []
@@ -44,6 +44,8 @@ def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[RawValue], list[P
     variables = {setting.variable: setting for setting in CORE if setting.flag} | others
     for name_bytes in mine:
         name = name_bytes.decode(errors="replace")
+        if not env[name_bytes]:
+            continue  # as `-e GRACEWRAP_X` or ${X:-} leave it: not set
         if name in HOOK_VARIABLES or (name not in variables and _service_link(name)):
             continue
         if name not in variables:
@@ -63,7 +65,7 @@ def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[RawValue], list[P
             text = (
                 f"cannot use {name} (environment): {hint}"
                 if hint
-                else f"{name} is no setting of gracewrap; ignored"
+                else f"{name} is not a gracewrap setting; ignored"
             )
             problems.append(Problem(text, not hint))
     return given, problems

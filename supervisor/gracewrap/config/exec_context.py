@@ -216,7 +216,7 @@ def _with_directory(settings: Settings, found: ExecContext) -> ExecContext:
     if path is None:
         return found
     try:
-        why = "" if posix.stat(path).st_mode & 0o170000 == 0o040000 else "it is no directory"
+        why = "" if posix.stat(path).st_mode & 0o170000 == 0o040000 else "it is not a directory"
     except OSError as error:
         why = "" if error.errno == _EACCES else error.strerror or "not there"
     if why:

@@ -67,8 +67,8 @@ FOREIGN: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("readylogline", "logline"), (READY, "process-compose")),
     "startupprobe": (READY, "Kubernetes"),
     "healthcheck": (LISTEN, "Docker"),
-    "livenessprobe": (LISTEN, "Kubernetes"),
-    "liveness": (LISTEN, ""),
+    "livenessprobe": ("live", "Kubernetes"),
+    "liveness": ("live", ""),
     "watchdogsec": ("watchdog", "systemd"),
     **dict.fromkeys(("uid", "runas"), ("user", "")),
     "runasuser": ("user", "Kubernetes"),
@@ -187,8 +187,8 @@ NO_GROUPS = (
 )
 
 LIVENESS = (
-    'nothing is checked while it runs, but its watchdog; write watchdog = "30s" if it '
-    "sends WATCHDOG=1, else leave it out"
+    'gracewrap calls this live; write live = "http://127.0.0.1:3000/live", or watchdog = "30s" if '
+    "it sends WATCHDOG=1"
 )
 
 ELSEWHERE = {
@@ -209,13 +209,13 @@ ELSEWHERE = {
     **dict.fromkeys(("numprocs", "numprocesses", "replicas", "scale", "instances"), _EACH),
     "availability": 'write restart = "on-failure", and below it backoff and max_restarts (it is a '
     "word of process-compose)",
-    "shutdown": "write stop_signal, stop_timeout and pre_stop (it is a word of process-compose)",
+    "shutdown": "write stop_signal, stop_timeout and pre_stop (that is process-compose's name "
+    "for it)",
     **dict.fromkeys(
         ("exitonend", "exitonfailure"),
         "when it ends, all are stopped (on_exit, on_failure); leave it out",
     ),
-    "oncheckfailure": "nothing is checked while it runs, but its watchdog; write watchdog and "
-    "on_watchdog",
+    "oncheckfailure": "write live and on_unhealthy",
     "type": 'write oneshot = true in [programs.NAME] if it is to run once, ready = "notify" if it '
     "says READY=1 "
     "(it is a word of systemd)",
@@ -227,8 +227,7 @@ ELSEWHERE = {
     **dict.fromkeys(("execreload", "reloadsignal", "reloadcommand"), _RELOAD),
     **dict.fromkeys(
         ("timeoutstartsec", "starttimeout", "readytimeout", "timeoutstart", "launchtimeoutseconds"),
-        "there is no limit for becoming ready, gracewrap only says that it takes long; "
-        "leave it out",
+        'write ready_timeout = "60s": it must be ready by then, or has failed',
     ),
     **dict.fromkeys(
         ("isdaemon", "daemon"),
@@ -280,7 +279,7 @@ OF_PROGRAMS = {
     "tasks",
 }
 
-NO_OPTION = "no such option; gracewrap --help lists them"
+NO_OPTION = "no such option; gracewrap help all lists them"
 
 
 # Options of tini, dumb-init and catatonit, which people leave in an ENTRYPOINT when they change

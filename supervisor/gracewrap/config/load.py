@@ -18,7 +18,7 @@ from gracewrap.config.problems import (
 )
 from gracewrap.config.schema_core import CORE, CORE_BY_KEY
 from gracewrap.config.settings import Settings
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,6 +56,14 @@ def resolve(
 
         from_file, wrong = read_toml(config, origin, env)
         problems += wrong
+    if any(one.key == "preset" for one in (*from_file, *from_env, *line.given)):
+        from gracewrap.config import presets
+
+        from_file, wrong = presets.beneath(tuple(from_file), (*from_env, *line.given))
+        problems += wrong
+    if line.no_drain:
+        from_file = [one for one in from_file if not one.key.startswith("drain.")]
+        from_env = [one for one in from_env if not one.key.startswith("drain.")]
     if any(one.place for one in from_file):
         from gracewrap.config import programs
 
@@ -74,23 +82,32 @@ def resolve(
 def _outcome(
     settings: Settings | None, problems: Iterable[Problem]
 ) -> tuple[Settings | None, list[Problem]]:
-    problems = [Problem(one_line(problem.text), problem.warning) for problem in problems]
+    problems = [replace(problem, text=one_line(problem.text)) for problem in problems]
     return (None if _errors(problems) else settings), problems
 
 
 def _nothing_to_run(config: str | None) -> Problem:
+    if config is None:
+        text = (
+            "nothing to run: write gracewrap -- COMMAND [ARG...], or --config FILE with a command "
+            f"in it; there is no {DEFAULT_FILE} here either (gracewrap init writes one)"
+        )
+    else:
+        text = f"nothing to run: there is no command in {config}, and none after --"
+    return Problem(text)
+
+
+def found_file(line: CommandLine, env: Mapping[bytes, bytes]) -> str | None:
+    """Return the file of the current directory, if a run without command and file is to read it."""
+    if line.command or config_file(line, env)[0] is not None:
+        return None
     import posix  # built in
 
-    text = (
-        "nothing to run: write gracewrap -- COMMAND [ARG...], or --config FILE with a command in it"
-    )
-    if config is None:
-        try:
-            posix.lstat(DEFAULT_FILE)
-            text += f"; there is a {DEFAULT_FILE} here: write gracewrap --config {DEFAULT_FILE}"
-        except OSError:
-            pass
-    return Problem(text)
+    try:
+        posix.lstat(DEFAULT_FILE)
+    except OSError:
+        return None
+    return DEFAULT_FILE
 
 
 def defaults(command: Sequence[str]) -> Settings:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-KINDS = ("http", "tcp", "exec", "file", "notify", "log_line")
+KINDS = ("http", "tcp", "exec", "file", "notify", "agent", "log_line")
 
 
 class Url(Record):
@@ -84,13 +84,18 @@ class TcpProbeSpec(Record):
     mode: str = "idle"  # "listener-closed", "no-connections", "listening" (for ready)
     quiet: float = 2.0  # seconds
     unit: str = ""
+    # A connection to somebody else counts as work: "wait": once it was used; "quiet": while it
+    # moves.
+    outgoing: str = "wait"
 
 
 class ExecProbeSpec(Record):
-    """Run a command: 0 is drained."""
+    """Run a command: a number that it prints is what is in flight; without one, status 0 is
+    drained."""
 
     command: tuple[str, ...]
     unit: str = ""
+    counts: bool = True  # False (for ready): the status alone decides
 
 
 class FileProbeSpec(Record):
@@ -107,6 +112,12 @@ class NotifyProbeSpec(Record):
     assignment: str = "X_GRACEWRAP=drained"  # "READY=1" for ready
 
 
+class AgentProbeSpec(Record):
+    """Ask the agent in the program what is in flight; for drain only."""
+
+    alone: bool = True  # False: other probes must agree, and decide if there is no agent
+
+
 class LogLineProbeSpec(Record):
     """Wait for a line that the program writes; for ready only."""
 
@@ -119,6 +130,7 @@ ProbeSpec = (
     | ExecProbeSpec
     | FileProbeSpec
     | NotifyProbeSpec
+    | AgentProbeSpec
     | LogLineProbeSpec
 )
 
@@ -128,6 +140,17 @@ class ProbeSpecs(Record):
 
     probes: tuple[ProbeSpec, ...]
     combine: str = "all"  # "any"
+
+
+class CheckSpecs(Record):
+    """Probes of a health check, and how they are asked once it has passed; times are seconds."""
+
+    probes: tuple[ProbeSpec, ...]
+    combine: str = "all"  # "any"
+    every: float = 1.0
+    failures: int = 3  # so many in a row count
+    passes: int = 1
+    timeout: float = 2.0  # of one answer
 
 
 class CommandAction(Record):
@@ -148,7 +171,7 @@ Action = CommandAction | HttpAction
 
 
 def kind(probe: ProbeSpec) -> str:
-    """Return the word for a probe's kind: http, tcp, exec, file, notify, log_line."""
+    """Return the word for a probe's kind: http, tcp, exec, file, notify, agent, log_line."""
     if isinstance(probe, LogLineProbeSpec):
         return "log_line"
     return type(probe).__name__.removesuffix("ProbeSpec").lower()
@@ -159,6 +182,8 @@ def unit(probe: ProbeSpec) -> str:
     metric is called."""
     if isinstance(probe, FileProbeSpec | LogLineProbeSpec):
         return ""
+    if isinstance(probe, AgentProbeSpec):
+        return "requests and jobs"
     if not isinstance(probe, NotifyProbeSpec) and probe.unit:
         return probe.unit
     if isinstance(probe, TcpProbeSpec):
@@ -166,6 +191,12 @@ def unit(probe: ProbeSpec) -> str:
     if isinstance(probe, HttpProbeSpec) and probe.expect.how in ("json", "metric"):
         return probe.expect.what.partition("{")[0].rpartition("/")[2] or "in flight"
     return "in flight"
+
+
+def rests_on_tcp(drain: ProbeSpecs) -> bool:
+    """Return whether the verdict may rest on tcp alone, which sees requests and no other work."""
+    quantity = all if drain.combine == "all" else any
+    return quantity(isinstance(probe, TcpProbeSpec) for probe in drain.probes)
 
 
 def kinds(probes: Sequence[ProbeSpec]) -> str:

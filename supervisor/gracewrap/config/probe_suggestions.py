@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 _URL = "http://127.0.0.1:3000/"
 _USUAL = f'write "tcp", "notify", "{_URL}" or {{exec = ["./script"]}}'
-_AGAIN = "it is asked again and again, until it says yes; leave it out"
+# What others call the keys of a check, in a table of ready.
+_OF_CHECK = {
+    **dict.fromkeys(("interval", "period", "periodseconds"), 'every = "1s"'),
+    **dict.fromkeys(("timeoutseconds", "probetimeout"), 'timeout = "2s"'),
+    **dict.fromkeys(("retries", "failurethreshold"), "failures = 3"),
+    **dict.fromkeys(("successthreshold", "confirm"), "passes = 1"),
+}
+_AT_ONCE = (
+    "it is asked from the start on, and how long that may take is ready_timeout; leave it out"
+)
 
 # What stands before a colon or a space ("tcp:80"), and what kind of probe that is; as in hints
 # without dashes and underscores.
@@ -211,11 +220,13 @@ def key(name: str, table: Mapping[object, object], known: Collection[str]) -> st
     keys; "" if nobody knows."""
     word, is_ready = _bare(name), "log_line" in known
     if word in _TIMES and "http" in known and "timeout" not in known:
-        return (
-            _AGAIN
-            if is_ready
-            else "it is said once for all probes; write it in [drain], beside them"
-        )
+        if not is_ready:
+            return "it is said once for all probes; write it in [drain], beside them"
+        if word in _OF_CHECK:
+            return f"gracewrap calls this {_OF_CHECK[word].split()[0]}; write {_OF_CHECK[word]}"
+        if word in ("every", "timeout"):
+            return "it is said once for all probes; write it beside all or any"
+        return _AT_ONCE
     meant = _OF_READY.get(word, "") if is_ready and "http" not in table else ""
     meant = meant or _KEYS.get(word) or IN_TABLE["drain"].get(word, "")
     if word == "path" and "port" not in table and is_ready:

@@ -12,11 +12,12 @@ class Problem(Record):
 
     text: str
     warning: bool = False
+    status: int = 125  # what gracewrap exits with
 
 
 COMMAND_LINE = "command line"
 CONFIG_VARIABLE = b"GRACEWRAP_CONFIG"
-DEFAULT_FILE = "gracewrap.toml"  # what init writes and check reads; a run reads what is named
+DEFAULT_FILE = "gracewrap.toml"  # what init writes, and check and a run without a command read
 
 
 def show(raw: object, depth: int = 4) -> str:

@@ -7,7 +7,7 @@ from gracewrap.config.did_you_mean import close_to
 from gracewrap.config.origins import Origins
 from gracewrap.config.problems import Problem
 from gracewrap.config.to_policy import policy_of
-from gracewrap.config.values import show_duration
+from gracewrap.config.values import RESTART, show_duration
 from gracewrap.policy import budget as budget_
 from gracewrap.policy import dependencies
 from gracewrap.policy import model as m
@@ -122,8 +122,13 @@ def check_runs(programs: Sequence[Program]) -> Iterator[Problem]:
         for needed, condition in one.values["depends_on"].items():
             if condition == "completed":
                 yield from _never_completed(one, by_name[needed])
+        if "signal_map" in one.own and RESTART in one.values["signal_map"].values():
+            why = "restart is for all programs, one after the other; write it at the top"
+            yield one.cannot("signal_map", f"{why}, or use gracewrap restart {one.name}")
         if not one.unusable.intersection(("shutdown_timeout", "reserve")):
             yield from _over_budget(one)
+    if programs and not any(one.values["readyz"] for one in programs):
+        yield programs[0].cannot("readyz", "one of the programs at least must count for /readyz")
     yield from _none_to_drain(programs)
 
 
@@ -187,7 +192,7 @@ def _never_completed(one: Program, needed: Program) -> Iterator[Problem]:
             f"[programs.{needed.name}]",
         )
     elif needed.values["on_exit"] == "shutdown":
-        why = f"{needed.name} is no oneshot, and its exit stops everything"
+        why = f"{needed.name} is not a oneshot, and its exit stops everything"
         yield one.doubt("depends_on", f"{why}; write oneshot = true in [programs.{needed.name}]")
 
 

@@ -13,7 +13,7 @@ from gracewrap.config.checks_core import cross_check
 from gracewrap.config.origins import Origins, RawValue
 from gracewrap.config.parsers import probes
 from gracewrap.config.problems import COMMAND_LINE, Problem
-from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
+from gracewrap.config.schema import BY_KEY, GLOBAL, OF_BOTH, TABLE
 from gracewrap.config.settings import Settings
 from gracewrap.record import TYPE_CHECKING
 
@@ -93,8 +93,9 @@ def resolve(
     if not names and sound:
         fault = "there is no program in it; write [programs.web], and below it its command"
         problems.append(Problem(f"cannot use [programs] ({tables[PROGRAMS]}): {fault}"))
-    rest = [one for one in from_file if one.key and (one.key in GLOBAL) == (not one.place)]
-    overall = Layer([one for one in (*rest, *shared) if one.key in GLOBAL], problems)
+    rest = [one for one in from_file if one.key and _is_in_place(one)]
+    for_all = [one for one in (*rest, *shared) if one.key in GLOBAL and not one.place]
+    overall = Layer(for_all, problems)
     over = Layer([one for one in shared if one.key not in GLOBAL], problems)
     defaults = Layer(
         [one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems
@@ -120,6 +121,11 @@ def resolve(
         **base, origins=overall.origins, programs=tuple(map(making.settings, programs))
     )
     return settings, [*problems, *program_checks.check_budget(settings)]
+
+
+def _is_in_place(one: RawValue) -> bool:
+    """Return whether something is said where it can be: for all programs, or of one."""
+    return (one.key in GLOBAL) == (not one.place) or one.key in OF_BOTH
 
 
 def _no_programs(origin: str) -> Problem:
@@ -156,7 +162,7 @@ def _misplaced(
                 f"there are [programs] ({tables[PROGRAMS]}); write {last} in "
                 f"{for_all}[programs.NAME{inner}]"
             )
-        elif one.place and one.key in GLOBAL:
+        elif one.place and one.key in GLOBAL and one.key not in OF_BOTH:
             where = (
                 f"in [{table}], beside [programs]"
                 if table
@@ -313,7 +319,12 @@ def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], se
     )
     if not said.get("watchdog"):
         nothing.add("on_watchdog")
-    if not checks.starts_again({"restart": "never", "on_exit": "", "on_failure": "", **said}):
+    if not said.get("ready"):
+        nothing.add("ready_timeout")
+    if not said.get("live"):
+        nothing.add("on_unhealthy")
+    usual = {"restart": "never", "on_exit": "", "on_failure": "", "live": None}
+    if not checks.starts_again({**usual, "on_unhealthy": "restart", **said}):
         nothing.update(checks.OF_A_RESTART)
     for layer, without in ((over, dropped[0]), (defaults, dropped[2])):
         without |= nothing & layer.origins.keys()

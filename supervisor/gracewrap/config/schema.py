@@ -9,49 +9,55 @@ table: its rows, and what parses them, would delay every start.
 from __future__ import annotations
 
 from gracewrap.config import values
-from gracewrap.config.parsers import hooks, lifecycle, probes, process, urls
+from gracewrap.config.parsers import hooks, lifecycle, preset, probes, process, urls
 from gracewrap.config.schema_core import CORE, Setting
+
+_FIRST = (
+    Setting(
+        "preset", preset.name, None, "NAME",
+        "Settings for a well-known program; anything else that is set overrides them. gracewrap"
+        " presets lists them.",
+        "nginx",
+    ),
+)  # fmt: skip
 
 _PROCESS = (
     Setting(
         "user", process.account, None, "USER",
-        "Run it as this user, by name or number; gracewrap itself stays what it is. It gets the "
-        "user's groups, and HOME, USER, "
-        "LOGNAME and SHELL.",
+        "Run it as this user (name or number), with the user's groups, and HOME, USER, LOGNAME "
+        "and SHELL. gracewrap itself keeps its own user.",
         "www-data",
     ),
     Setting(
         "group", process.account, None, "GROUP",
-        "Run it with this group. Without it: the user's own.", "www-data",
+        "Run it with this group. Default: the user's own.", "www-data",
     ),
     Setting(
         "supplementary_groups", process.accounts, [], "GROUPS",
-        "Further groups, beside those that the user is in.", ["video"],
+        "Further groups, in addition to the user's own.", ["video"],
     ),
     Setting(
         "working_dir", process.place, None, "DIRECTORY",
-        "Start it in this directory.", "/srv/app",
+        "Directory to start it in.", "/srv/app",
     ),
     Setting(
         "env", process.variables, {}, "NAME=VALUE",
-        "Variables for it, beside those that gracewrap has. A secret is better kept in a file, and "
-        "named in the table: "
-        "{file = ...} is what is in it.",
+        "Variables for it, in addition to the inherited ones. Keep a secret in a file and name "
+        "the file: {file = ...} is replaced by its content.",
         {"DB_PASSWORD": {"file": "/run/secrets/db"}}, joined="\0",
     ),
     Setting(
         "env_file", process.places, [], "FILES",
-        "Files of variables, in lines of NAME=VALUE. Of two of the same name the later file "
-        "counts, and env above all.",
+        "Files with lines of NAME=VALUE. A later file overrides an earlier one, and env "
+        "overrides both.",
         ["/etc/app.env"],
     ),
     Setting(
         "clear_env", values.boolean, False, "BOOL",
-        "Do not hand on the variables that gracewrap has, PATH neither.",
+        "Start with an empty environment (not even PATH is inherited).",
     ),
     Setting(
-        "umask", process.umask, None, "MASK", "Which permissions its new files do not get, in "
-                                              "octal digits.", "022",
+        "umask", process.umask, None, "MASK", "File mode creation mask, in octal.", "022",
     ),
     Setting(
         "rlimits", process.limits, {}, "NAME=N,...",
@@ -60,43 +66,70 @@ _PROCESS = (
         {"nofile": 65536, "core": "unlimited"},
     ),
     Setting(
-        "nice", process.nice, None, "N", "Its priority, from -20 (first) to 19 (last).", 10,
+        "nice", process.nice, None, "N",
+        "Its scheduling priority, from -20 (first) to 19 (last).", 10,
     ),
     Setting(
         "stdin", values.choice("inherit", "null"), "inherit", "WHAT",
-        "What it reads: what gracewrap was given (inherit), or nothing (null). Several programs: "
-        "nothing, unless it is written.",
+        "Standard input: gracewrap's own (inherit) or empty (null). Default with several "
+        "programs: null.",
     ),
 )  # fmt: skip
 
 _AROUND = (
     Setting(
         "propagation_delay", values.duration, "0s", "DURATION",
-        "Go on serving this long after /readyz turned 503, so that load balancers notice, before "
-        "the stop signal.", "5s",
+        "Keep serving this long after /readyz has turned 503, so that load balancers notice, "
+        "before the stop signal.", "5s",
     ),
     Setting(
         "pre_stop", hooks.action, None, "COMMAND|URL",
-        "Run a command, or POST to a URL, before the stop signal. It counts against the budget; a "
-        "failure is told, not fatal.",
+        "Run a command, or POST to a URL, before the stop signal. It counts against the budget;"
+        " a failure is logged and does not stop the stop.",
         {"command": ["./deregister"], "timeout": "3s"},
     ),
     Setting(
         "post_stop", hooks.action, None, "COMMAND|URL",
-        "The same after the last exit, within what is left of the budget; GRACEWRAP_OUTCOME and "
-        "others tell it what happened.",
+        "The same after the last exit, within what is left of the budget. GRACEWRAP_OUTCOME and"
+        " other variables say what happened.",
         ["./report", "done"],
     ),
     Setting(
         "ready", probes.ready, None, "PROBE",
         "When the command is ready, for /readyz: a URL that answers 200, tcp (it listens) or "
-        "notify (READY=1). In the file also "
-        "a table as in [drain], {log_line = \"REGEX\"} (it writes such a line), or {all = [...]}.",
+        "notify (READY=1). It is asked as long as the command runs. In the file also "
+        "a table as in [drain], {log_line = \"REGEX\"} (it writes such a line), or {all = [...]}; "
+        "and beside the probe every = \"1s\", failures = 3 and passes = 1 (in a row), "
+        "timeout = \"2s\".",
         "http://127.0.0.1:3000/health",
     ),
     Setting(
+        "ready_timeout", values.span, None, "DURATION",
+        "Time limit for becoming ready. After that the program has failed, and on_failure (or "
+        "restart) applies. Default: no limit.", "60s",
+    ),
+    Setting(
+        "live", probes.live, None, "PROBE",
+        "When the command is healthy: a URL that answers 200, or tcp (it listens). It counts from "
+        "the first time on that it passes; on_unhealthy says what happens when it fails. In the "
+        "file as ready, and every = \"10s\", failures = 3 and passes = 1 (in a row), "
+        "timeout = \"2s\".",
+        "http://127.0.0.1:3000/live",
+    ),
+    Setting(
+        "on_unhealthy", values.choice("restart", "stop", "tell"), "restart", "WHAT",
+        "If live fails: restart the command, stop everything and exit (stop), or only report it"
+        " in the log and /livez (tell).",
+    ),
+    Setting(
         "notify", values.boolean, False, "BOOL",
-        "Offer the command NOTIFY_SOCKET, as systemd does. On by itself where a setting needs it.",
+        "Offer the command NOTIFY_SOCKET, as systemd does. On if another setting needs it.",
+    ),
+    Setting(
+        "agent", values.choice("off", "node", "auto"), "off", "LANGUAGE",
+        "Load an agent into the command that counts requests and jobs in flight, hears of the stop "
+        "before the stop signal, and finishes what has begun if the command has no handler. auto: "
+        "if the command is node, npm or the like.", "node",
     ),
     Setting(
         "watchdog", values.span, None, "DURATION",
@@ -104,80 +137,95 @@ _AROUND = (
     ),
     Setting(
         "on_watchdog", values.choice("stop", "ignore"), "stop", "WHAT",
-        "When it does not: stop it and exit, or ignore it and only say so.",
+        "If it does not: stop everything and exit (stop), or only log it (ignore).",
     ),
 )  # fmt: skip
 
 _RUNNING = (
     Setting(
         "restart", lifecycle.restart, "never", "WHEN",
-        "When to start it again: never, on-failure (it did not exit with 0), or always. Not once a "
-        "stop was requested.",
+        "When to restart it: never, on-failure (unless it exits with 0), or always. Not after a"
+        " stop request.",
     ),
     Setting(
         "backoff", lifecycle.backoff, None, "DURATION",
-        "How long to wait before that. Twice as long each time, up to 30s, and anew when it has "
-        "run for 10s. In the file also "
-        "{first = ..., factor = 2, cap = \"30s\", jitter = 0.25, stable = \"10s\"}. Without it: "
-        "500ms.",
+        "Delay before the first restart. It doubles each time, up to 30s, and resets after the "
+        'program has run for 10s. In the file also {first = ..., factor = 2, cap = "30s", '
+        'jitter = 0.25, stable = "10s"}. Default: 500ms.',
         "1s",
     ),
     Setting(
         "max_restarts", lifecycle.max_restarts, None, "N",
-        "How many times in a row; then on_exit or on_failure says what happens. Without it: no "
+        "How many restarts in a row; after that on_exit or on_failure applies. Default: no "
         "limit.", 5,
     ),
     Setting(
         "on_exit", lifecycle.ending, "shutdown", "WHAT",
-        "When it exits with 0 and is not restarted: shutdown (stop all, in order), restart it, or "
-        "ignore it.",
+        "If it exits with 0 and is not restarted: shutdown (stop all, in order), restart or "
+        "ignore.",
     ),
     Setting(
         "on_failure", lifecycle.ending, "shutdown", "WHAT",
-        "The same when it fails, or cannot be started.",
+        "The same if it fails or cannot be started.",
+    ),
+    Setting(
+        "reload_signal", values.signal, None, "SIGNAL",
+        "The signal that makes it reload; gracewrap sends it for SIGHUP (nginx: HUP, HAProxy: "
+        "USR2). If one of several programs sets it, those that do not get no SIGHUP.",
+        "HUP",
+    ),
+    Setting(
+        "dump_signal", values.dump_signal, None, "SIGNAL",
+        "The signal that makes it write what it is doing (JVM, Go: QUIT; Node.js with "
+        "--report-on-signal: USR2; Python with faulthandler.register: USR1). Sent once, at half of "
+        "its time to stop, to those of its processes that handle it.",
+        "QUIT",
     ),
     Setting(
         "output", values.choice("inherit", "prefix", "json"), "inherit", "HOW",
-        "Where what it writes goes. inherit: straight to where gracewrap's own output goes. "
-        "prefix: there too, each line behind "
-        "its name. json: each line as a JSON object.",
+        "Where its output goes. inherit: straight to gracewrap's own stdout and stderr. prefix:"
+        " there too, each line after the program's name. json: each line as a JSON object.",
     ),
 )  # fmt: skip
 
 _PROGRAMS = (
     Setting(
         "depends_on", lifecycle.depends_on, {}, "PROGRAMS",
-        "What must be there before it is started; it is stopped before them. A list waits until "
-        "they are ready (a oneshot: "
-        "completed); {db = \"started\"} says what to wait for: started, ready or completed.",
+        "Programs that must be up before it starts, and that stop after it. In a list, they "
+        'must be ready (a oneshot: completed); {db = "started"} sets the condition: started, '
+        "ready or completed.",
         ["db"], flag=False,
     ),
     Setting(
         "stop_after", lifecycle.names, [], "PROGRAMS",
-        "It is told to stop only when these have been stopped, in whatever order they were "
-        "started.",
+        "Stop it only after these have stopped, whatever the start order.",
         ["web"], flag=False,
     ),
     Setting(
         "until", values.choice("gone", "drained"), "gone", "WHAT",
-        "What those that are stopped before it must be before it is its turn: gone, or only "
-        "drained.", flag=False,
+        "What the programs that stop before it must be before its turn: gone, or only drained.",
+        flag=False,
     ),
     Setting(
         "reserve", values.duration, None, "DURATION",
         "How much of shutdown_timeout is kept for its stop, however long the others take. Without "
-        "it: stop_timeout, else a fair "
-        "share.",
+        "it: stop_timeout, else a tenth of shutdown_timeout, at most 2s.",
         "8s", flag=False,
     ),
     Setting(
         "oneshot", values.boolean, False, "BOOL",
-        "It is to run once and exit with 0, as a migration: what depends on it waits for that.",
+        "It runs once and must exit with 0, as a migration does; programs that depend on it "
+        "wait for that.",
         flag=False,
     ),
     Setting(
+        "readyz", values.boolean, True, "BOOL",
+        "Whether it counts for /readyz and gracewrap health. false: for a program that may be "
+        "down without harm.", flag=False,
+    ),
+    Setting(
         "exit_code_from", lifecycle.name, None, "PROGRAM",
-        "For all programs: whose exit status is gracewrap's. Without it: that of the first which "
+        "For all programs: the one whose exit status is gracewrap's. Default: the first that "
         "failed.", "web",
     ),
 )  # fmt: skip
@@ -185,12 +233,13 @@ _PROGRAMS = (
 _DRAIN = (
     Setting(
         "drain.when", values.choice("after-signal", "before-signal"), "after-signal", "WHEN",
-        "before-signal: hold the stop signal back until drained, for commands that drop their work "
+        "before-signal: delay the stop signal until drained, for commands that drop their work "
         "on it.",
     ),
     Setting(
         "drain.start", hooks.action, None, "COMMAND|URL",
-        "Run this, or POST to it, to tell the command to take no new work.", "http://127.0.0.1:9901/drain_listeners",
+        "Run this, or POST to it, to make the command take no new work.",
+        "http://127.0.0.1:9901/drain_listeners",
     ),
     Setting(
         "drain.tcp", probes.PARSERS["tcp"], None, "auto|PORTS",
@@ -200,12 +249,17 @@ _DRAIN = (
     ),
     Setting(
         "drain.mode", probes.PARSERS["mode"], None, "MODE",
-        "tcp: idle, listener-closed or no-connections. Without it: idle.", "idle",
+        "tcp: idle, listener-closed or no-connections. Default: idle.", "idle",
     ),
     Setting(
         "drain.quiet", probes.PARSERS["quiet"], None, "DURATION",
-        "tcp, idle: a connection is also in flight if anything moved within this time (streams). "
-        "Without it: 2s.", "2s",
+        "tcp, idle: a connection on which bytes moved within this time (a stream) also counts "
+        "as in flight. Default: 2s.", "2s",
+    ),
+    Setting(
+        "drain.outgoing", probes.PARSERS["outgoing"], None, "WHAT",
+        "tcp: which connections to others (a database, a queue) keep linger from ending a command. "
+        "wait: any that was ever used. quiet: those used within quiet. Default: wait.", "quiet",
     ),
     Setting(
         "drain.http", probes.PARSERS["http"], None, "URL",
@@ -214,7 +268,7 @@ _DRAIN = (
         "http://127.0.0.1:3000/drain",
     ),
     Setting(
-        "drain.method", probes.PARSERS["method"], None, "METHOD", "http: the method. Without it: "
+        "drain.method", probes.PARSERS["method"], None, "METHOD", "http: the method. Default: "
                                                                   "GET.", "GET",
     ),
     Setting(
@@ -228,12 +282,12 @@ _DRAIN = (
         "http: certificates to trust (PEM) instead of the system's.", "/etc/ssl/ca.pem",
     ),
     Setting(
-        "drain.insecure", probes.PARSERS["insecure"], False, "BOOL", "http: do not look at the "
-                                                                     "certificate.",
+        "drain.insecure", probes.PARSERS["insecure"], False, "BOOL",
+        "http: skip the verification of the certificate.",
     ),
     Setting(
-        "drain.status", probes.PARSERS["status"], None, "STATUS", "http: drained when this is the "
-                                                                  "status.", 204,
+        "drain.status", probes.PARSERS["status"], None, "STATUS",
+        "http: drained if the answer has this status.", 204,
     ),
     Setting(
         "drain.json", probes.PARSERS["json"], None, "POINTER",
@@ -253,27 +307,27 @@ _DRAIN = (
     ),
     Setting(
         "drain.equals", probes.PARSERS["equals"], None, "VALUE",
-        "json, metric, text: drained when the value is this one; a number also when it is less. "
-        "Without it: 0.", 0,
+        "json, metric, text: drained if the value is this one; a number also if it is less. "
+        "Default: 0.", 0,
     ),
     Setting(
         "drain.at_most", probes.PARSERS["at_most"], None, "NUMBER",
-        "json, metric, text: drained when the value is not above this one.", 2,
+        "json, metric, text: drained if the value is not above this one.", 2,
     ),
     Setting(
         "drain.absent", probes.PARSERS["absent"], None, "WHAT",
-        "metric: what one that is not there counts as, busy or zero. Without it: busy.", "zero",
+        "metric: what a missing metric counts as, busy or zero. Default: busy.", "zero",
     ),
     Setting(
         "drain.on_refused", probes.PARSERS["on_refused"], None, "WHAT",
-        "http: what a refused connection means. wait: nothing. drained: that. fail: stop asking, "
-        "the probe is of no use. "
-        "Without it: wait.",
+        "http: what a refused connection means. wait: nothing. drained: drained. fail: stop "
+        "asking. Default: wait.",
         "drained",
     ),
     Setting(
         "drain.exec", probes.PARSERS["exec"], None, "COMMAND",
-        "Run this: drained when it exits with 0; a number that it prints is what is in flight.",
+        "Run this: drained when it prints 0. Another number is what is in flight; without a "
+        "number, exit status 0 is drained.",
         ["./drained", "--quiet"],
     ),
     Setting(
@@ -282,7 +336,7 @@ _DRAIN = (
     ),
     Setting(
         "drain.file_is", probes.PARSERS["file_is"], None, "STATE",
-        "file: drained when it exists, or when it is absent. Without it: exists.", "absent",
+        "file: drained when it exists, or when it is absent. Default: exists.", "absent",
     ),
     Setting(
         "drain.contains", probes.PARSERS["contains"], None, "TEXT", "file: it must also hold this "
@@ -293,17 +347,22 @@ _DRAIN = (
         "Drained when the command sends X_GRACEWRAP=drained to NOTIFY_SOCKET.",
     ),
     Setting(
-        "drain.unit", probes.PARSERS["unit"], None, "WORD", "http, tcp, exec: what is counted, for "
-                                                            "the log.", "jobs",
+        "drain.agent", probes.PARSERS["agent"], False, "BOOL",
+        "Drained when the agent in the command counts no request and no job. On if agent is on "
+        "and no other probe is set.",
+    ),
+    Setting(
+        "drain.unit", probes.PARSERS["unit"], None, "WORD",
+        "http, tcp, exec: what is counted, for the log (jobs, requests).", "jobs",
     ),
     Setting(
         "drain.all", probes.elements, None, "PROBES",
-        "Several probes instead of one, each with its settings in a table: "
-        "drained when all say so.",
+        "Several probes instead of one, each with its settings in a table: drained when all of "
+        "them are.",
         [{"tcp": "auto"}, {"http": "http://127.0.0.1:3000/", "json": "/jobs"}], flag=False,
     ),
     Setting(
-        "drain.any", probes.elements, None, "PROBES", "The same: drained when any of them says so.",
+        "drain.any", probes.elements, None, "PROBES", "The same: drained when any of them is.",
         [{"notify": True}, {"file": "/run/drained"}], flag=False,
     ),
     Setting(
@@ -314,18 +373,23 @@ _DRAIN = (
     ),
     Setting(
         "drain.timeout", values.span, None, "DURATION",
-        "How long to wait for it to be drained. Without it: as long as there is time.", "20s",
+        "Time limit for the drain. Default: as long as there is time.", "20s",
     ),
     Setting(
-        "drain.min_drain", values.duration, "0s", "DURATION", "How long no answer counts, for work "
-                                                              "that has just come in.",
+        "drain.min_drain", values.duration, "0s", "DURATION",
+        "Do not count a verdict before this time has passed, for work that has just arrived.",
     ),
     Setting(
-        "drain.confirm", probes.confirm, 2, "N", "How many times in a row it must be drained.",
+        "drain.confirm", probes.confirm, 2, "N", "How many drained answers in a row are needed.",
+    ),
+    Setting(
+        "drain.streams", values.duration_or_wait, None, "DURATION|wait",
+        "tcp, agent: how long to wait for streams (server-sent events, WebSocket), idle ones too. "
+        "wait: as long as there is time. Default: as long as they move.", "10s",
     ),
     Setting(
         "drain.linger", values.span_or_off, None, "DURATION|off",
-        "Drained but still running: kill it after this. Without it: 2s, or off if the verdict may "
+        "Drained but still running: kill it after this. Default: 2s, or off if the verdict may "
         "rest on tcp alone, which does "
         "not see work in the background.",
         "2s",
@@ -341,38 +405,40 @@ _ENDPOINTS = (
     ),
     Setting(
         "health.on_stop", values.choice("503", "keep"), "503", "WHAT",
-        "What /readyz says from the stop request on: 503, or what it said before (keep).",
+        "The answer of /readyz after a stop request: 503, or what it was before (keep).",
     ),
     Setting(
         "control.socket", urls.control_socket, "auto", "auto|off|PATH",
-        "Where gracewrap status, drain, stop and health find this one.",
+        "Where gracewrap status, drain, stop and health find this gracewrap.",
     ),
 )  # fmt: skip
 
 _REPORT = (
     Setting(
         "report.prometheus_textfile", values.path, None, "FILE",
-        "Write the metrics here when all is over, for the textfile collector of node_exporter.",
+        "Write the metrics here at the end, for the textfile collector of node_exporter.",
         "/var/lib/node_exporter/web.prom",
     ),
     Setting(
         "report.pushgateway", urls.gateway, None, "URL",
-        "Push the metrics to this Prometheus Pushgateway when all is over.", "http://pushgateway:9091",
+        "Push the metrics to this Prometheus Pushgateway at the end.", "http://pushgateway:9091",
     ),
     Setting(
-        "report.pushgateway_job", urls.job, None, "NAME", "Under this job. Without it: the "
-                                                          "command's name.", "web",
+        "report.pushgateway_job", urls.job, None, "NAME",
+        "The job to push them under. Default: the command's name.", "web",
     ),
 )  # fmt: skip
 
-FURTHER = (*_PROCESS, *_AROUND, *_RUNNING, *_PROGRAMS, *_DRAIN, *_ENDPOINTS, *_REPORT)
+FURTHER = (*_FIRST, *_PROCESS, *_AROUND, *_RUNNING, *_PROGRAMS, *_DRAIN, *_ENDPOINTS, *_REPORT)
 _ROOT = tuple(setting for setting in CORE if "." not in setting.key)
 _CORE_TABLES = tuple(setting for setting in CORE if "." in setting.key)
 
 
 # A TOML table stands in one piece.
 TABLE = (
-    *_ROOT,
+    *_ROOT[:1],
+    *_FIRST,
+    *_ROOT[1:],
     *_PROCESS,
     *_AROUND,
     *_RUNNING,
@@ -423,7 +489,7 @@ SECTIONS = {
         "several: all, any). The command's own exit always ends it.",
     ),
     "health": ("Health", "HTTP endpoints for load balancers, Kubernetes and Prometheus."),
-    "control": ("Control", "A socket for the subcommands, on by itself."),
+    "control": ("Control", "The socket that the subcommands use; on by default."),
     "log": ("Log", "What gracewrap says while it runs."),
     "report": ("Report", "What it leaves behind."),
 }
@@ -442,6 +508,8 @@ def section(setting: Setting) -> str:
     return setting.key.rpartition(".")[0]
 
 
+# What is said for all of several programs, and of each as well.
+OF_BOTH = frozenset({"signal_map"})
 # What is said once for all of several programs, and not of each.
 GLOBAL = frozenset(
     {

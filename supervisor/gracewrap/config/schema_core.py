@@ -98,56 +98,58 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "stop_on", values.request_signals, ["TERM", "INT"], "SIGNALS",
-        "Which signals are a stop request. All others are forwarded to the command.",
+        "Signals that are a stop request; if this is not set, stop_signal is one too. All "
+        "others are forwarded to the command. Add the STOPSIGNAL of the base image (nginx, "
+        "php-fpm: QUIT, httpd: WINCH).",
     ),
     Setting(
         "stop_signal", values.stop_signal, "TERM", "SIGNAL",
-        "What the command is sent to make it stop (nginx and unicorn: QUIT, HAProxy: USR1, "
+        "The signal that tells the command to stop (nginx and unicorn: QUIT, HAProxy: USR1, "
         "PostgreSQL: INT).",
     ),
     Setting(
         "stop_timeout", values.duration, None, "DURATION",
-        "From the stop signal to SIGKILL. Without it: all that is left of shutdown_timeout.", "20s",
+        "Time from the stop signal to SIGKILL. Default: all that is left of shutdown_timeout.",
+        "20s",
     ),
     Setting(
         "escalation", values.escalation, [], "AFTER=SIGNAL,...",
-        "Rungs between the stop signal and SIGKILL: signals to send, each so long after the stop "
-        "signal.",
+        "Rungs between the stop signal and SIGKILL: further signals, each with its time after "
+        "the stop signal.",
         [{"after": "10s", "signal": "INT"}],
     ),
     Setting(
         "kill_mode", values.choice("mixed", "group", "process"), "mixed", "MODE",
-        "Who is sent the stop signal. mixed: the leader; what is left when it is gone is sent it "
-        "then. group: its whole process "
-        "group at once. process: the leader only. In every mode, stopped means that nothing is "
-        "left, and SIGKILL goes to all.",
+        "Who gets the stop signal. mixed: the leader, and when it is gone, what it left behind."
+        " group: its whole process group at once. process: the leader only. In every mode, "
+        "stopped means that nothing is left, and SIGKILL goes to all.",
     ),
     Setting(
         "signal_map", values.signal_map, {}, "FROM=TO,...",
-        "Signals to forward as another one, or not at all (none), or to restart by: the programs "
-        "one after the other (restart).",
+        "Forward a signal as another one, or not at all (none). Or let it restart the programs "
+        "one after the other (restart), or reopen log.file (reopen).",
         {"HUP": "QUIT", "USR1": "none"},
     ),
     Setting(
         "success_exit_codes", values.success_codes, [], "CODES",
-        "Exit statuses that count as 0 after a stop request; a signal's name means: ended by it, "
-        "and it was we who sent it; "
-        "drained: it was killed because it was drained and did not exit.",
+        "Exit statuses that count as 0 after a stop request. A signal name means: terminated by"
+        " that signal, sent by gracewrap. drained means: killed because it was drained and did "
+        "not exit.",
         ["TERM"],
     ),
     Setting(
         "on_repeat", values.choice("escalate", "ignore"), "escalate", "WHAT",
-        "A second stop request skips to the next rung, a third kills at once (escalate); or "
-        "nothing of the kind (ignore).",
+        "What repeated stop requests do. escalate: the second skips to the next rung, the third"
+        " kills. ignore: nothing.",
     ),
     Setting(
         "flush_timeout", values.duration, "1s", "DURATION",
-        "In a container: how long to stay, when all is gone, for bytes the kernel has not "
-        "delivered to the clients yet.",
+        "In a container: how long to stay after the last exit, until the kernel has delivered "
+        "the last bytes to the clients.",
     ),
     Setting(
         "parent_death_signal", values.signal, None, "SIGNAL",
-        "Signal that gracewrap is sent when its own parent dies.", "TERM",
+        "Signal that gracewrap gets when its own parent exits.", "TERM",
     ),
     Setting(
         "log.format", values.choice("auto", "text", "json"), "auto", "FORMAT",
@@ -155,22 +157,26 @@ CORE: tuple[Setting, ...] = (
         '"prefix", else json.',
     ),
     Setting(
-        "log.level", values.choice("debug", "info", "warning", "error"), "info", "LEVEL",
-        "How much to say: debug, info, warning or error. With info, nothing is said until "
-        "something happens.",
+        "log.level", values.level, "info", "LEVEL",
+        "The least important level to log: debug, info, warning (or warn) or error. With info, "
+        "nothing is logged until something happens.",
+    ),
+    Setting(
+        "log.time", values.boolean, False, "BOOL",
+        "Start text lines with the time, in UTC. JSON lines always have it.",
     ),
     Setting(
         "log.file", values.path, None, "FILE",
-        "Where log lines go, appended. Without it: stderr.", "/var/log/gracewrap.log",
+        "File to append log lines to. Default: stderr.", "/var/log/gracewrap.log",
     ),
     Setting(
         "report.file", values.path, None, "FILE",
-        "Write what happened as JSON, in one piece, when all is over.",
+        "Write a JSON report here at the end.",
         "/run/gracewrap-report.json", ("--report",),
     ),
     Setting(
         "report.termination_log", values.path, None, "FILE",
-        "The same in less than 4096 bytes, in place, as Kubernetes reads it.",
+        "Write a report of less than 4096 bytes here, as Kubernetes reads it.",
         "/dev/termination-log", ("--termination-log",),
     ),
 )  # fmt: skip

@@ -1,9 +1,6 @@
-"""The one table of settings: flags, variables, TOML keys, help, `init`, `check` and the README all
-come from it.
+"""The parsed settings: a field for each row of the tables in config.schema_core and config.schema.
 
-Here are the rows that most runs use.  Those of the drain, the hooks and the endpoints are in
-config.further, which is loaded when
-one of them is named: thirty rows more, and what parses them, would keep every child waiting.
+It is imported before the command is started, so it imports nothing that would delay that.
 """
 
 from __future__ import annotations
@@ -15,7 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gracewrap.config.parsers.process import FromFile
-    from gracewrap.config.probe_specs import Action, Address, Header, ProbeSpec, ProbeSpecs, Url
+    from gracewrap.config.probe_specs import (
+        Action,
+        Address,
+        CheckSpecs,
+        Header,
+        ProbeSpec,
+        ProbeSpecs,
+        Url,
+    )
     from gracewrap.policy.model import BackOff
 
 
@@ -23,7 +28,7 @@ class Settings(Record):
     """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins*
     says where each came from.
 
-    What has a default here is in config.further, which need not be loaded for it.  Put together
+    What has a default here has its row in config.schema, which need not be loaded for it.  Made
     from several settings are *drain* and *ready* (what is asked; None: nothing), *notify* (whether
     NOTIFY_SOCKET is offered) and *drain_linger* (None: off).
     """
@@ -47,6 +52,9 @@ class Settings(Record):
     report_termination_log: str | None
     origins: Mapping[str, str]
 
+    preset: str | None = None
+    log_time: bool = False
+
     user: str | None = None  # a name or a number
     group: str | None = None
     supplementary_groups: tuple[str, ...] = ()
@@ -59,11 +67,17 @@ class Settings(Record):
     nice: int | None = None
     stdin: str = "inherit"
 
+    reload_signal: int | None = None
+    dump_signal: int | None = None
     propagation_delay: float = 0.0
     pre_stop: Action | None = None
     post_stop: Action | None = None
-    ready: ProbeSpecs | None = None
+    ready: CheckSpecs | None = None
+    ready_timeout: float | None = None
+    live: CheckSpecs | None = None
+    on_unhealthy: str = "restart"
     notify: bool = False
+    agent: str = "off"  # or "node"; "auto" has become one of them
     watchdog: float | None = None
     on_watchdog: str = "stop"
 
@@ -76,6 +90,7 @@ class Settings(Record):
     drain_min_drain: float = 0.0
     drain_confirm: int = 2
     drain_linger: float | None = None
+    drain_streams: float | None = None
 
     # As they were given, for people; what is asked is in *drain*.
     drain_http: Url | None = None
@@ -94,11 +109,13 @@ class Settings(Record):
     drain_tcp: tuple[int, ...] | None = None
     drain_mode: str | None = None
     drain_quiet: float | None = None
+    drain_outgoing: str | None = None
     drain_exec: tuple[str, ...] | None = None
     drain_file: str | None = None
     drain_file_is: str | None = None
     drain_contains: str | None = None
     drain_notify: bool = False
+    drain_agent: bool = False
     drain_unit: str | None = None
     drain_all: tuple[ProbeSpec, ...] | None = None
     drain_any: tuple[ProbeSpec, ...] | None = None
@@ -120,6 +137,7 @@ class Settings(Record):
     until: str = "gone"
     reserve: float | None = None
     oneshot: bool = False
+    readyz: bool = True
     restart: str = "never"
     backoff: BackOff | None = None
     max_restarts: int | None = None
@@ -133,6 +151,19 @@ class Settings(Record):
         return self.programs or (self,)
 
     @property
+    def stop_requests(self) -> frozenset[int]:
+        """The signals that are a stop request: stop_on, and, unless that is set, the stop signal
+        of each program.
+
+        What an image knows as its STOPSIGNAL is mostly that one (nginx: QUIT).  Passed on, it would
+        end all programs at once: no order, no delay, no budget.
+        """
+        if "stop_on" in self.origins:
+            return self.stop_on
+        own = {one.stop_signal for one in self.each} - values.NO_REQUESTS - self.signal_map.keys()
+        return self.stop_on | own
+
+    @property
     def is_managed(self) -> bool:
         """Whether there is more to decide than for one command that is started once and whose end
         is the end of all."""
@@ -142,6 +173,7 @@ class Settings(Record):
         return (
             bool(self.programs)
             or again
+            or (self.live is not None and self.on_unhealthy == "restart")
             or self.reads_output
             or values.RESTART in self.signal_map.values()
         )
@@ -179,14 +211,24 @@ class Settings(Record):
         """Whether anything is done on the side: probes, hooks, a push of metrics, hearing what the
         command says of itself."""
         hooks = self.pre_stop or self.post_stop or self.drain_start
-        return bool(hooks or self.drain or self.ready or self.notify or self.report_pushgateway)
+        checks, listens = self.ready or self.live, self.notify or self.agent != "off"
+        return bool(hooks or self.drain or checks or listens or self.report_pushgateway)
+
+    @property
+    def needs_preparing(self) -> bool:
+        """Whether something must be opened or looked up before the command is started."""
+        listens = self.notify or self.agent != "off"
+        return listens or self.needs_http or self.changes_process
 
     @property
     def needs_http(self) -> bool:
         """Whether HTTP is spoken, for which h11 is needed: by a probe, a hook, health.listen or the
         push of metrics."""
         asked = (
-            probe for several in (self.drain, self.ready) if several for probe in several.probes
+            probe
+            for several in (self.drain, self.ready, self.live)
+            if several
+            for probe in several.probes
         )
         parts = (*asked, self.pre_stop, self.post_stop, self.drain_start)
         return bool(
@@ -194,6 +236,21 @@ class Settings(Record):
             or self.report_pushgateway
             or any(hasattr(part, "request") for part in parts)
         )
+
+    @property
+    def writes_reports(self) -> bool:
+        """Whether a file tells how the run went when all is over."""
+        files = (self.report_file, self.report_termination_log, self.report_prometheus_textfile)
+        return any(file is not None for file in files)
+
+    @property
+    def log_format_in_use(self) -> str:
+        """How the log is written: as text beside prefixed lines of programs, which are for
+        people."""
+        with_lines = self.log_format == "auto" and self.log_file is None
+        if with_lines and any(one.output == "prefix" for one in self.each):
+            return "text"
+        return self.log_format
 
     @property
     def tells_metrics(self) -> bool:

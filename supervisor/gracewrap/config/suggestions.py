@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
 from gracewrap.config.checks import OF_SEVERAL
-from gracewrap.config.command_line import SUBCOMMANDS
 from gracewrap.config.did_you_mean import closest
 from gracewrap.config.foreign_names import (
     BUDGET,
@@ -30,6 +29,7 @@ from gracewrap.config.foreign_names import (
 )
 from gracewrap.config.problems import DEFAULT_FILE
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
+from gracewrap.config.subcommand_names import SUBCOMMANDS
 from gracewrap.linux import signals
 
 
@@ -260,7 +260,7 @@ _LOG = (
     "logs, kubectl logs, journalctl"
 )
 
-_START = f"to start what a file says write gracewrap --config {DEFAULT_FILE}"
+_START = f"to start what {DEFAULT_FILE} says write gracewrap run"
 
 _DO = {
     **dict.fromkeys(("up", "serve", "supervise", "daemon", "launch", "begin"), _START),
@@ -281,7 +281,8 @@ _DO = {
     ),
     **dict.fromkeys(("new", "create", "generate"), "write gracewrap init"),
     **dict.fromkeys(("healthz", "healthcheck", "ready", "ping"), "write gracewrap health"),
-    **dict.fromkeys(("usage", "man", "commands"), "write gracewrap --help"),
+    **dict.fromkeys(("usage", "commands"), "write gracewrap --help"),
+    **dict.fromkeys(("reboot", "poweroff"), "gracewrap stops what it runs, not the machine"),
 }
 
 
@@ -295,9 +296,9 @@ def unknown_command(word: str, *more: str) -> str:
         return _option_as_command(word)
     if word.endswith(".toml"):
         return _file_as_command(word)
-    if word in ("run", "exec", "wrap"):
+    if word in ("exec", "wrap"):
         return (
-            f"; there is no gracewrap {word}: to run a command write gracewrap -- "
+            f"; there is no gracewrap {word}: to run a command write gracewrap run -- "
             f"{_quoted(more) or 'COMMAND'}; {_START}"
         )
     if word in _DO:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from gracewrap.config.probe_specs import rests_on_tcp
 from gracewrap.config.values import DRAINED
+from gracewrap.linux.signals import SIGHUP
 from gracewrap.policy import model as m
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +22,14 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         seed: Of the jitter between restarts.
     """
     names = {one.name: index for index, one in enumerate(settings.each)}
+    reloads = any(one.reload_signal is not None for one in settings.each)
     return m.Policy(
-        programs=tuple(_program(one, names) for one in settings.each),
+        programs=tuple(
+            replace(_program(one, names), signal_map=_signal_map(one, settings, reloads))
+            for one in settings.each
+        ),
         shutdown_timeout=settings.shutdown_timeout,
-        stop_on=settings.stop_on,
+        stop_on=settings.stop_requests,
         signal_map={
             signum: max(0, sent) for signum, sent in settings.signal_map.items()
         },  # for a rolling restart there is an event of its own
@@ -38,6 +44,21 @@ def policy_of(settings: Settings, seed: int = 0) -> m.Policy:
         seed=seed,
         managed=settings.is_managed,
     )
+
+
+def _signal_map(one: Settings, overall: Settings, reloads: bool) -> Mapping[int, int]:
+    """Return what a program is sent for which signal, where that is another than for all.
+
+    SIGHUP is for the programs that are to reload by it, if there are such: it ends most others.
+    """
+    own = {signum: max(0, sent) for signum, sent in one.signal_map.items()}
+    if one is overall or one.signal_map == overall.signal_map:
+        own = {}
+    if one.reload_signal is not None:
+        own[SIGHUP] = one.reload_signal
+    elif reloads:
+        own.setdefault(SIGHUP, 0)
+    return own
 
 
 def _program(settings: Settings, names: Mapping[str, int]) -> m.ProgramPolicy:
@@ -67,6 +88,11 @@ def _program(settings: Settings, names: Mapping[str, int]) -> m.ProgramPolicy:
         success_exit_codes=settings.success_exit_codes,
         drained_is_success=DRAINED in settings.success_exit_codes,
         on_watchdog=settings.on_watchdog,
+        readyz=settings.readyz,
+        live=settings.live is not None,
+        on_unhealthy=settings.on_unhealthy,
+        agent=settings.agent != "off",
+        dump_signal=settings.dump_signal or 0,
     )
 
 
@@ -82,5 +108,7 @@ def _drain(settings: Settings) -> m.DrainPolicy:
         timeout=settings.drain_timeout,
         min_drain=settings.drain_min_drain,
         confirm=settings.drain_confirm,
+        streams=settings.drain_streams,
+        requests_only=settings.drain is not None and rests_on_tcp(settings.drain),
         linger=settings.drain_linger,
     )

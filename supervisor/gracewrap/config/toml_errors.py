@@ -30,6 +30,8 @@ def explained(text: str, error: ValueError) -> str:
     if place is None:  # what int() says to 5000 digits
         return f"not TOML: {_small(said)}"
     text, what = text.replace("\r\n", "\n"), said[: place.start()]  # as tomllib reads it
+    if whose := _yaml_of(text):
+        return whose
     if place[1] is None:
         return f"not TOML: {_small(what)} (at its end){_brackets(text, len(text), what)}"
     line, column = int(place[1]), int(place[2])
@@ -45,6 +47,24 @@ def explained(text: str, error: ValueError) -> str:
         or not_toml(row.strip())
     )
     return f"line {line}, column {column}: not TOML: {_small(what)}{hint}"
+
+
+def _yaml_of(text: str) -> str:
+    """Say whose YAML it is, and what to write instead; "" if it is none that is known."""
+    services = re.search(r"(?m)^services:\s*(?:#.*)?$", text)
+    processes = re.search(r"(?m)^processes:\s*(?:#.*)?$", text)
+    found = processes or services
+    if found is None:
+        return ""
+    line = text.count("\n", 0, found.start()) + 1
+    if processes:
+        whose, entry = "process-compose", "each of its processes"
+    else:
+        whose, entry = "Docker Compose", "what is to run in one container"
+    return (
+        f"line {line}, {found[0].strip()}: it is a file of {whose}; write {entry} as "
+        "[programs.NAME] with a command (gracewrap init --programs writes an example)"
+    )
 
 
 def _small(text: str) -> str:

@@ -27,15 +27,15 @@ _LONG_KEY = rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{_MOST_PARTS}
 
 _SUPERVISORD = r"(?m)^\[(program|group|eventlistener|fcgi-program):[^\]\n]{0,60}\]|^\[supervisord\]"
 _FROM_SUPERVISORD = (
-    'gracewrap init writes one of ours, and the table "Coming from" in the README '
-    "says what its words are here"
+    'gracewrap init writes one of ours, and the table "Coming from" in docs/migrate.md '
+    "has the name of each setting here"
 )
 
 TABLES = {setting.key.rpartition(".")[0] for setting in TABLE} - {""}
 
 
 def read_toml(
-    path: str, origin: str, env: Mapping[bytes, bytes]
+    path: str, origin: str, env: Mapping[bytes, bytes], shown: str = ""
 ) -> tuple[list[RawValue], list[Problem]]:
     """Return the settings in the file, each with its line, and what is wrong with the others.
 
@@ -43,10 +43,10 @@ def read_toml(
         path: The file.
         origin: Who says that it is to be read.
         env: What ${NAME} stands for.
+        shown: What the file is called in origins and messages; "": by its path.
     """
     try:
-        text = _decode(read(path, "a configuration"))
-        tree = _parse(text)
+        content = read(path, "a configuration")
     except OSError as error:
         hint = "; gracewrap init writes one" if isinstance(error, FileNotFoundError) else ""
         return [], [
@@ -56,7 +56,19 @@ def read_toml(
         ]
     except Unreadable as fault:
         return [], [Problem(f"cannot read {path!r} ({origin}): {fault}")]
-    return _flatten(path, text, tree, env)
+    return parse_toml(content, path, origin, env, shown)
+
+
+def parse_toml(
+    content: bytes, path: str, origin: str, env: Mapping[bytes, bytes], shown: str = ""
+) -> tuple[list[RawValue], list[Problem]]:
+    """Return what read_toml() does, for a file with this content."""
+    try:
+        text = _decode(content)
+        tree = _parse(text)
+    except Unreadable as fault:
+        return [], [Problem(f"cannot read {path!r} ({origin}): {fault}")]
+    return _flatten(shown or path, text, tree, env)
 
 
 def _decode(content: bytes) -> str:

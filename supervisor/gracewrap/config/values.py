@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
+# A terminal sends them for other reasons, or nobody can receive them: KILL, CONT, STOP, TSTP, TTIN,
+# TTOU, WINCH.
+NO_REQUESTS = frozenset((9, 18, 19, 20, 21, 22, 28))
 RESTART = -1  # in signal_map: what such a signal is sent on as
+REOPEN = -2  # likewise
 DRAINED = 256  # among exit statuses: of what was killed because it was drained
 _NO_DURATION = 'not a duration; write "10s", "500ms" or "1m30s"'
 
@@ -141,6 +145,14 @@ def stop_signal(raw: object) -> int:
     return signum
 
 
+def dump_signal(raw: object) -> int:
+    """Return a signal that a program can handle by writing what it is doing."""
+    signum = signal(raw)
+    if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCONT, signals.SIGCHLD):
+        raise BadValue('makes no program write a dump; write "QUIT", "USR1" or "USR2"')
+    return signum
+
+
 def request_signals(raw: object) -> frozenset[int]:
     """Return a set of signals that can reach us, from a list or "TERM,INT"."""
     found = frozenset(signal(word) for word in words(raw, '["TERM", "INT"]'))
@@ -169,7 +181,7 @@ def signal_map(raw: object) -> dict[int, int]:
     """Return received -> sent from {HUP = "QUIT", USR1 = "none"} or "HUP=QUIT,USR1=none".
 
     none (or 0) drops a signal; restart (RESTART) makes it one that restarts the programs, one after
-    the other.
+    the other, and reopen (REOPEN) one that opens the log file anew.
     """
     table = (
         raw
@@ -184,8 +196,9 @@ def signal_map(raw: object) -> dict[int, int]:
         dropped = (
             sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
         )
-        if isinstance(sent, str) and sent.strip().lower() == "restart":
-            found[signum] = RESTART
+        word = sent.strip().lower() if isinstance(sent, str) else ""
+        if word in ("restart", "reopen"):
+            found[signum] = RESTART if word == "restart" else REOPEN
         else:
             found[signum] = 0 if dropped and not isinstance(sent, bool) else signal(sent)
     return found
@@ -290,9 +303,18 @@ def choice(*choices: str) -> Callable[[object], str]:
         if isinstance(raw, str) and raw.strip().lower() in choices:
             return raw.strip().lower()
         hint = _close_to(raw.strip().lower(), choices) if isinstance(raw, str) else ""
-        raise BadValue(f"is none of {', '.join(choices)}{hint}")
+        raise BadValue(f"must be one of {', '.join(choices)}{hint}")
 
+    parse.__dict__["choices"] = choices  # for the schema
     return parse
+
+
+_level = choice("debug", "info", "warning", "error")
+
+
+def level(raw: object) -> str:
+    """Return how much to log; warn is warning."""
+    return _level("warning" if isinstance(raw, str) and raw.strip().lower() == "warn" else raw)
 
 
 LONGEST_TEXT, LONGEST_URL, LONGEST_BODY = 1000, 4096, 1 << 16
@@ -332,6 +354,13 @@ def span(raw: object) -> float:
 def span_or_off(raw: object) -> float | None:
     """Return a duration, or None for "off"."""
     return None if isinstance(raw, str) and raw.strip().lower() == "off" else duration(raw)
+
+
+def duration_or_wait(raw: object) -> float:
+    """Return a duration, or infinity for "wait"."""
+    if isinstance(raw, str) and raw.strip().lower() == "wait":
+        return float("inf")
+    return duration(raw)
 
 
 def number(raw: object) -> float:

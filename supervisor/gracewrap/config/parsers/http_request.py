@@ -17,7 +17,6 @@ _TOKEN = frozenset(LETTERS + DIGITS + "!#$%&'*+-.^_`|~")  # RFC 9110, 5.6.2
 _OURS = {
     "connection",
     "content-length",
-    "host",
     "transfer-encoding",
 }  # headers that say how the request is sent
 
@@ -104,11 +103,11 @@ def request(given: Mapping[str, Any], verb: str, body: bytes = b"") -> Request:
     url, ca, insecure = given["http"], given.get("ca"), given.get("insecure", False)
     for key in ("ca", "insecure"):
         if given.get(key) and url.scheme != "https":
-            raise KeyFault(key, "it is for https, and the URL says something else; leave it out")
+            raise KeyFault(key, "it applies to https only, and the URL is not https; leave it out")
     if ca and insecure:
         raise KeyFault(
             "insecure",
-            "with it nobody looks at the certificate, and ca is of no use; leave one of them out",
+            "insecure skips certificate verification, so ca has no effect; leave one of them out",
         )
     return Request(url, given.get("method", verb), given.get("headers", ()), body, ca, insecure)
 

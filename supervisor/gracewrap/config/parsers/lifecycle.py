@@ -75,7 +75,7 @@ def _condition(needed: str, raw: object) -> str:
         if isinstance(raw, str)
         else f'; write {{{needed} = "ready"}}'
     )
-    raise BadValue(f"the condition of {needed} is none of {', '.join(CONDITIONS)}{hint}")
+    raise BadValue(f"the condition of {needed} must be one of {', '.join(CONDITIONS)}{hint}")
 
 
 def _bare(word: str) -> str:
@@ -94,7 +94,7 @@ def _choice(choices: tuple[str, ...], others: dict[str, str]) -> Callable[[objec
             and word.strip().lower() not in choices
             and (meant := others.get(_bare(word.strip())))
         ):
-            raise BadValue(f'is none of {", ".join(choices)}; write "{meant}"')
+            raise BadValue(f'must be one of {", ".join(choices)}; write "{meant}"')
         return parse(raw)
 
     return checked
@@ -137,8 +137,8 @@ def restart(raw: object) -> str:
         )
     if isinstance(raw, str) and _bare(raw.strip()) == "exitonfailure":  # process-compose
         raise BadValue(
-            'is none of never, on-failure, always; write "never": on_failure = "shutdown" is the '
-            "default"
+            'must be one of never, on-failure, always; write "never": on_failure = "shutdown" is '
+            "the default"
         )
     return _restart(raw)
 

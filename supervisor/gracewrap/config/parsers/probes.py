@@ -14,6 +14,8 @@ from gracewrap.config.parsers.tables import parsed
 from gracewrap.config.parsers.urls import ports, url
 from gracewrap.config.probe_specs import (
     KINDS,
+    AgentProbeSpec,
+    CheckSpecs,
     ExecProbeSpec,
     Expect,
     FileProbeSpec,
@@ -21,7 +23,6 @@ from gracewrap.config.probe_specs import (
     LogLineProbeSpec,
     NotifyProbeSpec,
     ProbeSpec,
-    ProbeSpecs,
     TcpProbeSpec,
 )
 from gracewrap.config.values import (
@@ -37,7 +38,7 @@ from gracewrap.config.values import (
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 
@@ -138,12 +139,24 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "tcp": ports,
     "mode": values.choice("idle", "listener-closed", "no-connections", "listening"),
     "quiet": values.duration,
+    "outgoing": values.choice("wait", "quiet"),
     "exec": argv,
     "file": path_like("/run/drained"),
     "file_is": values.choice("exists", "absent"),
     "contains": text,
     "notify": boolean,
+    "agent": boolean,
     "unit": unit,
+}
+
+# Seconds between two questions whether the program is healthy, where nothing else is said.
+LIVE_INTERVAL = 10.0
+# How a check is asked; these stand beside its probe, or beside all and any.
+CHECK_PARSERS: dict[str, Callable[[object], object]] = {
+    "every": values.span,
+    "failures": confirm,
+    "passes": confirm,
+    "timeout": values.span,
 }
 
 READY_PARSERS = PARSERS | {"log_line": log_line}  # of ready, and of an element of all and any there
@@ -151,6 +164,7 @@ READY_PARSERS = PARSERS | {"log_line": log_line}  # of ready, and of an element 
 OF = {
     "mode": "tcp",
     "quiet": "tcp",
+    "outgoing": "tcp",
     "file_is": "file",
     "contains": "file",
 }  # all others are of http, but unit
@@ -161,6 +175,7 @@ _EXAMPLES = {
     "exec": 'exec = ["./drained"]',
     "file": 'file = "/run/drained"',
     "notify": "notify = true",
+    "agent": "agent = true",
 }
 
 
@@ -177,8 +192,35 @@ def probe(given: Mapping[str, Any], ready: bool = False) -> ProbeSpec:
     given = {
         key: value
         for key, value in given.items()
-        if value is not False or key not in ("notify", "insecure")
+        if value is not False or key not in ("notify", "agent", "insecure")
     }
+    kind = _kind(given)
+    counted = given.get("unit", "")
+    match kind:
+        case "http":
+            return _http_probe(given, counted, ready)
+        case "tcp":
+            return _tcp_probe(given, counted, ready)
+        case "exec":
+            return ExecProbeSpec(given["exec"], counted, counts=not ready)
+        case "file":
+            return _file_probe(given)
+        case "log_line":
+            return LogLineProbeSpec(given["log_line"])
+        case "agent":
+            if ready:
+                raise KeyFault("agent", 'it says what is in flight, for a drain; use "tcp"')
+            return AgentProbeSpec()
+        case _:
+            return NotifyProbeSpec("READY=1") if ready else NotifyProbeSpec()
+
+
+def _kind(given: Mapping[str, Any]) -> str:
+    """Return which kind of probe was given.
+
+    Raises:
+        KeyFault: If it is none, or more than one, or something does not go with it.
+    """
     kinds = [key for key in KINDS if key in given]
     if not kinds:
         key = next(iter(given), "")
@@ -197,7 +239,7 @@ def probe(given: Mapping[str, Any], ready: bool = False) -> ProbeSpec:
         if (
             key not in KINDS
             and kind != OF.get(key, "http")
-            and (key != "unit" or kind in ("file", "notify", "log_line"))
+            and (key != "unit" or kind in ("file", "notify", "agent", "log_line"))
         ):
             what = "counts nothing" if key == "unit" else f"does not look at {key}"
             raise KeyFault(
@@ -205,25 +247,16 @@ def probe(given: Mapping[str, Any], ready: bool = False) -> ProbeSpec:
                 f"a probe by {kind} {what}; leave it out, or write {_example(key)} instead of "
                 f"{kind}",
             )
-    counted = given.get("unit", "")
-    match kind:
-        case "http":
-            return _http_probe(given, counted, ready)
-        case "tcp":
-            return _tcp_probe(given, counted, ready)
-        case "exec":
-            return ExecProbeSpec(given["exec"], counted)
-        case "file":
-            state, contains = given.get("file_is", "exists"), given.get("contains", "")
-            if state == "absent" and contains:
-                raise KeyFault(
-                    "contains", "a file that is absent holds nothing; leave out this one or file_is"
-                )
-            return FileProbeSpec(given["file"], state, contains)
-        case "log_line":
-            return LogLineProbeSpec(given["log_line"])
-        case _:
-            return NotifyProbeSpec("READY=1") if ready else NotifyProbeSpec()
+    return kind
+
+
+def _file_probe(given: Mapping[str, Any]) -> FileProbeSpec:
+    state, contains = given.get("file_is", "exists"), given.get("contains", "")
+    if state == "absent" and contains:
+        raise KeyFault(
+            "contains", "a file that is absent holds nothing; leave out this one or file_is"
+        )
+    return FileProbeSpec(given["file"], state, contains)
 
 
 def _example(key: str) -> str:
@@ -280,14 +313,18 @@ def _tcp_probe(given: Mapping[str, Any], counted: str, ready: bool) -> TcpProbeS
         raise KeyFault("mode", which)
     if "quiet" in given and mode != "idle":
         raise KeyFault("quiet", 'it is looked at with mode = "idle" only; leave it out')
-    return TcpProbeSpec(given["tcp"], mode, given.get("quiet", 2.0), counted)
+    if "outgoing" in given and ready:
+        raise KeyFault("outgoing", "it is looked at in a drain only; leave it out")
+    return TcpProbeSpec(
+        given["tcp"], mode, given.get("quiet", 2.0), counted, given.get("outgoing", "wait")
+    )
 
 
 def element(raw: object, ready: bool = False) -> ProbeSpec:
     """Return one probe from a table, or from "tcp", "notify" or a URL."""
     if isinstance(raw, str):
         word = raw.strip()
-        if word in ("tcp", "notify"):
+        if word in ("tcp", "notify", "agent"):
             return probe({word: () if word == "tcp" else True}, ready)
         if "://" in word or ":" in word:
             try:
@@ -324,11 +361,46 @@ def elements(raw: object, ready: bool = False) -> tuple[ProbeSpec, ...]:
     return tuple(found)
 
 
-def ready(raw: object) -> ProbeSpecs:
-    """Return what says that the program is ready: one probe, or {all = [...]}, {any = [...]}."""
-    if isinstance(raw, dict) and ("all" in raw or "any" in raw):
-        if len(raw) > 1:
-            raise BadValue("has all or any, and something beside it; put that into the list")
-        combine = next(iter(raw))
-        return ProbeSpecs(elements(raw[combine], True), combine)
-    return ProbeSpecs((element(raw, True),))
+def ready(raw: object) -> CheckSpecs:
+    """Return what says that the program is ready: one probe, or {all = [...]}, {any = [...]}; in a
+    table also how it is asked (CHECK_PARSERS)."""
+    how, probes, combine = _check(raw)
+    return CheckSpecs(probes, combine, **{"every": usual_interval(probes), **how})
+
+
+def live(raw: object) -> CheckSpecs:
+    """Return what says that the program is healthy, as ready()."""
+    how, probes, combine = _check(raw)
+    for one in probes:
+        if isinstance(one, LogLineProbeSpec):
+            raise BadValue("log_line tells that a program is ready, not that it is still healthy")
+        if isinstance(one, NotifyProbeSpec):
+            raise BadValue(
+                'what tells by notify that it is healthy is a watchdog; write watchdog = "30s"'
+            )
+    return CheckSpecs(probes, combine, **{"every": LIVE_INTERVAL, **how})
+
+
+def _check(raw: object) -> tuple[dict[str, Any], tuple[ProbeSpec, ...], str]:
+    """Return how a check is asked, its probes, and how they are combined."""
+    how: dict[str, Any] = {}
+    if isinstance(raw, dict):
+        try:
+            how = parsed({key: raw[key] for key in raw if key in CHECK_PARSERS}, CHECK_PARSERS)
+        except KeyFault as fault:
+            raise BadValue(f"{fault.key}: {fault}") from None
+        raw = {key: value for key, value in raw.items() if key not in CHECK_PARSERS}
+        if how and not raw:
+            raise BadValue('has no probe; add http = "http://127.0.0.1:3000/health"')
+    if not isinstance(raw, dict) or not {"all", "any"}.intersection(raw):
+        return how, (element(raw, True),), "all"
+    if len(raw) > 1:
+        raise BadValue("has all or any, and something beside it; put that into the list")
+    combine = next(iter(raw))
+    return how, elements(raw[combine], True), combine
+
+
+def usual_interval(probes: Iterable[ProbeSpec]) -> float:
+    """Return the seconds between two questions whether the program is ready, where nothing else is
+    said: a command that is run costs more than a question."""
+    return 5.0 if any(isinstance(one, ExecProbeSpec) for one in probes) else 1.0

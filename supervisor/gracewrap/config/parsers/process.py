@@ -131,11 +131,10 @@ def _value(name: str, value: object) -> str | FromFile:
             return FromFile(place(value["file"]))
         except BadValue as fault:
             raise BadValue(f"the file of {name}: {fault}") from None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadValue(
-            f"{name} is no text; write {name} = "
-            f'"{str(value).lower() if isinstance(value, bool | float) else "..."}"'
-        )
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise BadValue(f'{name} must be a string; set {name} = "..."')
     if "\0" in values.plain(value):
         raise BadValue(f"{name} holds a NUL character, which no variable can")
     return values.plain(value)

@@ -35,7 +35,7 @@ def url(raw: object) -> Url:
     if not separator:
         raise BadValue(_no_scheme(text))
     if scheme not in (*PORTS, "unix"):
-        raise BadValue("is neither http:// nor https:// nor unix://, and no others are spoken")
+        raise BadValue("must start with http://, https:// or unix://")
     if "#" in rest:
         raise BadValue("has a fragment, which is never sent; leave out the # and what follows it")
     return _unix(rest) if scheme == "unix" else _http(scheme, rest)
