@@ -15,17 +15,21 @@ def main() -> None:
     import posix
     import sys
 
-    if (
-        not __package__
-    ):  # run as `python3 -I -S .../gracewrap/__main__.py`: no site-packages, so name our own
-        here = __file__.rpartition("/")[0]
-        sys.path[:] = [p for p in sys.path if p != here] + [here.rpartition("/")[0]]
     if sys.version_info < (3, 11):
         this = sys.version.split()[0] + " (" + sys.executable + ")"
         sys.stderr.write(
             "gracewrap: cannot start: it needs Python 3.11 or newer, and this is " + this + "\n"
         )
         posix._exit(125)
+    root = __file__.rpartition("/")[0].rpartition("/")[0]
+    if sys.flags.isolated and sys.flags.no_site:
+        more = sys._xoptions.get("gracewrap_path")  # of isolation.py: this is the second start
+        sys.path += more.split(":") if isinstance(more, str) else [root]
+    else:
+        sys.path.insert(0, root)
+        from gracewrap import isolation
+
+        isolation.isolate(__file__)
     from gracewrap.start import main as start
 
     # Not sys.exit: the interpreter's own teardown would keep the exit status back for another 3 ms.

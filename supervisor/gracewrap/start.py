@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gracewrap.config.command_line import CommandLine
     from gracewrap.config.problems import Problem
     from gracewrap.config.settings import Settings
+    from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.prepare import Prepared
 
     Begun = tuple[
@@ -36,6 +37,10 @@ def main(args: Sequence[str]) -> int:
     """Run gracewrap with the words after its name, and return the exit status."""
     # Imports make thousands of objects and no garbage; looking for it takes a sixth of their time.
     gc.disable()
+    if spawn.foreign_threads() > 0:
+        from gracewrap import isolation
+
+        isolation.without_preload()
     try:
         settings, prepared = None, None
         if not _is_plain(args):
@@ -44,12 +49,15 @@ def main(args: Sequence[str]) -> int:
             line = command_line.read_command_line(args)
             if line.action != "run":
                 return _for_people(line, args)
-            settings, problems = load.resolve(line, posix.environ)
+            found = load.found_file(line, posix.environ)
+            settings, problems = load.resolve(line, posix.environ, otherwise=found)
             if settings is None:
                 return _refuse(problems)
+            if found is not None:
+                _say(f"neither a command nor --config is given: it runs what {found} here says")
             if settings.is_managed:
                 return manage(settings)
-            if settings.notify or settings.needs_http or settings.changes_process:
+            if settings.needs_preparing:
                 prepared = _prepare(settings)
                 if prepared is None:
                     return USAGE
@@ -92,7 +100,10 @@ def _prepare(settings: Settings) -> Prepared | None:
 
     try:
         _fill_standard_fds()
-        return prepare.prepare(settings)
+        prepared = prepare.prepare(settings)
+        for warning in prepared.warnings:
+            _say(warning)
+        return prepared
     except prepare.Unprepared as fault:
         _say(str(fault))
         return None
@@ -119,6 +130,10 @@ def _settle(parent_death_signal: int | None) -> None:
     # An inherited SIG_IGN would have the kernel reap our children itself, and their statuses would
     # be lost (wait(2)).
     _signal.signal(SIGCHLD, _signal.SIG_DFL)
+    if (foreign := spawn.foreign_threads()) > 0:
+        from gracewrap import isolation
+
+        _say(isolation.why_not_alone(foreign))
     _fill_standard_fds()
     if posix.getpid() != 1 or parent_death_signal:
         _ask_the_kernel(parent_death_signal)
@@ -168,24 +183,72 @@ def begin(
     return pid, exec_fd, errno, at, tty
 
 
+def take_over(note: str, args: Sequence[str]) -> int:
+    """Go on with what the native launcher has begun, and return the exit status.
+
+    Args:
+        note: What the launcher says about it (runtime/handover.py).
+        args: The words after our name.
+    """
+    gc.disable()
+    fields = {line.partition(" ")[0]: line.split(" ")[1:] for line in note.split("\n")}
+    pid = int(fields["child"][0]) if "child" in fields else 0
+    try:
+        from gracewrap.record import replace
+        from gracewrap.runtime import handover
+
+        child = handover.read_note(note)
+    except BaseException as error:
+        _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals and reaps")
+        if pid and "request" in fields and "told" not in fields:
+            posix.kill(pid, int(fields["request"][0]))
+        return _simplest(pid) if pid else USAGE
+    settings = None
+    if child.settings_fd >= 0:
+        try:
+            from gracewrap.runtime import rest
+
+            settings = rest.kept_settings(child.settings_fd)
+        except Exception:  # gracewrap has been replaced by another version
+            settings = _settings_again(args)
+    return _supervise(replace(child, words=tuple(args)), args, settings)
+
+
+def _settings_again(args: Sequence[str]) -> Settings | None:
+    """Return the settings, read once more; None if that is impossible by now."""
+    try:
+        from gracewrap.config import command_line, load
+
+        line = command_line.read_command_line(args)
+        found = load.found_file(line, posix.environ)
+        return load.resolve(line, posix.environ, otherwise=found)[0]
+    except Exception:
+        return None
+
+
 def look_after(
     begun: Begun, args: Sequence[str], settings: Settings | None, prepared: Prepared | None = None
 ) -> int:
     """Supervise what has begun; whatever cannot be loaded any more, the child is looked after all
     the same."""
-    try:
-        from gracewrap.runtime import fallback
-    except BaseException as error:
-        _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals and reaps")
-        return _simplest(begun[0]) if begun[0] else 126
+    pid, exec_fd, errno, at, tty = begun
     try:
         from gracewrap.record import replace
         from gracewrap.runtime.handover import Handover
 
-        pid, exec_fd, errno, at, tty = begun
-        handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty)
+        handover = Handover(pid, at, exec_fd=exec_fd, exec_errno=errno, tty=tty, words=tuple(args))
         if prepared is not None:
             handover = replace(handover, listening=prepared.listening, equipment=prepared.equipment)
+    except BaseException as error:
+        _say(f"cannot load the rest of gracewrap ({error}); it only forwards signals and reaps")
+        return _simplest(pid) if pid else 126
+    return _supervise(handover, args, settings)
+
+
+def _supervise(handover: Handover, args: Sequence[str], settings: Settings | None) -> int:
+    from gracewrap.runtime import fallback  # it is loaded
+
+    try:
         if settings is None:
             from gracewrap.config import load
 
@@ -197,11 +260,7 @@ def look_after(
             "kills in time"
         )
         rules = fallback.rules_of(settings)
-        return (
-            fallback.run(fallback.FallbackState({begun[0]: rules.stop_signal}), rules)
-            if begun[0]
-            else 126
-        )
+        return 126 if handover.exec_errno else fallback.run(handover.fallback_state(rules), rules)
     return supervise(handover, settings)
 
 
@@ -278,10 +337,10 @@ def _let_go(ours: set[int | None]) -> None:
 
 
 def _refuse(problems: Sequence[Problem]) -> int:
-    for problem in problems:
-        if not problem.warning:
-            _say(problem.text)
-    return USAGE
+    errors = [problem for problem in problems if not problem.warning]
+    for problem in errors:
+        _say(problem.text)
+    return errors[0].status if len(errors) == 1 else USAGE
 
 
 def _say(text: str) -> None:

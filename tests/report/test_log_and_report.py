@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from gracewrap.record import Record, replace
 from gracewrap.report import json_text, log, report_files, text
 from gracewrap.report.json_text import dumps
+from gracewrap.report.log import Log
 from processes import GRACEWRAP, environment
 
 json_values = st.recursive(
@@ -53,6 +55,14 @@ def test_a_shortened_report_fits_and_keeps_the_outcome(text, count, limit):
     data = report_files.shorten(report, limit)
     assert len(data) <= max(limit, 50)
     assert json.loads(data)["exit_status"] == 137
+
+
+def test_a_shortened_report_keeps_what_held_it_up():
+    held_up = "held up by 1 connection from 10.0.3.7, kept alive, idle 41 s"
+    look = {"moment": "half", "connections": [{"peer": "10.0.3.7:5000"}] * 100}
+    report = {"outcome": "killed", "exit_status": 137, "timeline": []}
+    data = report_files.shorten({**report, "held_up": held_up, "flight_record": [look]}, 1000)
+    assert json.loads(data) == {"outcome": "killed", "exit_status": 137, "held_up": held_up}
 
 
 def test_report_says_what_happened(talk, tmp_path):
@@ -295,3 +305,33 @@ def test_a_record_may_add_fields_to_those_of_another():
     assert Origin() == Origin()
     with pytest.raises(TypeError):
         Origin(1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("jobs 3 → 1", '"jobs 3 → 1"'),
+        ('caf\u00e9 "x" \\ y', '"caf\u00e9 \\"x\\" \\\\ y"'),
+        ("a\nb → c", '"a\\nb \\u2192 c"'),  # what plays tricks on a terminal stays escaped
+        ("\x9b31m", '"\\u009b31m"'),
+        ("\udcff", '"\\udcff"'),
+        ("plain", '"plain"'),
+    ],
+)
+def test_what_can_be_printed_is_not_escaped_in_json_lines(text, said, tmp_path):
+    file = tmp_path / "log"
+    log = Log("json", "info", str(file))
+    log.say("info", "x", text, {"words": [text], text: 1})
+    line = file.read_text()
+    assert f'"message": {said}, "words": [{said}]' in line
+    assert json.loads(line)["message"] == text and json.loads(line)[text] == 1
+
+
+def test_lines_of_text_can_have_a_time(tmp_path):
+    for times, pattern in (
+        (False, r"gracewrap: hello\n"),
+        (True, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z gracewrap: hello\n"),
+    ):
+        file = tmp_path / str(times)
+        Log("text", "info", str(file), times).say("info", "x", "hello", {})
+        assert re.fullmatch(pattern, file.read_text())

@@ -17,9 +17,13 @@ import pytest
 if __name__ == "__main__":  # without pytest, which sets the path
     sys.path.insert(0, str(Path(__file__).parents[2] / "supervisor"))
 
-from gracewrap.policy import log_events
+from gracewrap.linux import process_tree
+from gracewrap.policy import evidence, log_events
+from gracewrap.policy.evidence import Cause, Evidence, Link, Suspect, Wait
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
+from gracewrap.policy.program import NO_REQUEST
+from gracewrap.record import replace
 from gracewrap.report import runtime_events
 from gracewrap.report.in_flight import InFlight
 from gracewrap.report.json_text import dumps
@@ -27,7 +31,7 @@ from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
 
 EXPECTED = Path(__file__).with_name("log_lines.txt")
-HUP, INT, KILL, TERM = 1, 2, 9, 15
+HUP, INT, QUIT, KILL, TERM = 1, 2, 3, 9, 15
 
 # The class of each event that is made by its name here; "waiting" has two.
 KINDS = {
@@ -119,18 +123,37 @@ simply("ready", "ready", after=1.5)
 simply("program_ready", "program_ready", after=1.5)
 simply("not_ready", "not_ready", after=10.2, why="connection refused")
 simply("not_ready_and_nobody_knows_why", "not_ready", after=10.2, why="")
+simply("unready", "unready", why="503 Service Unavailable; 3 times in a row")
+simply("ready_again", "ready_again", after=12.0)
+for then in ("shutdown", "restart", "ignore"):
+    late = {"after": 60.01, "why": "connection refused", "then": then}
+    simply(f"not_ready_in_time_{then}", "not_ready_in_time", **late)
+for then in ("restart", "shutdown", "ignore", "tell"):
+    simply(f"unhealthy_{then}", "unhealthy", why="no answer within 2 s; 3 times", then=then)
+simply("healthy_again", "healthy_again", after=12.0)
+simply("not_yet_healthy", "not_yet_healthy", after=10.2, why="404 Not Found")
+simply("failed_stop", "failed_stop", signal=TERM, remaining=10.0)
 simply("said", "said", text="loading")
 simply("watchdog", "watchdog", after=0.4)
 simply("watchdog_trigger", "watchdog", after=0.0)
 simply("watchdog_abort", "watchdog_abort", signal=6, remaining=5.0)
 simply("main_pid", "main_pid", who="web (pid 71)", main=99)
+simply("agent_off", "agent_off", why="sleep is not Node.js")
+simply("agent", "agent", pid=72, runtime="node 20.20.2", thread=0)
+simply("agent_in_a_thread", "agent", pid=72, runtime="node 20.20.2", thread=3)
+simply("agent_trouble", "agent_trouble", pid=72, why="counting jobs is switched off: no")
+simply("agents_told", "agents_told", own=1, agent=2, none=1)
+simply("agents_told_and_nothing_to_do", "agents_told", own=0, agent=0, none=2)
 simply("roll", "roll", True, by="SIGHUP from sh (pid 1, uid 0)", waits=False)
 simply("roll_that_waits", "roll", True, by="SIGHUP from sh (pid 1, uid 0)", waits=True)
 simply("hook", "hook", hook="pre_stop", command="./deregister")
 simply("hook_push", "hook", hook="push", command="http://push:9091")
 simply("fault", "fault", True, error="OSError: no")
-simply("unheard", "unheard", why="Too many open files; what it writes is not taken in")
-simply("unheard_of_all", "unheard", True, why="cannot listen on the control socket /x")
+TAKEN_IN = "what it writes is not taken in"
+simply("unheard", "unheard", what=TAKEN_IN, why="Too many open files")
+MINIMAL = "install python3, not only python3-minimal"
+simply("unheard_of_all", "unheard", True, what="it cannot be answered", why="No x", cure=MINIMAL)
+simply("log_reopened", "log_reopened", True, file="/var/log/gracewrap.log")
 simply("output_lost", "output_lost", True, lines=3)
 simply("reaped", "reaped", True, pid=9, status=0)
 simply("child_stopped", "child_stopped", signal=20, done="not followed")
@@ -139,6 +162,7 @@ simply("stop_requested", "stop_requested", True, signal=TERM)
 simply("stop_requested_otherwise", "stop_requested", True, signal=0, by="gracewrap stop (pid 7)")
 simply("stop_signal", "stop_signal", signal=TERM, to="leader")
 simply("stop_signal_to_the_group", "stop_signal", signal=TERM, to="group")
+simply("dump_signal", "dump_signal", signal=QUIT, members=(("java", 70),))
 simply("rung", "rung", signal=INT, why="its time has come")
 simply("serving", "serving", seconds=5.0)
 simply("drain_requested", "drain_requested", True)
@@ -172,6 +196,49 @@ simply("start_failed_and_ends_all", "start_failed", status=127, why="not found",
 for effect in ("none", "stopping already", "nothing to skip", "skip ahead", "kill"):
     simply(f"asked_again_{effect.replace(' ', '_')}", "asked_again", True, signal=0, effect=effect)
 simply("asked_again_by_a_signal", "asked_again", True, signal=INT, effect="skip ahead")
+
+
+WEB, NPM = Suspect(70, 1, 1, "web", threads=3), Suspect(69, 1, 1, "npm")
+LINK = Link("10.0.0.2:80", "10.0.3.7", 40001, True, evidence.PROGRAM, 41.2)
+POOL = Link("10.0.0.2:40002", "10.0.0.9", 5432, False, evidence.PEER, 3.0)
+ON_FILE, FULL = Wait("S", evidence.FILE_LOCK, "/data/lock"), Wait("S", evidence.WRITE, "its stdout")
+IN_OPEN, IN_SYNC = Wait("S", evidence.OPEN, "/run/fifo"), Wait("D", evidence.SYNC, "/data/log")
+IN_KERNEL, LOCKS = Wait("D", wchan="nfs_wait_bit"), Wait("S", evidence.LOCK, threads=3)
+TIMED, STDIN = Wait("S", evidence.LOCK, timed=True), Wait("S", evidence.READ, "its stdin")
+
+
+def holds_up(name: str, cause: Cause) -> None:
+    """Keep a scene in which a stop takes long, for this cause."""
+    seen = Evidence((WEB,), 1, cause.links, len(cause.links))
+    SCENES[f"held_up_{name}"] = lambda s: s.stops().say(
+        "held_up", moment="half", cause=cause, evidence=seen
+    )
+
+
+holds_up("by_a_kept_connection", Cause(evidence.IDLE, WEB, links=(LINK,)))
+UNUSED = Link("[::]:80", "fd00::7", 5, True, evidence.NOBODY, 1.0)
+holds_up("by_unused_connections", Cause(evidence.IDLE, WEB, links=(UNUSED, UNUSED)))
+for what, more in {
+    "request": {"last": evidence.PEER},
+    "half_a_request": {"last": evidence.PEER, "read": True},
+    "unread": {"unread": 7},
+    "unsent": {"unsent": 9000},
+}.items():
+    link = replace(LINK, **more)
+    holds_up(f"by_a_connection_in_flight_{what}", Cause(evidence.IN_FLIGHT, WEB, links=(link,)))
+holds_up("by_a_database", Cause(evidence.OUTGOING, WEB, links=(POOL, POOL)))
+for kind, wait in {
+    evidence.STOPPED: None, evidence.TRACED: None, evidence.DISK: IN_KERNEL,
+    evidence.BLOCKED: None, evidence.IGNORED: None, evidence.FULL_PIPE: FULL,
+    evidence.LOCKED: LOCKS, evidence.BUSY: None, evidence.INPUT: STDIN, evidence.TIMER: None,
+    evidence.CHILDREN: None, evidence.NOT_KNOWN: None,
+}.items():  # fmt: skip
+    holds_up(kind, Cause(kind, WEB, wait))
+holds_up("not_told", Cause(evidence.NOT_TOLD, WEB, parent=NPM))
+holds_up("ignored_below_npm", Cause(evidence.IGNORED, WEB, parent=NPM))
+holds_up("a_timer_or_a_lock", Cause(evidence.LOCKED, replace(WEB, threads=1), TIMED))
+for wait in (ON_FILE, IN_OPEN, IN_SYNC):
+    holds_up(f"file_{wait.what.replace(' ', '_')}", Cause(evidence.WAITS_FOR_FILE, WEB, wait))
 
 
 @scene
@@ -281,47 +348,116 @@ def program_gone_that_could_not_be_started(s: Scene) -> None:
     s.say("program_gone")
 
 
+SLEEP, NODE = (("sleep", 9),), (("node", 12),)
+
+
 @scene
 def leftover(s: Scene) -> None:
-    s.history.members = "sleep (pid 9)"
-    s.say("leftover", signal=TERM)
+    s.say("leftover", signal=TERM, members=SLEEP)
 
 
 @scene
 def leftover_that_was_told_before(s: Scene) -> None:
-    s.say("leftover")
+    s.say("leftover", members=SLEEP)
 
 
 @scene
 def leftover_waits(s: Scene) -> None:
-    s.say("leftover_waits", signal=TERM, after=5.0)
+    s.say("leftover_waits", signal=TERM, members=SLEEP, after=5.0)
+
+
+@scene
+def shell_waits(s: Scene) -> None:
+    s.say("shell_waits", signal=TERM, members=NODE, parent=("sh", s.history.pid))
 
 
 @scene
 def last_call(s: Scene) -> None:
-    s.history.members = "sleep (pid 9)"
-    s.say("last_call", signal=TERM)
+    s.say("last_call", signal=TERM, members=NODE, parent=("unshare", s.history.pid))
 
 
 @scene
-def last_call_to_nobody(s: Scene) -> None:
-    s.say("last_call", signal=TERM)
+def last_call_of_one_below_the_leader(s: Scene) -> None:
+    s.say("last_call", signal=TERM, members=NODE, parent=("npm run start", 11))
 
 
 @scene
 def stop_signal_ignored(s: Scene) -> None:
-    s.say("stop_signal_ignored", signal=TERM)
+    s.say("stop_signal_ignored", signal=TERM, parent=("sh", s.history.pid))
 
 
 @scene
 def stop_signal_ignored_but_not_by_its_members(s: Scene) -> None:
-    s.history.members = "sleep (pid 9)"
-    s.say("stop_signal_ignored", signal=TERM)
+    s.say("stop_signal_ignored", signal=TERM, members=SLEEP, parent=("sh", s.history.pid))
+
+
+@scene
+def time_gap(s: Scene) -> None:
+    s.say_of_all("time_gap", seconds=61.25)
+
+
+@scene
+def stop_signal_that_is_refused(s: Scene) -> None:
+    s.history.pid = 1 << 22  # no pid is as large
+    process_tree.REFUSED.add(s.history.pid)
+    try:
+        s.say("stop_signal", signal=TERM, to="leader")
+    finally:
+        process_tree.REFUSED.clear()
+
+
+@scene
+def leader_replaced(s: Scene) -> None:
+    s.say("leader_replaced", was=s.history.who, main=99)
+
+
+@scene
+def spared(s: Scene) -> None:
+    s.say_of_all("spared", signal=HUP, programs=(s.i,))
+
+
+@scene
+def signal_sent(s: Scene) -> None:
+    s.say("signal_sent", signal=HUP, by="gracewrap signal (pid 7, uid 0)")
+
+
+@scene
+def leader_exited_by_what_was_asked_for(s: Scene) -> None:
+    s.say("signal_sent", signal=TERM, by="gracewrap signal (pid 7, uid 0)")
+    s.exits(143, TERM)
+
+
+@scene
+def leader_exited_by_what_was_passed_on(s: Scene) -> None:
+    s.recorder.forwarded(HUP, [(s.i, HUP)], s.at)
+    s.exits(129, HUP)
+
+
+@scene
+def leader_exited_after_what_was_passed_on(s: Scene) -> None:
+    s.recorder.forwarded(QUIT, [(s.i, QUIT)], s.at)
+    s.after(0.25).exits(0)
 
 
 @scene
 def kill(s: Scene) -> None:
     s.say("kill", why="out of time", leader=True)
+
+
+@scene
+def kill_before_the_budget_ends(s: Scene) -> None:
+    s.say("kill", why="out of time", leader=True, left=4.0, limit="stop_timeout")
+
+
+@scene
+def kill_that_leaves_time_for_hooks(s: Scene) -> None:
+    s.say("kill", why="out of time", leader=True, left=2.0)
+
+
+@scene
+def kill_that_leaves_time_for_others(s: Scene) -> None:
+    kept_for = (0, 2) if s.several else ()
+    s.say("kill", why="out of time", leader=True, left=2.0, kept_for=kept_for)
 
 
 @scene
@@ -335,6 +471,35 @@ def kill_of_what_ignores_it(s: Scene) -> None:
     s.say("stop_signal_ignored", signal=TERM)
     s.history.members, s.history.untold = "sh (pid 71), sleep (pid 9)", "sleep (pid 9)"
     s.say("kill", why="out of time", leader=True)
+
+
+def only_requests(s: Scene, **more: str) -> None:
+    """The drain rests on a probe that sees requests and no other work."""
+    s.history.in_flight = InFlight([("tcp", "connections")], requests_only=True)
+    s.recorder.sampled(s.i, 0, Reading(DRAINED, 0.0, **more), s.at)
+
+
+@scene
+def kill_without_a_request(s: Scene) -> None:
+    only_requests(s, open="3 connections of clients, idle; connections to 10.0.0.7:5432 (2)")
+    s.say("kill", why=NO_REQUEST, leader=True)
+
+
+@scene
+def no_request_is_in_flight(s: Scene) -> None:
+    s.stops()
+    only_requests(s)
+    s.say("drained", after=1.0)
+
+
+simply("kept_alive", "kept_alive", connections=17)
+simply("kept_alive_by_one", "kept_alive", connections=1)
+simply("good_moment", "good_moment", in_flight=1.0, after=9.0)
+
+
+@scene
+def may_be_at_work(s: Scene) -> None:
+    s.stops().say("may_be_at_work", work="used connections: 10.0.0.7:5432 (2)")
 
 
 @scene
@@ -413,15 +578,15 @@ def waits(s: Scene, samples: bool = False, **more: object) -> None:
     if s.several:
         held = bool(more.get("held"))
         parts = (
-            s.recorder.waited_for(1, 7.5, str(more.get("doing", "")), (), held),
-            s.recorder.waited_for(0, 9.0, "", (1,), False),
-            s.recorder.waited_for(2, 3.0, "", (), False, is_leftover=True),
+            s.recorder.waited_for(1, 7.5, s.at, str(more.get("doing", "")), (), held),
+            s.recorder.waited_for(0, 9.0, s.at, "", (1,), False),
+            s.recorder.waited_for(2, 3.0, s.at, "", (), False, is_leftover=True),
         )
         s.recorder.record(runtime_events.WaitingForPrograms(parts, 2.0, 9.0), s.at)
         return
     fields = {"doing": "", "held": False, "who": s.history.who, "why": "", **more}
     in_flight = s.history.in_flight
-    fields |= {"numbers": in_flight.shown(), "in_flight": in_flight.total()}
+    fields |= {"numbers": in_flight.shown(s.at), "in_flight": in_flight.total()}
     waiting = runtime_events.WaitingForCommand(remaining=7.5, elapsed=2.0, **fields)  # type: ignore[arg-type]
     s.recorder.record(waiting, s.at)
 

@@ -36,14 +36,14 @@ class Kept(Log):
     def __init__(self, format: str = "json", level: str = "info") -> None:
         super().__init__(format, level)
         self.lines: list[dict[str, object]] = []
-        self.behinds: list[float] = []
+        self.moments: list[float | None] = []
 
     def open(self) -> None:
         pass
 
     def say(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> None:
         if self.enabled(level):
-            self.behinds.append(self.behind)
+            self.moments.append(self.moment)
             self.lines.append({"level": level, "event": event, "message": message, **fields})
 
 
@@ -170,7 +170,7 @@ def test_an_ordered_stop_from_start_to_report():
     )
     assert (
         run.says("stop_waits", program="db", programs=["web", "worker"])
-        == "db is stopped after web and worker"
+        == "db will stop after web and worker"
     )
     assert run.events("web") == ["started", "stop_signal", "program_gone"]
     assert run.says("program_gone", program="db") == "db is gone after 0.50 s (exited with 0)"
@@ -210,7 +210,7 @@ def test_the_end_of_one_that_stops_the_others_is_clear():
     assert run.status == 1
     assert (
         run.says("leader_exited", program="web")
-        == "web (pid 11) exited with 1; the others are stopped because of it"
+        == "web (pid 11) exited with 1; stopping the others because of it"
     )
     report, programs = run.report(), run.programs()
     assert (report["requested_by"], report["cause"], report["exit_code_from"]) == (
@@ -241,7 +241,10 @@ def test_a_program_that_is_killed_is_named_with_what_was_cut():
     run.recorder.sampled(2, 0, Reading("busy", 2), run.at)
     assert run.says("in_flight", program="worker") == "worker: in flight: jobs 2"
     run.after(5.0).tick()
-    assert run.says("kill", program="worker") == "worker: SIGKILL (out of time): worker (pid 12)"
+    assert run.says("kill", program="worker") == (
+        "worker: SIGKILL (out of time: stop_timeout has passed; 20 s of the budget left): "
+        "worker (pid 12)"
+    )
     run.exits("worker", signum=9)
     run.after(0.5).exits("db")
     report, programs = run.report(), run.programs()
@@ -263,7 +266,7 @@ def test_a_restart_begins_no_stop_and_forgets_the_life_before():
         stack() | {"web": ProgramPolicy(name="web", restart="always", depends_on=((0, "started"),))}
     )
     run.after(60).exits("web", 1)
-    assert "web (pid 11) exited with 1; it is started again in" in run.says(
+    assert "web (pid 11) exited with 1; it will be restarted in" in run.says(
         "restarts", program="web", restart=1
     )
     assert "leader_exited" not in run.events("web")  # one line for one exit
@@ -354,7 +357,7 @@ def test_a_part_is_named_and_is_no_stop():
     assert run.says("part_requested", programs=["db", "web", "worker"]) == asked
     for name in ("web", "worker", "db"):
         run.after(0.5).exits(name)
-    assert run.says("part_stopped") == "db, web and worker stopped; to be started again"
+    assert run.says("part_stopped") == "db, web and worker stopped, restarting"
     assert [history.restarts for history in run.recorder.histories] == [
         1,
         1,
@@ -423,6 +426,15 @@ def test_what_a_few_programs_did_is_kept_whole():
     ]
 
 
+def test_a_number_that_is_not_fresh_has_its_age():
+    in_flight = InFlight([("http", "jobs")])
+    in_flight.take(0, Reading("busy", 7), 100.0)
+    in_flight.take(0, Reading("busy", 3), 101.0)
+    in_flight.take(0, Reading("unreachable", None, "refused"), 109.0)
+    assert in_flight.shown(102.0) == "jobs 7 → 3"
+    assert in_flight.shown(110.0) == "jobs 7 → 3 (9 s ago)"
+
+
 def test_what_is_waited_for_is_one_line():
     run = Run(stack())
     for i, unit in ((1, "requests"), (2, "jobs")):
@@ -433,9 +445,9 @@ def test_what_is_waited_for_is_one_line():
     run.recorder.sampled(2, 0, Reading("busy", 2), run.at)
     recorder = run.recorder
     parts = [
-        recorder.waited_for(0, 20.0, waits_for=(1, 2)),
-        recorder.waited_for(1, 12.0),
-        recorder.waited_for(2, 2.0, "draining", held=True),
+        recorder.waited_for(0, 20.0, run.at, waits_for=(1, 2)),
+        recorder.waited_for(1, 12.0, run.at),
+        recorder.waited_for(2, 2.0, run.at, "draining", held=True),
     ]
     recorder.record(runtime_events.WaitingForPrograms(tuple(parts), 3.1, 12.0), run.at)
     assert run.says("waiting") == (
@@ -561,7 +573,9 @@ def test_starts_are_told_before_whatever_comes_next_with_the_time_at_which_they_
         ("started", "web"),
         ("program_ready", "db"),
     ]
-    assert log.behinds == [0.5, 0.25, 0.0]
+    db, web, ready = log.moments
+    assert db is not None and web is not None and web - db == pytest.approx(0.25)
+    assert ready is None  # now
     assert [entry["at"] for entry in recorder.timeline] == [1.0, 1.25, 1.5]
     recorder.catch_up(2.0)
     assert len(log.lines) == 3
@@ -603,9 +617,7 @@ def test_a_status_that_only_names_the_stop_signal_comes_with_what_makes_it_0(
     run.after(60).asked()
     run.after(seconds).exits("p0", status, signum)
     assert run.status == status
-    assert (
-        str(run.report()["summary"]).endswith('for 0 write success_exit_codes = ["TERM"]') == hint
-    )
+    assert str(run.report()["summary"]).endswith('success_exit_codes = ["TERM"] makes it 0') == hint
     assert run.report()["exit_code_from"] == "p0"
 
 
@@ -627,3 +639,27 @@ def test_what_ignores_the_stop_signal_is_not_told_to_exec():
     assert run.says("kill").endswith(
         "it ignores the stop signal, and so does what it has started since"
     )
+
+
+@pytest.mark.parametrize(
+    ("agent", "connections", "total"),
+    [
+        (m.AgentCounts(requests=1), 1, 1),  # the same request twice
+        (m.AgentCounts(jobs=(m.QueueJobs("mails", 3),)), 1, 4),
+        (m.AgentCounts(), 2, 2),  # of a process without an agent
+        (m.AgentCounts(requests=5), 1, 5),  # HTTP/2
+    ],
+)
+def test_a_request_that_both_agent_and_kernel_see_is_one(agent, connections, total):
+    found = InFlight([("agent", "requests and jobs"), ("tcp", "connections")])
+    found.take(0, m.Reading(m.BUSY, agent.in_flight, counts=agent), 1.0)
+    found.take(1, m.Reading(m.BUSY, connections), 1.0)
+    assert found.total() == total
+
+
+def test_a_preset_is_told_as_it_is_written_for_one_of_several():
+    run = Run(many(1))
+    run.after(60).asked()
+    run.after(0.01).exits("p0", 143, 15)
+    said = str(run.report()["summary"])
+    assert 'preset = "any-http-server" in [programs.p0] lets it finish first' in said, said

@@ -15,9 +15,10 @@ import pytest
 from gracewrap.config import command_line, load
 from gracewrap.linux import process_tree, sd_notify
 from gracewrap.linux.helper_processes import Helpers
-from gracewrap.policy.model import DRAINED, Reading
+from gracewrap.policy.model import DRAINED, INVALID, Reading
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
+from gracewrap.runtime import probing
 from gracewrap.runtime.child import Child
 from gracewrap.runtime.handover import Equipment
 from gracewrap.runtime.notify import NotifyListener
@@ -43,9 +44,11 @@ class Looks(Recorder):
     def __init__(self) -> None:
         super().__init__(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, [("web", ["true"])])
         self.seen: list[int] = []
+        self.readings: list[Reading] = []
 
     def looked(self, program: int, probe: int, reading: Reading, at: float) -> None:
         self.seen.append(probe)
+        self.readings.append(reading)
 
 
 def prober_of(
@@ -131,3 +134,32 @@ def test_what_it_said_last_does_not_count_for_its_next_run(driver: Driver):
     assert sample(driver, prober).kind != DRAINED
     listener._receiver.close()
     sd_notify.remove(value)
+
+
+@pytest.mark.parametrize("ready", [(), ("--ready", "tcp")], ids=["without", "with-ready"])
+def test_what_takes_long_to_listen_is_no_mistake(driver: Driver, monkeypatch, ready):
+    """A look finds no port before it listens; that is not told as a probe that cannot be used."""
+    monkeypatch.setattr(probing, "FIRST_LOOK", 0.01)
+    there: list[process_tree.Member] = []
+    prober = prober_of(driver, "--drain-tcp", "auto", *ready, members=lambda: there)
+    assert isinstance(prober.recorder, Looks)
+    taken = []
+    take = prober.child.history.in_flight.take
+    monkeypatch.setattr(
+        prober.child.history.in_flight,
+        "take",
+        lambda index, reading, at: taken.append(reading.kind) or take(index, reading, at),
+    )
+    prober.reset()
+    prober.on_started()
+    if ready:
+        driver.until(lambda: "no port" in prober.why_not_ready())
+        assert not taken
+    else:
+        driver.until(lambda: len(taken) > 3)
+        assert set(taken) == {INVALID}
+    with server() as (member, _):
+        there.append(member)
+        driver.until(lambda: prober.recorder.readings)
+    assert [reading.kind for reading in prober.recorder.readings] == [DRAINED]
+    prober.on_gone()

@@ -3,11 +3,16 @@ report."""
 
 from __future__ import annotations
 
-from gracewrap.policy.model import DRAINED, INVALID, UNREACHABLE, Reading
+from gracewrap.policy.model import DRAINED, INVALID, NOT_YET, UNREACHABLE, Reading, in_words
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gracewrap.policy.model import AgentCounts, QueueJobs
+
+
+FRESH = 2.5
 
 
 class ProbeHistory:
@@ -17,15 +22,19 @@ class ProbeHistory:
         self.kind, self.unit = kind, unit
         self.first: float | None = None  # in flight when the drain began
         self.last: float | None = None
+        self.counted_at = 0.0  # when *last* was said
         self.reading = Reading("none")
         self.at: float | None = None
         self.failures = 0
+        self.counts: AgentCounts | None = None  # the last ones, of a probe that asks agents
 
 
 class InFlight:
     """The probes of one program, in their order."""
 
-    def __init__(self, probes: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, probes: Sequence[tuple[str, str]], requests_only: bool = False) -> None:
+        self.requests_only = requests_only  # the verdict may rest on what sees nothing but requests
+        self.fresh = FRESH  # seconds for which a number is told without its age
         self.probes = [ProbeHistory(kind, unit) for kind, unit in probes]
 
     def count_anew(self) -> None:
@@ -37,36 +46,79 @@ class InFlight:
         """Forget all but the number of failures: the program is started again."""
         self.count_anew()
         for probe in self.probes:
-            probe.reading, probe.at = Reading("none"), None
+            probe.reading, probe.at, probe.counts = Reading("none"), None, None
 
     def take(self, index: int, reading: Reading, at: float) -> bool:
         """Take in the reading of a probe; return whether its number in flight has changed."""
         probe = self.probes[index]
-        probe.reading, probe.at = reading, at
+        before, probe.reading, probe.at = probe.reading, reading, at
+        probe.counts = probe.counts if reading.counts is None else reading.counts
         probe.failures += reading.kind == UNREACHABLE
         count = 0 if reading.kind == DRAINED else _whole(reading.in_flight)
         if count is None:
             return False
-        changed = count != probe.last
-        probe.last = count
+        changed = count != probe.last or reading.streams != before.streams
+        probe.last, probe.counted_at = count, at
         probe.first = count if probe.first is None else probe.first
         return changed
 
     def total(self) -> float | None:
-        """Return the sum of what is known to be in flight, or None."""
-        known = [probe.last for probe in self.probes if probe.last is not None]
-        return sum(known) if known else None
+        """Return the sum of what is known to be in flight, or None.
 
-    def shown(self) -> str:
-        """Return the numbers for people: "requests 7 → 3 · jobs 2"; "" if none is known."""
-        return " · ".join(text for probe in self.probes if (text := _shown(probe)))
+        A request that an agent counts is on a connection that the kernel counts as well: it is
+        taken once.
+        """
+        known = [probe for probe in self.probes if probe.last is not None]
+        counts = [probe.counts for probe in known if probe.counts is not None and probe.last]
+        requests = sum(one.requests for one in counts)
+        return (
+            sum(_beyond(probe, requests if probe.kind == "tcp" else 0) for probe in known)
+            if known
+            else None
+        )
 
-    def why_busy(self) -> str:
-        """Return why the program is not drained yet, as the probes say it."""
+    def shown(self, at: float) -> str:
+        """Return the numbers for people: "requests 7 → 3 · jobs 2 (9 s ago)"; "" if none is
+        known."""
+        return " · ".join(
+            text for probe in self.probes if (text := _shown(probe, at - self.fresh, at))
+        )
+
+    def jobs(self) -> tuple[QueueJobs, ...]:
+        """Return the jobs in flight that agents have named."""
+        known = [probe.counts for probe in self.probes if probe.counts is not None]
+        return tuple(queue for counts in known for queue in counts.jobs if queue.active)
+
+    def why_waiting(self, at: float) -> str:
+        """Return what is to be said beside shown(): without numbers why the program is busy, with
+        numbers only what they do not tell."""
+        shown = self.shown(at)
         return "; ".join(
-            f"{probe.kind}: {probe.reading.why}"
+            f"{probe.kind}: {why}"
             for probe in self.probes
-            if probe.reading.kind != DRAINED and probe.reading.why
+            if not shown or probe.reading.kind == DRAINED
+            if (why := _why_busy(probe.reading))
+        )
+
+    def streams(self) -> tuple[int, int]:
+        """Return how many streams were open in the last samples, and how many of them were idle.
+
+        Agents count them all, so what other probes see of them is not added.
+        """
+        readings = [probe.reading for probe in self.probes]
+        counted = sum(one.streams for one in readings if one.counts is not None)
+        others = [one for one in readings if one.counts is None]
+        open_now = max(counted, sum(one.streams for one in others))
+        return open_now, sum(one.idle_streams for one in others)
+
+    def waiting_for(self, at: float) -> str:
+        """Return what holds the drain up, in numbers and words; "" if nothing is known."""
+        return "; ".join(filter(None, (self.shown(at), self.why_waiting(at))))
+
+    def still_open(self) -> str:
+        """Return what was still open although no request was in flight."""
+        return "; ".join(
+            dict.fromkeys(probe.reading.open for probe in self.probes if probe.reading.open)
         )
 
     def unusable(self) -> str:
@@ -78,12 +130,28 @@ class InFlight:
         )
 
 
-def _shown(probe: ProbeHistory) -> str:
+def _beyond(probe: ProbeHistory, requests: int) -> float:
+    """Return the number of a probe without those *requests* that another has counted."""
+    return max(0.0, (probe.last or 0.0) - requests)
+
+
+def _why_busy(reading: Reading) -> str:
+    if reading.kind != DRAINED:
+        return reading.why
+    if reading.work in ("", NOT_YET):
+        return ""
+    return f"no request is in flight; it may be at work: {reading.work}"
+
+
+def _shown(probe: ProbeHistory, fresh_since: float, at: float) -> str:
     if probe.last is None or not probe.unit:
         return ""
-    if probe.first == probe.last:
-        return f"{probe.unit} {number(probe.last)}"
-    return f"{probe.unit} {number(probe.first or 0.0)} → {number(probe.last)}"
+    first = "" if probe.first == probe.last else f"{number(probe.first or 0.0)} → "
+    age = at - probe.counted_at
+    ago = "" if probe.counted_at >= fresh_since else f" ({age:.0f} s ago)"
+    open_now, idle = probe.reading.streams, probe.reading.idle_streams
+    streams = f", {in_words(open_now, idle)}" if open_now else ""
+    return f"{probe.unit} {first}{number(probe.last)}{streams}{ago}"
 
 
 def _whole(value: float | None) -> float | None:

@@ -3,6 +3,11 @@ python3-minimal has none."""
 
 from __future__ import annotations
 
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 try:
     from _json import encode_basestring_ascii as _quote
 except ImportError:
@@ -24,11 +29,18 @@ def _escape(char: str) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
-def dumps(value: object) -> str:
+def quote_readable(text: str) -> str:
+    """Return a text as a JSON string in which whatever can be printed stands for itself."""
+    if text.isascii() or not text.isprintable():
+        return _quote(text)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def dumps(value: object, quote: Callable[[str], str] = _quote) -> str:
     """Return *value* (None, bool, int, float, str, list, tuple, dict with string keys) as JSON on
-    one line, in ASCII."""
+    one line; in ASCII, unless *quote* is quote_readable."""
     if isinstance(value, str):
-        return _quote(value)
+        return quote(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
@@ -39,8 +51,10 @@ def dumps(value: object) -> str:
         )  # JSON has no infinity and no NaN
     if isinstance(value, dict):
         return (
-            "{" + ", ".join(f"{_quote(str(key))}: {dumps(one)}" for key, one in value.items()) + "}"
+            "{"
+            + ", ".join(f"{quote(str(key))}: {dumps(one, quote)}" for key, one in value.items())
+            + "}"
         )
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(dumps, value)) + "]"
-    return _quote(str(value))
+        return "[" + ", ".join([dumps(one, quote) for one in value]) + "]"
+    return quote(str(value))

@@ -8,7 +8,7 @@ import time
 
 from gracewrap.linux.nonblocking_writer import Writer
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.json_text import dumps
+from gracewrap.report.json_text import dumps, quote_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,17 +21,26 @@ _NEW_FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_NONBLOCK | posix.O_CLOEXE
 class Log:
     """Where lines go.  Opened when the first line is written, so that a quiet run opens nothing."""
 
-    def __init__(self, format: str = "auto", level: str = "info", file: str | None = None) -> None:
+    def __init__(
+        self,
+        format: str = "auto",
+        level: str = "info",
+        file: str | None = None,
+        times: bool = False,
+    ) -> None:
         self.lowest = LEVELS[level]
         self.format = format
-        self.file = file
+        self.file = self.path = file
+        self.times = times  # whether lines of text have a time
         self.dropped = 0
-        self.behind = 0.0  # seconds since what is being said has happened
+        # When what is being said has happened, in seconds since 1970; None: now.
+        self.moment: float | None = None
         self.beside: Callable[[bytes], bool] | None = (
             None  # takes lines for stderr, where others write there too; False: no room
         )
         self._writer: Writer | None = None
         self._kept: list[bytes] = []
+        self._written = 0  # how much of the first of them has been written
 
     def open(self) -> None:
         """Find out where and how to write; does nothing the second time, and nothing goes wrong."""
@@ -42,15 +51,27 @@ class Log:
             try:
                 self._writer = Writer(posix.open(self.file, _NEW_FLAGS | posix.O_CREAT, 0o644))
             except OSError as error:
-                fault = (
-                    f"cannot write the log to {self.file!r}: {error.strerror}; it goes to stderr"
-                )
+                fault = _unusable(self.file, error)
         if self._writer is None:
             self._writer = Writer()
         if self.format == "auto":
             self.format = "text" if self.file is None and posix.isatty(2) else "json"
         if fault:
             self.say("warning", "log_file_unusable", fault, {})
+
+    def reopen(self) -> str:
+        """Open the file anew, by its name: it has been rotated.  Return what went wrong; then lines
+        go where they went."""
+        if self.path is None or self._writer is None:
+            return ""  # it is opened with the first line
+        try:
+            writer = Writer(posix.open(self.path, _NEW_FLAGS | posix.O_CREAT, 0o644))
+        except OSError as error:
+            return f"cannot reopen the log file {self.path!r}: {error.strerror}"
+        self.flush()
+        self._writer.close()
+        self._writer, self.file, self._written = writer, self.path, 0
+        return ""
 
     def enabled(self, level: str) -> bool:
         """Return whether lines of this level are written at all."""
@@ -62,21 +83,7 @@ class Log:
         if not self.enabled(level):
             return
         self.open()
-        if self.format == "json":
-            at = timestamp(time.time() - self.behind)
-            line = dumps(
-                {
-                    "time": at,
-                    "level": level,
-                    "source": "gracewrap",
-                    "event": event,
-                    "message": message,
-                    **fields,
-                }
-            )
-        else:
-            line = f"gracewrap: {message}"
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        data = self._line(level, event, message, fields)
         if self.beside is not None and self.file is None:
             self.dropped += not self.beside(data)
             return
@@ -86,24 +93,65 @@ class Log:
             self._kept.append(data)
         self.flush()
 
+    def _line(self, level: str, event: str, message: str, fields: Mapping[str, object]) -> bytes:
+        """Return one line in the format of this log."""
+        if self.format == "json":
+            at = timestamp(self.moment)
+            line = dumps(
+                {
+                    "time": at,
+                    "level": level,
+                    "source": "gracewrap",
+                    "event": event,
+                    "message": message,
+                    **fields,
+                },
+                quote_readable,
+            )
+        else:
+            at = f"{timestamp(self.moment)} " if self.times else ""
+            line = f"{at}gracewrap: {message}"
+        return line.encode("utf-8", "backslashreplace") + b"\n"
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether lines wait for a slow reader, or have been lost."""
+        return bool(self._kept or self.dropped)
+
     def flush(self) -> None:
         """Write what has been kept, as far as it goes without waiting."""
         while self._kept and self._writer is not None:
             try:
-                written = self._writer.write(self._kept[0])
+                written = self._writer.write(self._kept[0][self._written :])
             except BlockingIOError:
                 return
-            except OSError:  # EPIPE, ENOSPC, EIO: whoever read this is gone, or the disk is full
+            except OSError as error:  # EPIPE, ENOSPC, EIO: the reader is gone, the disk is full
                 if self.file is not None:
-                    self.file, self._writer = None, Writer()  # better there than nowhere
+                    self._go_to_stderr(self.file, error)
                     continue
                 self.dropped += len(self._kept)
                 self._kept.clear()
+                self._written = 0
                 return
-            if written < len(self._kept[0]):
-                self._kept[0] = self._kept[0][written:]
+            self._written += written
+            # A part is written if there is no more room, which the next try says: a full disk has
+            # the rest of the last line too.
+            if self._written == len(self._kept[0]):
+                del self._kept[0]
+                self._written = 0
+            elif not written:
                 return
-            del self._kept[0]
+
+    def _go_to_stderr(self, file: str, error: OSError) -> None:
+        """Write to stderr from now on, and say so; the line that has been cut is written again."""
+        self.file, self._writer, self._written = None, Writer(), 0
+        if self.enabled("warning"):
+            said = self._line("warning", "log_file_unusable", _unusable(file, error), {})
+            self._kept.insert(0, said)
+
+
+def _unusable(file: str, error: OSError) -> str:
+    return f"cannot write the log to {file!r}: {error.strerror}; it goes to stderr"
 
 
 def timestamp(at: float | None = None) -> str:

@@ -33,6 +33,10 @@ class Line(Record):
     fields: Mapping[str, object] = {}
 
 
+_DOCKER = (
+    " (docker stop kills after 10 s unless -t, --stop-timeout or stop_grace_period say otherwise; "
+    "if they do not, use --shutdown-timeout 8s)"
+)
 # Their sentences do not say by themselves which program they are about.
 _NAMELESS = (
     log_events.Serving,
@@ -42,10 +46,13 @@ _NAMELESS = (
     log_events.DrainTimeout,
     log_events.ProbeInvalid,
     log_events.HelperEnded,
+    log_events.HeldUp,
     runtime_events.ProbeSilent,
     runtime_events.ProbeSeen,
     runtime_events.InFlightChanged,
     runtime_events.HookStarted,
+    runtime_events.AgentTrouble,
+    runtime_events.AgentsAnswered,
     runtime_events.Unheard,
 )
 
@@ -70,7 +77,7 @@ def describe(event: Event, history: ProgramHistory, run: RunHistory, at: float) 
     elif isinstance(event, runtime_events.OfAProcess):
         line = _life(event, history, run, at)
     elif isinstance(event, runtime_events.OfAProbe):
-        line = _probe(event, history)
+        line = _probe(event, history, at)
     elif isinstance(event, runtime_events.OfTheRun):
         line = _run(event)
     else:
@@ -88,24 +95,29 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
         case log_events.StopRequested(signum, by):
             text = f"stop requested: {by or f'{name(signum)} from {run.sender}'}; "
             sender = run.sender if signum else ""
+            docker = _DOCKER if run.is_short_of_docker else ""
             return Line(
                 "info",
-                f"{text}{seconds(run.budget)} to stop {run.who()}",
+                f"{text}{seconds(run.budget)} to stop {run.who()}{docker}",
                 {"signal": signal_name(signum), "by": by, "sender": sender, "budget": run.budget},
             )
         case log_events.AskedAgain(signum, effect):
             asked = name(signum) if signum else "asked"
+            if effect == "stopping already":  # by a program's exit: nobody has asked before
+                asked = name(signum) if signum else "asked to stop"
+            else:
+                asked += " again"
             fields = {"signal": signal_name(signum), "effect": effect}
-            return Line("info", f"{asked} again: {_AGAIN[effect]}", fields)
+            return Line("info", f"{asked}: {_AGAIN[effect]}", fields)
         case log_events.StopWaits(_, programs):
             # With many programs these lines would be as many, and hide the others.
             level = "info" if run.several <= MOST else "debug"
             who = history.name or history.who
-            text = f"{who} is stopped after {listed(run.names(programs))}"
+            text = f"{who} will stop after {listed(run.names(programs))}"
             return Line(level, text, _programs(programs, run))
         case log_events.Serving(_, time):
-            until = "until every load balancer has noticed"
-            return Line("info", f"serving for another {seconds(time)}, {until}", {"seconds": time})
+            until = "for load balancers to notice"
+            return Line("info", f"still serving for {seconds(time)}, {until}", {"seconds": time})
         case log_events.HeldTooLong(_, doing, after):
             text = f"{_HELD[doing]} after {seconds(after)}, and the budget ends soon"
             return Line("warning", text, {"after": after})
@@ -114,8 +126,15 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
             return Line("info", text, {"remaining": remaining})
         case log_events.AllEnded():
             return Line("info" if run.several else "debug", "all programs have ended")
+        case log_events.TimeGap(time):
+            text = (
+                f"gracewrap was not running for {seconds(round(time, 2))} (paused, stopped, "
+                "without CPU, or the machine was suspended); watchdogs count anew, all other time "
+                "limits are extended by that"
+            )
+            return Line("warning", text, {"seconds": round(time, 6)})
         case log_events.Unsent(connections):
-            text = f"leaving although bytes are unsent on {connections} connection(s)"
+            text = f"exiting with unsent data on {connections} connection(s)"
             return Line("warning", text, {"connections": connections})
         case _:
             return _part(event, run)
@@ -130,6 +149,7 @@ _AGAIN = {
 }
 _HELD = {
     "propagation_delay": "still serving",
+    "agent": "the agent has not answered",
     "pre_stop": "pre_stop has not ended",
     "drain.start": "drain.start has not ended",
     "drain": "it is not drained",
@@ -143,15 +163,15 @@ def _part(event: log_events.PartEvent | log_events.RollingRestart, run: RunHisto
             fields = {"by": by, "again": again, **_programs(programs, run)}
             return Line("info", f"asked to {what}: {by}", fields)
         case log_events.PartRefused(by, programs):
-            text = f"{by} is refused: another part is being stopped"
+            text = f"{by} is rejected: another stop or restart is in progress"
             return Line("warning", text, {"by": by, **_programs(programs, run)})
         case log_events.PartStopped(programs, again):
-            then = "; to be started again" if again else ""
+            then = ", restarting" if again else ""
             fields = {"again": again, **_programs(programs, run)}
             return Line("info", f"{listed(run.names(programs))} stopped{then}", fields)
         case log_events.RollingRestart(by, waits):
-            all_of = "all programs are restarted, one after the other"
-            what = all_of if run.several else f"{run.all.who} is restarted"
+            all_of = "restarting all programs, one after the other"
+            what = all_of if run.several else f"restarting {run.all.who}"
             then = "; that begins when all that is to be up is ready" if waits else ""
             return Line("info", f"{by}: {what}{then}", {"by": by})
         case _:
@@ -164,8 +184,10 @@ def _programs(programs: Sequence[int], run: RunHistory) -> dict[str, object]:
 
 
 def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHistory) -> Line:
-    who, members = history.who, history.members
+    who = history.who
     fields: dict[str, object]
+    if history.refused and isinstance(event, _SENDS):
+        return _refused(event, history)
     match event:
         case log_events.Forwarded(signum, sent):
             to = "the programs" if run.several else "the command"
@@ -175,6 +197,19 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
             gone = f"the programs {_are(run)}" if run.several else "the command is"
             text = f"{name(signum)}: dropped: signal_map says so, or {gone} gone"
             return Line("debug", text, {"signal": name(signum)})
+        case log_events.Spared(signum, programs):
+            short = name(signum).removeprefix("SIG")
+            write = (
+                "set reload_signal" if signum == 1 else f'set signal_map = {{{short} = "{short}"}}'
+            )
+            names = run.names(programs)
+            text = f"{name(signum)} is not passed on to {listed(names)}: without a handler "
+            end = "it would end" if len(names) == 1 else "they would end"
+            text += f"{end} ({write} if it is to be)"
+            return Line("info", text, {"signal": name(signum), **_programs(programs, run)})
+        case log_events.SignalSent(_, signum, by):
+            text = f"sent {name(signum)} to {who}: {by}"
+            return Line("info", text, {"signal": name(signum), "by": by})
         case log_events.StopSignal(_, signum, to):
             whom = f"the process group of {who}" if to == "group" else who
             return Line(
@@ -187,21 +222,57 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
             text = f"sent {name(signum)} to {who}, which missed its watchdog; "
             fields = {"signal": name(signum), "remaining": remaining}
             return Line("warning", f"{text}SIGKILL in {seconds(remaining)}", fields)
+        case log_events.FailedStop(_, signum, remaining):
+            text = f"sent {name(signum)} to {who}, which has failed its health check; "
+            fields = {"signal": name(signum), "remaining": remaining}
+            return Line("warning", f"{text}SIGKILL in {seconds(remaining)}", fields)
         case log_events.StopSignalIgnored(_, signum):
-            others = f" and will not pass it on; sent it to its members: {members}"
-            fields = {"signal": name(signum), "members": members}
-            return Line("info", f"{who} ignores {name(signum)}{others if members else ''}", fields)
-        case log_events.LastCall(_, signum):
-            text = f"{who} is a shell that still waits; sent {name(signum)} to "
-            fields = {"signal": name(signum), "members": members}
-            return Line("info", text + (members or "nobody else"), fields)
+            reached, who = history.reached(event.members), history.name_of(event.parent)
+            others = f" and will not pass it on; sent it to {reached}"
+            fields = {"signal": name(signum), "members": reached}
+            return Line("info", f"{who} ignores {name(signum)}{others if reached else ''}", fields)
+        case log_events.ShellWaits() | log_events.LastCall():
+            return _told_late(event, history)
         case log_events.Kill():
-            return _kill(event, history)
+            return _kill(event, history, run)
+        case log_events.DumpSignal(_, signum, members):
+            reached = history.reached(members)
+            text = f"sent {name(signum)} to {reached}, to write what it is doing (dump_signal)"
+            return Line("info", text, {"signal": name(signum), "members": reached})
         case log_events.GaveUp(_, after):
             text = f"gave up on {who}: still there {seconds(after)} after SIGKILL"
             return Line("error", text, {"after": after})
         case _:
             return _leftover(event, history)
+
+
+def _told_late(event: log_events.ShellWaits | log_events.LastCall, history: ProgramHistory) -> Line:
+    reached = history.reached(event.members)
+    why = (
+        "is a shell, which waits for its command and passes no signal on before that has ended"
+        if isinstance(event, log_events.ShellWaits)
+        else "is still there, and by no sign has it passed the signal on"
+    )
+    cure = 'to avoid the wait, start the command with exec, or set kill_mode = "group"'
+    who = history.name_of(event.parent)
+    text = f"{who} {why}; sent {name(event.signum)} to {reached} ({cure})"
+    return Line("info", text, {"signal": name(event.signum), "members": reached})
+
+
+_SENDS = (
+    log_events.StopSignal,
+    log_events.SignalSent,
+    log_events.Rung,
+    log_events.WatchdogAbort,
+    log_events.Kill,
+)
+
+
+def _refused(event: log_events.SignalEvent, history: ProgramHistory) -> Line:
+    """Return the line of a signal that the kernel did not let us send."""
+    signum = getattr(event, "signum", 9)
+    text = f"could not send {name(signum)} to {history.who}: {history.refused}"
+    return Line("error", text, {"signal": name(signum), "refused": history.refused})
 
 
 def _leftover(
@@ -213,31 +284,48 @@ def _leftover(
             done = f"sent {name(signum)} to" if signum else "waiting for"
             text = f"{done} what {history.who} left behind: {behind}"
             return Line("info", text, {"signal": signal_name(signum), "members": history.members})
-        case log_events.LeftoverWaits(_, signum, after):
-            text = f"{history.who} may have passed {name(signum)} on to {behind}; what is left in "
+        case log_events.LeftoverWaits(_, signum, _, _, after):
+            text = f"{history.who} left behind what may have heard of the stop: {behind}; "
+            text += f"what is left in {seconds(after)} is sent {name(signum)}"
             fields = {"signal": name(signum), "after": after, "members": history.members}
-            return Line("info", f"{text}{seconds(after)} is sent it", fields)
+            return Line("info", text, fields)
         case _:
             assert_never(event)
 
 
-def _kill(event: log_events.Kill, history: ProgramHistory) -> Line:
+def _kill(event: log_events.Kill, history: ProgramHistory, run: RunHistory) -> Line:
     untold, hint = history.untold, ""
     if untold:
-        kept = f"{history.who} kept the stop signal from {untold}"
-        hint = f'; {kept}: write exec, or kill_mode = "group"'
+        hint = f"; gracewrap had left it to {history.who} to stop {untold}"
     if untold and history.ignores:
         hint = "; it ignores the stop signal, and so does what it has started since"
+    still = f"; still open: {history.still_open}" if history.still_open else ""
     return Line(
         "warning",
-        f"SIGKILL ({event.why}): {history.members or history.who}{hint}",
+        f"SIGKILL ({event.why}{_unused(event, run)}): {history.members or history.who}{still}"
+        f"{hint}",
         {
             "why": event.why,
+            "still_open": history.still_open,
+            "left": event.left or None,
+            "limit": event.limit,
+            "kept_for": run.names(event.kept_for) or None,
             "leader": event.leader,
             "members": history.members,
             "untold": untold,
         },
     )
+
+
+def _unused(event: log_events.Kill, run: RunHistory) -> str:
+    """Return why it is out of time, if not because the budget has ended."""
+    if not event.left:
+        return ""
+    left = seconds(round(event.left, 2))
+    if event.limit:
+        return f": {event.limit} has passed; {left} of the budget left"
+    kept_for = listed(run.names(event.kept_for)) if event.kept_for else "hooks and metrics"
+    return f": the last {left} are kept for {kept_for}"
 
 
 def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistory) -> Line:
@@ -246,7 +334,7 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
         case log_events.DrainRequested():
             return Line("info", f"drain requested: {run.who()} {_are(run)} to take no new work")
         case log_events.UndrainRequested():
-            return Line("info", f"drain taken back: {run.who()} {_are(run)} ready again")
+            return Line("info", f"drain cancelled: {run.who()} {_are(run)} ready again")
         case log_events.DrainStart():
             return Line("info", f"drain.start: telling {who} to take no new work")
         case log_events.Draining(_, stopping):
@@ -254,22 +342,37 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
             return Line("info", f"draining {who}: {then}", {"stopping": stopping})
         case log_events.Drained(_, after):
             after = after if history.drained_after is None else history.drained_after
-            text = f"{who} is drained after {seconds(round(after, 3))}"
+            only = history.in_flight.requests_only
+            is_it = f"no request is in flight at {who}" if only else f"{who} is drained"
+            text = f"{is_it} after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
+        case log_events.KeptAlive(_, connections):
+            are, their = ("is", "its client") if connections == 1 else ("are", "their clients")
+            s = "" if connections == 1 else "s"
+            goes = "goes" if connections == 1 else "go"
+            text = f"{connections} connection{s} {are} kept alive by {their} and {goes} on sending"
+            return Line("warning", f"{who}: {text}", {"connections": connections})
+        case log_events.GoodMoment(_, in_flight, after):
+            text = f"{who} will not be drained, for clients go on sending; the stop signal goes now"
+            told = {"in_flight": in_flight, "after": after}
+            return Line("info", f"{text}{_in_flight(in_flight)}", told)
+        case log_events.MayBeAtWork(_, work):
+            text = f"{who} is not ended early, for it may be at work: {work}"
+            return Line("info", text, {"work": work})
         case log_events.Undrained(_, probe, in_flight, why):
             text = f"{who} is busy again{_in_flight(in_flight)}{_because(why)}"
             kind = history.in_flight.probes[probe].kind
             return Line("warning", text, {"probe": kind, "in_flight": in_flight, "why": why})
         case log_events.DrainFailed(_, probe, why):
             kind = history.in_flight.probes[probe].kind
-            text = f"the drain is given up{_because(why)}"
+            text = f"the drain is abandoned{_because(why)}"
             return Line("warning", text, {"probe": kind, "why": why})
         case log_events.DrainTimeout(_, after, in_flight):
             text = f"not drained after {seconds(after)} (drain.timeout){_in_flight(in_flight)}"
             return Line("warning", text, {"after": after, "in_flight": in_flight})
         case log_events.ProbeInvalid(_, probe, why):
             kind = history.in_flight.probes[probe].kind
-            text = f"a probe cannot be used: {kind}: {why}; it never says drained like this"
+            text = f"probe {kind} is misconfigured: {why}; it can never report drained"
             return Line("warning", text, {"probe": kind, "why": why})
         case log_events.HelperEnded(_, hook, ok, why):
             took = history.hooks[hook].seconds
@@ -309,6 +412,22 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
         case log_events.CommandReady(_, after) | log_events.ProgramReady(_, after):
             text = f"{who} is ready after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
+        case log_events.Unready(_, why):
+            return Line("warning", f"{who} is not ready any more{_because(why)}", {"why": why})
+        case log_events.ReadyAgain(_, after):
+            text = f"{who} is ready again, after {seconds(round(after, 3))}"
+            return Line("info", text, {"after": after})
+        case log_events.Unhealthy(_, why, then):
+            text = f"{who} is not healthy{_because(why)}"
+            return Line("error", text, {"why": why, "then": then})
+        case log_events.HealthyAgain(_, after):
+            text = f"{who} is healthy again, after {seconds(round(after, 3))}"
+            return Line("info", text, {"after": after})
+        case log_events.NotReadyInTime(_, after, why):
+            text = f"{who} is not ready after {seconds(round(after))} (ready_timeout)"
+            text += f": {why}" if why else ""
+            fields = {"after": after, "why": why, "then": event.then}
+            return Line("error", text, fields)
         case log_events.LeaderExited():
             return _leader_exited(event, history, run)
         case log_events.StartFailed(_, status, why):
@@ -320,12 +439,12 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
                 text = f"{who} has completed"
             else:
                 others = "; the others go on" if run.several else ""
-                text = f"{who} {history.ended()}{_unasked(history)}{_no_more(last)}{others}"
+                text = f"{who} {history.ended()}{_unasked(history, run)}{_no_more(last)}{others}"
             fields = {"status": status, "signal": signal_name(signum), "restarts": last or None}
             return Line("warning" if signum or last else "info", text, fields)
         case log_events.Restarts(_, status, after, in_a_row):
-            again = f"it is started again in {seconds(round(after, 3))}"
-            text = f"{who} {history.ended()}{_unasked(history)}; {again} "
+            again = f"it will be restarted in {seconds(round(after, 3))}"
+            text = f"{who} {history.ended()}{_unasked(history, run)}; {again} "
             fields = {"status": status, "after": after, "in_a_row": in_a_row, "restart": in_a_row}
             return Line(
                 "warning",
@@ -339,8 +458,17 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
                 else f"{who} says that it has failed (WATCHDOG=trigger)"
             )
             return Line("warning", text, {"after": after})
+        case log_events.HeldUp():
+            return _held_up(event, history)
         case _:
             assert_never(event)
+
+
+def _held_up(event: log_events.HeldUp, history: ProgramHistory) -> Line:
+    from gracewrap.report import held_up
+
+    text = held_up.last_sentence(history.held_up, history.sent)
+    return Line("info", text, {"moment": event.moment, "kind": event.cause.kind, "cause": text})
 
 
 def _leader_exited(
@@ -353,30 +481,66 @@ def _leader_exited(
         rest += (
             " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
         )
-    unasked = "" if asked else _unasked(history)
+    unasked = "" if asked else _unasked(history, run)
     text = f"{history.who} {outcome(status, signum)}{unasked}{rest}{_no_more(last)}"
     fields = {"status": status, "signal": signal_name(signum), "left": left}
-    level = _exit_level(event, run, bool(last))
+    level = _exit_level(event, history, run, bool(last))
     return Line(level, text + _others(event, run), {**fields, "restarts": last or None})
 
 
-def _exit_level(event: log_events.LeaderExited, run: RunHistory, last: bool) -> str:
+def _exit_level(
+    event: log_events.LeaderExited, history: ProgramHistory, run: RunHistory, last: bool
+) -> str:
     by_a_key = run.interactive and event.signum in (2, 3)  # Ctrl-C, Ctrl-\: the terminal sent it
     if not run.several:
         unasked = "warning" if event.signum and not by_a_key else "debug"
+        if not event.asked and _was_passed(history, run):
+            return "warning"
         return "warning" if last else "info" if event.asked or event.left else unasked
     if run.began_with is event:
-        return "warning" if event.status else "info"
+        return "warning" if event.status or _was_passed(history, run) else "info"
     # Otherwise the next line says it all: program_gone, restarts or program_ended.
     return "info" if event.left else "debug"
 
 
-def _unasked(history: ProgramHistory) -> str:
-    """Return what there is to say of a signal that ended a program and was not ours."""
-    signum = 0 if history.leader is None else history.leader.signum
-    if not signum or history.ended_by_us():
+def _was_passed(history: ProgramHistory, run: RunHistory) -> bool:
+    """Return whether a signal that was passed on may have ended a program."""
+    leader = history.leader
+    if leader is None:
+        return False
+    passed = run.passed_on(history, leader.signum, leader.at)
+    return passed is not None and not passed.by
+
+
+def _unasked(history: ProgramHistory, run: RunHistory) -> str:
+    """Return what there is to say of a signal that ended a program, or may have, and was not the
+    stop signal."""
+    leader = history.leader
+    if leader is None or history.ended_by_us():
         return ""
-    return ", which gracewrap did not send" + (" (out of memory?)" if signum == 9 else "")
+    if passed := run.passed_on(history, leader.signum, leader.at):
+        after = f"{seconds(round(leader.at - passed.at, 3))} after"
+        if passed.by:
+            did = f"sent by {passed.by}" if leader.signum else f"{after} {passed.by} had sent it"
+            return f", {did} {'' if leader.signum else name(passed.received)}".rstrip()
+        if leader.signum:
+            return f", which gracewrap had passed on{_cure(passed.received, run)}"
+        text = f", {after} gracewrap had passed {name(passed.received)} on"
+        return text + _cure(passed.received, run)
+    if not leader.signum:
+        return ""
+    return ", which gracewrap did not send" + (" (out of memory?)" if leader.signum == 9 else "")
+
+
+def _cure(received: int, run: RunHistory) -> str:
+    """Return what keeps a signal that was passed on from ending a program."""
+    short = name(received).removeprefix("SIG")
+    if received in (1, 10, 12):  # HUP, USR1, USR2: seldom meant as a stop
+        return f'; if it is not for this program, set signal_map = {{{short} = "none"}}'
+    return (
+        f"; if it is to stop all (an image's STOPSIGNAL), add {short} to stop_on "
+        "or write STOPSIGNAL SIGTERM in the Dockerfile"
+    )
 
 
 def _no_more(restarts: int) -> str:
@@ -388,7 +552,7 @@ def _no_more(restarts: int) -> str:
 def _others(event: log_events.LeaderExited | log_events.StartFailed, run: RunHistory) -> str:
     """Return what follows for the other programs, if the stop began with this event."""
     stopped = run.began_with is event and run.several > 1
-    return "; the others are stopped because of it" if stopped else ""
+    return "; stopping the others because of it" if stopped else ""
 
 
 def _life(
@@ -399,6 +563,9 @@ def _life(
             return Line("info" if run.several else "debug", f"started {history.who}")
         case runtime_events.CannotRun(_, why, status):
             return Line("error", why, {"status": status})
+        case runtime_events.LeaderReplaced(_, was, main):
+            text = f"{was} has exited with 0; its successor (pid {main}) is the program now"
+            return Line("info", text, {"main": main})
         case runtime_events.ProgramGone():
             return _program_gone(history, run, at)
         case runtime_events.ChildStopped(_, signum, done):
@@ -423,11 +590,15 @@ def _program_gone(history: ProgramHistory, run: RunHistory, at: float) -> Line:
     )
 
 
-def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory) -> Line:
+def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory, at: float) -> Line:
     who, probes = history.who, history.in_flight.probes
     match event:
         case runtime_events.NotReady(_, after, why):
             text = f"{who} is not ready after {seconds(round(after))}{_because(why)}"
+            return Line("warning", text, {"after": after, "why": why})
+        case runtime_events.NotYetHealthy(_, after, why):
+            text = f"{who} has not passed its live check once in {seconds(round(after))}"
+            text += f"{_because(why)}; until it has, it does not count"
             return Line("warning", text, {"after": after, "why": why})
         case runtime_events.ProbeSilent(_, probe, why, after):
             kind = probes[probe].kind
@@ -439,7 +610,7 @@ def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory) -> Line:
             fields = {"probe": kind, "reading": reading.kind, "in_flight": number, "why": why}
             return Line("debug", text, fields)
         case runtime_events.InFlightChanged():
-            numbers, total = history.in_flight.shown(), history.in_flight.total()
+            numbers, total = history.in_flight.shown(at), history.in_flight.total()
             text = f"in flight: {numbers}"
             return Line("debug", text, {"numbers": numbers, "in_flight": total})
         case runtime_events.HookStarted(_, hook, command):
@@ -450,6 +621,37 @@ def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory) -> Line:
         case runtime_events.MainPid(_, was, main):
             text = f"{was} says that its main process is {main}; signals go there"
             return Line("info", text, {"main": main})
+        case runtime_events.AgentOff() | runtime_events.AgentConnected():
+            return _agent(event, who)
+        case runtime_events.AgentTrouble() | runtime_events.AgentsAnswered():
+            return _agent(event, who)
+        case _:
+            assert_never(event)
+
+
+def _agent(event: runtime_events.AgentEvent, who: str) -> Line:
+    match event:
+        case runtime_events.AgentOff(_, why):
+            return Line("warning", f"{who} runs without the agent: {why}", {"why": why})
+        case runtime_events.AgentConnected(_, pid, runtime, thread):
+            where = f", thread {thread}" if thread else ""
+            text = f"agent in {runtime} (pid {pid}{where}) connected"
+            fields = {"pid": pid, "runtime": runtime, "thread": thread or None}
+            return Line("debug", text, fields)
+        case runtime_events.AgentTrouble(_, pid, why):
+            return Line("warning", f"agent (pid {pid}): {why}", {"pid": pid, "why": why})
+        case runtime_events.AgentsAnswered(_, own, agent, none):
+            parts = [
+                f"{count} {what}"
+                for count, what in (
+                    (own, "with a handler of its own"),
+                    (agent, "to be finished by the agent"),
+                    (none, "with nothing to finish"),
+                )
+                if count
+            ]
+            text = f"agents told of the stop: {', '.join(parts)}"
+            return Line("info" if own or agent else "debug", text, {"own": own, "agent": agent})
         case _:
             assert_never(event)
 
@@ -469,13 +671,16 @@ def _run(event: runtime_events.RunEvent) -> Line:
         case runtime_events.OutputLost(lines):
             text = f"lines of output lost: {lines}; nobody read them, or there was no room"
             return Line("warning", text, {"lines": lines})
-        case runtime_events.Unheard(why):
-            return Line("warning", why, {"why": why})
+        case runtime_events.LogReopened(file):
+            return Line("info", f"reopened the log file {file}", {"file": file})
+        case runtime_events.Unheard(what, why, cure):
+            text = f"{what}: {why}{'; ' if cure else ''}{cure}"
+            return Line("warning", text, {"why": why})
         case runtime_events.Fault(error):
-            text = f"a bug in gracewrap, beside the command: {error}; it goes on without"
+            text = f"internal error: {error}; the command keeps running"
             return Line("warning", text, {"error": error})
         case runtime_events.Bug(error):
-            text = f"a bug in gracewrap: {error}; from now on it only forwards, reaps, and kills in"
+            text = f"internal error: {error}; from now on it only forwards, reaps, and kills in"
             return Line("error", f"{text} time", {"error": error})
         case _:
             assert_never(event)
@@ -514,6 +719,6 @@ def waiting_for(parts: Sequence[runtime_events.WaitedFor]) -> str:
 def _waited_for(part: runtime_events.WaitedFor) -> str:
     if part.waits_for:
         return f"{part.program} waits for {listed(part.waits_for, 3)}"
-    known = part.numbers.replace(" · ", ", ") or part.why
+    known = ", ".join(filter(None, (part.numbers.replace(" · ", ", "), part.why)))
     left = f"{'its stop signal' if part.held else 'SIGKILL'} in {seconds(round(part.remaining, 1))}"
     return f"{part.program}: {', '.join(filter(None, (part.doing, known, left)))}"

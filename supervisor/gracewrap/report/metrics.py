@@ -10,8 +10,9 @@ from __future__ import annotations
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from gracewrap.policy.model import AgentCounts
     from gracewrap.report.program_history import ProgramHistory
 
     Sample = tuple[str, Mapping[str, str], float]  # suffix of the name, labels, value
@@ -38,6 +39,8 @@ class ProgramFacts(Record):
         tuple[str, int], ...
     ] = ()  # a probe's kind, and how often there was no answer; summed likewise
     ready: bool | None = None  # None: nothing tells whether it is
+    live: bool | None = None  # likewise
+    agents: tuple[AgentCounts, ...] = ()  # of each probe that asks agents
 
 
 class Facts(Record):
@@ -55,8 +58,11 @@ class Facts(Record):
     exit_status: int | None = None  # once it is known
 
 
-def facts_of(history: ProgramHistory, up: bool, ready: bool | None = None) -> ProgramFacts:
-    """Return what is known of a program; whether it is *up* and *ready* only the policy knows."""
+def facts_of(
+    history: ProgramHistory, up: bool, ready: bool | None = None, live: bool | None = None
+) -> ProgramFacts:
+    """Return what is known of a program; whether it is *up*, *ready* and *live* only the policy
+    knows."""
     return ProgramFacts(
         history.label,
         up,
@@ -68,6 +74,8 @@ def facts_of(history: ProgramHistory, up: bool, ready: bool | None = None) -> Pr
         ),
         tuple((one.kind, one.failures) for one in history.in_flight.probes),
         ready,
+        live,
+        tuple(one.counts for one in history.in_flight.probes if one.counts is not None),
     )
 
 
@@ -81,6 +89,22 @@ def exposition(facts: Facts) -> str:
         if shown:
             lines += [f"# HELP {name} {what}", f"# TYPE {name} {kind}", *shown]
     return "\n".join(lines) + "\n"
+
+
+def _agents(programs: Sequence[ProgramFacts]) -> list[tuple[dict[str, str], float]]:
+    found: list[tuple[dict[str, str], float]] = []
+    for one in programs:
+        for counts in one.agents:
+            name = one.name
+            found += [
+                ({"program": name, "kind": "requests", "queue": ""}, counts.requests),
+                ({"program": name, "kind": "streams", "queue": ""}, counts.streams),
+                ({"program": name, "kind": "websockets", "queue": ""}, counts.websockets),
+            ]
+            for queue in counts.jobs:
+                labels = {"program": name, "kind": "jobs", "queue": queue.queue}
+                found.append((labels, queue.active))
+    return found
 
 
 def _families(facts: Facts) -> Iterable[Family]:
@@ -129,6 +153,14 @@ def _families(facts: Facts) -> Iterable[Family]:
             ),
         ),
         (
+            "gracewrap_program_live",
+            "gauge",
+            "Whether the program is healthy, as its live check says.",
+            _summed(
+                [({"program": one.name}, one.live) for one in programs if one.live is not None]
+            ),
+        ),
+        (
             "gracewrap_restarts_total",
             "counter",
             "How often the program was started again.",
@@ -139,6 +171,12 @@ def _families(facts: Facts) -> Iterable[Family]:
             "gauge",
             "What the program still works on, as its probes said last.",
             _summed(in_flight),
+        ),
+        (
+            "gracewrap_agent_in_flight",
+            "gauge",
+            "What the agents in the program have counted last.",
+            _summed(_agents(programs)),
         ),
         (
             "gracewrap_probe_failures_total",

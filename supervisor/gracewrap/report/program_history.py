@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.linux import process_tree, signals
 from gracewrap.policy import log_events
-from gracewrap.policy.program import EARLY, KILLED
+from gracewrap.policy.program import EARLY, KILLED, NO_REQUEST
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
 from gracewrap.report import runtime_events
 from gracewrap.report.in_flight import InFlight, number
@@ -13,7 +13,12 @@ from gracewrap.report.text import outcome, signal_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gracewrap.policy.model import QueueJobs
+    from gracewrap.report.held_up import HeldUp
+
 AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
+
+MOST_LOOKS = 3  # that are kept for the report
 
 # How a program can have ended, the worst first.
 OUTCOMES = (
@@ -35,6 +40,15 @@ class LeaderExit(Record):
     signum: int
     asked: bool
     at: float
+
+
+class PassedOn(Record):
+    """A signal that was sent for somebody else at *at*: one that was *received*, or that *by* asked
+    for."""
+
+    received: int
+    at: float
+    by: str = ""
 
 
 class HookRun(Record):
@@ -71,23 +85,31 @@ class ProgramHistory:
         self.killed: list[str] = []
         self.leftover = ""
         self.sent: list[str] = []
-        self.aborted = False  # it was sent SIGABRT, for its watchdog was missed
+        self.aborted = False  # it was ended for a missed watchdog or a failed health check
         self.gave_up = False
         self.not_started = ""  # why not
         self.not_started_status = KILLED
         self.gave_in = False  # the stop signal was sent although it was not drained
         self.early = False  # it was killed because it was drained, and for no other reason
         self.kill_why = ""
+        self.streams = (0, 0)  # open, and of those idle, when it ended or was killed
+        self.still_open = ""  # what it was connected to when it was killed early
+        self.passed_on: dict[int, PassedOn] = {}  # by the signal sent
+        self.refused = ""  # why it may not be signalled, if the last signal was refused
         self.ignores = False  # its leader ignores the stop signal
+        self.unreached: set[int] = set()  # who was gone when it was to be sent the stop signal
         self.untold = ""  # who was killed without having been sent the stop signal
         self.cut: float | None = None  # in flight when it was killed, if that is known
         self.cut_before = self.interrupted
+        self.cut_jobs: tuple[QueueJobs, ...] = ()  # those in it that an agent has named
         self.drained_after: float | None = None  # seconds from the request for a stop or a drain
         self.drain_began: float | None = None
         self.ready_after: float | None = None
         self.told_at: float | None = None  # when its stop signal was sent
+        self.watched_from = 0.0  # before that its end could not be seen
         self.gone_at: float | None = None
         self.hooks: dict[str, HookRun] = {}
+        self.held_up: list[HeldUp] = []  # what the looks have shown while it was being stopped
 
     def begins_again(self, pid: int, at: float) -> None:
         """Record a start, the first one or another."""
@@ -114,6 +136,16 @@ class ProgramHistory:
         """Whether it has been started, and something of it may be left."""
         return self._ran and self.gone_at is None and not self.not_started
 
+    def name_of(self, process: tuple[str, int] | None) -> str:
+        """Return the name of a process and its pid; of the leader, as it is named elsewhere."""
+        if process is None or process[1] == self.pid:
+            return self.who
+        return name_processes([process])
+
+    def reached(self, members: Sequence[tuple[str, int]]) -> str:
+        """Return names and pids of those that were there when they were sent the stop signal."""
+        return name_processes([one for one in members if one[1] not in self.unreached])
+
     def members_now(self) -> str:
         """Return its processes, for people."""
         return name_members(self.find())
@@ -132,8 +164,10 @@ class ProgramHistory:
         elif isinstance(event, log_events.OfTheDrain):
             self._take_drain(event, at, since)
         elif isinstance(event, log_events.OfAProgram):
-            self._take_end(event, at)
+            self._take_end(event, at, since)
         elif isinstance(event, log_events.OfTheStop):
+            if isinstance(event, log_events.StopRequested | log_events.Serving):
+                self.in_flight.forget()  # what was seen before is not so any more
             self.gave_in = self.gave_in or isinstance(event, log_events.HeldTooLong)
         elif isinstance(event, runtime_events.OfAProcess):
             self._take_life(event, at)
@@ -146,37 +180,48 @@ class ProgramHistory:
             assert_never(event)
 
     def _take_signal(self, event: log_events.SignalEvent, at: float) -> None:
+        self.refused = (
+            process_tree.why_refused(self.pid) if self.pid in process_tree.REFUSED else ""
+        )
         match event:
             case log_events.StopSignal(_, signum):
                 self.told_at = at if self.told_at is None else self.told_at
                 if self.drain_began is None:
                     self.drain_begins(at)
-                self.sent.append(signals.name(signum))
+                self._was_sent(signum)
             case log_events.Rung(_, signum):
-                self.sent.append(signals.name(signum))
-            case log_events.WatchdogAbort(_, signum):
+                self._was_sent(signum)
+            case log_events.WatchdogAbort(_, signum) | log_events.FailedStop(_, signum):
                 self.aborted = True
-                self.sent.append(signals.name(signum))
+                self._was_sent(signum)
             case log_events.StopSignalIgnored():
                 self.ignores = True
-            case log_events.Leftover(_, signum):
-                if not signum:
-                    self.members = self.members_now()
-                self.leftover = self.leftover or self.members
-            case log_events.LeftoverWaits():
-                self.members = self.members_now()
-                self.leftover = self.leftover or self.members
+            case log_events.Leftover() | log_events.LeftoverWaits():
+                self.members = self.reached(event.members) or self.members_now()
+                self.leftover = self.leftover or self.members_now() or self.members
             case log_events.Kill(_, why):
-                self.early = why == EARLY and not self.killed
+                self.early = why in (EARLY, NO_REQUEST) and not self.killed
+                self.still_open = self.in_flight.still_open() if why == NO_REQUEST else ""
                 self.kill_why = self.kill_why or why
                 self.killed.append(self.members or self.who)
                 self._cut()
+                self.streams = self.in_flight.streams()
             case log_events.GaveUp():
                 self.gave_up = True
-            case log_events.LastCall() | log_events.Forwarded() | log_events.Dropped():
+            case log_events.SignalSent(_, signum, by):
+                self.passed_on[signum] = PassedOn(signum, at, by)
+            case log_events.LastCall() | log_events.ShellWaits() | log_events.DumpSignal():
+                pass
+            case log_events.Forwarded() | log_events.Dropped():
+                pass
+            case log_events.Spared():
                 pass
             case _:
                 assert_never(event)
+
+    def _was_sent(self, signum: int) -> None:
+        if not self.refused:
+            self.sent.append(signals.name(signum))
 
     def _take_drain(self, event: log_events.DrainEvent, at: float, since: float | None) -> None:
         match event:
@@ -192,19 +237,27 @@ class ProgramHistory:
             case log_events.HelperEnded(_, hook, ok, why):
                 began = self.hooks[hook].at if hook in self.hooks else at
                 self.hooks[hook] = HookRun(began, ok, why, at - began)
-            case log_events.DrainRequested() | log_events.UndrainRequested():
+            case log_events.DrainRequested():
+                self.in_flight.forget()
+            case log_events.UndrainRequested():
+                pass
+            case log_events.GoodMoment():
+                self.gave_in = True
+            case log_events.MayBeAtWork() | log_events.KeptAlive():
                 pass
             case log_events.DrainStart() | log_events.DrainFailed() | log_events.ProbeInvalid():
                 pass
             case _:
                 assert_never(event)
 
-    def _take_end(self, event: log_events.ProgramEvent, at: float) -> None:
+    def _take_end(self, event: log_events.ProgramEvent, at: float, since: float | None) -> None:
         match event:
             case log_events.CommandReady(_, after) | log_events.ProgramReady(_, after):
                 self.ready_after = after
             case log_events.LeaderExited(_, status, signum, _, asked):
                 self.leader = LeaderExit(status, signum, asked, at)
+                if asked and not self.killed:
+                    self.streams = self.in_flight.streams()
                 if self.gave_in and self.ended_by_stop_signal():
                     self._cut()
             case log_events.StartFailed(_, status, why):
@@ -212,7 +265,18 @@ class ProgramHistory:
                 self.not_started, self.not_started_status = why, status
             case log_events.Restarts(_, _, _, in_a_row):
                 self.in_a_row = in_a_row
+            case log_events.HeldUp(_, moment, cause, evidence):
+                from gracewrap.report.held_up import HeldUp
+
+                began = since if since is not None else self.told_at
+                after = 0.0 if began is None else at - began
+                self.held_up.append(HeldUp(moment, after, cause, evidence))
+                del self.held_up[:-MOST_LOOKS]
             case log_events.ProgramEnded() | log_events.Watchdog():
+                pass
+            case log_events.Unready() | log_events.ReadyAgain() | log_events.NotReadyInTime():
+                pass
+            case log_events.Unhealthy() | log_events.HealthyAgain():
                 pass
             case _:
                 assert_never(event)
@@ -223,6 +287,8 @@ class ProgramHistory:
                 self.not_started, self.not_started_status = why, status
             case runtime_events.ProgramGone():
                 self.gone_at = at
+            case runtime_events.LeaderReplaced(_, _, main):
+                self.pid = main
             case runtime_events.Started() | runtime_events.ChildStopped() | runtime_events.Reaped():
                 pass
             case _:
@@ -239,6 +305,7 @@ class ProgramHistory:
         if in_flight is not None and self.drain_began is not None:
             self.cut = in_flight if self.cut is None else max(self.cut, in_flight)
             self.interrupted = self.cut + (self.cut_before or 0)
+            self.cut_jobs = self.in_flight.jobs()
 
     # --- how it ended ----------------------------------------------------------------------------
 
@@ -246,9 +313,10 @@ class ProgramHistory:
         """Return in one word how it ended.
 
         not_started, exited (it was not told to stop), graceful, ended_by_signal (a command without
-        a handler for the stop signal loses its work; some end so after a good stop), drained (it
-        had finished its work, did not exit, and was killed early), killed (it, or something it left
-        behind), gave_up (something is still there), skipped (the stop came before its start).
+        a handler for the stop signal loses its work; some end so after a good stop), drained (its
+        work was done, as far as could be seen, it did not exit, and was killed early), killed (it,
+        or something it left behind), gave_up (something is still there), skipped (the stop came
+        before its start).
         """
         if self.not_started:
             return "not_started"
@@ -274,12 +342,11 @@ class ProgramHistory:
         killed = self.leader is not None and self.leader.signum == 9 and bool(self.killed)
         return killed or self.ended_by_stop_signal()
 
-    def had_no_handler(self, since: float | None) -> bool:
+    def had_no_handler(self) -> bool:
         """Return whether a stop signal ended it sooner than anything that handles one."""
-        if self.leader is None or not self.ended_by_stop_signal():
+        if self.leader is None or self.told_at is None or not self.ended_by_stop_signal():
             return False
-        began = self.told_at if self.name else since
-        at_once = self.leader.at - (began or 0.0) < AT_ONCE
+        at_once = self.leader.at - max(self.told_at, self.watched_from) < AT_ONCE
         return at_once and not self.aborted and not self.leftover and self.drained_after is None
 
     def status(self) -> int | None:
@@ -307,5 +374,10 @@ class ProgramHistory:
 
 def name_members(members: Sequence[process_tree.Member], most: int = 8) -> str:
     """Return processes for people: "node (pid 7), sleep (pid 9) and 3 more"."""
-    shown = ", ".join(f"{m.name} (pid {m.pid})" for m in members[:most])
-    return f"{shown} and {len(members) - most} more" if len(members) > most else shown
+    return name_processes([(member.name, member.pid) for member in members], most)
+
+
+def name_processes(processes: Sequence[tuple[str, int]], most: int = 8) -> str:
+    """Return names and pids, of the first few."""
+    shown = ", ".join(f"{name} (pid {pid})" for name, pid in processes[:most])
+    return f"{shown} and {len(processes) - most} more" if len(processes) > most else shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gracewrap.linux import signals
+from gracewrap.policy.model import in_words
+from gracewrap.policy.program import NO_REQUEST
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.in_flight import number
 from gracewrap.report.program_history import OUTCOMES
@@ -11,16 +13,21 @@ from gracewrap.report.text import MOST, seconds, signal_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gracewrap.policy.model import AgentCounts
     from gracewrap.report.in_flight import ProbeHistory
     from gracewrap.report.program_history import HookRun, ProgramHistory
 
 
-def how(history: ProgramHistory, since: float | None) -> str:
+SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
+SU_KILLS = 1.9, 3.0  # seconds after its stop signal, on a machine with much to do
+
+
+def how(history: ProgramHistory) -> str:
     """Return in half a sentence how a program ended: "web exited with 0 after SIGTERM"."""
     text, leader = f"{history.name or history.who} {history.ended()}", history.leader
     if history.ended_by_stop_signal():
-        lost = " at once (without a handler for it, what it was doing is lost)"
-        return text + (lost if history.had_no_handler(since) else "")
+        lost = _lost(history) if history.had_no_handler() else ""
+        return text + (lost or _killed_by_su(history))
     killed = history.killed and not history.early
     if history.name and killed and leader is not None and leader.signum == 9:
         return f"{text} ({history.kill_why})"
@@ -29,35 +36,84 @@ def how(history: ProgramHistory, since: float | None) -> str:
     return text + (signalled if history.sent and asked else "")
 
 
+def _lost(history: ProgramHistory) -> str:
+    """Return what is said of a program that a stop signal ended at once: what to do about it."""
+    from gracewrap.config.recognise import recognised
+
+    if history.label in SHELLS:
+        return (
+            " at once (it is a shell script without a handler for it: write exec before the last "
+            "command, or trap the signal)"
+        )
+    preset = recognised(history.command) or "any-http-server"
+    server = "if it is an HTTP server, " if preset == "any-http-server" else ""
+    write = f"--preset {preset}"
+    if history.name:
+        write = f'preset = "{preset}" in [programs.{history.name}]'
+    return (
+        " at once (without a handler for it, what it was doing is lost; "
+        f"{server}{write} lets it finish first"
+        f"{'; else handle the signal in it' if server else ''})"
+    )
+
+
+def _killed_by_su(history: ProgramHistory) -> str:
+    """Return what is said of su and runuser, which end 2 s after they have passed the signal on,
+    and send SIGKILL then."""
+    leader, told_at = history.leader, history.told_at
+    if history.label not in ("su", "runuser") or leader is None or told_at is None:
+        return ""
+    if not SU_KILLS[0] <= leader.at - told_at <= SU_KILLS[1]:
+        return ""
+    return (
+        f" after 2 s: {history.label} passes it on and sends SIGKILL 2 s later, whatever the "
+        "budget; what needed longer was lost (use user = ..., setpriv or gosu instead)"
+    )
+
+
 def particulars(history: ProgramHistory) -> list[str]:
     """Return what else people should know of its end."""
     parts = []
     if history.leftover:
         parts.append(f"it left behind {history.leftover}")
     if history.early:
-        parts.append("it was done, but did not exit")
+        parts.append(_early(history))
     elif history.killed and history.leader is not None:
         whole = history.leader.signum == 9
         if not (whole and history.name):  # else how() says so
             parts.append("it had to be killed" if whole else "some of it had to be killed")
     if history.interrupted:
         were = "were" if history.interrupted != 1 else "was"
-        parts.append(f"{number(history.interrupted)} in flight {were} cut")
+        parts.append(f"{number(history.interrupted)} in flight {were} cut{_jobs(history)}")
     elif history.drained_after is not None:
-        parts.append(f"drained after {seconds(round(history.drained_after, 2))}")
+        is_it = "no request in flight" if history.in_flight.requests_only else "drained"
+        parts.append(f"{is_it} after {seconds(round(history.drained_after, 2))}")
     elif history.drain_began is not None and history.killed:
         wrong = history.in_flight.unusable()
         parts += [wrong] if wrong else []
+    if history.killed and history.held_up and not history.still_open:
+        from gracewrap.report import held_up
+
+        parts.append(held_up.last_sentence(history.held_up, history.sent))
+    if history.streams[0]:
+        parts.append(f"when last seen, {in_words(*history.streams)}")
     return parts
 
 
-def own_status(history: ProgramHistory, since: float | None) -> str:
+def _early(history: ProgramHistory) -> str:
+    if history.kill_why != NO_REQUEST:
+        return "it was drained, but did not exit"
+    still = f"; still open were {history.still_open}" if history.still_open else ""
+    return f"it did not exit although no request was in flight{still}"
+
+
+def own_status(history: ProgramHistory) -> str:
     """Return the signal with whose number it exited (128 + N) after a stop that may well have been
     a good one; else ""."""
     status, leader = history.status() or 0, history.leader
     if status <= 128 or leader is None or not leader.asked:
         return ""
-    if history.killed or history.aborted or history.had_no_handler(since):
+    if history.killed or history.aborted or history.had_no_handler():
         return ""
     name = signals.name(status - 128)
     return name if name in history.sent else ""
@@ -126,6 +182,15 @@ def hooks_entry(history: ProgramHistory) -> dict[str, dict[str, object]]:
     return {name: _hook(run) for name, run in history.hooks.items()}
 
 
+def held_up_entry(history: ProgramHistory) -> dict[str, object]:
+    """Return what held it up; nothing if its stop was quick."""
+    if not history.held_up:
+        return {}
+    from gracewrap.report import held_up
+
+    return held_up.entries(history.held_up, history.sent)
+
+
 def program_entry(history: ProgramHistory, since: float | None) -> dict[str, object]:
     """Return all of it, for the report of several programs; what is about the stop is in seconds
     from the request (*since*)."""
@@ -146,11 +211,37 @@ def program_entry(history: ProgramHistory, since: float | None) -> dict[str, obj
         "signals_sent": history.sent,
         "killed": history.killed,
         "left_behind": history.leftover or None,
+        "still_open": history.still_open or None,
+        "streams_open": history.streams[0] or None,
+        "streams_idle": history.streams[1] if history.streams[0] else None,
         "interrupted": history.interrupted,
+        **cut_jobs_entry(history),
+        **held_up_entry(history),
         "drained_after_seconds": _rounded(history.drained_after),
         "drain": drain_entry(history),
         "hooks": hooks_entry(history),
     }
+
+
+def agent_entry(counts: AgentCounts | None) -> dict[str, object]:
+    """Return what an agent counts; nothing for other probes."""
+    if counts is None:
+        return {}
+    jobs = [{"queue": one.queue, "active": one.active} for one in counts.jobs]
+    numbers = {"requests": counts.requests, "streams": counts.streams}
+    return {"counts": {**numbers, "websockets": counts.websockets, "jobs": jobs}}
+
+
+def cut_jobs_entry(history: ProgramHistory) -> dict[str, object]:
+    """Return the jobs that were cut, where an agent has named them."""
+    jobs = [{"queue": one.queue, "active": one.active, "ids": one.ids} for one in history.cut_jobs]
+    return {"interrupted_jobs": jobs} if jobs else {}
+
+
+def _jobs(history: ProgramHistory) -> str:
+    """Return the jobs that were cut, for people."""
+    named = [f"{one.queue} {', '.join(one.ids)}" for one in history.cut_jobs if one.ids]
+    return f" (jobs: {'; '.join(named)})" if named else ""
 
 
 def _rounded(value: float | None) -> float | None:
@@ -177,4 +268,5 @@ def _probe(probe: ProbeHistory) -> dict[str, object]:
         "reading": probe.reading.kind,
         "why": probe.reading.why,
         "failures": probe.failures,
+        **agent_entry(probe.counts),
     }

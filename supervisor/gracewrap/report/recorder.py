@@ -3,11 +3,14 @@ report."""
 
 from __future__ import annotations
 
+import time
+
 from gracewrap.policy import log_events
 from gracewrap.policy.model import INVALID, UNREACHABLE
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import runtime_events
 from gracewrap.report.messages import describe
+from gracewrap.report.program_history import PassedOn
 from gracewrap.report.run_history import RunHistory
 
 if TYPE_CHECKING:
@@ -66,7 +69,8 @@ class Recorder:
         history = self._history(event)
         self.run.take(event, at, history)
         history.take(event, at, self.run.since)
-        if isinstance(event, log_events.Leftover) and event.signum and not history.members:
+        to_members = log_events.Leftover | log_events.ShellWaits | log_events.LastCall
+        if isinstance(event, to_members) and event.signum and not history.reached(event.members):
             return  # it was just leaving
         self._log(event, describe(event, history, self.run, at), at)
 
@@ -109,13 +113,23 @@ class Recorder:
 
     # --- what is recorded in a way of its own ----------------------------------------------------
 
-    def forwarded(self, signum: int, sent: int, at: float) -> None:
-        """Count a signal that was passed on as *sent* (0: dropped).  There may be thousands, so
-        they are logged at debug level only."""
+    def forwarded(
+        self, signum: int, sent: Sequence[tuple[int, int]], at: float, by_kernel: bool = False
+    ) -> None:
+        """Count a signal that was passed on.  There may be thousands, so they are logged at debug
+        level only.
+
+        Args:
+            signum: The signal.
+            sent: The programs that it was sent to, each with the signal that it was sent.
+            at: When.
+            by_kernel: Whether it came from the kernel.
+        """
+        for program, as_what in sent if not by_kernel else ():
+            self.histories[program].passed_on[as_what] = PassedOn(signum, at)
         if self.log.lowest == 0:
-            self.record(
-                log_events.Forwarded(signum, sent) if sent else log_events.Dropped(signum), at
-            )
+            event = log_events.Forwarded(signum, sent[0][1]) if sent else log_events.Dropped(signum)
+            self.record(event, at)
         elif sent:
             self.run.signals_forwarded += 1
 
@@ -127,16 +141,17 @@ class Recorder:
     def catch_up(self, now: float) -> None:
         """Log the starts whose log line was deferred."""
         late, self._late = self._late, []
+        moment, began = self.log.moment, time.time() - now
         for program, at in late:
-            self.log.behind = max(0.0, now - at)
+            self.log.moment = began + min(at, now)
             self.record(runtime_events.Started(program), at)
-        self.log.behind = 0.0
+        self.log.moment = moment
 
     def sampled(self, program: int, probe: int, reading: Reading, at: float) -> None:
         """Take in what a probe said; log a change of what is in flight during a drain."""
         history = self.histories[program]
         changed = history.in_flight.take(probe, reading, at)
-        if changed and history.in_flight.shown() and history.drain_began is not None:
+        if changed and history.in_flight.shown(at) and history.drain_began is not None:
             self.record(runtime_events.InFlightChanged(program), at)
 
     def looked(self, program: int, probe: int, reading: Reading, at: float) -> None:
@@ -157,6 +172,16 @@ class Recorder:
         if self._is_news(text):
             self.record(runtime_events.Fault(text), at)
 
+    def reopen_log(self, at: float) -> str:
+        """Open the log file anew, and log that, or what went wrong; return the latter."""
+        fault = self.log.reopen()
+        if fault:
+            what, _, why = fault.rpartition(": ")
+            self.record(runtime_events.Unheard(what, why), at)
+        elif self.log.path is not None:
+            self.record(runtime_events.LogReopened(self.log.path), at)
+        return fault
+
     def _is_news(self, text: str) -> bool:
         """Return whether this has not been logged yet; nothing is, once too much has."""
         news = text not in self._said and len(self._said) < TIMELINE
@@ -167,6 +192,7 @@ class Recorder:
         self,
         program: int,
         remaining: float,
+        at: float,
         doing: str = "",
         waits_for: Sequence[int] = (),
         held: bool = False,
@@ -181,7 +207,7 @@ class Recorder:
             is_leftover: Its leader is gone: its numbers say nothing any more.
         """
         history = self.histories[program]
-        numbers = "" if is_leftover or waits_for else history.in_flight.shown()
+        numbers = "" if is_leftover or waits_for else history.in_flight.shown(at)
         return runtime_events.WaitedFor(
             history.name,
             remaining,
@@ -190,13 +216,13 @@ class Recorder:
             tuple(self.histories[i].name for i in waits_for),
             numbers,
             None if is_leftover else history.in_flight.total(),
-            "" if numbers or is_leftover or waits_for else history.in_flight.why_busy(),
+            "" if is_leftover or waits_for else history.in_flight.why_waiting(at),
         )
 
     def facts(self, program: int, at: float) -> dict[str, str]:
         """Return what a program's hooks find in their environment, after GRACEWRAP_."""
         history, run = self.histories[program], self.run
-        elapsed = 0.0 if run.since is None else at - run.since
+        elapsed = run.used(at)
         facts = {
             "COMMAND_PID": str(history.pid),
             "REASON": run.requested_by(),

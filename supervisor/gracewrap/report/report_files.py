@@ -138,14 +138,14 @@ def write_termination_log(path: str, report: Mapping[str, object]) -> str | None
 def shorten(report: Mapping[str, object], limit: int) -> bytes:
     """Return the report in at most *limit* bytes.
 
-    What goes first is the timeline, then the particulars of each program, the programs that ended
-    well, the ends of long texts.
+    What goes first are the flight record and the timeline, then the particulars of each program,
+    the programs that ended well, the ends of long texts.
     """
     short = {key: value for key, value in report.items() if value not in (None, [], 0)}
     short["exit_status"] = report["exit_status"]
     if (data := _fitting(short, limit, limit)) is not None:
         return data
-    for key in ("timeline", "timeline_omitted"):
+    for key in ("flight_record", "timeline", "timeline_omitted"):
         short.pop(key, None)
     programs = report.get("programs")
     shorter = _shorter(programs) if isinstance(programs, list) else ()
@@ -171,6 +171,7 @@ _PARTICULARS = (
     "signals_sent",
     "drain",
     "hooks",
+    "flight_record",
 )
 
 

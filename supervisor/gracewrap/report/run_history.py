@@ -5,13 +5,20 @@ from __future__ import annotations
 from gracewrap.linux.procfs import read_file
 from gracewrap.policy import log_events
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.report.program_history import OUTCOMES, ProgramHistory
+from gracewrap.report.program_history import OUTCOMES, PassedOn, ProgramHistory
 from gracewrap.report.text import listed, outcome, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gracewrap.report.runtime_events import RuntimeEvent
+
+
+# Seconds in which a program that was passed a signal may be expected to act on it.
+LATELY = 5.0
+# Signals after which a program exits for another reason, most likely: HUP, USR1, USR2, CHLD, CONT,
+# URG.
+NO_STOP = (1, 10, 12, 17, 18, 23)
 
 
 class Requester(Record):
@@ -35,6 +42,7 @@ class RunHistory:
         self, budget: float, at: float, wall: float, programs: Sequence[tuple[str, Sequence[str]]]
     ) -> None:
         self.budget, self.started, self.started_wall = budget, at, wall
+        self.is_short_of_docker = False  # the budget is longer than what plain Docker grants
         self.programs = [ProgramHistory(*program) for program in programs]
         # 0: the one command, whose lines do not name it.
         self.several = len(self.programs) if self.programs[0].name else 0
@@ -47,6 +55,7 @@ class RunHistory:
         self.exit_code_from: int | None = None  # the program whose status is to be ours
         self.orphans_reaped = 0
         self.signals_forwarded = 0
+        self.paused = 0.0  # seconds of the stop in which gracewrap was not running
         self.unsent = 0  # connections with unsent bytes at the end
         self.output_lost = 0  # lines of the programs
         self.sender = ""  # of the signal that asks for the stop
@@ -77,6 +86,8 @@ class RunHistory:
             case log_events.DrainRequested():
                 for program in self.programs:
                     program.drain_begins(at)
+            case log_events.TimeGap(seconds):
+                self.paused += seconds if self.since is not None else 0.0
             case log_events.Unsent(connections):
                 self.unsent = connections
             case log_events.Forwarded():
@@ -88,6 +99,20 @@ class RunHistory:
         """Record that the stop began because a program ended."""
         if self.since is None:
             self.since, self.began_with, self.cause = at, event, cause
+
+    def passed_on(self, history: ProgramHistory, signum: int, at: float) -> PassedOn | None:
+        """Return the signal that a program was sent lately, for somebody else, and that may be the
+        reason of its end: by signal *signum*, or (0) by an exit.  None: there is none."""
+        found = [
+            one
+            for sent, one in history.passed_on.items()
+            if 0 <= at - one.at < LATELY and (sent == signum if signum else sent not in NO_STOP)
+        ]
+        return max(found, key=lambda one: one.at, default=None)
+
+    def used(self, at: float) -> float:
+        """Return the seconds of the budget that are used up *at* a time."""
+        return 0.0 if self.since is None else max(0.0, at - self.since - self.paused)
 
     @property
     def interrupted(self) -> float | None:
@@ -133,12 +158,14 @@ _FROM_A_TERMINAL = {
 }
 
 
-def sender(pid: int, uid: int, code: int, signum: int) -> str:
+def sender(pid: int, uid: int, code: int, signum: int, comm: str | None = None) -> str:
     """Return who sent a signal, from its siginfo (sigaction(2)): the kernel, somebody outside, or a
-    process."""
+    process, whose name is *comm* if that is known already."""
     if code > 0:  # SI_KERNEL
         return _FROM_A_TERMINAL.get(signum, "the kernel")
     if pid == 0:
         return "outside this PID namespace (docker stop, the kubelet)"
-    found = read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    found = comm
+    if found is None:
+        found = read_file(f"/proc/{pid}/comm").decode(errors="replace").strip()
     return f"{found + ' (' if found else ''}pid {pid}, uid {uid}{')' if found else ''}"

@@ -72,6 +72,15 @@ class NotReady(OfAProbe):
     why: str
 
 
+class NotYetHealthy(OfAProbe):
+    """The live probes have not passed once in *after* seconds."""
+
+    EVENT = "not_yet_healthy"
+    program: int
+    after: float
+    why: str
+
+
 class ProbeSilent(OfAProbe):
     """A drain probe has had no answer in the *after* seconds since the start."""
 
@@ -115,6 +124,16 @@ class Said(OfAProbe):
     text: str
 
 
+class LeaderReplaced(OfAProcess):
+    """The leader, *was*, has exited with 0; its successor *main*, which it had started, is the
+    program now."""
+
+    EVENT = "leader_replaced"
+    program: int
+    was: str
+    main: int
+
+
 class MainPid(OfAProbe):
     """The program, so far *who*, has named its main process by sd_notify(3)."""
 
@@ -122,6 +141,44 @@ class MainPid(OfAProbe):
     program: int
     who: str
     main: int
+
+
+class AgentOff(OfAProbe):
+    """The program was started without the agent that the settings ask for."""
+
+    EVENT = "agent_off"
+    program: int
+    why: str
+
+
+class AgentConnected(OfAProbe):
+    """An agent in a process of the program has said hello; *thread* 0 is the main one."""
+
+    EVENT = "agent"
+    program: int
+    pid: int
+    runtime: str
+    thread: int
+
+
+class AgentTrouble(OfAProbe):
+    """A part of an agent has been switched off, or it cannot be talked to."""
+
+    EVENT = "agent_trouble"
+    program: int
+    pid: int
+    why: str
+
+
+class AgentsAnswered(OfAProbe):
+    """The agents know of the stop: so many processes have their own handler for the stop signal, or
+    leave it to the agent, or have none and nothing to finish."""
+
+    EVENT = "agents_told"
+    program: int
+    own: int
+    agent: int
+    none: int
 
 
 class WaitedFor(Record):
@@ -181,11 +238,20 @@ class OutputLost(OfTheRun):
     lines: int
 
 
+class LogReopened(OfTheRun):
+    """The log file was opened anew; lines from now on are in the new one."""
+
+    EVENT = "log_reopened"
+    file: str
+
+
 class Unheard(OfTheRun):
     """Something that the settings ask for does not work: a socket, a pipe."""
 
     EVENT = "unheard"
+    what: str  # that does not work
     why: str
+    cure: str = ""
     program: int | None = None
 
 
@@ -205,7 +271,20 @@ class Bug(OfTheRun):
 
 # As in policy/log_events.py, for mypy alone.
 if TYPE_CHECKING:
-    LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | Reaped
-    ProbeEvent = NotReady | ProbeSilent | ProbeSeen | InFlightChanged | HookStarted | Said | MainPid
-    RunEvent = WaitingForPrograms | WaitingForCommand | OutputLost | Unheard | Fault | Bug
+    LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | LeaderReplaced | Reaped
+    AgentEvent = AgentOff | AgentConnected | AgentTrouble | AgentsAnswered
+    ProbeEvent = (
+        NotReady
+        | NotYetHealthy
+        | ProbeSilent
+        | ProbeSeen
+        | InFlightChanged
+        | HookStarted
+        | Said
+        | MainPid
+        | AgentEvent
+    )
+    RunEvent = (
+        WaitingForPrograms | WaitingForCommand | OutputLost | LogReopened | Unheard | Fault | Bug
+    )
     RuntimeEvent = LifeEvent | ProbeEvent | RunEvent

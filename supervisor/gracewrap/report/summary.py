@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
     """Return level and text of the last line; *status* is the exit status."""
     run = recorder.run
-    used = at - (at if run.since is None else run.since)
+    used = run.used(at)
     took = f"stopped in {seconds(round(used, 3))} of {seconds(run.budget)}"
     left = max(0.0, run.budget - used)
     parts = _ends(run)
+    if run.paused:
+        parts.append(f"gracewrap was not running for {seconds(round(run.paused, 2))} of that time")
     if run.orphans_reaped:
         parts.append(f"orphans reaped: {run.orphans_reaped}")
     if recorder.log.dropped:
@@ -27,9 +29,12 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
     text = f"{took}, {seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}"
     text += _whose(run, status)
     if hint := _own_status(run, status):
-        text += f'; for 0 write success_exit_codes = ["{hint.removeprefix("SIG")}"]'
+        text += (
+            f'; if nothing was lost, success_exit_codes = ["{hint.removeprefix("SIG")}"] makes it 0'
+        )
     bad = any(
-        one.gave_up or one.not_started or (one.killed and not one.early) for one in run.programs
+        one.gave_up or one.not_started or (one.killed and not one.early) or one.had_no_handler()
+        for one in run.programs
     )
     return "warning" if bad else "info", text
 
@@ -37,11 +42,10 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
 def _ends(run: RunHistory) -> list[str]:
     """Return how all of it ended, for people."""
     if not run.several:
-        return [program_summary.how(run.all, run.since), *program_summary.particulars(run.all)]
+        return [program_summary.how(run.all), *program_summary.particulars(run.all)]
     shown, rest = program_summary.most_telling(run.programs)
     ends = [
-        ", ".join((program_summary.how(one, run.since), *program_summary.particulars(one)))
-        for one in shown
+        ", ".join((program_summary.how(one), *program_summary.particulars(one))) for one in shown
     ]
     ends += [program_summary.counted(rest)] if rest else []
     return [f"{run.several} programs: {ends[0]}", *ends[1:]] if run.several > 1 else ends
@@ -59,7 +63,7 @@ def _own_status(run: RunHistory, status: int) -> str:
     history = _exit_code_from(run, status)
     if history is None or run.requested is None:
         return ""
-    return program_summary.own_status(history, run.since)
+    return program_summary.own_status(history)
 
 
 def _exit_code_from(run: RunHistory, status: int) -> ProgramHistory | None:
@@ -77,7 +81,7 @@ def _exit_code_from(run: RunHistory, status: int) -> ProgramHistory | None:
 
 def summary_fields(run: RunHistory, status: int, at: float) -> dict[str, object]:
     """Return the summary for machines."""
-    used = 0.0 if run.since is None else at - run.since
+    used = run.used(at)
     drained = [
         one.drained_after
         for one in run.programs
@@ -89,9 +93,11 @@ def summary_fields(run: RunHistory, status: int, at: float) -> dict[str, object]
         "exit_status": status,
         "budget_seconds": run.budget,
         "used_seconds": round(used, 6),
+        "paused_seconds": round(run.paused, 6),
         "left_seconds": round(max(0.0, run.budget - used), 6),
         "killed": [who for one in run.programs for who in one.killed],
         "interrupted": run.interrupted,
+        **program_summary.cut_jobs_entry(run.all),
         "drained_after_seconds": round(max(all_drained), 6)
         if drained and len(all_drained) == len(drained)
         else None,
@@ -99,13 +105,18 @@ def summary_fields(run: RunHistory, status: int, at: float) -> dict[str, object]
     }
 
 
+def end(recorder: Recorder, status: int, at: float) -> dict[str, object]:
+    """Return how the run has ended: the summary for machines, and as text."""
+    fields = summary_fields(recorder.run, status, at)
+    return {**fields, "summary": _summary_text(recorder, status, at)}
+
+
 def report(recorder: Recorder, status: int, at: float, version: str) -> dict[str, object]:
     """Return all of it as a JSON-able dict."""
     run = recorder.run
     return {
         "gracewrap": version,
-        **summary_fields(run, status, at),
-        "summary": _summary_text(recorder, status, at),
+        **end(recorder, status, at),
         **(_several(run, status) if run.several else _one(run)),
         "log_lines_lost": recorder.log.dropped,
         "output_lines_lost": run.output_lost,
@@ -119,7 +130,7 @@ def _summary_text(recorder: Recorder, status: int, at: float) -> str:
     run = recorder.run
     if run.is_worth_a_summary():
         return summary_line(recorder, status, at)[1]
-    how = run.all.not_started or program_summary.how(run.all, run.since)
+    how = run.all.not_started or program_summary.how(run.all)
     return f"{how}; exit status {status}{_whose(run, status)}"
 
 
@@ -145,6 +156,10 @@ def _one(run: RunHistory) -> dict[str, object]:
         "signals_sent": history.sent,
         "leader": program_summary.leader_entry(history),
         "left_behind": history.leftover or None,
+        "still_open": history.still_open or None,
+        "streams_open": history.streams[0] or None,
+        "streams_idle": history.streams[1] if history.streams[0] else None,
+        **program_summary.held_up_entry(history),
         "unsent_connections": run.unsent,
         "drain": program_summary.drain_entry(history),
         "hooks": program_summary.hooks_entry(history),

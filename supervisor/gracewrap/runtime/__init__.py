@@ -1,1 +1,1 @@
-"""TODO."""
+"""Waits for signals and deadlines, and carries out what the policy decides."""

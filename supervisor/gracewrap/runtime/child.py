@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree, stop_signal
+from gracewrap.linux import process_tree
+from gracewrap.linux.signals import SIGCONT
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.config.settings import Settings
     from gracewrap.linux.reaper import Reaped
+    from gracewrap.policy.model import Process
     from gracewrap.report.program_history import ProgramHistory
-    from gracewrap.runtime.handover import Equipment
+    from gracewrap.runtime.handover import Equipment, Told
 
     Look = Callable[[float | None], list[process_tree.Member]]
 
@@ -52,7 +55,9 @@ class Child:
         self.exec_fd = -1  # tells of an exec that fails later (posix.fork.exec_failure), or -1
         self.group = 0  # its process group
         self.stop_sent = False  # the stop signal has been sent to its leader
-        self.told = stop_signal.StopSignalTracker(look)
+        self.told: Told | None = None  # that was done by the launcher
+        self.killed_groups: set[int] = set()  # process groups of what SIGKILL has been sent to
+        self.signalled: set[tuple[int, int]] = set()  # who has been sent the stop signal by us
         self.main: tuple[int, int] | None = (
             None  # pid and pidfd of what it says is its main process
         )
@@ -62,7 +67,7 @@ class Child:
         self._close_exec_fd()
         self.pid = self.group = pid
         self.exec_fd, self.started_at, self.status, self.stop_sent = exec_fd, at, None, False
-        self.told = stop_signal.StopSignalTracker(self.look)
+        self.signalled, self.killed_groups = set(), set()
         self.forget_main()
 
     @property
@@ -82,6 +87,10 @@ class Child:
         self._close_exec_fd()
         return failure
 
+    def has_executed(self) -> bool:
+        """Return whether it has become the command."""
+        return self.exec_fd < 0 or process_tree.has_executed(self.pid)
+
     def _close_exec_fd(self) -> None:
         if self.exec_fd >= 0:
             posix.close(self.exec_fd)
@@ -92,6 +101,11 @@ class Child:
     def _target(self) -> tuple[int | None, int | None]:
         """Return pid and pidfd of the process that signals go to; no pid: there is none."""
         return self.main if self._main_is_there() and self.main is not None else (self.leader, None)
+
+    @property
+    def target_pid(self) -> int:
+        """The pid of the process that signals go to; 0: there is none."""
+        return self._target()[0] or 0
 
     def signal(self, signum: int) -> None:
         """Signal the leader, or its main process, if it is there."""
@@ -104,28 +118,76 @@ class Child:
         if self.leader is not None:
             process_tree.signal_group(self.group, signum)
 
+    def see(self, signum: int, before: bool = False) -> tuple[Process, ...]:
+        """Return what is to be known of its processes.
+
+        Args:
+            signum: The stop signal.
+            before: It is just to be sent: then nobody asks for the sockets of a leader that has
+                nothing below it, and that is not kept waiting.
+        """
+        for module in lazy_imports.STOP:
+            lazy_imports.import_now(module)
+        from gracewrap.linux import process_facts
+
+        members = self.look(None)
+        return process_facts.look(members, signum, not before or len(members) > 1)
+
+    def see_told(self, told: Told) -> tuple[Process, ...]:
+        """Return what is to be known of its leader, which the launcher has sent the stop signal:
+        that was all there was of it."""
+        for module in lazy_imports.STOP:
+            lazy_imports.import_now(module)
+        from gracewrap.linux import process_facts
+
+        self.stop_sent = True
+        leader = process_tree.member(self.pid)
+        seen = process_facts.look(() if leader is None else (leader,), told.signum, sockets=False)
+        return process_facts.as_before(seen, told.catches, told.ignores)
+
     def send_stop(self, signum: int) -> int | None:
         """Send the stop signal to the leader, or its main process; return which process that
         was."""
         pid, fd = self._target()
         if pid is not None:
-            self.told.send_leader(pid, signum, fd)
+            process_tree.signal_leader(pid, signum, fd)
             self.stop_sent = True
         return pid
 
-    def send_stop_group(self, signum: int) -> None:
-        """Send the stop signal to the leader's group."""
+    def send_stop_group(self, signum: int) -> bool:
+        """Send the stop signal to the leader's group; return whether it was there."""
         if self.leader is not None:
-            self.told.send_group(self.group, signum)
+            process_tree.signal_group(self.group, signum)
             self.stop_sent = True
+        return self.leader is not None
 
-    def send_rest(self, signum: int) -> list[process_tree.Member]:
-        """Send the stop signal to what has not had it; return who that was."""
-        return self.told.send_rest(self.leader, signum)
+    def send_to(self, targets: tuple[tuple[int, int], ...], signum: int) -> None:
+        """Send the stop signal to processes, by pid and start time."""
+        self.history.unreached = set()
+        for pid, started in targets:
+            self.signalled.add((pid, started))
+            if process_tree.signal_process(pid, started, signum):
+                process_tree.signal_process(pid, started, SIGCONT)
+            else:
+                self.history.unreached.add(pid)
+
+    def send_dump(self, targets: tuple[tuple[int, int], ...], signum: int) -> None:
+        """Send processes, by pid and start time, what makes them write what they are doing."""
+        self.history.unreached = {
+            pid for pid, started in targets if not process_tree.signal_process(pid, started, signum)
+        }
+
+    def untold(self, members: list[process_tree.Member]) -> list[process_tree.Member]:
+        """Return those that we have not sent the stop signal."""
+        return [
+            one
+            for one in members
+            if one.pid != self.leader and (one.pid, one.started) not in self.signalled
+        ]
 
     def kill(self, everyone: bool) -> list[process_tree.Member]:
         """SIGKILL all that is left of it; see tree.kill_all()."""
-        return process_tree.kill_all(self.leader, everyone, self.look)
+        return process_tree.kill_all(self.leader, everyone, self.look, self.killed_groups)
 
     # --- the main process ------------------------------------------------------------------------
 
@@ -139,6 +201,37 @@ class Child:
         self.main = (pid, fd)
         self.history.pid = pid
         return not known
+
+    def find_successor(self, leader: process_tree.Member | None) -> int | None:
+        """Name the new master that the *leader*, which has exited, has started in its place as the
+        main process; return its pid, or None if there is none."""
+        if self.stop_sent or self.main is not None:
+            return None
+        there = [one for one in self.look(None) if not one.zombie]
+        if not there:
+            return None
+        from gracewrap.policy import successor
+
+        ours, ticks = posix.getpid(), posix.sysconf("SC_CLK_TCK")
+        left = [
+            successor.Left(
+                one.pid,
+                one.name,
+                process_tree.words(one.pid),
+                one.started / ticks,
+                bool(process_tree.children(one.pid)),
+            )
+            for one in there
+            if process_tree.parent_of(one.pid) == ours and process_tree.has_executed(one.pid)
+        ]
+        name, started = (
+            ("", self.started_at) if leader is None else (leader.name, leader.started / ticks)
+        )
+        pid = successor.of(name, started, left)
+        try:
+            return pid if pid and self.names_main(pid, posix.pidfd_open(pid)) else None
+        except OSError:  # it has just gone, or there is no pidfd
+            return None
 
     def forget_main(self) -> None:
         """There is no other main process than the leader."""

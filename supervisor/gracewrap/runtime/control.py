@@ -8,10 +8,17 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.policy.model import DrainRequested, Event, StopRequested, UndrainRequested
+from gracewrap.policy.model import (
+    DrainRequested,
+    Event,
+    ProgramSignalRequested,
+    StopRequested,
+    UndrainRequested,
+)
 from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import Unheard
+from gracewrap.report.text import listed
 from gracewrap.runtime import lazy_imports
 from gracewrap.server import control_socket
 
@@ -71,6 +78,7 @@ class ControlApi:
         self._settings, self._policy, self._programs = settings, policy, programs
         self._system, self._post = system, post
         self._path: str | None = None  # of the control socket
+        self._control_fd = -1
         self._servers: list[HttpServer] = []
         self._answers: tuple[Readiness, StatusSnapshot] | None = None
         self._part_requests: PartialRestart | None = None
@@ -83,29 +91,44 @@ class ControlApi:
             self._open(fd, False)
         if self._settings.control_socket == "off":
             return
+        inherited = self._handover.control
+        if inherited is not None:
+            control_socket.adopt(inherited.path, inherited.device, inherited.inode)
+            self._path = inherited.path
+            for fd in (inherited.fd, *self._handover.visitors):
+                posix.set_inheritable(fd, False)
+            self._open(inherited.fd, True, self._handover.visitors)
+            return
         explicit = self._settings.control_socket
         explicit_path = None if explicit == "auto" else explicit
         made = control_socket.create(explicit_path)
         if made is not None:
             fd, self._path = made
             self._open(fd, True)
-        elif explicit_path is not None:
-            why = (
-                f"cannot listen on the control socket {explicit_path}; gracewrap status and its "
-                "like cannot reach this one"
-            )
-            self._recorder.record(Unheard(why), time.monotonic())
+        else:
+            where = f"on the control socket {explicit_path}"
+            if explicit_path is None:
+                where = f"in {', '.join(control_socket.directories())}, for none can be written to"
+            what = "gracewrap status and its like cannot reach this one"
+            self._recorder.record(Unheard(what, f"cannot listen {where}"), time.monotonic())
 
-    def _open(self, fd: int, control: bool) -> None:
-        """Wait for the first request: it stays in the kernel's queue until the server is loaded."""
+    def _open(self, fd: int, control: bool, visitors: tuple[int, ...] = ()) -> None:
+        """Wait for the first request: it stays in the kernel's queue until the server is loaded.
+
+        If there are *visitors* already, it is loaded at once.
+        """
 
         def visited() -> None:
             self._reactor.unwatch(fd)
-            self._reactor.run_in_slices(self._load(fd, control))
+            self._reactor.run_in_slices(self._load(fd, control, visitors))
 
+        if control:
+            self._control_fd = fd
         self._reactor.watch(fd, visited)
+        if visitors:
+            visited()
 
-    def _load(self, fd: int, control: bool) -> Iterator[None]:
+    def _load(self, fd: int, control: bool, visitors: tuple[int, ...]) -> Iterator[None]:
         try:
             for name in (*lazy_imports.H11, *MODULES):
                 __import__(name)
@@ -113,12 +136,36 @@ class ControlApi:
             from gracewrap.server.http_server import HttpServer
 
             self._servers.append(HttpServer(self._reactor, self, fd, control))
+            for visitor in visitors:
+                self._servers[-1].adopt(visitor)
         except Exception as error:
-            posix.close(fd)  # the kernel tells whoever waits there
+            for one in (fd, *visitors):
+                posix.close(one)  # the kernel tells whoever waits there
             if not isinstance(error, ImportError):
                 raise
-            why = f"gracewrap status and its like cannot be answered: {error}; pip install h11"
-            self._recorder.record(Unheard(why), time.monotonic())
+            cure = "pip install h11"
+            if error.name != "h11":
+                cure = "install python3, not only python3-minimal"
+            what = "gracewrap status and its like cannot be answered"
+            self._recorder.record(Unheard(what, str(error), cure), time.monotonic())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is connected, or is being answered."""
+        return not any(server.connections for server in self._servers)
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptor of the control socket, if there is one."""
+        return [] if self._control_fd < 0 else [self._control_fd]
+
+    def described(self) -> list[str]:
+        """Return what runtime/handover.py reads about the control socket, in a line, if there is
+        one."""
+        found = control_socket.created(self._path or "")
+        if found is None or self._control_fd < 0:
+            return []
+        return [f"control {self._control_fd} {found[0]} {found[1]} {self._path}"]
 
     def close(self) -> None:
         """Accept no more requests."""
@@ -139,6 +186,10 @@ class ControlApi:
             )
             self._answers = readiness, StatusSnapshot(readiness, self._handover.at)
         return self._answers
+
+    def is_live(self) -> tuple[bool, Mapping[str, object]]:
+        """Return whether the programs are healthy, and why not."""
+        return self._answer()[0].is_live()
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
         """Return whether new work is welcome, and why not."""
@@ -174,13 +225,29 @@ class ControlApi:
         """Return the metrics of a run that is over."""
         return self._answer()[1].last_metrics(exit_status)
 
+    def tell_end(self, exit_status: int, at: float) -> None:
+        """Answer the clients that wait for the end of the run, which was *at* that time."""
+        waiting = [client for server in self._servers for client in server.waiting()]
+        if not waiting:
+            return
+        from gracewrap.report import summary
+        from gracewrap.server import routes
+
+        response = routes.json(200, summary.end(self._recorder, exit_status, at))
+        for client in waiting:
+            client.tell_end(response)
+
     # --- what is to be done ----------------------------------------------------------------------
 
     def act(self, action: str, options: Mapping[str, str], peer: str) -> Answer:
         """Do what the control socket is asked for; return the HTTP status and a JSON body."""
         at, up = time.monotonic(), isinstance(self._system(), Up)
+        if action == "reopen":
+            return self._reopen(at)
         if action == "stop" and "program" not in options:  # an empty name must not come to mean all
             return self._stop(up, peer, at)
+        if action == "signal":
+            return self._signal(options.get("program", ""), options.get("signal", ""), peer, at)
         if not up:
             return 409, {"error": "it is stopping already"}
         if action in ("restart", "stop"):
@@ -194,6 +261,36 @@ class ControlApi:
             self._post(UndrainRequested(at))
             return 202, {"ok": True, "message": "ready again"}
         return 404, {"error": f"no such action: {action}"}
+
+    def _signal(self, asked: str, word: str, peer: str, at: float) -> Answer:
+        """Send a signal to programs; without a name, to the only one."""
+        from gracewrap.linux import signals
+
+        try:
+            signum = signals.number(word)
+        except ValueError as error:
+            return 400, {"error": f"{error}; write HUP, USR1 or 10"}
+        labels = [program.child.history.label for program in self._programs]
+        names = list(dict.fromkeys(filter(None, asked.split(","))))
+        names = labels if not names and len(labels) == 1 else names
+        unknown = [name for name in names if name not in labels]
+        if not names or unknown:
+            return (404 if names else 400), {"error": self._parts.no_such(unknown)}
+        chosen = [self._programs[labels.index(name)] for name in names]
+        if gone := [one.child.history.label for one in chosen if one.child.leader is None]:
+            return 409, {"error": f"{listed(gone)} {'is' if len(gone) == 1 else 'are'} not running"}
+        for one in chosen:
+            by = f"gracewrap signal ({peer})"
+            self._post(ProgramSignalRequested(one.index, signum, by, at))
+        to = listed([one.child.history.who for one in chosen])
+        return 202, {"ok": True, "message": f"sending {signals.name(signum)} to {to}"}
+
+    def _reopen(self, at: float) -> Answer:
+        if self._settings.log_file is None:
+            return 409, {"error": "there is no log.file; the log goes to stderr"}
+        if fault := self._recorder.reopen_log(at):
+            return 500, {"error": fault}
+        return 200, {"ok": True, "message": f"reopened {self._settings.log_file}"}
 
     def _stop(self, up: bool, peer: str, at: float) -> Answer:
         if not up:  # a second request by mistake must not cut anything short; a second SIGTERM does

@@ -51,7 +51,7 @@ def rules_of(settings: Settings | None) -> Rules:
     if settings is None:
         return Rules()
     return Rules(
-        settings.shutdown_timeout, settings.stop_on, settings.stop_signal, settings.signal_map
+        settings.shutdown_timeout, settings.stop_requests, settings.stop_signal, settings.signal_map
     )
 
 

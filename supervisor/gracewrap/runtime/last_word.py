@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from gracewrap import __version__
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import report_files, summary
@@ -16,13 +14,22 @@ if TYPE_CHECKING:
 
 
 def say(
-    recorder: Recorder, settings: Settings, status: int, last_metrics: Callable[[], str]
+    recorder: Recorder,
+    settings: Settings,
+    status: int,
+    at: float,
+    last_metrics: Callable[[], str],
 ) -> None:
-    """Log the summary and write the reports; *status* is the exit status.
+    """Log the summary and write the reports of a run that is over.
 
-    *last_metrics* returns the metrics of a run that is over.
+    Args:
+        recorder: What has happened.
+        settings: What is to be written, and where.
+        status: The exit status.
+        at: When it was over.
+        last_metrics: Returns the metrics.
     """
-    at, log = time.monotonic(), recorder.log
+    log = recorder.log
     if recorder.run.is_worth_a_summary():
         level, text = summary.summary_line(recorder, status, at)
         log.say(level, "summary", text, summary.summary_fields(recorder.run, status, at))

@@ -9,16 +9,8 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# What a stop and the end of a run need.  Loaded when the command has been started and nothing else
-# is to be done: a later stop finds them even if the package has been replaced meanwhile.
-AT_REST = (
-    "gracewrap.runtime.program_status",
-    "gracewrap.runtime.progress",
-    "gracewrap.report.program_summary",
-    "gracewrap.report.summary",
-    "gracewrap.report.report_files",
-    "gracewrap.runtime.last_word",
-)
+# What decides who is sent the stop signal.
+STOP = ("gracewrap.policy.recipients", "gracewrap.linux.process_facts")
 
 # All that h11 imports, in an order in which only h11 itself takes longer than a few milliseconds.
 H11 = (
@@ -29,11 +21,12 @@ H11 = (
 
 
 def load(names: Iterable[str]) -> Iterator[None]:
-    """Import modules, one a step, if need be with the descriptor that is held back."""
+    """Import modules, one a step."""
     for name in names:
-        _import(name)
+        import_now(name)
         yield
 
 
-def _import(name: str) -> None:
+def import_now(name: str) -> None:
+    """Import a module, if need be with the descriptor that is held back."""
     spared(lambda: __import__(name))

@@ -14,37 +14,62 @@ import posix
 import time
 
 from gracewrap.config.to_policy import policy_of
-from gracewrap.config.values import RESTART
-from gracewrap.linux import process_tree, terminal, unsent_bytes
+from gracewrap.linux import launcher, terminal, unsent_bytes
 from gracewrap.linux.procfs import keep_spare
 from gracewrap.linux.reactor import Reactor
-from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, SIGTSTP, is_our_own, name
-from gracewrap.policy import advance, step, system
+from gracewrap.linux.signals import (
+    BLOCKABLE,
+    SIGCHLD,
+    SIGIO,
+)
 from gracewrap.policy import model as m
-from gracewrap.policy.log_events import LogRecord, OfAPart
+from gracewrap.policy import step, system
+from gracewrap.policy.log_events import LogRecord, OfAPart, StopSignal
 from gracewrap.policy.program import Killing, Phase, Stopping, Stragglers
 from gracewrap.policy.system import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.log import Log
+from gracewrap.report.program_history import PassedOn
 from gracewrap.report.recorder import Recorder
-from gracewrap.report.run_history import sender
 from gracewrap.report.runtime_events import Bug, CannotRun, ProgramGone
-from gracewrap.runtime import fallback, lazy_imports
+from gracewrap.runtime import docker_limit, fallback, lazy_imports
+from gracewrap.runtime.ending import Ending
+from gracewrap.runtime.gap_detector import GapDetector
 from gracewrap.runtime.programs import Programs, hint
 from gracewrap.runtime.reaping import ExitCollector
+from gracewrap.runtime.signal_router import SignalRouter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.config.settings import Settings
+    from gracewrap.linux.reactor import Timer
     from gracewrap.linux.reaper import Reaped
     from gracewrap.policy.log_events import LogEvent
+    from gracewrap.runtime.child import Child
     from gracewrap.runtime.control import ControlApi
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.program import ProgramRuntime
     from gracewrap.runtime.progress import Progress
+    from gracewrap.runtime.rest import Rest
+    from gracewrap.runtime.service_manager import ServiceManager
 
+HEARTBEAT = 1.0  # seconds between two wakeups at most while the policy has something timed
 LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
+REST_AFTER = 2.0  # seconds without anything to do; one visitor may follow another
+
+# What a stop and the end of a run need.  Loaded when the command has been started and nothing else
+# is to be done: a later stop finds them even if the package has been replaced meanwhile.
+AT_REST = (
+    *lazy_imports.STOP,
+    "gracewrap.runtime.program_status",
+    "gracewrap.runtime.progress",
+    "gracewrap.report.program_summary",
+    "gracewrap.config.recognise",
+    "gracewrap.report.summary",
+    "gracewrap.report.report_files",
+    "gracewrap.runtime.last_word",
+)
 
 
 def supervise(handover: Handover, settings: Settings) -> int:
@@ -61,13 +86,13 @@ def last_resort(
     handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None
 ) -> int:
     """Log what has raised, and carry on without it."""
-    known = fallback.FallbackState({handover.pid: settings.stop_signal} if handover.pid else {})
+    known = handover.fallback_state(fallback.rules_of(settings))
     if loop is not None:
         known = loop.fallback_state()
         try:
             bug = Bug(f"{type(error).__name__}: {error}")
             loop.recorder.record(bug, time.monotonic())
-            loop.close(0)
+            loop.ending.close(0)
         except Exception:
             pass  # logging must not keep us from the child
     if not known.leaders and not known.statuses:
@@ -90,18 +115,25 @@ class Loop:
         keep_spare()
         self._due_of: System | None = None  # of which _due is the deadline
         self._due: float | None = None
+        self.gaps = GapDetector()
         self.exit: int | None = None
         # The signal that is being acted on; should that raise, the fallback acts on it.
         self.in_hand = 0
-        self.log = Log(log_format(settings), settings.log_level, settings.log_file)
+        self.log = Log(
+            settings.log_format_in_use, settings.log_level, settings.log_file, settings.log_time
+        )
         programs = [(program.name, program.command) for program in settings.each]
         self.recorder = Recorder(
-            self.log, settings.shutdown_timeout, handover.at, time.time(), programs
+            self.log, settings.shutdown_timeout, handover.at, _wall(handover.at), programs
         )
         self.recorder.run.orphans_reaped = handover.orphans_reaped
+        self.recorder.run.is_short_of_docker = docker_limit.is_exceeded(settings)
+        self.recorder.run.signals_forwarded = handover.signals_forwarded
+        if handover.passed_on[0]:
+            signum, at, as_what = handover.passed_on
+            self.recorder.histories[0].passed_on[as_what] = PassedOn(signum, at)
         self.recorder.run.interactive = handover.tty is not None
         self.recorder.run.exit_code_from = self.policy.exit_code_from
-        self._routes: dict[int, tuple[m.SendLeader | m.SendGroup, ...] | None] = {}
         self.reactor = Reactor(self.fault)
         self.posted: list[m.Event] = []  # events for the policy that are to be fed
         self.started: m.Event | None = None  # the answer to StartProgram, likewise
@@ -109,28 +141,51 @@ class Loop:
             settings, handover, self.reactor, self.recorder, self.posted.append
         )
         self.exits = ExitCollector(self.programs, self.recorder, handover.tty, self._is_watched)
+        self.signals = SignalRouter(
+            settings, self.policy, self.programs, self.recorder, handover.tty, self.do, self.safely
+        )
+        self.ending = Ending(handover, settings, self.recorder, self.programs, self.last_metrics)
         self.control: ControlApi | None = None
         self.progress: Progress | None = None
+        self.above: ServiceManager | None = None  # None: nobody there wants to be told
+        self.rest: Rest | None = None  # None: we stay
+        self.rest_timer: Timer | None = None
 
     # --- the run ---------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Wait, decide, do, log; until Exit."""
         if self.handover.exec_errno:
-            return self.leave(self._exec_failed())
+            return self.ending.leave(self._exec_failed())
         self.set_up()
         for program in self.programs.leaders.values():
             self.recorder.started_one(program.index, program.child.started_at)
             program.on_started()
-        for request in self.handover.stop_requests:
-            self.recorder.run.sender = request.sender
-            self.feed(m.SignalReceived(request.signum, request.at))
+        self._catch_up()
         if self.policy.managed:
             self.feed(m.Tick(time.monotonic()))  # the first start
         gc.enable()  # start disabled it for the imports
         while self.exit is None:
             self.turn()
-        return self.leave(self.exit)
+        return self.ending.leave(self.exit)
+
+    def _catch_up(self) -> None:
+        """Feed what has happened before we were there."""
+        for request in self.handover.stop_requests:
+            self.recorder.run.sender = request.sender
+            self.log.moment = _wall(request.at)
+            self._stop_requested(request.signum, request.at)
+        dead_at, ended = self.handover.dead_at, self.handover.ended
+        if self.handover.told is not None:
+            self.recorder.histories[0].watched_from = time.monotonic()
+        if dead_at is not None:
+            self.log.moment = _wall(dead_at)
+            self.collect(dead_at)
+        self.log.moment = None
+        if ended is not None:
+            self._leader_exited(self.programs[0], ended.reaped, ended.left, ended.at)
+            if self.exit is None:
+                self.collect(time.monotonic())
 
     def set_up(self) -> None:
         """Open what can be asked from outside, and prepare what the settings ask for.  A failure of
@@ -140,16 +195,61 @@ class Loop:
         settings = self.settings
         if settings.control_socket != "off" or self.handover.listening or settings.tells_metrics:
             self.safely(self._open_control)
+        if b"NOTIFY_SOCKET" in posix.environ:
+            self.safely(self._find_service_manager)
         # Not while the command starts, which may have no other CPU.
-        self.reactor.call_at(time.monotonic() + LOAD_AFTER, self._load_the_rest)
+        self.reactor.call_at(time.monotonic() + LOAD_AFTER, self._come_to_rest)
 
-    def _load_the_rest(self) -> None:
-        self.reactor.run_in_slices(lazy_imports.load(lazy_imports.AT_REST))
+    def _come_to_rest(self) -> None:
+        """Leave the command to the native launcher, if it has started us and there is nothing for
+        us to do; else load what is needed some time."""
+        if launcher.path() is not None and not self.policy.managed and self.above is None:
+            from gracewrap.runtime import rest
+
+            if rest.is_possible(self.settings, self.handover):
+                self.rest = rest.Rest(
+                    self.settings,
+                    self.handover,
+                    self.policy,
+                    self.programs,
+                    self.recorder,
+                    self.reactor,
+                    self.control,
+                )
+                self._rest()
+                return
+        self._stay()
+
+    def _rest(self) -> None:
+        self.rest_timer = None
+        if self.rest is not None and self._is_idle() and not self.rest.begin(self.system):
+            self._stay()
+
+    def _stay(self) -> None:
+        self.rest = None
+        self.reactor.run_in_slices(lazy_imports.load(AT_REST))
+
+    def _is_idle(self) -> bool:
+        """Return whether there is nothing to do, so that we can rest."""
+        return (
+            not (self.posted or self.started)
+            and self.rest is not None
+            and (self.rest.is_idle(self.system))
+        )
+
+    def _find_service_manager(self) -> None:
+        from gracewrap.runtime import service_manager
+
+        to = service_manager.address()
+        if to is not None:
+            self.above = service_manager.ServiceManager(
+                to, self.policy, self.programs, self.recorder
+            )
 
     def _open_control(self) -> None:
         from gracewrap.runtime.control import ControlApi
 
-        self.control = ControlApi(
+        self.control = self.ending.control = ControlApi(
             self.reactor,
             self.handover,
             self.recorder,
@@ -161,7 +261,7 @@ class Loop:
         )
         self.control.open()
 
-    def safely(self, act: Callable[[], None]) -> None:
+    def safely(self, act: Callable[[], object]) -> None:
         """Call *act*.  Log an exception instead of raising it: no extra may cost the child."""
         try:
             act()
@@ -178,6 +278,8 @@ class Loop:
         """Wait for one thing to happen, and act on it."""
         got = self.wait()
         at = time.monotonic()
+        if gap := self.gaps.wakes(at):  # before anything that it has made due
+            self.feed(m.TimeGap(gap, at))
         if self.started is not None:  # before its exit is collected; the next start may follow
             self.feed_start()
         if got is not None or self.started is None or self.reactor.is_ready:
@@ -194,13 +296,20 @@ class Loop:
         if self.reactor.busy:
             self.reactor.run(at)
         while self.posted and self.exit is None:
+            if self.started is not None:  # by the one before
+                self.feed_start()
             self.feed(self.posted.pop(0))
         due = self.due()
         if due is not None and at >= due:
             self.feed(m.Tick(at))
+        if self.above is not None:
+            above = self.above
+            self.safely(lambda: above.look(self.system))
         if isinstance(self.system, ShuttingDown):
             self.safely(lambda: self._show_progress(at))
         self.log.flush()
+        if self.rest is not None and self.rest_timer is None and self._is_idle():
+            self.rest_timer = self.reactor.call_at(at + REST_AFTER, self._rest)
 
     def _show_progress(self, at: float) -> None:
         if self.progress is None:
@@ -219,71 +328,51 @@ class Loop:
 
     def wait(self) -> _signal.struct_siginfo | None:
         """Return the next signal, or None when something else is due."""
+        now = time.monotonic()
         if self.posted or self.started is not None:  # a tick may have had an answer at once
+            self.gaps.sleeps(now, now)
             return _signal.sigtimedwait(BLOCKABLE, 0)
         due = self.due()
+        if due is not None:  # what is timed is looked after, to see a gap in time
+            due = min(due, now + HEARTBEAT)
         if isinstance(self.system, ShuttingDown) and self.progress is not None and due is not None:
             due = min(due, self.progress.at)
         if self.reactor.busy:
-            now = time.monotonic()
             soon = self.reactor.due(now)
             due = soon if due is None else due if soon is None else min(due, soon)
+        self.gaps.sleeps(now, due)
         if due is None:
             return _signal.sigwaitinfo(BLOCKABLE)
-        return _signal.sigtimedwait(BLOCKABLE, max(0.0, due - time.monotonic()))
+        return _signal.sigtimedwait(BLOCKABLE, max(0.0, due - now))
 
     # --- signals ---------------------------------------------------------------------------------
 
     def received(self, got: _signal.struct_siginfo, at: float) -> None:
         """Pass a signal on at once, or let the policy decide about it."""
-        signum = got.si_signo
-        if is_our_own(got):
-            return  # the write, or the descriptor, has said so itself; the command must not get it
-        is_stop = signum in self.policy.stop_on
-        if is_stop and got.si_code <= 0 and process_tree.is_helpers(got.si_pid):
-            return  # a hook that asks for the stop which it is a part of
-        tty = self.handover.tty if self.programs.leaders else None
-        if tty is not None and signum == SIGCONT and not is_stop:
-            # `fg`, or `bg`: it goes to the child's whole group.
-            terminal.resume(tty, self.programs[0].child.pid)
-            return
-        if self.settings.signal_map.get(signum) == RESTART:
-            by = f"{name(signum)} from {sender(got.si_pid, got.si_uid, got.si_code, signum)}"
-            self.feed(m.RollingRestartRequested(signum, by, at))
-            return
-        if not self._pass_on(got, at):
-            self.recorder.run.siginfo = (got.si_pid, got.si_uid, got.si_code)
-            self.feed(m.SignalReceived(signum, at))
-            # What came while we acted on it came at once with it, however long that took: it is no
-            # second request.
-            for also in self.policy.stop_on:
-                if _signal.sigtimedwait((also,), 0):
-                    self.feed(m.SignalReceived(also, at))
+        match self.signals.received(got, at):
+            case m.SignalReceived(signum, at, unhandled):
+                self._stop_requested(signum, at, unhandled)
+            case m.RollingRestartRequested() as request:
+                self.feed(request)
 
-    def _pass_on(self, got: _signal.struct_siginfo, at: float) -> bool:
-        """Pass a signal on to all leaders; return False if the policy has to decide about it."""
-        signum, leaders = got.si_signo, self.programs.leaders
-        if signum not in self._routes:  # thousands of them would be too slow
-            self._routes[signum] = advance.route(signum, self.policy)
-        route = self._routes[signum]
-        if route is None:
-            return False
-        if self.policy.managed and signum == SIGTSTP and got.si_code > 0:
-            # Ctrl-Z: passed on, it would freeze them.
-            terminal.stop_with([program.child.group for program in leaders.values()])
-            return True
-        if len(leaders) < len(self.programs):
-            return False
-        for command in route:
-            self.do(command)
-        self.recorder.forwarded(signum, route[0].signum if route else 0, at)
-        return True
+    def _stop_requested(
+        self, signum: int, at: float, unhandled: frozenset[int] = frozenset()
+    ) -> None:
+        self.feed(m.SignalReceived(signum, at, unhandled))
+        # What came while we acted on it came at once with it, however long that took: it is no
+        # second request.
+        for also in self.policy.stop_on:
+            if _signal.sigtimedwait((also,), 0):
+                self.feed(m.SignalReceived(also, at))
 
     # --- exits -----------------------------------------------------------------------------------
 
     def collect(self, at: float) -> None:
         """Collect every exit; feed those of leaders, and of the last process of each program."""
         ended, left = self.exits.collect(at)
+        for program in self.programs:  # what it has had above it may be gone
+            if self._is_stopping(program.index):
+                self.feed(m.MemberEnded(program.index, at))
         for program, reaped in ended:
             self._leader_exited(program, reaped, self.programs.is_left(program, left), at)
         for program in self.programs:
@@ -314,9 +403,13 @@ class Loop:
             self.feed(m.StartFailed(program.index, status, why, at))
             return
         event = m.LeaderExited(
-            program.index, reaped.status, reaped.signum, left, at, child.told.shell
+            program.index, reaped.status, reaped.signum, left, at, self._terminal_group(child)
         )
         self.feed(event, None if left else program)
+
+    def _terminal_group(self, child: Child) -> int:
+        """Return the group that has had what was typed on the terminal; 0: there is none."""
+        return child.group if self.handover.tty is not None else 0
 
     def _is_watched(self, index: int) -> bool:
         """Return whether the policy waits until nothing is left of a program."""
@@ -390,6 +483,10 @@ class Loop:
                 self._record_one(event, at)
 
     def _record_one(self, event: LogEvent, at: float) -> None:
+        if isinstance(event, StopSignal) and self.log.moment is not None:
+            # The request was before we were there; if the launcher has not sent it, we do so now.
+            told = self.handover.told
+            at = time.monotonic() if told is None else told.at
         self.recorder.record(event, at)
         control = self.control
         if control is not None and isinstance(event, OfAPart):  # somebody may wait for it there
@@ -403,20 +500,34 @@ class Loop:
             case m.SendLeader(i, signum):
                 self.programs[i].child.signal(signum)
             case m.SendGroup(i, signum) if self._is_stop(i, signum):
-                self.programs[i].send_stop_group(signum)
+                return self.programs[i].send_stop_group(signum)
             case m.SendGroup(i, signum):
                 self.programs[i].child.signal_group(signum)
-            case m.SendRest(i, signum):
-                self.programs[i].send_rest(signum, lambda: self._is_stopping(i))
+            case m.SendTo(i, targets, signum):
+                self.programs[i].child.send_to(targets, signum)
+            case m.Look(i):
+                return self.programs[i].see()
+            case m.Examine(i):
+                program = self.programs[i]
+                self.safely(lambda: program.examine(command))
+            case m.SendDump(i, targets, signum):
+                self.programs[i].child.send_dump(targets, signum)
             case m.KillProgram(i):
                 # Whoever is there beside the programs (docker exec) goes with the last one, but not
                 # with a restart.
                 is_last = isinstance(self.system, ShuttingDown) and self.programs.is_last(i)
                 self.programs[i].kill(is_last and posix.getpid() == 1)
+                return self._cut_examination(i)
             case m.StartProgram(i):
                 self.started = self.programs.start(self.programs[i])
-            case m.Ask() | m.StopAsking() | m.RunHelper() | m.StopHelper() | m.RestartWatchdog():
+            case m.ShiftTimers(seconds):
+                self._shift(seconds)
+            case m.Ask() | m.StopAsking() | m.StopChecks() | m.RunHelper() | m.StopHelper():
                 return self.programs[command.program].do(command)
+            case m.RestartWatchdog() | m.ExcuseWatchdog():
+                return self.programs[command.program].do(command)
+            case m.TellAgents(i):
+                return self.programs[i].tell_agents(command)
             case m.CountUnsent():
                 return m.UnsentCounted(unsent_bytes.unsent_connections(), time.monotonic())
             case m.Exit(status):
@@ -426,6 +537,19 @@ class Loop:
             case _:
                 assert_never(command)
         return None
+
+    def _cut_examination(self, index: int) -> m.Event | None:
+        """Return what was seen of a program that is killed while it is looked at."""
+        try:
+            return self.programs[index].cut_examination()
+        except Exception as error:
+            self.fault(error)
+            return None
+
+    def _shift(self, seconds: float) -> None:
+        self.reactor.shift(seconds)
+        for program in self.programs:
+            program.shift(seconds)
 
     def _is_stopping(self, index: int) -> bool:
         return isinstance(self.phase(index), Stopping | Stragglers)
@@ -449,61 +573,13 @@ class Loop:
             self.programs.output_sources(),
         )
 
-    def leave(self, status: int) -> int:
-        """Log and write what is to be said at the end; return *status*, which nothing that fails
-        here changes."""
-        for act in (self.last_output, self.last_word, self.close):
-            try:
-                act(status)
-            except Exception as error:
-                text = f"a bug in gracewrap: {type(error).__name__}: {error}"
-                self.log.say("error", "bug", text, {})
-        return status
-
-    def last_output(self, _: int) -> None:
-        """Write what the programs have written last."""
-        since = self.recorder.run.since
-        began = time.monotonic() if since is None else since
-        self.programs.last_output(began + self.settings.shutdown_timeout)
-
-    def last_word(self, status: int) -> None:
-        """Log the summary, write the reports."""
-        if _writes_reports(self.settings) or self.recorder.run.is_worth_a_summary():
-            from gracewrap.runtime import last_word
-
-            last_word.say(self.recorder, self.settings, status, self.last_metrics)
-
     def last_metrics(self) -> str:
         """Return the metrics of a run of which nothing is left."""
         if isinstance(self.system, Up | ShuttingDown) or self.control is None:
             return ""
         return self.control.last_metrics(self.system.status)
 
-    def close(self, _: int) -> None:
-        """Remove what others could find of us: helpers, and sockets in the file system."""
-        self.programs.kill_helpers()
-        if self.control is not None:
-            self.control.close()
-        notifies = any(prepared.notify is not None for prepared in self.handover.equipment)
-        if self.handover.listening or notifies:
-            from gracewrap.runtime import prepare
 
-            prepare.clean(self.handover, self.settings)
-
-
-def _writes_reports(settings: Settings) -> bool:
-    files = (
-        settings.report_file,
-        settings.report_termination_log,
-        settings.report_prometheus_textfile,
-    )
-    return any(file is not None for file in files)
-
-
-def log_format(settings: Settings) -> str:
-    """Return how the log is written: as text beside prefixed lines of programs, which are for
-    people."""
-    with_lines = settings.log_format == "auto" and settings.log_file is None
-    if with_lines and any(one.output == "prefix" for one in settings.each):
-        return "text"
-    return settings.log_format
+def _wall(at: float) -> float:
+    """Return what time of day it was, in seconds since 1970, at a time of the monotonic clock."""
+    return time.time() - max(0.0, time.monotonic() - at)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gracewrap.linux.reactor import Timer
     from gracewrap.runtime.probing import Prober
 
+WATCHDOG_LOOKS = 4  # in the time that a watchdog gives
 STATUS_EVERY = 1.0  # seconds between two log lines about a STATUS
 
 
@@ -68,6 +69,11 @@ class NotifyListener:
         """Let the watchdog count again from now on."""
         self._count_from(time.monotonic())
 
+    def excuse_watchdog(self) -> None:
+        """Let the watchdog count again from now on, if it counts."""
+        if self._timer is not None:
+            self._count_from(time.monotonic())
+
     def _received(self, message: sd_notify.Message) -> None:
         """Act on one message."""
         at = time.monotonic()
@@ -118,8 +124,19 @@ class NotifyListener:
         self._reactor.cancel(self._timer)
         self._timer = None
         if self._watchdog:
-            limit = self._watchdog
-            self._timer = self._reactor.call_at(at + limit, lambda: self._missed(limit))
+            self._wait_from(at, at + self._watchdog, self._watchdog)
+
+    def _wait_from(self, at: float, expires: float, limit: float) -> None:
+        """Look again before its time is over: a gap in time shows by a timer that fires late."""
+
+        def look() -> None:
+            now = time.monotonic()
+            if now >= expires:
+                self._missed(limit)
+            else:
+                self._wait_from(now, expires, limit)
+
+        self._timer = self._reactor.call_at(min(expires, at + limit / WATCHDOG_LOOKS), look)
 
     def _missed(self, after: float) -> None:
         timer, self._timer = self._timer, None

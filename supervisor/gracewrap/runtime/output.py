@@ -31,6 +31,8 @@ KEPT = (
 )  # bytes that are kept for one slow reader; a read that fits in may grow beyond it by its prefixes
 AT_ONCE = 64 * 1024  # bytes that are read between two looks at the signals
 AT_ONCE_JSON = 16 * 1024  # of these each line costs a microsecond, and an empty one is a line too
+LAST = 2048  # bytes of a stream that are kept for the report of a stop that takes long
+LAST_LINES, LAST_LINE = 8, 300  # of them: lines, and characters of each
 LONGEST = 1024 * 1024  # bytes of one line; what is longer goes in parts
 RETRY_FIRST, RETRY_LAST = 0.001, 0.02  # seconds, for a reader that cannot be watched
 AFTER_FAULT = 1.0  # seconds
@@ -258,6 +260,7 @@ class Stream:
         )
         self.on_line: Callable[[bytes], None] | None = None
         self._cutter = LineSplitter()
+        self._last = b""
         self._taken = 0  # bytes that have been read
         self._ends: list[
             int
@@ -318,6 +321,7 @@ class Stream:
         """Write lines, or a part of one; then tell whoever listens for them, for nothing that fails
         there may cost a line."""
         data = piece
+        self._last = piece[-LAST:] if len(piece) >= LAST else (self._last + piece)[-LAST:]
         if self._shape is not None:
             try:
                 data = self._shape(piece if piece[-1] == 0x0A else piece + b"\n")
@@ -334,6 +338,11 @@ class Stream:
                 self.on_line(line)
         except Exception as error:
             self._fault(error)
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines that were read, shortened."""
+        lines = self._last.decode(errors="backslashreplace").splitlines()[-LAST_LINES:]
+        return tuple(line[:LAST_LINE] for line in lines)
 
     def mark(self) -> None:
         """All of the program is gone: what the pipe holds now is all that it wrote, and what it did
@@ -386,6 +395,10 @@ class Output:
         """
         for stream in self.streams:
             stream.on_line = on_line
+
+    def last_lines(self) -> dict[str, tuple[str, ...]]:
+        """Return the last lines that it has written to each stream."""
+        return dict(zip(("stdout", "stderr"), (stream.last_lines() for stream in self.streams)))
 
     def drain(self) -> None:
         """All of the program is gone: take in what its pipes hold, and end a line that has no end.

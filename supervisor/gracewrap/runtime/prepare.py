@@ -6,13 +6,22 @@ Only where they are asked for.
 
 from __future__ import annotations
 
-from gracewrap.record import TYPE_CHECKING, Record
+import posix
+import sys
+
+from gracewrap.linux.procfs import read_file
+from gracewrap.record import TYPE_CHECKING, Record, replace
 from gracewrap.runtime.handover import Equipment
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from gracewrap.config.settings import Settings
     from gracewrap.linux.exec_context import ExecContext
     from gracewrap.runtime.handover import Handover
+
+
+_CAP_KILL = 1 << 5  # capabilities(7)
 
 
 class Prepared(Record):
@@ -20,6 +29,7 @@ class Prepared(Record):
 
     listening: tuple[int, ...] = ()
     equipment: tuple[Equipment, ...] = (Equipment(),)  # of each program
+    warnings: tuple[str, ...] = ()
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -27,6 +37,7 @@ class Prepared(Record):
         return (
             *self.listening,
             *(one.notify[0] for one in self.equipment if one.notify is not None),
+            *(one.agent[0] for one in self.equipment if one.agent is not None),
         )
 
 
@@ -40,22 +51,63 @@ def prepare(settings: Settings) -> Prepared:
     Raises:
         Unprepared: With a message for people.
     """
-    if any(one.needs_http for one in settings.each) and not _is_there("h11"):
+    _require(settings)
+    equipment = tuple(_equipment(one) for one in settings.each)
+    return Prepared(
+        tuple(_listen(settings, i) for i in range(len(settings.health_listen))),
+        equipment,
+        _may_not_signal({one.process.uid for one in equipment if one.process is not None}),
+    )
+
+
+def _require(settings: Settings) -> None:
+    """Refuse what this Python cannot do, before anything is started that would need it."""
+    needs_http = any(one.needs_http for one in settings.each)
+    incomplete = (
+        f"this Python has no complete standard library ({sys.executable}); install python3, not "
+        "only python3-minimal"
+    )
+    if any(one.rlimits for one in settings.each) and not _is_there("resource"):
+        raise Unprepared(f"cannot set rlimits: {incomplete}")
+    if needs_http and not all(map(_is_there, ("dataclasses", "json"))):
+        raise Unprepared(
+            f"cannot speak HTTP (health.listen, http probes, URLs of hooks): {incomplete}"
+        )
+    if needs_http and not _is_there("h11"):
         raise Unprepared(
             "cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no "
             "h11; pip install h11"
         )
-    equipment = tuple(_equipment(one) for one in settings.each)
-    return Prepared(
-        tuple(_listen(settings, i) for i in range(len(settings.health_listen))), equipment
+
+
+def _may_not_signal(users: Set[int | None]) -> tuple[str, ...]:
+    """Return what to say if the kernel would refuse us to signal programs of *users*."""
+    others = sorted(uid for uid in users if uid is not None and uid != posix.geteuid())
+    status = read_file("/proc/self/status")
+    effective = status.partition(b"CapEff:")[2].split(b"\n")[0].strip()
+    if not others or not effective or int(effective, 16) & _CAP_KILL:
+        return ()
+    return (
+        f"it may not signal a command of user {others[0]}: it runs as uid {posix.geteuid()} "
+        "without CAP_KILL, and can neither stop nor kill it; add the capability (docker run "
+        '--cap-add KILL, capabilities: {add: ["KILL"]}), or start the whole container as that user',
     )
 
 
 def _equipment(settings: Settings) -> Equipment:
     process = _process(settings) if settings.changes_process else None
     environment = {b"GRACEWRAP_PROGRAM": settings.name.encode()} if settings.name else {}
-    if not settings.notify:
-        return Equipment(environment, process)
+    made = Equipment(environment, process)
+    if settings.agent != "off":
+        from gracewrap.runtime import node_agent
+
+        loaded = node_agent.prepare(settings.command, process)
+        environment |= loaded.variables
+        made = replace(made, agent=loaded.socket, without_agent=loaded.why_not)
+    return _with_notify(made, environment, settings) if settings.notify else made
+
+
+def _with_notify(made: Equipment, environment: dict[bytes, bytes], settings: Settings) -> Equipment:
     from gracewrap.linux import sd_notify
 
     try:
@@ -68,7 +120,7 @@ def _equipment(settings: Settings) -> Equipment:
     environment[b"NOTIFY_SOCKET"] = value.encode()
     if settings.watchdog:
         environment[b"WATCHDOG_USEC"] = str(int(settings.watchdog * 1_000_000)).encode()
-    return Equipment(environment, process, (fd, value))
+    return replace(made, environment=environment, notify=(fd, value))
 
 
 def _process(settings: Settings) -> ExecContext:
@@ -83,9 +135,9 @@ def _process(settings: Settings) -> ExecContext:
 def _is_there(module: str) -> bool:
     """Return whether a module can be imported, without importing it: that can wait until the
     command runs."""
-    import sys
-
-    return sys.modules["_frozen_importlib_external"].PathFinder.find_spec(module) is not None
+    if module in sys.builtin_module_names or module in sys.modules:
+        return sys.modules.get(module, sys) is not None
+    return any(finder.find_spec(module, None) is not None for finder in sys.meta_path)
 
 
 def _listen(settings: Settings, index: int) -> int:
@@ -114,3 +166,7 @@ def clean(handover: Handover, settings: Settings) -> None:
             from gracewrap.linux import sd_notify
 
             sd_notify.remove(one.notify[1])
+        if one.agent is not None:
+            from gracewrap.runtime import node_agent
+
+            node_agent.remove(one.agent[1])

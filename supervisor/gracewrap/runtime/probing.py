@@ -1,4 +1,4 @@
-"""Samples the drain and ready probes of one program.  Never waits; an answer becomes an event.
+"""Samples the probes of one program.  Never waits; an answer becomes an event.
 
 Imported only where there are probes or hooks: the plain wrapping of a command needs none of it.
 """
@@ -21,7 +21,6 @@ from gracewrap.probes import factory
 from gracewrap.probes.sampler import Sampler
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.in_flight import InFlight
-from gracewrap.report.runtime_events import NotReady
 from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
@@ -31,27 +30,29 @@ if TYPE_CHECKING:
     from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.reactor import Reactor, Timer
+    from gracewrap.probes.base import AskAgents
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child
+    from gracewrap.runtime.health_checks import HealthCheck, LiveCheck, ReadyCheck
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while
 # there is no answer.
 FIRST_LOOK, LAST_LOOK = 1.0, 16.0
-# Seconds without becoming ready after which that is logged, and again after twice as many.
-NOT_READY = 10.0
-# Seconds between two looks at whether the program is ready: most are soon, and others wait for it.
-READY_FIRST, READY_INTERVAL = 0.02, 0.25
 
 
 def in_flight_of(settings: Settings) -> InFlight:
     """Return where the numbers of the drain probes are kept."""
-    return InFlight(
-        [(probe_specs.kind(probe), probe_specs.unit(probe)) for probe in settings.drain.probes]
-        if settings.drain
-        else ()
+    drain = settings.drain
+    if drain is None:
+        return InFlight(())
+    in_flight = InFlight(
+        [(probe_specs.kind(probe), probe_specs.unit(probe)) for probe in drain.probes],
+        probe_specs.rests_on_tcp(drain),
     )
+    in_flight.fresh = 2 * settings.drain_interval + settings.drain_probe_timeout
+    return in_flight
 
 
 class Prober:
@@ -77,25 +78,31 @@ class Prober:
         self.settings, self.post, self.recorder = child.settings, post, recorder
         self.log_lines: LogLineState | None = None
         self._notify_state: NotifyState | None = None
+        self.agents: AskAgents | None = None
         self._ports: Ports | None = None
-        self._drain = self.settings.drain.probes if self.settings.drain else ()
+        self.probes = self.settings.drain.probes if self.settings.drain else ()
         self._ready = self.settings.ready.probes if self.settings.ready else ()
-        self.samplers = [self.sampler(spec) for spec in self._drain]
+        self._live = self.settings.live.probes if self.settings.live else ()
+        self.samplers = [self.sampler(spec) for spec in self.probes]
         self.first_look: FirstLook | None = None
         self.ready_check: ReadyCheck | None = None
+        self.live_check: LiveCheck | None = None
+        self._checks_over = False  # the program is being stopped
 
-    def sampler(self, spec: probe_specs.ProbeSpec) -> Sampler:
-        """Return what takes samples of a probe."""
+    def sampler(self, spec: probe_specs.ProbeSpec, timeout: float | None = None) -> Sampler:
+        """Return what takes samples of a probe; without a *timeout*, of a drain probe."""
         probe = factory.probe_of(spec, self)
-        return Sampler(probe, self.reactor, self.settings.drain_probe_timeout)
+        limit = self.settings.drain_probe_timeout if timeout is None else timeout
+        return Sampler(probe, self.reactor, limit)
 
     # --- the program's starts and ends -----------------------------------------------------------
 
     def reset(self) -> None:
         """Reset the state of the previous run: the program is about to be started."""
         self.on_gone()
+        self._checks_over = False
         self._ports = None
-        self.samplers = [self.sampler(spec) for spec in self._drain]
+        self.samplers = [self.sampler(spec) for spec in self.probes]
         if self._notify_state is not None:
             self._notify_state.reset()
         if self.reads_lines:
@@ -106,32 +113,60 @@ class Prober:
             )
 
     def on_started(self) -> None:
-        """Take a first look with each drain probe, and ask the ready probes until they pass."""
+        """Take a first look with each drain probe, and ask whether the program is ready and healthy
+        as long as it runs."""
         if self.samplers:
             self.first_look = FirstLook(self)
-        if self.settings.ready is not None:
-            self.ready_check = ReadyCheck(self, self.settings.ready)
-        if self.samplers or self.ready_check is not None:
-            self.reactor.run_in_slices(self._load(self.first_look, self.ready_check))
+        if (self._ready or self._live) and not self._checks_over:
+            self._make_checks()
+        asking = (self.first_look, self.ready_check, self.live_check)
+        if any(one is not None for one in asking):
+            self.reactor.run_in_slices(self._load(*asking))
+
+    def _make_checks(self) -> None:
+        from gracewrap.runtime.health_checks import LiveCheck, ReadyCheck
+
+        ready, live = self.settings.ready, self.settings.live
+        if ready is not None:
+            samplers, limit = self._of_a_check(ready), self.settings.ready_timeout
+            self.ready_check = ReadyCheck(
+                self.child, ready, samplers, self.reactor, self._hear, self.recorder, limit
+            )
+        if live is not None:
+            self.live_check = LiveCheck(
+                self.child, live, self._of_a_check(live), self.reactor, self.post, self.recorder
+            )
+
+    def _of_a_check(self, specs: probe_specs.CheckSpecs) -> list[Sampler]:
+        return [self.sampler(spec, specs.timeout) for spec in specs.probes]
 
     def on_gone(self) -> None:
         """Ask no more."""
-        for asking in (self.first_look, self.ready_check):
+        for asking in (self.first_look, self.ready_check, self.live_check):
             if asking is not None:
                 asking.end()
-        self.first_look = self.ready_check = None
+        self.first_look = self.ready_check = self.live_check = None
         self.stop_asking()
 
-    def _load(self, *asking: FirstLook | ReadyCheck | None) -> Iterator[None]:
+    def _load(self, *asking: FirstLook | HealthCheck | None) -> Iterator[None]:
         """Import what the probes need, a module a step, with a look at the signals in between; then
         begin to ask."""
-        for name in _modules((*self._drain, *self._ready)):
+        for name in _modules((*self.probes, *self._ready, *self._live)):
             __import__(name)
             yield
         for one in asking:
             # Else it belongs to a run of the program that has ended meanwhile.
-            if one is not None and one in (self.first_look, self.ready_check):
+            now = (self.first_look, self.ready_check, self.live_check)
+            waits = one is self.first_look and self.ready_check is not None
+            if one is not None and any(one is other for other in now) and not waits:
                 one.begin()
+
+    def _hear(self, event: Event) -> None:
+        """Post an event of the ready check.  Once the program is ready the first look is taken:
+        what was not ready could not have been told from a mistake."""
+        self.post(event)
+        if isinstance(event, ProgramReady) and self.first_look is not None:
+            self.first_look.begin()
 
     # --- the policy's commands -------------------------------------------------------------------
 
@@ -149,10 +184,23 @@ class Prober:
         for sampler in self.samplers:
             sampler.cancel()
 
+    def stop_checks(self) -> None:
+        """Ask no more whether the program is ready and healthy: it is being stopped."""
+        self._checks_over = True
+        for check in (self.ready_check, self.live_check):
+            if check is not None:
+                check.end()
+
+    def shift(self, seconds: float) -> None:
+        """Take *seconds* in which gracewrap was not running off what the checks have waited."""
+        for check in (self.ready_check, self.live_check):
+            if check is not None:
+                check.shift(seconds)
+
     def before_stop_signal(self) -> None:
         """Look what the program listens on: a moment after the stop signal it may have closed
         it."""
-        if any(isinstance(spec, probe_specs.TcpProbeSpec) for spec in self._drain):
+        if any(isinstance(spec, probe_specs.TcpProbeSpec) for spec in self.probes):
             self.ports().look_now()
 
     # --- what the probes need --------------------------------------------------------------------
@@ -194,10 +242,8 @@ class Prober:
             self.ready_check.look_now()
 
     def why_not_ready(self) -> str:
-        """Return why the ready probes have not passed yet; "" if they have, or if there are
-        none."""
-        check = self.ready_check
-        return check.why if check is not None and not check.is_ready else ""
+        """Return why the ready probes do not pass; "" if they do, or if there are none."""
+        return "" if self.ready_check is None else self.ready_check.why_not()
 
     def refresh(self) -> None:
         """Take a sample with each drain probe, unless one is under way: somebody asks for the
@@ -218,12 +264,13 @@ class FirstLook:
         self._prober, self._index = prober, prober.child.index
         self._timers: dict[int, Timer] = {}
         self._asked_at = prober.child.started_at
-        self._over = False
+        self._begun = self._over = False
 
     def begin(self) -> None:
         """Look in a moment, unless the policy has begun to ask."""
-        for probe in range(len(self._prober.samplers) if not self._over else 0):
-            self._look_in(probe, self._prober.child.started_at, FIRST_LOOK, False)
+        at, begun, self._begun = time.monotonic(), self._begun, True
+        for probe in range(0 if self._over or begun else len(self._prober.samplers)):
+            self._look_in(probe, at, FIRST_LOOK, False)
 
     def _look_in(self, probe: int, at: float, pause: float, was_invalid: bool) -> None:
         def look() -> None:
@@ -237,10 +284,18 @@ class FirstLook:
         self._prober.samplers[probe].sample(self._asked_at, answered)
 
     def _saw(self, probe: int, reading: Reading, pause: float, was_invalid: bool) -> None:
-        """What does not answer is asked again; so is what is wrong, for it may be half way up."""
+        """What does not answer is asked again; so is what is wrong, for it may be half way up.
+
+        What does not listen yet is asked as long as there are looks, other mistakes once more.
+        """
         invalid = reading.kind == INVALID
+        listens = not isinstance(self._prober.probes[probe], probe_specs.TcpProbeSpec)
         self._prober.child.history.in_flight.take(probe, reading, time.monotonic())
-        if reading.kind in (DRAINED, BUSY) or (invalid and was_invalid) or pause >= LAST_LOOK:
+        if (
+            reading.kind in (DRAINED, BUSY)
+            or (invalid and was_invalid and listens)
+            or pause >= LAST_LOOK
+        ):
             self._looked(probe, reading)
         else:
             self._look_in(probe, time.monotonic(), pause * 2, invalid)
@@ -268,69 +323,11 @@ class FirstLook:
         self._timers.clear()
 
 
-class ReadyCheck:
-    """Asks the ready probes until they pass; ProgramReady says so once."""
-
-    def __init__(self, prober: Prober, ready: probe_specs.ProbeSpecs) -> None:
-        self._prober = prober
-        self._samplers = [prober.sampler(spec) for spec in ready.probes]
-        self._enough = all if ready.combine == "all" else any
-        self._passed = [False] * len(self._samplers)
-        self.why = "not ready yet"
-        self.is_ready = False
-        self._log_after = NOT_READY
-        self._timers: dict[int, Timer] = {}
-        self._pause = [READY_FIRST] * len(self._samplers)
-
-    def begin(self) -> None:
-        """Begin to ask."""
-        for probe in range(len(self._samplers)):
-            self._look(probe)
-
-    def look_now(self) -> None:
-        """Ask at once the probes that would be asked later."""
-        for probe, timer in list(self._timers.items()):
-            self._prober.reactor.cancel(timer)
-            self._look(probe)
-
-    def _look(self, probe: int) -> None:
-        self._timers.pop(probe, None)
-        if not self.is_ready:
-            self._samplers[probe].sample(
-                time.monotonic(), lambda reading: self._saw(probe, reading)
-            )
-
-    def _saw(self, probe: int, reading: Reading) -> None:
-        if self.is_ready:
-            return
-        at, index = time.monotonic(), self._prober.child.index
-        self._passed[probe] = reading.kind == DRAINED
-        if self._enough(self._passed):
-            self.is_ready, self.why = True, ""
-            self.end()
-            self._prober.post(ProgramReady(index, at))
-        elif not self._passed[probe]:
-            self.why = reading.why or self.why
-            after = at - self._prober.child.started_at
-            if after >= self._log_after:
-                self._log_after *= 2
-                self._prober.recorder.record(NotReady(index, after, self.why), at)
-            self._timers[probe] = self._prober.reactor.call_at(
-                at + self._pause[probe], lambda: self._look(probe)
-            )
-            self._pause[probe] = min(READY_INTERVAL, self._pause[probe] * 2)
-
-    def end(self) -> None:
-        """Ask no more."""
-        for sampler in self._samplers:
-            sampler.cancel()
-        for timer in self._timers.values():
-            self._prober.reactor.cancel(timer)
-
-
 def _modules(specs: Sequence[probe_specs.ProbeSpec]) -> Iterator[str]:
     """Return what the probes import, in an order in which no single module takes long."""
     for spec in specs:
+        if isinstance(spec, probe_specs.AgentProbeSpec):
+            yield from ("json", "gracewrap.probes.agent")
         if isinstance(spec, probe_specs.HttpProbeSpec):
             yield from (*lazy_imports.H11, "gracewrap.probes.http")
             yield from ("ssl",) if spec.request.url.scheme == "https" else ()

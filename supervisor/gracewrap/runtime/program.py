@@ -8,38 +8,46 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.linux import process_tree
 from gracewrap.policy.model import (
     FAILED,
+    AgentsTold,
     Ask,
     Event,
+    Examine,
+    ExcuseWatchdog,
     HelperEnded,
     Reading,
     RestartWatchdog,
     RunHelper,
     Sampled,
-    ShellTold,
     StopAsking,
+    StopChecks,
     StopHelper,
-    StopSignalIgnored,
+    TellAgents,
+    TreeSeen,
 )
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report.program_history import name_members
-from gracewrap.report.runtime_events import Unheard
+from gracewrap.report.runtime_events import AgentOff, Unheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.reactor import Reactor
+    from gracewrap.policy.model import Process
     from gracewrap.report.recorder import Recorder
+    from gracewrap.runtime.agents import Agents
     from gracewrap.runtime.child import Child
+    from gracewrap.runtime.flight_recorder import FlightRecorder
     from gracewrap.runtime.hooks import HookRunner
     from gracewrap.runtime.notify import NotifyListener
     from gracewrap.runtime.output import Output, Outputs
     from gracewrap.runtime.probing import Prober
 
-    SideCommand = Ask | StopAsking | RunHelper | StopHelper | RestartWatchdog
+    SideCommand = (
+        Ask | StopAsking | StopChecks | RunHelper | StopHelper | RestartWatchdog | ExcuseWatchdog
+    )
 
 
 class ProgramRuntime:
@@ -65,7 +73,9 @@ class ProgramRuntime:
         self.prober: Prober | None = None
         self.hooks: HookRunner | None = None
         self.notify: NotifyListener | None = None
+        self.agents: Agents | None = None
         self.output: Output | None = None
+        self.flight_recorder: FlightRecorder | None = None
 
     def safely(self, act: Callable[[], None]) -> None:
         """Call *act*.  Log an exception instead of raising it: no extra may cost the child."""
@@ -95,6 +105,15 @@ class ProgramRuntime:
             from gracewrap.runtime.notify import NotifyListener
 
             self.notify = NotifyListener(self.prober, child.equipment.notify[0], is_member)
+        if child.equipment.agent is not None:
+            from gracewrap.runtime.agents import Agents
+
+            fd = child.equipment.agent[0]
+            self.agents = Agents(reactor, child, fd, is_member, self._post, recorder)
+            self.prober.agents = self.agents
+        if child.equipment.without_agent:
+            why = child.equipment.without_agent
+            recorder.record(AgentOff(self.index, why), time.monotonic())
 
     def open_output(self, outputs: Outputs, width: int) -> None:
         """Make the pipes that the program writes to; *width* is the length of the longest name."""
@@ -104,8 +123,8 @@ class ProgramRuntime:
         try:
             self.output = outputs.open(self.child.history.label, how, width, on_line)
         except OSError as error:
-            why = f"{error.strerror}; what it writes is not taken in"
-            self._recorder.record(Unheard(why), time.monotonic())
+            event = Unheard("what it writes is not taken in", error.strerror or "")
+            self._recorder.record(event, time.monotonic())
 
     @property
     def stdio(self) -> tuple[int, int]:
@@ -116,7 +135,7 @@ class ProgramRuntime:
 
     def reset(self) -> None:
         """Reset the state of the previous run: the program is about to be started."""
-        for part in (self.prober, self.notify):
+        for part in (self.prober, self.notify, self.agents):
             if part is not None:
                 self.safely(part.reset)
 
@@ -128,7 +147,7 @@ class ProgramRuntime:
 
     def on_gone(self) -> None:
         """Stop asking and listening: the program has no process left.  It may be started again."""
-        for part in (self.prober, self.notify):
+        for part in (self.prober, self.notify, self.agents):
             if part is not None:
                 self.safely(part.on_gone)
         if self.output is not None:
@@ -152,53 +171,99 @@ class ProgramRuntime:
             case StopAsking():
                 if self.prober is not None:
                     self.prober.stop_asking()
+            case StopChecks():
+                if self.prober is not None:
+                    self.prober.stop_checks()
             case StopHelper():
                 if self.hooks is not None:
                     self.hooks.stop(command)
             case RestartWatchdog():
                 if self.notify is not None:
                     self.safely(self.notify.restart_watchdog)
+            case ExcuseWatchdog():
+                if self.notify is not None:
+                    self.safely(self.notify.excuse_watchdog)
             case _:
                 assert_never(command)
+        return None
+
+    def shift(self, seconds: float) -> None:
+        """Take *seconds* in which gracewrap was not running off what is waited for."""
+        if self.prober is not None:
+            self.prober.shift(seconds)
+
+    def tell_agents(self, command: TellAgents) -> Event | None:
+        """Tell the agents in it; return the answer if there is none to wait for."""
+        agents = self.agents
+        if agents is not None:
+            self.safely(lambda: agents.tell(command))
+            return None
+        if command.what == "stop":
+            return AgentsTold(self.index, time.monotonic())
         return None
 
     # --- signals ---------------------------------------------------------------------------------
 
     def send_stop(self, signum: int) -> Event | None:
-        """Send the leader the stop signal; return what shows of how it is taken."""
-        self._before_stop_signal()
-        pid, at = self.child.send_stop(signum), time.monotonic()
-        if pid is not None and process_tree.ignores(pid, signum):
-            return StopSignalIgnored(self.index, at)
-        if pid is not None and self.child.told.shell:
-            return ShellTold(self.index, at)
-        return None
+        """Look at the program, then send the leader the stop signal; return what was seen."""
+        told, self.child.told = self.child.told, None
+        if told is not None:
+            seen, at = self.child.see_told(told), told.at
+            pid: int | None = self.child.pid
+        else:
+            self._before_stop_signal()
+            seen = self._see(before=True)
+            pid, at = self.child.send_stop(signum), time.monotonic()
+        leader = next((one.id for one in seen if one.pid == pid), None)
+        signalled = frozenset(() if leader is None else (leader,))
+        self.child.signalled |= signalled
+        return TreeSeen(self.index, seen, at, True, leader, signalled)
 
-    def send_stop_group(self, signum: int) -> None:
-        """Send the leader's group the stop signal."""
+    def send_stop_group(self, signum: int) -> Event | None:
+        """Look at the program, then send the leader's group the stop signal; return what was
+        seen."""
         self._before_stop_signal()
-        self.child.send_stop_group(signum)
+        seen, group = self._see(before=True), self.child.group
+        if not self.child.send_stop_group(signum):
+            return None
+        leader = next((one.id for one in seen if one.pid == self.child.leader), None)
+        signalled = frozenset(one.id for one in seen if one.group == group)
+        self.child.signalled |= signalled
+        return TreeSeen(self.index, seen, time.monotonic(), True, leader, signalled)
+
+    def see(self) -> Event:
+        """Look at the program's processes."""
+        seen, leader = self._see(), self.child.leader
+        known = next((one.id for one in seen if one.pid == leader), None)
+        return TreeSeen(self.index, seen, time.monotonic(), leader=known)
+
+    def _see(self, before: bool = False) -> tuple[Process, ...]:
+        if before and self.settings.kill_mode == "process":
+            return ()  # nobody else is sent it
+        try:
+            return self.child.see(self.settings.stop_signal, before)
+        except Exception as error:
+            self._recorder.fault(error, time.monotonic())
+            return ()
+
+    def examine(self, command: Examine) -> None:
+        """Begin to find out what holds it up."""
+        if self.flight_recorder is None:
+            from gracewrap.runtime.flight_recorder import FlightRecorder
+
+            self.flight_recorder = FlightRecorder(
+                self._reactor, self.child, self.output, self._post
+            )
+        self.flight_recorder.examine(command)
+
+    def cut_examination(self) -> Event | None:
+        """End that if it is under way; return what was seen."""
+        return None if self.flight_recorder is None else self.flight_recorder.cut()
 
     def _before_stop_signal(self) -> None:
         """Look at what the program may close a moment after the stop signal."""
         if self.prober is not None:
             self.safely(self.prober.before_stop_signal)
-
-    def send_rest(self, signum: int, is_stopping: Callable[[], bool]) -> None:
-        """Send the stop signal to what has not had it.  Thousands of processes are sent it in
-        slices, with a look at the signals in between, while the program *is_stopping*."""
-        self.child.history.members = name_members(self.child.send_rest(signum))
-
-        def go_on() -> None:
-            if is_stopping():
-                self.child.send_rest(signum)
-                look_again()
-
-        def look_again() -> None:
-            if self.child.told.unfinished:
-                self._reactor.call_at(time.monotonic(), go_on)
-
-        look_again()
 
     def kill(self, everyone: bool) -> None:
         """SIGKILL everything that is left; keep the names of those that were never sent the stop
@@ -211,4 +276,4 @@ class ProgramRuntime:
         killed = child.kill(everyone)
         child.history.members = name_members(killed)
         if leader is not None and child.stop_sent and self.settings.kill_mode == "mixed":
-            child.history.untold = name_members(child.told.untold(leader, killed))
+            child.history.untold = name_members(child.untold(killed))

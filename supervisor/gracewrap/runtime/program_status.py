@@ -55,7 +55,10 @@ def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
         case program.BackingOff(status, until):
             return ProgramStatus("backing off", again_in=max(0.0, until - at), status=status)
         case program.Running():
-            left, ready = _left(system, index, at), not system.pasts or system.pasts[index].ready
+            left, ready = _left(system, index, at), True
+            if system.pasts:
+                past = system.pasts[index]
+                ready = past.ready and not past.unhealthy_since
             return ProgramStatus("running", "", waiting, left, left, ready=ready)
         case program.Spawning():
             left = _left(system, index, at)
@@ -73,7 +76,7 @@ def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
 
 def _held(stage: program.Stage) -> str:
     match stage:
-        case program.Waiting(_, hook):
+        case program.Waiting(hook=hook):
             return "waiting for pre_stop" if hook else "not ready any more, still serving"
         case program.Starting():
             return "waiting for drain.start"
@@ -97,7 +100,7 @@ def _ended(system: Up | ShuttingDown, policy: Policy, index: int, status: int) -
     """Return in one word how a program ended of which nothing is left."""
     if _was_stopped(system, index):
         return "stopped"
-    if status:
+    if status or (system.pasts and system.pasts[index].failed):
         return "failed"
     return "completed" if policy.programs[index].oneshot else "exited"
 
@@ -114,11 +117,12 @@ def _has_run(system: Up | ShuttingDown, index: int) -> bool:
     return not system.pasts or system.pasts[index].since > 0.0
 
 
-def overall(system: System) -> str:
+def overall(system: System, stopped: bool = False) -> str:
     """Return in one word the status of several programs together.
 
-    "starting": some are not up yet, or not ready.  "degraded": one has ended and is started again
-    later, or is aborted for its watchdog.  "restarting": that was requested.
+    "starting": some are not up yet, or not ready.  "degraded": one is not ready any more, has ended
+    and is started again later, is aborted for its watchdog, or (*stopped*) is stopped by a signal.
+    "restarting": that was requested.
     """
     if not isinstance(system, Up | ShuttingDown):
         return "ending"
@@ -131,7 +135,12 @@ def overall(system: System) -> str:
         return "restarting" if system.part.again else "running"
     if any(isinstance(phase, program.Pending | program.Spawning) for phase in there):
         return "starting"
-    return "running" if is_ready(system) else "starting"
+    if is_ready(system):
+        return "degraded" if stopped else "running"
+    lost = any(
+        past.unhealthy_since or (past.unready_since and not past.ready) for past in system.pasts
+    )
+    return "degraded" if lost else "starting"
 
 
 def _slowest(system: Up | ShuttingDown, there: Sequence[program.Phase]) -> str:

@@ -8,13 +8,16 @@ import time
 from gracewrap.config.problems import COMMAND_LINE
 from gracewrap.linux import process_tree, spawn
 from gracewrap.linux.procfs import EMFILE, ENFILE
+from gracewrap.linux.signals import HARMLESS
 from gracewrap.policy.model import Event, ProgramStarted, StartFailed
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import OutputLost
+from gracewrap.runtime import lazy_imports
 from gracewrap.runtime.child import Child
 from gracewrap.runtime.program import ProgramRuntime
 
 if TYPE_CHECKING:
+    import _signal
     from collections.abc import Callable, Iterator
 
     from gracewrap.config.settings import Settings
@@ -74,6 +77,7 @@ class Programs:
             look = process_tree.descendants if self.owners is None else _look(self.owners, i)
             child = Child(i, own, recorder.histories[i], handover.equipment[i], look)
             self._all.append(ProgramRuntime(child, reactor, recorder, post))
+        self._all[0].child.told = handover.told
         if handover.pid:
             self._has_started(self._all[0], handover.pid, handover.exec_fd, handover.at)
 
@@ -85,6 +89,17 @@ class Programs:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def unhandled(self, got: _signal.struct_siginfo) -> frozenset[int]:
+        """Return which of several programs a signal would end, as they have no handler for it; none
+        of one that comes from the kernel, for that is meant for all."""
+        if len(self._all) < 2 or got.si_code > 0 or got.si_signo in HARMLESS:
+            return frozenset()
+        return frozenset(
+            program.index
+            for program in self.leaders.values()
+            if process_tree.would_end(program.child.target_pid, got.si_signo)
+        )
 
     # --- what is prepared ------------------------------------------------------------------------
 
@@ -125,19 +140,26 @@ class Programs:
         # A group in the background must not read from a terminal; without /dev/null nothing can be
         # put in its place.
         no_stdin = settings.stdin == "null" or ("stdin" not in settings.origins and _has_null())
+        lazy_imports.import_now("gracewrap.linux.standard_streams")
+        from gracewrap.linux import standard_streams  # only for what is started here
+
+        stdio, opened = standard_streams.own(program.stdio)
         try:
             pid, exec_fd, errno = spawn.spawn(
                 settings.command,
                 None,
                 equipment.environment,
                 equipment.process,
-                program.stdio,
+                stdio,
                 no_stdin,
             )
         except OSError as error:
             limit = "ulimit -n" if error.errno in (EMFILE, ENFILE) else "ulimit -u, --pids-limit"
-            why = f"there is no process to be had: {error.strerror}; raise the limit ({limit})"
+            why = f"no process can be created: {error.strerror}; raise the limit ({limit})"
             return StartFailed(program.index, 126, why, time.monotonic())
+        finally:
+            for fd in opened:
+                posix.close(fd)
         at = time.monotonic()
         if errno:
             from gracewrap.linux import exec_errors
@@ -243,8 +265,10 @@ def hint(status: int, settings: Settings) -> str:
         return ""
     if status != 127 and not command[0].endswith(".toml"):
         return ""
-    from gracewrap.config import suggestions
-
+    try:
+        from gracewrap.config import suggestions
+    except ImportError:  # python3-minimal has no difflib
+        return ""
     return suggestions.unknown_command(*command)
 
 

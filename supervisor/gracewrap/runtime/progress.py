@@ -44,6 +44,7 @@ class Progress:
                     self._recorder.waited_for(
                         program.index,
                         status.seconds_left or 0.0,
+                        at,
                         status.held,
                         status.waits_for,
                         bool(status.held),
@@ -63,7 +64,7 @@ class Progress:
             return
         is_leftover = self._programs[0].child.leader is None
         who = history.members_now() if is_leftover else history.who
-        numbers = "" if is_leftover else history.in_flight.shown()
+        numbers = "" if is_leftover else history.in_flight.shown(at)
         event = WaitingForCommand(
             who,
             f"draining {who}" if status.held == "draining" else status.held,
@@ -72,6 +73,6 @@ class Progress:
             status.seconds_left,
             numbers,
             None if is_leftover else history.in_flight.total(),
-            "" if numbers or is_leftover else history.in_flight.why_busy(),
+            "" if is_leftover else history.in_flight.why_waiting(at),
         )
         self._recorder.record(event, at)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import time
 
+from gracewrap.linux import process_tree
 from gracewrap.policy import system as system_state
+from gracewrap.policy.health_check import STOPPED
+from gracewrap.policy.program import BackingOff, Gone, Pending
 from gracewrap.policy.system import ShuttingDown, System, Up
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.report.text import MOST, listed, seconds
 from gracewrap.runtime import program_status
 
@@ -45,8 +48,15 @@ class Readiness:
         self.recorder, self.system = recorder, system
 
     def of_program(self, program: int, at: float) -> program_status.ProgramStatus:
-        """Return the status of a program."""
-        return program_status.of(self.system(), self.policy, program, at)
+        """Return the status of a program; one that is stopped by a signal is not ready, whatever it
+        has said before."""
+        status = program_status.of(self.system(), self.policy, program, at)
+        return replace(status, ready=False) if status.ready and self.is_stopped(program) else status
+
+    def is_stopped(self, program: int) -> bool:
+        """Return whether a program's main process is stopped by a signal (SIGSTOP)."""
+        child = self.programs[program].child
+        return child.leader is not None and process_tree.is_stopped(child.pid)
 
     def phase(self) -> str:
         """Return in one word what is going on."""
@@ -61,11 +71,38 @@ class Readiness:
             reason = "draining" if isinstance(system, Up) else "stopping"
             stays = self.settings.health_on_stop == "keep"
             return stays, {"ready": stays, "reason": reason, **seconds_left(system)}
-        if system_state.is_up(system):
+        counted = [i for i, rules in enumerate(self.policy.programs) if rules.readyz]
+        stopped = any(map(self.is_stopped, counted))
+        if system_state.is_up(system, self.policy) and not stopped:
             return True, {"ready": True}
         is_stop = system.part is not None and not system.part.again
-        reason = "stopping" if is_stop else program_status.overall(system)
+        reason = "stopping" if is_stop else program_status.overall(system, stopped)
         return False, {"ready": False, "reason": reason, "why": self._what_is_missing(system)}
+
+    def is_live(self) -> tuple[bool, Mapping[str, object]]:
+        """Return whether all programs are healthy, as far as that is known, and why not.  What is
+        being stopped need not be."""
+        system = self.system()
+        if not isinstance(system, Up):
+            return True, {"live": True}
+        found = [
+            f"{self.label(i)}: {why}" if len(self.programs) > 1 else why
+            for i in range(len(self.programs))
+            if (why := self.unhealthy(i))
+        ]
+        if not found:
+            return True, {"live": True}
+        return False, {"live": False, "why": "; ".join(found[: program_status.MOST])}
+
+    def unhealthy(self, program: int) -> str:
+        """Return why a program is not healthy; "" if it is, or if nothing is known."""
+        system = self.system()
+        if self.is_stopped(program):
+            return STOPPED
+        if not isinstance(system, Up) or not system.pasts:
+            return ""
+        over = isinstance(system.programs[program], Gone | BackingOff | Pending)
+        return "" if over else system.pasts[program].unhealthy_why
 
     def _what_is_missing(self, system: Up) -> str:
         """Return what is not up, for people: "waiting for web: connection refused; worker waits for
@@ -75,8 +112,10 @@ class Readiness:
         waits: list[str] = []
         keeps: list[str] = []
         most = program_status.MOST
-        for i in range(len(system.programs)):
+        for i, rules in enumerate(self.policy.programs):
             status = self.of_program(i, 0.0)
+            if not rules.readyz:
+                continue
             if status.waits_for:
                 waits.append(f"{self.label(i)} waits for {self.listed(status.waits_for, most)}")
             elif not status.ready and status.phase not in program_status.ENDED:
@@ -87,7 +126,10 @@ class Readiness:
         return f"{'waiting for ' if keeps else ''}{'; '.join(shown)}{more}"
 
     def why_not_ready(self, program: int) -> str:
-        """Return why a program's ready probes have not passed; "" if they have."""
+        """Return why a program is not ready: what its ready probes say; "" if it is, or if nothing
+        is known."""
+        if why := self.unhealthy(program):
+            return why
         prober = self.programs[program].prober
         return "" if prober is None else prober.why_not_ready()
 
@@ -108,7 +150,7 @@ class Readiness:
         if status.phase in ("stopping", "killing") and child.leader is None and history.members:
             return f"left behind {history.members}"
         if status.phase in ("draining", "stopping", "killing"):
-            return history.in_flight.shown() or history.in_flight.why_busy() or status.phase
+            return history.in_flight.waiting_for(time.monotonic()) or status.phase
         return "being started" if status.phase == "starting" else status.phase
 
     def label(self, program: int) -> str:

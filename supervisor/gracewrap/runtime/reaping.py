@@ -6,7 +6,7 @@ import time
 
 from gracewrap.linux import process_tree, reaper, terminal
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.runtime_events import ChildStopped, Reaped
+from gracewrap.report.runtime_events import ChildStopped, LeaderReplaced, Reaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +39,39 @@ class ExitCollector:
     def collect(self, at: float) -> tuple[list[tuple[ProgramRuntime, reaper.Reaped]], bool]:
         """Return the exits of leaders, and whether any process is left that is a program's."""
         programs = self._programs
+        leaving = self._leaving()
         found, left, orphans = reaper.reap(self._known(), self._tty is not None)
         self._recorder.run.orphans_reaped += orphans
         found = programs.without_helpers(found)
         if programs.has_helpers:
             left = left and process_tree.anything_left()
+        self._find_successors(found, leaving, at)
         ended = self._leaders_of(found, at)
         if programs.owners is not None:
             self._sort(found, [program.index for program, _ in ended])
         return ended, left
+
+    def _leaving(self) -> dict[int, process_tree.Member | None]:
+        """Return the leaders that have ended, and what they were: known only until they are
+        reaped."""
+        return {
+            pid: process_tree.member(pid) for pid in self._programs.leaders if reaper.has_ended(pid)
+        }
+
+    def _find_successors(
+        self,
+        found: list[reaper.Reaped],
+        leaving: dict[int, process_tree.Member | None],
+        at: float,
+    ) -> None:
+        """Let a new master, which a leader has started, take its place when it exits with 0."""
+        for one in found:
+            program = self._programs.leaders.get(one.pid)
+            if program is None or one.status or one.stopped_by:
+                continue
+            was = program.child.history.who
+            if pid := program.child.find_successor(leaving.get(one.pid)):
+                self._recorder.record(LeaderReplaced(program.index, was, pid), at)
 
     def _known(self) -> set[int] | None:
         """Return the children whose exits the reaper returns; None: all.  It counts the others."""

@@ -20,10 +20,11 @@ from gracewrap.policy.system import (
     is_ready,
 )
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.program_summary import agent_entry
 from gracewrap.runtime import program_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from gracewrap.report.metrics import Facts, ProgramFacts
     from gracewrap.runtime.program import ProgramRuntime
@@ -44,6 +45,9 @@ class StatusSnapshot:
         self._readiness, self._started_at = readiness, started_at
         self._programs, self._settings = readiness.programs, readiness.settings
         self._recorder, self._system = readiness.recorder, readiness.system
+        # By program: its pid, when that was seen, seconds of CPU time, bytes resident.
+        self._used: dict[int, tuple[object, float, float, int]] = {}
+        self._next = 0  # the program to look at first
 
     # --- /status ---------------------------------------------------------------------------------
 
@@ -63,8 +67,7 @@ class StatusSnapshot:
         each = range(len(self._programs)) if chosen is None else (chosen,)
         programs = [self._program(i, at) for i in each]
         if with_processes:
-            until = LOOK + (time.monotonic() if len(each) == 1 else at)
-            self._add_processes(zip(each, programs), until)
+            self._add_processes(list(zip(each, programs)), LOOK + time.monotonic())
         return {
             "gracewrap": __version__,
             "pid": posix.getpid(),
@@ -120,6 +123,7 @@ class StatusSnapshot:
             "pid": child.pid if alone and child.pid else child.leader,
             "phase": status.phase,
             "ready": status.ready,
+            "live": None if child.settings.live is None else not readiness.unhealthy(i),
             "why": program_status.why(status, readiness.named, kept_by, history.ended()),
             "waits_for": [readiness.label(other) for other in status.waits_for],
             "left_seconds": _rounded(status.kill_in),
@@ -131,8 +135,12 @@ class StatusSnapshot:
             "oneshot": child.settings.oneshot,
             "killed": list(history.killed),
             "status_text": "" if program.notify is None else program.notify.status,
-            "waiting_for": in_flight.shown() or in_flight.why_busy(),
+            "waiting_for": in_flight.waiting_for(at),
             "drain": self._drain(i, at) if child.settings.drain else None,
+            "in_flight": in_flight.total(),
+            "cpu_seconds": None,
+            "memory_bytes": None,
+            "usage_age_seconds": None,
             "processes": [],
             "all_processes": False,
         }
@@ -149,26 +157,39 @@ class StatusSnapshot:
                     "reading": probe.reading.kind,
                     "in_flight": probe.last,
                     "why": probe.reading.why,
+                    "streams": probe.reading.streams,
+                    "idle_streams": probe.reading.idle_streams,
                     "age_seconds": None if probe.at is None else round(at - probe.at, 3),
                     "failures": probe.failures,
+                    **agent_entry(probe.counts),
                 }
                 for probe in history.in_flight.probes
             ],
         }
 
-    def _add_processes(
-        self, programs: Iterable[tuple[int, dict[str, object]]], until: float
-    ) -> None:
-        """Add the processes of programs, of as many as there is time for."""
-        for i, known in programs:
+    def _add_processes(self, programs: list[tuple[int, dict[str, object]]], until: float) -> None:
+        """Add the processes of programs, of as many as there is time for; the next look begins with
+        those there was no time for."""
+        start = next((n for n, (i, _) in enumerate(programs) if i >= self._next), 0)
+        self._next = 0
+        for i, known in programs[start:] + programs[:start]:
             if time.monotonic() >= until:
-                return
+                self._next = i
+                break
             found, complete = self._processes(self._programs[i], until)
             known["processes"] = [
                 {"pid": one.pid, "parent": one.parent, "name": one.name, "state": one.state}
                 for one in found
             ]
             known["all_processes"] = complete
+            if complete:  # of some of them alone they would be too small
+                used, memory = sum(one.cpu for one in found), sum(one.memory for one in found)
+                self._used[i] = known["pid"], time.monotonic(), round(used, 3), memory
+        for i, known in programs:
+            pid, at, used, memory = self._used.get(i, (None, 0.0, 0.0, 0))
+            if pid is not None and pid == known["pid"]:
+                known["cpu_seconds"], known["memory_bytes"] = used, memory
+                known["usage_age_seconds"] = round(time.monotonic() - at, 3)
 
     def _processes(
         self, program: ProgramRuntime, until: float
@@ -236,7 +257,10 @@ class StatusSnapshot:
         ready = self._readiness.of_program(program.index, at).ready and not over
         up = not over and program.child.leader is not None
         history = self._recorder.histories[program.index]
-        return facts_of(history, up, ready if shown else None)
+        live = None
+        if program.settings.live is not None:
+            live = up and not self._readiness.unhealthy(program.index)
+        return facts_of(history, up, ready if shown else None, live)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -1,0 +1,80 @@
+"""The end of a run: what is still written, answered and removed when nothing is left to look
+after."""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gracewrap.config.settings import Settings
+    from gracewrap.report.recorder import Recorder
+    from gracewrap.runtime.control import ControlApi
+    from gracewrap.runtime.handover import Handover
+    from gracewrap.runtime.programs import Programs
+
+
+class Ending:
+    """What the loop does last.
+
+    Args:
+        last_metrics: Returns the metrics of a run of which nothing is left.
+    """
+
+    def __init__(
+        self,
+        handover: Handover,
+        settings: Settings,
+        recorder: Recorder,
+        programs: Programs,
+        last_metrics: Callable[[], str],
+    ) -> None:
+        self.handover, self.settings = handover, settings
+        self.recorder, self.programs, self.last_metrics = recorder, programs, last_metrics
+        self.control: ControlApi | None = None
+        self.over_at = handover.at  # when nothing was left to do but to say how it went
+
+    def leave(self, status: int) -> int:
+        """Log and write what is to be said at the end; return *status*, which nothing that fails
+        here changes."""
+        for act in (self.last_output, self.last_word, self.tell_end, self.close):
+            try:
+                act(status)
+            except Exception as error:
+                text = f"internal error: {type(error).__name__}: {error}"
+                self.recorder.log.say("error", "bug", text, {})
+        return status
+
+    def last_output(self, _: int) -> None:
+        """Write what the programs have written last."""
+        since = self.recorder.run.since
+        began = time.monotonic() if since is None else since
+        self.programs.last_output(began + self.settings.shutdown_timeout)
+
+    def last_word(self, status: int) -> None:
+        """Log the summary, write the reports."""
+        self.over_at = time.monotonic()
+        if self.settings.writes_reports or self.recorder.run.is_worth_a_summary():
+            from gracewrap.runtime import last_word
+
+            last_word.say(self.recorder, self.settings, status, self.over_at, self.last_metrics)
+
+    def tell_end(self, status: int) -> None:
+        """Answer those who wait on the control socket for the end of the run."""
+        if self.control is not None:
+            self.control.tell_end(status, self.over_at)
+
+    def close(self, _: int) -> None:
+        """Remove what others could find of us: helpers, and sockets in the file system."""
+        self.programs.kill_helpers()
+        if self.control is not None:
+            self.control.close()
+        equipment = self.handover.equipment
+        has_sockets = any(one.notify is not None or one.agent is not None for one in equipment)
+        if self.handover.listening or has_sockets:
+            from gracewrap.runtime import prepare
+
+            prepare.clean(self.handover, self.settings)

@@ -1,0 +1,31 @@
+"""Finds out for how long gracewrap was not running: paused, stopped, or on a suspended machine."""
+
+from __future__ import annotations
+
+import time
+
+from gracewrap.policy.system import TIME_GAP
+
+
+class GapDetector:
+    """Told when the loop goes to sleep and when it wakes."""
+
+    def __init__(self) -> None:
+        self._woke_at, self._cpu = time.monotonic(), time.process_time()
+        self._lost = 0.0  # between two waits
+        self._until: float | None = None
+
+    def sleeps(self, at: float, until: float | None) -> None:
+        """Take in that a wait begins, which is to end at *until* at the latest."""
+        elapsed = at - self._woke_at
+        if elapsed > TIME_GAP:  # what it has computed meanwhile is no gap
+            self._lost = elapsed - (time.process_time() - self._cpu)
+        self._until = None if until is None else max(at, until)
+
+    def wakes(self, at: float) -> float:
+        """Return for how many seconds it was not running since the last wait began, or before
+        that; 0.0 if that is no more than a loaded machine may take."""
+        late = 0.0 if self._until is None else at - self._until
+        gap = sum(lost for lost in (self._lost, late) if lost > TIME_GAP)
+        self._woke_at, self._cpu, self._lost = at, time.process_time(), 0.0
+        return gap
