@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -13,13 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.cli.cmd_init import template, value_text
-from gracewrap.cli.help import help_text
+from gracewrap.cli.app import load
+from gracewrap.cli.cmd_init import SCHEMA_LINE, template, value_text
+from gracewrap.cli.help import help_text, short_text
+from gracewrap.cli.help_topics import topic_text
 from gracewrap.config.checks import OF_SEVERAL
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers.probes import PARSERS
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
+from gracewrap.config.subcommand_names import SUBCOMMANDS
 from processes import GRACEWRAP, ROOT, environment
 from required_options import REQUIRED_OPTIONS
 
@@ -47,6 +51,11 @@ class Done:
             **settings,
         )  # type: ignore[call-overload]
         self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+
+def told(done: Done) -> str:
+    """Return what check said before the plan."""
+    return done.out.partition("\nAt worst (")[0]
 
 
 # --- check ---------------------------------------------------------------------------------------
@@ -79,7 +88,7 @@ def test_check_says_what_is_in_force_and_where_it_comes_from(tmp_path):
         ("escalation", '[{after = "5s", signal = "QUIT"}]', "command line, --escalation"),
         ("log.level", '"debug"', "g.toml, line 4"),
     } <= rows
-    story = " ".join(done.out.split()).partition("On SIGTERM or SIGINT: ")[2]
+    story = " ".join(told(done).split()).partition("On SIGTERM or SIGINT: ")[2]
     assert (
         story
         == "SIGINT goes to true, then to what it leaves behind; after 5s SIGQUIT; after 9s what is "
@@ -99,9 +108,8 @@ STOPS = [
         ["--drain-tcp", "auto"],
         "Drained means: no connection to the ports that it listens on has a "
         "request in flight (2 times in "
-        "a row, asked every 0.25s). If it is drained and still running, it keeps the rest of its "
-        "time "
-        "(linger is off).",
+        "a row, asked every 0.25s). If it is drained but still running, gracewrap waits until "
+        "the deadline (linger is off).",
     ),
     (
         ["--drain-tcp", "80,81", "--drain-mode", "no-connections", "--drain-linger", "1s"],
@@ -131,7 +139,10 @@ STOPS = [
         ["--drain-http", "https://[::1]/", "--drain-status", "204", "--drain-method", "HEAD"],
         "HEAD https://[::1]/ answers 204 (",
     ),
-    (["--drain-exec", "/bin/true x"], "Drained means: true exits with 0 ("),
+    (
+        ["--drain-exec", "/bin/true x"],
+        "Drained means: true prints 0, or no number and exits with 0 (",
+    ),
     (
         ["--drain-file", "/run/x", "--drain-contains", "y"],
         'Drained means: /run/x exists and holds "y" (',
@@ -319,16 +330,47 @@ def test_check_leaves_alone_who_only_waits_for_the_start(tmp_path):
 
 
 def test_check_says_when_a_command_is_started_again():
-    said = " ".join(
-        Done(
-            "check", "--restart", "on-failure", "--backoff", "1s", "--", "true", program=GRACEWRAP
-        ).out.split()
+    done = Done(
+        "check", "--restart", "on-failure", "--backoff", "1s", "--", "true", program=GRACEWRAP
     )
+    said = " ".join(told(done).split())
     assert said.endswith(
         "When true ends by itself: if it fails, it is started again after 1s, then longer each "
         "time, up to 30s; "
         "if it exits with 0, that is the end."
     )
+
+
+def test_check_ends_with_the_plan_of_one_command_and_what_does_not_fit(tmp_path):
+    words = ["--shutdown-timeout", "10s", "--drain-tcp", "auto", "--drain-when", "before-signal",
+             "--drain-timeout", "9s", "--escalation", "9s=INT", "--", "true"]  # fmt: skip
+    done = Done("check", *words, env={"LC_ALL": "C.UTF-8"})
+    plan = " ".join(
+        done.out.partition("\nAt worst (nothing drains, nobody exits): 10 s\n")[2].split()
+    )
+    assert "drain 9 s · SIGTERM at 9 s · SIGKILL at 10 s" in plan
+    assert "! SIGINT after 9s never comes: SIGKILL is 8 s earlier; set a shorter time in" in plan
+    assert (done.status, done.err, done.out.count("At worst")) == (0, "", 1)
+    drawn = Done("plan", *words, env={"LC_ALL": "C.UTF-8"}).out
+    assert drawn.partition("\n\n")[0] in done.out
+    found = json.loads(Done("check", "--json", *words).out)
+    assert found["plan"] == json.loads(Done("plan", "--json", *words).out)
+    assert found["plan"]["faults"][0]["setting"] == "escalation"
+    strict = Done("check", "--strict", *words)
+    assert (strict.status, "warning: SIGINT after 9s never comes" in strict.err) == (125, True)
+
+
+def test_check_of_several_has_one_time_axis_and_says_what_does_not_fit(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        '[programs.db]\ncommand = ["true"]\n[programs.web]\ncommand = ["true"]\n'
+        'depends_on = {db = "started"}\nescalation = [{after = "24s", signal = "INT"}]\n'
+    )
+    done = Done("check", "--config", "g.toml", cwd=tmp_path)
+    said = " ".join(done.out.split())
+    assert (done.status, done.err, "At worst (" in said) == (0, "", False)
+    assert "! web: SIGINT after 24s never comes: SIGKILL is 1 s earlier; set a shorter" in said
+    assert len([line for line in done.out.splitlines() if line.endswith("=|")]) == 1
+    assert max(map(len, done.out.splitlines())) < 80
 
 
 def test_check_says_that_there_is_no_command(tmp_path):
@@ -354,7 +396,7 @@ def test_check_of_a_command_leaves_the_file_that_is_not_named(tmp_path):
 def test_check_names_strangers_among_the_variables():
     done = Done("check", "true", env={"GRACEWRAP_BASE_IMAGE": "x", "GRACEWRAP_REPORT": "/tmp/x"})
     assert (
-        done.err == "gracewrap: warning: GRACEWRAP_BASE_IMAGE is no setting of gracewrap; ignored\n"
+        done.err == "gracewrap: warning: GRACEWRAP_BASE_IMAGE is not a gracewrap setting; ignored\n"
     )
     assert "environment, GRACEWRAP_REPORT\n" in done.out
 
@@ -470,7 +512,7 @@ def test_check_says_every_problem(tmp_path):
     )
     lines = done.err.splitlines()
     assert (done.status, done.out, len(lines)) == (125, "", 6)
-    assert lines[0] == "gracewrap: warning: GRACEWRAP_XY is no setting of gracewrap; ignored"
+    assert lines[0] == "gracewrap: warning: GRACEWRAP_XY is not a gracewrap setting; ignored"
     assert all(line.startswith("gracewrap: cannot use ") for line in lines[1:5])
     assert lines[5] == "gracewrap: 4 problems; nothing would be started"
 
@@ -484,7 +526,7 @@ def test_check_finds_the_file(tmp_path):
     assert (
         done.status == 0
         and "gracewrap.toml, line 2" in done.out
-        and done.out.endswith("Start it: gracewrap --config gracewrap.toml\n")
+        and done.out.endswith("Start it: gracewrap\n")
     )
     (tmp_path / "other.toml").write_text('command = ["true"]\nflush_timeout = "2s"\n')
     done = Done("check", cwd=tmp_path, env={"GRACEWRAP_CONFIG": "other.toml"})
@@ -516,6 +558,9 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
     [
         (["--shutdown-timeout", "0s", "true"], "kills at once"),
         (["--shutdown-timeout", "1m", "true"], "terminationGracePeriodSeconds"),
+        (["httpd", "-DFOREGROUND"], 'write stop_on = ["INT", "TERM", "WINCH"]'),
+        (["su", "app", "-c", "exec node server.js"], "su sends SIGKILL 2 s after"),
+        (["sh", "-c", "cd /app && exec runuser -u app -c 'node x'"], "runuser sends SIGKILL"),
         (["--report", "/no/where", "true"], "its directory does not exist"),
         (["--report", "/tmp/x", "--termination-log", "/tmp/x", "true"], "the same file"),
         (["no-such-program"], "not found or not executable here"),
@@ -527,6 +572,13 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         (["postgres"], '"INT"'),
         (["--kill-mode", "group", "celery"], "loses its tasks"),
         (["--stop-signal", "KILL", "true"], "stops nothing gracefully"),
+        (["--dump-signal", "TERM", "true"], "is a signal of the stop too"),
+        (["--dump-signal", "INT", "--escalation", "5s=INT", "true"], "is a signal of the stop too"),
+        (["--dump-signal", "QUIT", "--stop-timeout", "500ms", "true"], "is never sent"),
+        (["--dump-signal", "USR1", "--", "node", "x.js"], "with --report-on-signal write USR2"),
+        (["--dump-signal", "USR2", "--", "node", "x.js"], "only with --report-on-signal"),
+        (["--dump-signal", "QUIT", "gunicorn"], "it stops by that signal"),
+        (["--dump-signal", "ABRT", "true"], "just before SIGKILL only"),
         (["--propagation-delay", "1s", "true"], "propagation_delay without health.listen"),
         (["--ready", "tcp", "true"], "nobody can ask /readyz"),
         (["--report-prometheus-textfile", "/tmp/x", "true"], "does not end in .prom"),
@@ -649,7 +701,7 @@ def test_init_writes_a_file_that_check_accepts(tmp_path):
     assert tomllib.loads(text) == {"command": ["node", "server.js"], **tables}
     assert max(map(len, text.splitlines())) <= 130
     assert Done("check", cwd=tmp_path).status == 0
-    assert Done("init", "-", cwd=tmp_path).out == text == template()
+    assert Done("init", "-", cwd=tmp_path).out == text == SCHEMA_LINE + template()
     done = Done("init", "x y.toml", cwd=tmp_path)
     assert done.status == 0 and done.out.endswith("gracewrap check --config 'x y.toml'\n")
 
@@ -716,7 +768,7 @@ def test_init_leaves_a_file_that_is_there(tmp_path):
     assert done.status == 125 and "exists; use --force" in done.err
     assert (tmp_path / "gracewrap.toml").read_text() == "mine"
     assert Done("init", "--force", cwd=tmp_path).status == 0
-    assert (tmp_path / "gracewrap.toml").read_text() == template()
+    assert (tmp_path / "gracewrap.toml").read_text() == SCHEMA_LINE + template()
 
 
 @pytest.mark.parametrize(
@@ -793,10 +845,9 @@ def test_the_programs_of_the_template_can_be_uncommented(tmp_path):
 
 def test_help_fits_80_columns_and_has_everything():
     for program in (INSTALLED, GRACEWRAP):  # with rich and without
-        for word in ("--help", "-h", "help"):
-            done = Done(word, program=program)
-            assert (done.status, done.err) == (0, "")
-            assert done.out == help_text(80)
+        done = Done("help", "all", program=program)
+        assert (done.status, done.err) == (0, "")
+        assert done.out == help_text(80)
     assert max(map(len, done.out.splitlines())) <= 80
     assert "\x1b" not in done.out
     for setting in TABLE:
@@ -821,6 +872,54 @@ def test_help_fits_80_columns_and_has_everything():
         assert word in done.out
 
 
+def test_the_short_help_fits_a_screen_and_names_every_subcommand():
+    for program in (INSTALLED, GRACEWRAP):
+        for word in ("--help", "-h", "help"):
+            done = Done(word, program=program)
+            assert (done.status, done.err, done.out) == (0, "", short_text(80))
+    lines = done.out.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 80
+    for name in SUBCOMMANDS:
+        assert name == "run" or re.search(rf"\b{name}\b", done.out), name
+    for topic in re.findall(
+        r"[a-z]+", done.out.partition("settings:")[2].partition("gracewrap")[0]
+    ):
+        assert topic_text(topic, 80, load)
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("drain", ["--drain-tcp auto|PORTS", "gracewrap drain makes a running gracewrap drain"]),
+        ("status", ["gracewrap status", "--watch"]),
+        ("check", ["gracewrap check reports"]),
+        ("stop", ["--shutdown-timeout", "gracewrap stop asks"]),
+        ("restart", ["restart = ", "--restart WHEN", "gracewrap restart NAME"]),
+        ("programs", ["depends_on (in a file)"]),
+        ("drain.tcp", ['[drain] tcp = "auto"', "--drain-tcp", "GRACEWRAP_DRAIN_TCP"]),
+        ("--stop-signal", ["stop_signal", "GRACEWRAP_STOP_SIGNAL", "[default: TERM]"]),
+        ("GRACEWRAP_REPORT", ["report.file", "--report"]),
+        ("depends_on", ["in a file only"]),
+    ],
+)
+def test_help_about_a_part_a_setting_or_a_subcommand(topic, said):
+    done = Done("help", topic, program=GRACEWRAP)
+    assert (done.status, done.err) == (0, "")
+    assert all(one in done.out for one in said), done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_help_about_something_that_is_not_there():
+    done = Done("help", "drian")
+    assert (done.status, done.out) == (125, "") and "use drain\n" in done.err
+    assert "all, stop, hooks" in Done("help", "zzzzzz").err
+
+
+def test_every_setting_has_a_topic():
+    for setting in TABLE:
+        assert setting.key in topic_text(setting.key, 80, load)
+
+
 def test_the_examples_in_the_help_are_right():
     for words in re.findall(
         r"^    gracewrap (.*)$", help_text(80).replace("\\\n", " "), re.MULTILINE
@@ -832,7 +931,7 @@ def test_the_examples_in_the_help_are_right():
 
 def test_help_on_a_terminal_is_bold_and_as_wide_as_it():
     main, terminal = os.openpty()
-    command = ["sh", "-c", 'stty cols 60; exec "$@"', "sh", *INSTALLED, "--help"]
+    command = ["sh", "-c", 'stty cols 60; exec "$@"', "sh", *INSTALLED, "help", "all"]
     env = environment(TERM="xterm")
     env.pop("NO_COLOR", None)
     for name in ("COLUMNS", "LINES"):
@@ -878,7 +977,8 @@ def test_help_of_subcommands_and_version():
             )
             assert max(map(len, done.out.splitlines())) <= 80
             assert all(word in " ".join(done.out.split()) for word in words)
-        assert re.fullmatch(r"gracewrap \d+\.\d+\.\d+\n", Done("--version", program=program).out)
+        pattern = r"gracewrap \d+\.\d+\.\d+ \((commit [0-9a-f]{12}, )?Python 3\.\d+\.\d+\)\n"
+        assert re.fullmatch(pattern, Done("--version", program=program).out)
     assert Done("-V").out == Done("--version").out
 
 

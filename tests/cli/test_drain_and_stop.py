@@ -85,13 +85,13 @@ def test_drain_notices_that_another_has_taken_its_place(stub):
 
 def test_stop_says_what_is_stopped_and_waits_until_it_has_gone(stub):
     stub.say("/stop", (202, {"ok": True, "message": "stopping, within 25 s"}))
-    done = ask(stub, "stop")
+    done = ask(stub, "stop", "--no-wait")
     assert done.status == 0 and ": stopping, within 25 s\n  node server.js\n" in done.out
     stub.say("/status", (200, a_status("stopping", STOP)))
     done = ask(stub, "stop", "--wait", "--timeout", "200ms")
     assert done.status == 1 and "not gone in 0.2 s" in done.err
     stub.say("/status", (200, a_status()), (200, a_status("stopping", STOP, "jobs 1")), None)
-    done = ask(stub, "stop", "--wait")
+    done = ask(stub, "stop")
     assert (
         done.status == 0
         and "jobs 1, 0 s gone, 24 s until SIGKILL" in done.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from control_stub import Done, ask
 from gracewrap.cli import control_client
-from processes import BOUND, GRACEWRAP, environment
+from processes import BOUND, GRACEWRAP, TALKER, environment, running
 
 
 def test_health_is_readiness_and_live_is_life(stub):
@@ -94,3 +95,20 @@ def test_health_loads_little(stub):
         "typing",
         "gracewrap.cli.help",
     }
+
+
+@pytest.mark.parametrize("side", ["entrypoint", "visitor"])
+def test_it_is_found_whatever_only_one_side_has_in_its_environment(side, tmp_path):
+    """`docker exec` does not know what an entrypoint exports, and has a HOME of its own."""
+    own = environment(
+        XDG_RUNTIME_DIR=str(tmp_path), TMPDIR=str(tmp_path), HOME=str(tmp_path), TMP=str(tmp_path)
+    )
+    bare = {"PATH": os.environ["PATH"]}
+    ours, theirs = (own, bare) if side == "entrypoint" else (bare, own)
+    command = [sys.executable, "-m", "gracewrap"]
+    with running("--", *TALKER, command=command, env=ours) as run:
+        run.ready()
+        words = [*command, "health", "--pid", str(run.pid)]
+        done = subprocess.run(words, env=theirs, capture_output=True, text=True, timeout=BOUND)
+        assert done.returncode == 0, done.stderr
+        assert not list(tmp_path.iterdir())

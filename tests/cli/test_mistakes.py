@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gracewrap.config.subcommand_names import OF_OTHERS
 from processes import GRACEWRAP, environment, require
 
 BOUND = 30.0
@@ -52,7 +53,7 @@ class Place:
         status, lines = self.run(*words, **more)
         assert status == 125, lines
         assert len(lines) == 1 and lines[0].startswith("gracewrap: "), lines
-        assert "Traceback" not in lines[0] and "bug in gracewrap" not in lines[0]
+        assert "Traceback" not in lines[0] and "internal error" not in lines[0]
         assert not self.marker.exists()
         return lines[0]
 
@@ -152,7 +153,6 @@ def test_wrong_options(place, words, said):
             "10",
             '(environment, GRACEWRAP_SHUTDOWN_TIMEOUT): has no unit; write "10s"',
         ),
-        ("GRACEWRAP_SHUTDOWN_TIMEOUT", "", "is empty"),
         ("GRACEWRAP_STOP_ON", "STOP", "cannot be caught"),
         ("GRACEWRAP_STOP_TIMEOUT", "30s", "longer than the whole budget"),
         ("GRACEWRAP_STOP_TIMOUT", "3s", "did you mean GRACEWRAP_STOP_TIMEOUT?"),
@@ -220,32 +220,79 @@ def test_nothing_to_run(place, words):
     assert "nothing to run: write gracewrap -- COMMAND" in place.refuse(command=words)
 
 
-def test_nothing_to_run_where_there_is_a_file_that_is_not_named(place):
-    place.file('command = ["true"]\n', "gracewrap.toml")
-    assert (
-        "there is a gracewrap.toml here: write gracewrap --config gracewrap.toml"
-        in place.refuse(command=[])
-    )
-    assert "there is a gracewrap.toml" not in place.refuse("--config", place.file(""), command=[])
+def test_alone_it_runs_what_the_file_here_says_and_says_so(place):
+    place.file(f'command = ["touch", "{place.marker}"]\n', "gracewrap.toml")
+    for words in ([], ["run"], ["--stop-timeout", "2s"]):
+        status, lines = place.run(command=words)
+        assert status == 0 and place.marker.exists()
+        assert lines == [
+            "gracewrap: neither a command nor --config is given: it runs what gracewrap.toml here "
+            "says"
+        ]
+        place.marker.unlink()
+    place.file("")
+    assert "there is no command in g.toml" in place.refuse("--config", "g.toml", command=[])
+    assert place.run() == (0, [])  # with a command it is not read
 
 
-@pytest.mark.parametrize("word", ["plan", "drill", "report"])
-def test_words_kept_for_subcommands(place, word):
-    assert f"gracewrap -- {word}" in place.refuse(command=[word])
+def test_a_command_behind_run(place):
+    assert place.run("run") == (0, [])
+    assert place.marker.exists()
+    place.marker.unlink()
+    assert place.run("run", "--stop-timeout", "2s") == (0, [])
+    place.marker.unlink()
+    assert "did you mean --stop-timeout?" in place.refuse("run", "--stop-timout", "2s")
 
 
-@pytest.mark.parametrize("word", ["", "chekc", "innit"])
-def test_a_command_that_is_not_there(place, word):
-    status, lines = place.run(command=[word])
-    assert status == 127
-    assert f"cannot run {word!r}" in json.loads(lines[0])["message"]
+@pytest.mark.parametrize("word", sorted(OF_OTHERS))
+def test_a_word_of_another_supervisor_alone_is_not_run(place, word):
+    program = place.file(f"#!/bin/sh\ntouch {place.marker}\n", word)
+    program.chmod(0o755)
+    env = {"PATH": f"{place.path}:{os.environ['PATH']}"}
+    line = place.refuse(command=[word], env=env)
+    assert f"gracewrap -- {word}" in line and "there is no gracewrap" in line
+    assert place.run(command=["--", word], env=env) == (0, [])
+    assert place.marker.exists()
+
+
+@pytest.mark.parametrize("words", [["shutdown", "-h", "now"], ["halt", "-p"], ["reboot", "-f"]])
+def test_what_stops_the_machine_is_not_run_with_words_either(place, words):
+    for name in ("shutdown", "halt", "reboot"):
+        place.file(f"#!/bin/sh\ntouch {place.marker}\n", name).chmod(0o755)
+    env = {"PATH": f"{place.path}:{os.environ['PATH']}"}
+    assert f"gracewrap -- {' '.join(words)}" in place.refuse(command=words, env=env)
+
+
+def test_a_command_that_is_not_there(place):
+    for words in ([""], ["xyzzy"], ["--", "chekc"]):
+        status, lines = place.run(command=words)
+        assert status == 127
+        assert f"cannot run {words[-1]!r}" in json.loads(lines[0])["message"]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["start"], "write gracewrap --config gracewrap.toml"),
-        (["version"], "write gracewrap --version"),
+        (["chekc"], "check"),
+        (["statsu", "web"], "status"),
+        (["innit"], "init"),
+        (["drian"], "drain"),
+    ],
+)
+def test_a_misspelt_subcommand_is_told_in_plain_text(place, words, said):
+    status, lines = place.run(command=words)
+    assert status == 127
+    assert lines == [
+        f"gracewrap: cannot run {words[0]!r} (command line): it is not found; did you mean "
+        f"gracewrap {said}?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["start", "web"], "write gracewrap run"),
+        (["logs", "-f"], "docker logs"),
         (["web.toml"], "it is a file of settings: write gracewrap --config web.toml"),
         (["other.toml"], "gracewrap init other.toml writes one"),
     ],
@@ -253,7 +300,7 @@ def test_a_command_that_is_not_there(place, word):
 def test_a_subcommand_that_there_is_not(place, words, said):
     place.file('command = ["true"]\n', "web.toml")
     status, lines = place.run(command=words, env={"PATH": str(place.path / "bin")})
-    assert status == 127 and said in json.loads(lines[0])["message"]
+    assert status == 127 and said in lines[0] and lines[0].startswith("gracewrap: cannot run")
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -311,7 +358,7 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ("[program:web]\ncommand=true\n", "line 1, [program:web]: it is a file of supervisord"),
         (
             "[supervisord]\nnodaemon=true\n[program:x]\ncommand=node\n",
-            'table "Coming from" in the README',
+            'table "Coming from" in docs/migrate.md',
         ),
         ('command = ["node", server.js]\n', 'text needs quotes: "server.js"'),
         (

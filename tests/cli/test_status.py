@@ -84,6 +84,21 @@ def test_status_of_several_programs_is_a_table(stub):
     ]  # fmt: skip
 
 
+def test_cpu_is_measured_from_the_last_look_at_each_program():
+    def said(uptime: float, used: float | None, age: float | None, pid: int = 7) -> dict:
+        web = one_of("web", cpu_seconds=used, usage_age_seconds=age, pid=pid)
+        return several("running", web, one_of("db"), uptime_seconds=uptime)
+
+    meter = status.Meter()
+    assert meter.cpu(said(10.0, 4.0, 0.0)) == {}  # of one look there is no rate
+    assert meter.cpu(said(12.0, 5.0, 0.0)) == {"web": 50.0}
+    assert meter.cpu(said(14.0, 5.0, 2.0)) == {"web": 50.0}  # gracewrap has not looked again
+    assert meter.cpu(said(16.0, 6.0, 0.0)) == {"web": 25.0}
+    assert meter.cpu(said(17.0, 0.1, 0.0, pid=8)) == {}  # started again
+    assert meter.cpu(said(18.0, 1.1, 0.0, pid=8)) == {"web": 100.0}
+    assert meter.cpu(said(19.0, None, None, pid=8)) == {}
+
+
 def test_fifty_programs_are_fifty_lines_that_fit(stub):
     fifty = [
         one_of(f"program-{i}", restarts=i, waiting_for="requests 3", pid=4000000 + i)

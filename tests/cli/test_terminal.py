@@ -100,6 +100,25 @@ def test_the_view_of_several_leaves_out_those_that_are_well_first():
     assert "24 s left of 25 s" in lines[1]
 
 
+def test_what_a_program_waits_for_is_not_cut_at_80_columns():
+    waits = "waiting for " + "; ".join(f"web-{i}: requests 7 → 3" for i in range(6)) + " and more"
+    figures = {"memory_bytes": 99 << 20, "in_flight": 12, "restarts": 3, "left_seconds": 9.4}
+    said = several(
+        "stopping",
+        one_of("a-worker-with-a-long-name", "draining", waits, **figures),
+        one_of("db"),
+        stop=STOP,
+        why=waits,
+    )
+    used = {"a-worker-with-a-long-name": 3.2}
+    page = status_watch.page(said, {}, WIDTH, HEIGHT, cpu=used).plain
+    assert max(map(len, page.split("\n"))) <= WIDTH
+    flat = " ".join(page.split())
+    assert flat.count(waits) == 2  # in the title, and below its row
+    assert "NAME PHASE CPU MEMORY IN FLIGHT RESTARTS LEFT" in flat  # UP and PID matter least
+    assert "24 s left of 25 s" in flat
+
+
 def test_a_restart_on_a_terminal_writes_over_its_line(stub, terminal):
     answer = {
         "message": "restarting web",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import posix
 import sys
 
-from gracewrap import __version__
 from gracewrap.cli import subcommand
 from gracewrap.cli.control_client import NoAnswer, Unusable
 from gracewrap.cli.wait import complain
@@ -52,18 +51,28 @@ def run(line: CommandLine, args: Sequence[str]) -> int:
 def _act(line: CommandLine, args: Sequence[str]) -> int:
     match line.action:
         case "version":
-            print(f"gracewrap {__version__}")
+            from gracewrap.cli import version
+
+            print(version.text())
             return 0
         case "help":
             from gracewrap.cli import help
 
-            return help.show()
+            return help.show(line.command, load)
         case "check":
             from gracewrap.cli import cmd_check
 
             # `gracewrap --config F check` is `gracewrap check --config F`.
             before = args[: len(args) - len(line.command) - 1]
             return cmd_check.run([*before, *line.command])
+        case "plan":
+            from gracewrap.cli import cmd_plan
+
+            return cmd_plan.run([*args[: len(args) - len(line.command) - 1], *line.command])
+        case "drill":
+            from gracewrap.cli import cmd_drill
+
+            return cmd_drill.run([*args[: len(args) - len(line.command) - 1], *line.command])
     if line.given or line.config is not None:
         name = line.given[0].origin.partition(", ")[2] if line.given else "--config"
         complain(
@@ -78,7 +87,7 @@ def call(name: str, words: Sequence[str]) -> int:
     """Run `gracewrap NAME WORDS`; return the exit status."""
     found = load(name)
     if {"-h", "--help"}.intersection(words):
-        print(subcommand.help_text(found), end="")
+        print(subcommand.help_text(found, subcommand.terminal_width()), end="")
         return 0
     try:
         return found.run(subcommand.read(found, words))
@@ -119,6 +128,38 @@ def load(name: str) -> Subcommand:
             from gracewrap.cli import cmd_stop
 
             return cmd_stop.RESTART
+        case "schema":
+            from gracewrap.cli import cmd_schema
+
+            return cmd_schema.SCHEMA
+        case "completion":
+            from gracewrap.cli import completion
+
+            return completion.declared(load)
+        case "man":
+            from gracewrap.cli import man_page
+
+            return man_page.declared(load)
+        case "signal":
+            from gracewrap.cli import cmd_signal
+
+            return cmd_signal.SIGNAL
+        case "reopen":
+            from gracewrap.cli import cmd_reopen
+
+            return cmd_reopen.REOPEN
+        case "report":
+            from gracewrap.cli import cmd_report
+
+            return cmd_report.REPORT
+        case "learn":
+            from gracewrap.cli import cmd_learn
+
+            return cmd_learn.LEARN
+        case "presets":
+            from gracewrap.cli import cmd_presets
+
+            return cmd_presets.PRESETS_COMMAND
         case "init":
             from gracewrap.cli import cmd_init
 

@@ -19,8 +19,9 @@ from gracewrap.config.probe_specs import (
 from gracewrap.config.schema import BY_KEY
 from gracewrap.config.settings import Settings
 from gracewrap.config.values import show_duration
-from gracewrap.linux import stop_signal
+from gracewrap.linux import signals
 from gracewrap.linux.signals import SIGKILL, SIGTERM
+from gracewrap.policy import looks, model
 from gracewrap.report.text import listed
 
 # Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
@@ -33,6 +34,18 @@ WANTED = {
     "apache2": ("WINCH", "cuts requests"),
     "postgres": ("INT", "waits until every client has gone"),
 }
+# The STOPSIGNAL of their official images, which `docker stop` sends.
+STOPSIGNALS = {
+    "nginx": "QUIT",
+    "openresty": "QUIT",
+    "php-fpm": "QUIT",
+    "httpd": "WINCH",
+    "httpd-foreground": "WINCH",
+    "apache2": "WINCH",
+    "apache2-foreground": "WINCH",
+    "haproxy": "USR1",
+}
+KILLS_BY_ITSELF = {"su", "runuser"}  # 2 s after they have passed SIGTERM on
 # Commands that fork and exit unless they are told not to: what tells them (searched in their
 # words), and what to write.
 _APACHE = (re.compile(r"-D ?FOREGROUND\b|(^| )-X\b"), "-DFOREGROUND")
@@ -53,8 +66,19 @@ CLOSES_ITS_PAGES = {
     "haproxy",
 }  # their status pages are refused as soon as they stop, while they still serve
 KEEPS_CONNECTIONS = {"node", "nodejs", "bun", "npm", "npx", "pnpm", "yarn"}
-SHELLS = stop_signal.SHELLS - {"busybox"}  # which is many a program
+SHELLS = model.SHELLS - {"busybox"}  # which is many a program
 RUNNERS = {"npm", "npx", "pnpm", "yarn"}  # they start the server beside themselves, in a shell
+NODES = {"node", "nodejs"}
+_REPORTS = re.compile(r"--report-on-signal\b")
+# What ends these servers.
+MEANS_STOP = {
+    **dict.fromkeys(("nginx", "unicorn", "php-fpm", "gunicorn", "uwsgi", "postgres"), ("QUIT",)),
+    "haproxy": ("USR1",),
+}
+_ENDS = ("ABRT", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
+# $PORT or ${PORT}, as a shell would fill it in, at the end of a word.
+_VARIABLE = re.compile(r"\$\{?([A-Z_][A-Z0-9_]*)\}?$")
+_BY_SU = re.compile(r"(?:^|[;&|\s])(su|runuser)\s+(?:-|[a-z])[^;&|\n]*\s-c\b")
 # A script that replaces itself, or that handles signals, does not die of the stop signal.
 _HANDLED = re.compile(r"(^|[;&|]|\bthen|\belse|\bdo)\s*(exec|trap)\s", re.MULTILINE)
 
@@ -93,6 +117,7 @@ def _about_the_run(settings: Settings) -> Iterator[str]:
             "Kubernetes and ECS (30 s) grant: "
             "raise their limit too (docker stop -t, terminationGracePeriodSeconds, stopTimeout)"
         )
+    yield from _stopsignals(settings)
     if settings.report_termination_log and settings.report_termination_log == settings.report_file:
         yield (
             "report.file and report.termination_log are the same file; the second one written wins"
@@ -109,17 +134,66 @@ def _about_the_run(settings: Settings) -> Iterator[str]:
         )
 
 
+def _stopsignals(settings: Settings) -> Iterator[str]:
+    """Yield which images are stopped by a signal that is no stop request here."""
+    found: dict[str, list[str]] = {}
+    for one in settings.each:
+        program = _program(one.command[0]) if one.command else ""
+        if program in STOPSIGNALS:
+            programs = found.setdefault(STOPSIGNALS[program], [])
+            programs += [program] if program not in programs else []
+    for signum, programs in found.items():
+        if signals.number(signum) in settings.stop_requests:
+            continue
+        every = "every program" if settings.programs else "the command"
+        wanted = [signals.name(one).removeprefix("SIG") for one in sorted(settings.stop_requests)]
+        words = ", ".join(f'"{word}"' for word in (*wanted, signum))
+        yield (
+            f"the official image of {listed(programs)} has STOPSIGNAL SIG{signum}, which is no "
+            f"stop request here: docker stop would have it passed on to {every}, without order, "
+            f"delay or budget; write stop_on = [{words}], or STOPSIGNAL SIGTERM in the Dockerfile"
+        )
+
+
 def _about_one(settings: Settings) -> Iterator[str]:
     """Yield what may not be meant of one program."""
     if settings.stop_signal == SIGKILL:
         yield 'stop_signal = "KILL" stops nothing gracefully: no program can handle it'
+    if settings.dump_signal is not None:
+        yield from _about_dumps(settings, settings.dump_signal)
     yield from _about_the_process(settings)
     yield from _about_the_rest(settings)
-    for name, drain in (("ready", settings.ready), ("drain", settings.drain)):
+    asked = (("ready", settings.ready), ("live", settings.live), ("drain", settings.drain))
+    for name, drain in asked:
         for probe in drain.probes if drain else ():
             yield from _about_probe(name, probe, settings)
     if settings.command:
         yield from _about_command(settings)
+
+
+def _about_dumps(settings: Settings, signum: int) -> Iterator[str]:
+    """Yield what may not be meant of dump_signal."""
+    short = signals.name(signum).removeprefix("SIG")
+    said = f'dump_signal = "{short}"'
+    if signum == settings.stop_signal or signum in {sent for _, sent in settings.escalation}:
+        yield f"{said} is a signal of the stop too, and would be sent to it once more"
+    if settings.stop_timeout is not None and settings.stop_timeout < looks.SHORT:
+        yield f"{said} is never sent: with less than {looks.SHORT:g} s to stop nobody looks at it"
+    program = _program(settings.command[0]) if settings.command else ""
+    words = " ".join(settings.command)
+    if program in NODES and short == "USR1":
+        yield f"{said} opens the debugger of Node.js; with --report-on-signal write USR2"
+    elif program in NODES and not _REPORTS.search(f"{words} {_variable(settings, 'NODE_OPTIONS')}"):
+        yield f"{said}: Node.js writes a report only with --report-on-signal"
+    elif program in MEANS_STOP and short in MEANS_STOP[program]:
+        yield f"{said} does not make {program} write a dump: it stops by that signal"
+    elif short in _ENDS:
+        yield f"{said} ends a program that handles it; so it is sent just before SIGKILL only"
+
+
+def _variable(settings: Settings, name: str) -> str:
+    value = settings.env.get(name, os.environ.get(name, ""))
+    return value if isinstance(value, str) else ""
 
 
 def _between(settings: Settings) -> Iterator[str]:
@@ -195,23 +269,7 @@ def _about_probe(name: str, probe: ProbeSpec, settings: Settings) -> Iterator[st
     """Yield what may not be meant of a probe; *name* says what for."""
     program = _program(settings.command[0]) if settings.command else ""
     if isinstance(probe, HttpProbeSpec):
-        url = probe.request.url
-        local = url.scheme == "unix" or url.host.startswith(LOOPBACK)
-        ours = [
-            address
-            for address in settings.health_listen
-            if (address.path or address.port) == (url.port or url.host)
-        ]
-        if local and ours:
-            yield (
-                f"{name} asks {url.shown}, and there (health.listen) gracewrap itself answers; "
-                "write the command's own address"
-            )
-        elif not local and name == "drain":
-            yield (
-                f"drain asks {url.shown}: is it the drain of another machine? The command's own "
-                "is at 127.0.0.1"
-            )
+        yield from _about_url(name, probe, settings)
         if name == "drain" and program in CLOSES_ITS_PAGES:
             cut = (
                 ', and with on_refused = "drained" requests are cut'
@@ -222,32 +280,57 @@ def _about_probe(name: str, probe: ProbeSpec, settings: Settings) -> Iterator[st
                 f"{program} closes its pages when its drain starts, and still serves{cut}; write "
                 "a probe by tcp instead"
             )
-        for header in probe.request.headers:
-            if header.name.lower() in SECRET and not header.env and not header.file:
-                yield (
-                    f'{name} has a {header.name} header in plain words; write {{env = "X"}} or '
-                    f'{{file = "/run/secrets/x"}}'
-                )
     elif isinstance(probe, TcpProbeSpec) and name == "drain":
-        if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
-            yield (
-                f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: '
-                "little would ever be drained"
-            )
-        held = settings.drain_when == "before-signal"  # then it is one that dies of the stop signal
-        if (
-            program in KEEPS_CONNECTIONS
-            and not held
-            and settings.drain_linger is None
-            and "drain.linger" not in settings.origins
-        ):
-            yield (
-                f"{program} often stays when a connection is kept alive, and a probe by tcp alone "
-                "does not end it early: write "
-                'drain.linger = "2s" if it does no work in the background'
-            )
+        yield from _about_connections(program, probe, settings)
     elif isinstance(probe, ExecProbeSpec):
         yield from _not_found(name, probe.command)
+
+
+def _about_url(name: str, probe: HttpProbeSpec, settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of the URL that a probe asks, and of the headers it sends."""
+    url = probe.request.url
+    local = url.scheme == "unix" or url.host.startswith(LOOPBACK)
+    ours = any(
+        (address.path or address.port) == (url.port or url.host)
+        for address in settings.health_listen
+    )
+    if local and ours:
+        yield (
+            f"{name} asks {url.shown}, and there (health.listen) gracewrap itself answers; "
+            "write the command's own address"
+        )
+    elif not local and name == "drain":
+        yield (
+            f"drain asks {url.shown}: is it the drain of another machine? The command's own "
+            "is at 127.0.0.1"
+        )
+    for header in probe.request.headers:
+        if header.name.lower() in SECRET and not header.env and not header.file:
+            yield (
+                f'{name} has a {header.name} header in plain words; write {{env = "X"}} or '
+                f'{{file = "/run/secrets/x"}}'
+            )
+
+
+def _about_connections(program: str, probe: TcpProbeSpec, settings: Settings) -> Iterator[str]:
+    """Yield what may not be meant of a drain that looks at the connections of *program*."""
+    if probe.mode == "idle" and probe.quiet > settings.shutdown_timeout:
+        yield (
+            f'drain.quiet = "{show_duration(probe.quiet)}" is longer than the whole budget: '
+            "little would ever be drained"
+        )
+    held = settings.drain_when == "before-signal"  # then it is one that dies of the stop signal
+    if (
+        program in KEEPS_CONNECTIONS
+        and not held
+        and settings.drain_linger is None
+        and "drain.linger" not in settings.origins
+    ):
+        yield (
+            f"{program} often stays when a connection is kept alive, and a probe by tcp alone "
+            "does not end it early: write "
+            'drain.linger = "2s" if it does no work in the background'
+        )
 
 
 def _about_command(settings: Settings) -> Iterator[str]:
@@ -266,6 +349,7 @@ def _about_command(settings: Settings) -> Iterator[str]:
             else ""
         )
         yield f"the command {problems.show(word)} is not found or not executable here{hint}"
+    yield from _about_dollars(settings.command)
     program = _program(word)
     signum, what = WANTED.get(program, ("", ""))
     if signum and "stop_signal" not in settings.origins:
@@ -277,6 +361,11 @@ def _about_command(settings: Settings) -> Iterator[str]:
             f"{program} goes to the background, and a command that does so ends the run: write "
             f"{program} {advice}"
         )
+    if by := _kills_by_itself(settings.command):
+        yield (
+            f"{by} sends SIGKILL 2 s after it has passed SIGTERM on, whatever the budget: what "
+            'takes longer to stop is lost; write user = "..." instead, or use setpriv or gosu'
+        )
     if program == "celery" and settings.kill_mode == "group":
         yield (
             "celery loses its tasks if all its processes get the stop signal; leave kill_mode at "
@@ -284,11 +373,35 @@ def _about_command(settings: Settings) -> Iterator[str]:
         )
 
 
+def _about_dollars(command: Sequence[str]) -> Iterator[str]:
+    """Yield which words hold a variable that nobody fills in."""
+    if os.path.basename(command[0]) in SHELLS or "-c" in command or "-e" in command:
+        return
+    for word in command[1:]:
+        if found := _VARIABLE.search(word):
+            yield (
+                f"no shell fills in the {found[0]} of {problems.show(word)}: write the value, or "
+                f"run it by a shell (sh -c 'exec {os.path.basename(command[0])} ...'); in a file "
+                f"${{{found[1]}}} is filled in"
+            )
+            return
+
+
 def _program(word: str) -> str:
     """Return a program's name without directory and version: php-fpm of /usr/sbin/php-fpm8.2,
     apache2 as it is."""
     name = os.path.basename(word)
     return "php-fpm" if re.fullmatch(r"php-fpm[\d.]*", name) else name
+
+
+def _kills_by_itself(command: Sequence[str]) -> str:
+    """Return su or runuser if a command is run by it; "" if not."""
+    program = _program(command[0])
+    if program in KILLS_BY_ITSELF:
+        return program
+    script = _script(command) or (command[2] if program in SHELLS and len(command) > 2 else "")
+    found = _BY_SU.search(script)
+    return found[1] if found else ""
 
 
 def exit_status(settings: Settings) -> Iterator[str]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 
 from gracewrap.cli import subcommand
-from gracewrap.cli.control_client import MOST, Answer, NoAnswer, connect, no_answer
+from gracewrap.cli.control_client import MOST, Answer, NoAnswer, no_answer
 from gracewrap.cli.subcommand import PID, SOCKET, Arguments, Option, Subcommand
+from gracewrap.cli.unix_socket import connect
 from gracewrap.cli.wait import limit_of, tell
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 HEALTH_WAIT = 2.0  # seconds
 
@@ -20,8 +25,13 @@ def health(arguments: Arguments) -> int:
             path, "/livez" if arguments.live else "/readyz", limit_of(arguments, HEALTH_WAIT)
         )
     except NoAnswer as fault:
-        tell(f"not healthy: {str(fault).partition(chr(10))[0].partition('; is it')[0]}")
+        if arguments.json:
+            return _tell_json(False, {"reason": str(fault).partition("\n")[0]})
+        said = str(fault).partition("\n")[0].partition("; is it")[0]
+        tell(f"not healthy: {_what_python_lacks() or said}")
         return 1
+    if arguments.json:
+        return _tell_json(answer.status == 200, answer.fields())
     if answer.status == 200:
         tell("alive" if arguments.live else "ready")
         return 0
@@ -30,8 +40,32 @@ def health(arguments: Arguments) -> int:
     text = " ".join(filter(None, (str(reason or ""), f"({why})" if why else "")))
     left = fields.get("seconds_left")
     seconds = f", {left:.1f} s left" if isinstance(left, int | float) else ""
-    tell(f"not ready: {text or answer.text()}{seconds}")
+    tell(f"{'not alive' if arguments.live else 'not ready'}: {text or answer.text()}{seconds}")
     return 1
+
+
+def _what_python_lacks() -> str:
+    """Return why nothing can answer, if that is so.
+
+    With Debian's python3-minimal gracewrap runs a command, but cannot load what answers; who asks
+    has the same Python.
+    """
+    try:
+        import dataclasses  # noqa: F401 - the first that is missing there
+    except ImportError:
+        return (
+            "gracewrap cannot answer with this Python, which has no complete standard library; "
+            "install python3, not only python3-minimal"
+        )
+    return ""
+
+
+def _tell_json(healthy: bool, fields: dict[str, Any]) -> int:
+    """Print the answer as JSON; return the exit status."""
+    from json import dumps
+
+    tell(dumps({"healthy": healthy, **fields}, ensure_ascii=False))
+    return 0 if healthy else 1
 
 
 def _get(path: str, target: str, timeout: float) -> Answer:
@@ -68,13 +102,14 @@ gracewrap health prints whether the service is ready, for a container's health
 check. It is not ready while the command starts, drains or stops, so that a
 proxy that uses the health check sends its requests elsewhere.
 """,
-    ("[--live] [OPTIONS]",),
+    ("[--live] [--json] [OPTIONS]",),
     (
         Option(
             ("--live",),
-            "Ask only whether gracewrap is alive, as /livez does: it also is while it starts, "
-            "drains and stops.",
+            "Ask only whether it is alive, as /livez does: what `live` says. It also is while it "
+            "starts, drains and stops.",
         ),
+        Option(("--json",), "Print the answer as JSON."),
         PID,
         SOCKET,
         subcommand.timeout("Without an answer in this time, it is not healthy. [default: 2s]"),
@@ -87,7 +122,7 @@ Kubernetes, without a port (with one, httpGet on health.listen costs less):
 """,
     """\
   0    ready; with --live: alive
-  1    not ready, and the line says why; or no gracewrap runs here
+  1    not ready (not alive), and the line says why; or no gracewrap runs here
   125  a mistake in the options, or several gracewraps are running
 """,
     health,

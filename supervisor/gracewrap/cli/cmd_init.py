@@ -6,11 +6,14 @@ import shlex
 import sys
 import textwrap
 
+from gracewrap.cli.cmd_presets import text_of
 from gracewrap.cli.subcommand import Arguments, Option, Subcommand
 from gracewrap.config.problems import DEFAULT_FILE
 from gracewrap.config.schema import GLOBAL, SECTIONS, TABLE, section
 from gracewrap.config.schema_core import Setting
 
+# By this line taplo, and editors that use it, know the schema.
+SCHEMA_LINE = "#:schema ./gracewrap.schema.json\n"
 _HEAD = """\
 # gracewrap.toml: how gracewrap runs and stops a command.
 #
@@ -20,6 +23,9 @@ _HEAD = """\
 # A line that starts with "#" and a setting shows its default, or an example if there is none;
 # remove the "#" to change it.  Durations have a unit: "500ms", "10s", "1m30s".  To see which
 # settings are in force, and what is wrong, run:  gracewrap check
+#
+# For an editor that completes and checks this file (taplo), run:
+#   gracewrap schema > gracewrap.schema.json
 """
 _ELSEWHERE = "They are at the end of the file; this one is for all of them together."
 _PROGRAMS = """
@@ -37,6 +43,12 @@ _PROGRAMS = """
 #stop_signal = "INT"
 #ready = {exec = ["pg_isready", "--quiet"]}
 
+"""
+# What --for writes below a preset.
+_FOR = """
+# Replace the command with your own.  To see what is in force, and what is wrong, run:
+# gracewrap check
+# For all other settings, with their meaning and default, run:  gracewrap init -
 """
 # What --programs writes.
 _SEVERAL = """\
@@ -100,9 +112,13 @@ _WEB = """
 def init(arguments: Arguments) -> int:
     """Write a file with all settings, or one for several programs; return the exit status."""
     file = "".join(arguments.names) or DEFAULT_FILE
-    text = _SEVERAL if arguments.programs else template()
+    if arguments.preset:
+        text = text_of(arguments.preset, "init --for") + _FOR
+    else:
+        text = _SEVERAL if arguments.programs else template()
     option = "" if file in ("-", DEFAULT_FILE) else f" --config {shlex.quote(file)}"
     text = text.replace("gracewrap check\n", f"gracewrap check{option}\n")
+    text = SCHEMA_LINE + text
     if file == "-":
         print(text, end="")
         return 0
@@ -186,14 +202,21 @@ what is only for several programs, for which the file has an example.
 
 gracewrap init --programs writes a short file for several programs instead: a
 migration, a web server and a worker, to be replaced with your own.
+
+gracewrap init --for NAME writes the settings for a well-known program; gracewrap
+presets lists them.
 """,
-    ("[--programs] [--force] [FILE]",),
+    ("[--programs | --for NAME] [--force] [FILE]",),
     (
         Option(("--programs",), "Write a file for several programs."),
+        Option(
+            ("--for",), "Write a preset, as listed by gracewrap presets.", "NAME", "nginx", "preset"
+        ),
         Option(("--force",), "Replace an existing file."),
     ),
     """\
 gracewrap init
+gracewrap init --for nginx
 gracewrap init --programs
 gracewrap init --force web.toml
 gracewrap init - | less
@@ -207,6 +230,6 @@ gracewrap init - | less
     1,
     """\
   There are no other options. The file has all options of a run, as listed by
-  gracewrap --help; gracewrap check tells whether what you wrote can be used.
+  gracewrap help all; gracewrap check tells whether what you wrote can be used.
 """,
 )

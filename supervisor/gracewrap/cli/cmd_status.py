@@ -7,7 +7,7 @@ import time
 
 from gracewrap.cli import control_client, subcommand
 from gracewrap.cli.control_client import NoAnswer, Peer
-from gracewrap.cli.status_view import MEASURE, Line, Meter, describe
+from gracewrap.cli.status_view import MEASURE, Line, Meter, describe, wrapped
 from gracewrap.cli.subcommand import PID, SOCKET, Arguments, Option, Subcommand
 from gracewrap.cli.wait import limit_of, tell
 
@@ -27,12 +27,13 @@ def status(arguments: Arguments) -> int:
 
         return status_watch.watch(peer, program)
     width = _width()
-    for line in look_twice(peer, program):
-        tell(line.text[:width] if line.kind == "row" else line.text)
+    for line in look_twice(peer, program, width):
+        for text in wrapped(line, width) if width and line.kind == "row" else [line.text]:
+            tell(text[:width] if line.kind in ("row", "head") else text)
     return 0
 
 
-def look_twice(peer: Peer, program: str = "") -> list[Line]:
+def look_twice(peer: Peer, program: str = "", width: int | None = None) -> list[Line]:
     """Return the lines of `gracewrap status`.
 
     The first look makes gracewrap ask its probes, which it does not do while nothing is going on,
@@ -41,6 +42,7 @@ def look_twice(peer: Peer, program: str = "") -> list[Line]:
     Args:
         peer: The gracewrap.
         program: The program that the lines are about; "": all of them.
+        width: The columns that a table may have; None: as many as it needs.
 
     Raises:
         NoAnswer: If there is no answer.
@@ -49,12 +51,13 @@ def look_twice(peer: Peer, program: str = "") -> list[Line]:
     meter = Meter()
     first = peer.status(program)
     meter.look(first, peer.pid)
+    meter.cpu(first)
     time.sleep(MEASURE)
     try:
         second = peer.status(program)
     except NoAnswer:  # it has just ended
         second = first
-    return list(describe(second, meter.look(second, peer.pid)))
+    return list(describe(second, meter.look(second, peer.pid), meter.cpu(second), width))
 
 
 def _width() -> int | None:
@@ -72,14 +75,16 @@ STATUS = Subcommand(
 gracewrap status shows the state of a running gracewrap and its command: whether
 it is ready, what is in flight, which processes there are, and during a stop
 what it waits for and how long that may still take. With several programs: one
-line each; with a NAME, everything about that program.
+line each; with a NAME, everything about that program. CPU is in percent of one
+core, since the look before (0.2 s ago, with --watch up to 1 s); MEMORY is the
+sum of what the processes have resident (RSS), shared pages counted for each.
 """,
     ("[NAME] [OPTIONS]",),
     (
         Option(
             ("-w", "--watch"),
-            "Show it live until gracewrap exits; Ctrl-C ends the view and nothing else. If the "
-            "output is no terminal: a line for each change.",
+            "Show it live until gracewrap exits, then how it ended; Ctrl-C ends the view and "
+            "nothing else. If the output is no terminal: a line for each change.",
         ),
         Option(("--json",), "Print gracewrap's answer as JSON."),
         PID,

@@ -8,6 +8,7 @@ from gracewrap.cli import subcommand
 from gracewrap.cli.control_client import WAIT, Peer
 from gracewrap.cli.subcommand import PID, SOCKET, Arguments, Option, Subcommand
 from gracewrap.cli.wait import complain, limit_of, report, tell, wait
+from gracewrap.record import replace
 
 
 def stop(arguments: Arguments) -> int:
@@ -17,13 +18,13 @@ def stop(arguments: Arguments) -> int:
     if arguments.names:
         return _ask_programs(arguments, "stop")
     instance = subcommand.chosen(arguments)
-    peer = Peer(instance, WAIT if arguments.wait else limit_of(arguments))
+    peer = Peer(instance, limit_of(arguments) if arguments.no_wait else WAIT)
     before = peer.status()
     began = time.monotonic()
     failed = report(instance, peer.post("stop"))
     if failed:
         return failed
-    if arguments.wait:
+    if not arguments.no_wait:
         return wait(peer, began, arguments.timeout, lambda status, elapsed: None, "gone")
     if not before.get("stop"):
         tell(f"  {status_view.commands(before)}\n  to see it stop: gracewrap status --watch")
@@ -31,7 +32,12 @@ def stop(arguments: Arguments) -> int:
 
 
 def restart(arguments: Arguments) -> int:
-    """Ask gracewrap to restart some of its programs; return the exit status."""
+    """Ask gracewrap to restart some of its programs, or all; return the exit status."""
+    if arguments.all:
+        found = Peer(subcommand.chosen(arguments), WAIT).status(processes=False).get("programs")
+        listed = found if isinstance(found, list) else []
+        names = [one.get("name") for one in listed if isinstance(one, dict)]
+        arguments = replace(arguments, names=tuple(name for name in names if name))
     return _ask_programs(arguments, "restart")
 
 
@@ -63,13 +69,16 @@ within its shutdown_timeout. Asking again changes nothing; a second SIGTERM
 skips remaining delays and drains, and a third one kills (on_repeat).
 
 gracewrap stop NAME ... stops one or more of several programs, and first those
-that depend on them; the others keep running. It waits until they have stopped.
-To start them again: gracewrap restart NAME ...
+that depend on them; the others keep running. To start them again: gracewrap
+restart NAME ...
+
+Both wait until it is done.
 """,
-    ("[--wait] [OPTIONS]", "NAME ... [--no-wait] [OPTIONS]"),
+    ("[--no-wait] [OPTIONS]", "NAME ... [--no-wait] [OPTIONS]"),
     (
-        Option(("--wait",), "Wait until gracewrap has exited."),
-        Option(("--no-wait",), "Do not wait until the programs have stopped."),
+        Option(("--no-wait",), "Do not wait until it is done."),
+        Option(("--wait",), "Wait until it is done, as it does without this option too."),
+        Option(("--all",), "Stop gracewrap and all programs, as without a NAME."),
         subcommand.timeout(
             "Give up waiting after this time: 20s, 1m30s. If it does not wait: the limit for the "
             "answer. [default: no limit]"
@@ -78,14 +87,14 @@ To start them again: gracewrap restart NAME ...
         SOCKET,
     ),
     """\
-gracewrap stop --wait
-gracewrap stop --pid 4711; gracewrap status --watch --pid 4711
+gracewrap stop
+gracewrap stop --no-wait --pid 4711; gracewrap status --watch --pid 4711
 gracewrap stop worker
 gracewrap stop web worker
 """,
     """\
-  0    it is stopping; with --wait: it has exited (its exit status goes to its
-       parent); with NAME: the programs have stopped
+  0    it has exited (its exit status goes to its parent); with NAME: the
+       programs have stopped; with --no-wait: it is stopping
   1    not in time, or no gracewrap runs here; with NAME: one had to be killed,
        or others are being stopped: ask again after that
   125  a mistake in the options, no such program (then nothing is stopped), or
@@ -105,8 +114,9 @@ first those that depend on them, and starts them again in their order; the
 others keep running. It waits until they are ready again. It also starts a
 program that has ended, or was stopped with gracewrap stop NAME.
 """,
-    ("NAME ... [--no-wait] [OPTIONS]",),
+    ("NAME ... [--no-wait] [OPTIONS]", "--all [--no-wait] [OPTIONS]"),
     (
+        Option(("--all",), "Restart all programs."),
         Option(("--no-wait",), "Do not wait until the programs are ready again."),
         subcommand.timeout(
             "Give up waiting after this time: 20s, 1m30s. With --no-wait: the limit for the "
@@ -118,6 +128,7 @@ program that has ended, or was stopped with gracewrap stop NAME.
     """\
 gracewrap restart web
 gracewrap restart web worker
+gracewrap restart --all
 docker exec app gracewrap restart worker --timeout 1m
 To restart all of them, one after the other: kill -HUP, with
   signal_map = {HUP = "restart"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _socket
 import posix
 import time
 
+from gracewrap.cli.unix_socket import connect
 from gracewrap.linux.procfs import read_file
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.server import control_socket
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gracewrap.cli.unix_http import UnixConnection
+
     Find = Callable[[int | None, str | None], list[control_socket.Instance]]
 
 MOST = 1 << 24  # bytes of an answer; a status of 10,000 processes has 1 MB
-AGAIN = 0.01  # seconds until the next try while its queue of connections is full
 WAIT = 5.0  # seconds for an answer, unless --timeout says otherwise
 
 
@@ -72,14 +73,16 @@ class Peer:
         """Return the answer to a GET.  Raises NoAnswer."""
         return ask(self.path, "GET", target, self.timeout)
 
-    def post(self, action: str, program: str = "") -> Answer:
-        """Return the answer to "drain", "undrain", "stop" or "restart".  Raises NoAnswer.
+    def post(self, action: str, program: str = "", signal: str = "") -> Answer:
+        """Return the answer to "drain", "undrain", "stop", "restart", "signal" or "reopen".
 
         Args:
             action: The request.
             program: The programs that it is about, separated by commas; "": all of them.
+            signal: The name of a signal.
         """
-        return ask(self.path, "POST", f"/{action}{_query(program=program)}", self.timeout)
+        query = _query(program=program, signal=signal)
+        return ask(self.path, "POST", f"/{action}{query}", self.timeout)
 
     def status(
         self, program: str = "", processes: bool = True, request: str = ""
@@ -108,6 +111,56 @@ class Peer:
                 raise Gone("another gracewrap has taken its place")
             self._uptime = uptime
         return fields
+
+
+class End:
+    """A request that a gracewrap answers when its run has ended: how it ended."""
+
+    def __init__(self, peer: Peer) -> None:
+        from gracewrap.cli.unix_http import UnixConnection
+
+        self.fields: dict[str, Any] = {}  # of the answer
+        self._timeout = peer.timeout
+        self._connection: UnixConnection | None = None
+        try:
+            self._connection = UnixConnection(peer.path, time.monotonic() + peer.timeout)
+            self._connection.request("GET", "/end")
+        except OSError:
+            self._drop()
+
+    def comes(self, seconds: float) -> bool:
+        """Wait so long for the end; return whether the answer is there.
+
+        An older gracewrap has none, and one that was killed has not said it: then it is as long,
+        and False.
+        """
+        from select import select
+
+        until = time.monotonic() + seconds
+        if self._connection is not None and self._connection.sock is not None:
+            if not select([self._connection.sock], [], [], seconds)[0]:
+                return False
+            self._read(self._connection)
+        if not self.fields:
+            time.sleep(max(0.0, until - time.monotonic()))
+        return bool(self.fields)
+
+    def _read(self, connection: UnixConnection) -> None:
+        from http.client import HTTPException
+
+        connection.extend(time.monotonic() + self._timeout)
+        try:
+            response = connection.getresponse()
+            answer = Answer(response.status, response.read(MOST))
+            self.fields = answer.fields() if answer.status == 200 else {}
+        except (OSError, HTTPException):
+            pass
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 def status_of(program: str = "", processes: bool = True, request: str = "") -> str:
@@ -202,29 +255,6 @@ def no_answer(path: str, timeout: float, error: OSError) -> NoAnswer:
     if isinstance(error, ConnectionError | FileNotFoundError):
         return Gone(f"nothing listens at {path} any more ({error.strerror or error})")
     return NoAnswer(f"no answer from {path}: {error.strerror or error}")
-
-
-def connect(path: str, until: float) -> _socket.socket:
-    """Return a connection to the unix socket at *path*, made before *until* (monotonic).
-
-    Raises:
-        OSError: If it cannot be had; TimeoutError at the end of the time.
-    """
-    while True:
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            sock.settimeout(max(0.001, until - time.monotonic()))
-            sock.connect(path)
-            return sock
-        except BlockingIOError:
-            # Too many wait to be accepted; with a timeout, connect(2) does not wait for that.
-            sock.close()
-            if time.monotonic() + AGAIN > until:
-                raise TimeoutError from None
-            time.sleep(AGAIN)
-        except BaseException:
-            sock.close()
-            raise
 
 
 def _command(instance: control_socket.Instance) -> str:

@@ -11,6 +11,7 @@ from gracewrap.config import problems
 from gracewrap.config.checks import reserve
 from gracewrap.config.probe_specs import (
     Action,
+    AgentProbeSpec,
     CommandAction,
     ExecProbeSpec,
     FileProbeSpec,
@@ -44,7 +45,9 @@ def story(settings: Settings) -> Iterator[str]:
 
 def requests(settings: Settings) -> str:
     """Return the signals that are a stop request, for people."""
-    return " or ".join(signal_name(signum) for signum in sorted(settings.stop_on, reverse=True))
+    return " or ".join(
+        signal_name(signum) for signum in sorted(settings.stop_requests, reverse=True)
+    )
 
 
 def steps(settings: Settings, it: str, limit: float, end: str) -> Iterator[str]:
@@ -118,8 +121,15 @@ def drain(settings: Settings, it: str) -> Iterator[str]:
     yield f"Drained means: {when} ({often}asked every {show_duration(settings.drain_interval)})."
     if settings.drain_min_drain:
         yield f"No answer counts in the first {show_duration(settings.drain_min_drain)}."
+    if settings.drain_streams == float("inf"):
+        yield "Streams are waited for as long as there is time."
+    elif settings.drain_streams is not None:
+        yield f"Streams are waited for, for {show_duration(settings.drain_streams)} at most."
     if settings.drain_linger is None:
-        yield "If it is drained and still running, it keeps the rest of its time (linger is off)."
+        yield (
+            "If it is drained but still running, gracewrap waits until the deadline "
+            "(linger is off)."
+        )
     else:
         yield (
             f"If it is drained and still running {show_duration(settings.drain_linger)} later, "
@@ -194,7 +204,9 @@ def _seen(probe: ProbeSpec, it: str) -> str:
                 "no-connections": f"there is no connection to {which}",
             }.get(mode, f"no connection to {which} has a request in flight")
         case ExecProbeSpec(command):
-            return f"{os.path.basename(command[0])} exits with 0"
+            return f"{os.path.basename(command[0])} prints 0, or no number and exits with 0"
+        case AgentProbeSpec():
+            return "its agent counts no request and no job"
         case FileProbeSpec(path, state, contains):
             holds = f" and holds {problems.show(contains)}" if contains else ""
             return f"{path} {'exists' if state == 'exists' else 'is gone'}{holds}"

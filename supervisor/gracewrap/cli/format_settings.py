@@ -11,6 +11,8 @@ from gracewrap.config.parsers.process import FromFile, shown_limit
 from gracewrap.config.probe_specs import (
     Action,
     Address,
+    AgentProbeSpec,
+    CheckSpecs,
     CommandAction,
     ExecProbeSpec,
     FileProbeSpec,
@@ -25,7 +27,7 @@ from gracewrap.config.probe_specs import (
     TcpProbeSpec,
     Url,
 )
-from gracewrap.config.values import DRAINED, RESTART, show_duration
+from gracewrap.config.values import DRAINED, REOPEN, RESTART, show_duration
 from gracewrap.linux.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.linux.signals import name as signal_name
 
@@ -51,14 +53,14 @@ def as_written(value: object, key: str) -> object:
     if isinstance(value, bool) or key in NUMBERS:
         return number(value)
     if isinstance(value, float):
-        return show_duration(value)
+        return "wait" if value == float("inf") else show_duration(value)
     if isinstance(value, int):
         return _signal(value)
     if isinstance(value, frozenset):
         return [(_signal if key == "stop_on" else _status)(one) for one in sorted(value)]
     if isinstance(value, dict):
         return {
-            _signal(a): {0: "none", RESTART: "restart"}.get(b) or _signal(b)
+            _signal(a): {0: "none", RESTART: "restart", REOPEN: "reopen"}.get(b) or _signal(b)
             for a, b in value.items()
         }
     if value is None:
@@ -107,6 +109,10 @@ def _one(value: object) -> object:
         return value.shown
     if isinstance(value, CommandAction | HttpAction):
         return _action(value)
+    if isinstance(value, CheckSpecs):
+        several = [_probe(probe) for probe in value.probes]
+        probes = {value.combine: several} if len(several) > 1 else several[0]
+        return {**probes, **_how_asked(value)}
     if isinstance(value, ProbeSpecs):
         several = [_probe(probe) for probe in value.probes]
         return {value.combine: several} if len(several) > 1 else several[0]
@@ -117,10 +123,22 @@ def _one(value: object) -> object:
         | ExecProbeSpec
         | FileProbeSpec
         | NotifyProbeSpec
+        | AgentProbeSpec
         | LogLineProbeSpec,
     ):
         return _probe(value)
     return value
+
+
+def _how_asked(check: CheckSpecs) -> dict[str, object]:
+    """Return how a check is asked, where that is not the default."""
+    # How often is always written: the default is not the same for ready and live.
+    usual = CheckSpecs((), every=0.0)
+    spans = {key: getattr(check, key) for key in ("every", "timeout")}
+    counts = {key: getattr(check, key) for key in ("failures", "passes")}
+    found: dict[str, object] = {key: show_duration(one) for key, one in spans.items()}
+    found |= counts
+    return {key: one for key, one in found.items() if getattr(check, key) != getattr(usual, key)}
 
 
 def number(value: object) -> object:
@@ -180,7 +198,7 @@ def _probe(probe: ProbeSpec) -> dict[str, object]:
                 )
             found |= {"absent": expect.absent} if expect.absent != "busy" else {}
             found |= {"on_refused": on_refused} if on_refused != "wait" else {}
-        case TcpProbeSpec(ports, mode, quiet):
+        case TcpProbeSpec(ports, mode, quiet, _, outgoing):
             found = {"tcp": list(ports) or "auto"}
             found |= {"mode": mode} if mode not in ("idle", "listening") else {}
             found |= (
@@ -188,6 +206,7 @@ def _probe(probe: ProbeSpec) -> dict[str, object]:
                 if mode == "idle" and quiet != TcpProbeSpec().quiet
                 else {}
             )
+            found |= {"outgoing": outgoing} if outgoing != TcpProbeSpec().outgoing else {}
         case ExecProbeSpec(command):
             found = {"exec": list(command)}
         case FileProbeSpec(path, state, contains):
@@ -196,6 +215,8 @@ def _probe(probe: ProbeSpec) -> dict[str, object]:
             found |= {"contains": contains} if contains else {}
         case LogLineProbeSpec(log_line):
             found = {"log_line": log_line}
+        case AgentProbeSpec():
+            found = {"agent": True}
         case _:
             found = {"notify": True}
     unit = getattr(probe, "unit", "")

@@ -1,16 +1,68 @@
-"""`gracewrap --help`: made from the table of settings.  Plain text; on a terminal, rich makes names
-bold if it is there."""
+"""`gracewrap --help` and `gracewrap help TOPIC`: made from the table of settings.  Plain text; on a
+terminal, rich makes names bold if it is there."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable, Sequence
 
-from gracewrap.config.problems import show as as_toml
+from gracewrap.cli.help_topics import (
+    EXIT_STATUS,
+    ORDER,
+    SHOWN,
+    default_of,
+    entry,
+    indented,
+    names_of,
+    nearest,
+    topic_text,
+)
+from gracewrap.cli.subcommand import Subcommand
+from gracewrap.cli.wait import complain
+from gracewrap.config.parsers.preset import PRESETS
 from gracewrap.config.schema import SECTIONS, TABLE, section
-from gracewrap.config.schema_core import Setting
 
+_SHORT = """\
+gracewrap wraps any command and stops it gracefully.
+
+Run:
+  gracewrap [OPTIONS] [--] COMMAND [ARG...]  a command, word for word
+  gracewrap --config FILE                    what a file says: a command or
+                                             several programs
+  gracewrap                                  what ./gracewrap.toml says
+Prepare:
+  check [OPTIONS] [--] [COMMAND]  what is wrong, or what is in force
+  init [--for NAME] [FILE]        write a file with every setting, or a preset
+  presets [NAME]                  settings for nginx, Node.js, Celery and others
+  schema, completion, man         for editors, for shells, the manual page
+  plan, report, drill             draw the stop that would be, that was;
+                                  rehearse it under load
+  learn FILE...                   settings from stops that were watched
+Ask a gracewrap that runs:
+  status [NAME]                   what it does, and what a stop would wait for
+  health                          whether the service is ready
+  drain, undrain                  finish the work in flight without a stop
+  stop [NAME...]                  stop all of it, or some programs
+  restart NAME...                 restart some programs
+  signal NAME SIGNAL, reopen      signal one program; reopen the log file
+Options that most need:
+  --preset NAME                   settings for a well-known program
+  --shutdown-timeout 8s           the budget; less than Docker's 10 s
+  --stop-signal QUIT              what the command is sent
+  --drain-tcp auto                watch its connections
+  --health-listen :9000           /livez, /readyz, /metrics, /status
+  -c, --config FILE; -h, --help; -V, --version
+More:
+  gracewrap help all              every option, with examples
+  gracewrap help TOPIC            {topics}
+  gracewrap help drain.tcp        one setting
+  gracewrap status --help         one subcommand
+Exit status:
+  the command's own; 128+N if signal N ended it
+  125 a mistake in options or file, 126 not executable, 127 not found
+"""
 _HEAD = """\
 gracewrap wraps any command and stops it gracefully.
 
@@ -25,7 +77,7 @@ Usage:
   gracewrap check [OPTIONS] [--] [COMMAND]    what is wrong, or what is in force
   gracewrap init [--programs] [FILE]          write a file with every setting,
                                               or one for several programs
-  gracewrap status|drain|undrain|stop|restart|health
+  gracewrap status|drain|undrain|stop|restart|signal|reopen|health
                                               talk to a gracewrap that runs
 
 Examples:
@@ -84,82 +136,57 @@ An option wins over a variable, a variable over the file. What is yes or no
 needs no value as an option: --notify, or --notify=false.
 
 Exit status:
-  the command's own; 128+N if signal N ended it (143: SIGTERM, 137: SIGKILL);
-  of several programs that of the first which failed, else 0 (exit_code_from)
-  125  a mistake in options, variables or file; nothing was started
-  126  the command cannot be executed
-  127  the command was not found
 """
 
-# What most look for comes first; the drain has as many options as all others.
-ORDER = (
-    "",
-    "log",
-    "report",
-    "running",
-    "programs",
-    "process",
-    "around",
-    "health",
-    "control",
-    "drain",
-)
 
-
-def show() -> int:
-    """Print the help, as wide as the terminal; 80 columns if the output is no terminal."""
+def show(words: Sequence[str], load: Callable[[str], Subcommand]) -> int:
+    """Print the help about the topics, as wide as the terminal; return the exit status."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     width = min(100, max(50, shutil.get_terminal_size().columns)) if terminal else 80
-    text = help_text(width)
+    texts = []
+    for word in words or ("",):
+        text = short_text(width) if not word else help_text(width) if word == "all" else ""
+        text = text or topic_text(word, width, load)
+        if not text:
+            near = nearest(word)
+            hint = f"use {near}" if near else f"use one of {', '.join(('all', *SHOWN))}"
+            if word in PRESETS:
+                hint = f"for the preset use gracewrap presets {word}"
+            complain(f"cannot help with {word!r}: there is no such topic; {hint}")
+            return 125
+        texts.append(text)
+    text = "\n".join(texts)
     if not terminal or not _show_bold(text):
         print(text, end="")
     return 0
 
 
+def short_text(width: int) -> str:
+    """Return the help that fits a screen."""
+    listed = "a part of the settings: " + ", ".join(SHOWN)
+    topics = ("\n" + " " * 34).join(textwrap.wrap(listed, width - 35))
+    return _SHORT.replace("{topics}", topics)
+
+
 def help_text(width: int) -> str:
-    """Return the help; its options' descriptions are as wide as *width*."""
+    """Return all options; their descriptions are as wide as *width*."""
     parts = [
         _HEAD,
         "\nOptions:\n",
-        _entry("-c, --config FILE", "Read settings from a TOML file.", width),
-    ]
-    parts += [
-        _entry("-h, --help", "Print this.", width),
-        _entry("-V, --version", "Print the version.", width),
+        entry("-c, --config FILE", "Read settings from a TOML file.", width),
+        entry("--no-drain", "Leave out the drain that a file or a preset has.", width),
+        entry("-h, --help", "Print the short help.", width),
+        entry("-V, --version", "Print the version.", width),
     ]
     for part in ORDER:
         heading, sentence = SECTIONS[part]
-        parts.append(f"\n{heading}:\n{_indented(sentence, width, 2)}\n")
+        parts.append(f"\n{heading}:\n{indented(sentence, width, 2)}\n")
         parts += [
-            _entry(_names(s), s.help + _default(s), width)
+            entry(names_of(s), s.help + default_of(s), width)
             for s in TABLE
             if s.flag and section(s) == part
         ]
-    parts.append(_END)
-    return "".join(parts)
-
-
-def _entry(names: str, text: str, width: int) -> str:
-    if len(names) <= 18 and 22 + len(text) < width:
-        return f"  {names:<18}  {text}\n"
-    return f"  {names}\n{_indented(text, width, 6)}\n"
-
-
-def _indented(text: str, width: int, by: int) -> str:
-    return textwrap.fill(text, width - 1, initial_indent=" " * by, subsequent_indent=" " * by)
-
-
-def _names(setting: Setting) -> str:
-    names = ", ".join((setting.option, *setting.aliases))
-    return names if setting.switch else f"{names} {setting.metavar}"
-
-
-def _default(setting: Setting) -> str:
-    if setting.default in (None, [], {}, False):
-        return ""
-    value = setting.default
-    shown = ",".join(map(str, value)) if isinstance(value, list) else as_toml(value).strip('"')
-    return f" [default: {shown}]"
+    return "".join([*parts, _END, EXIT_STATUS])
 
 
 def _show_bold(text: str) -> bool:

@@ -32,8 +32,15 @@ MOST, NAMED_MOST = (
 
 TIE = 0.1  # seconds; two times that differ by no more are told once
 NAME_MOST = 24  # columns of a program's name in a table
+HEADS = (
+    "NAME", "PHASE", "PID", "UP", "CPU", "MEMORY", "IN FLIGHT", "RESTARTS", "LEFT", "",
+)  # fmt: skip
+RIGHT = ("PID", "CPU", "MEMORY", "IN FLIGHT", "RESTARTS")
+LEAST = ("UP", "PID", "RESTARTS", "MEMORY", "CPU")  # left out in this order if there is no room
+WRAP_MOST = 4  # lines that one line becomes at most where it does not fit
 
 
+LEAST_SPAN = 0.1  # seconds; the kernel counts CPU time in hundredths
 # seconds in which the use of the CPU is measured, and in which the probes that have been asked
 # answer
 MEASURE = 0.2
@@ -51,6 +58,7 @@ class Line(Record):
     text: str
     kind: str
     tone: str = ""  # "good", "busy", "bad"
+    below: str = ""  # of a row: what does not fit beside it
 
 
 class Use(Record):
@@ -73,6 +81,27 @@ class Meter:
         except ImportError:
             pass
         self._known: dict[int, Any] = {}
+        # By the name of a program: its pid, when that was, the seconds of CPU time it had used, and
+        # in percent of one core what it used since the time before.
+        self._programs: dict[str, tuple[str, float, float, float | None]] = {}
+
+    def cpu(self, status: Mapping[str, Any]) -> dict[str, float]:
+        """Return how much CPU programs have used since the last look at each, in percent of one
+        core; as gracewrap says."""
+        now = figure(status, "uptime_seconds") or 0.0
+        for one in programs(status):
+            name, pid = word(one, "name"), word(one, "pid")
+            used, age = figure(one, "cpu_seconds"), figure(one, "usage_age_seconds")
+            before = self._programs.pop(name, None)
+            if used is None or age is None:
+                continue
+            at = now - age
+            if before is None or before[0] != pid:
+                before = pid, at, used, None
+            elif at - before[1] > LEAST_SPAN:
+                before = pid, at, used, max(0.0, used - before[2]) / (at - before[1]) * 100
+            self._programs[name] = before
+        return {name: known[3] for name, known in self._programs.items() if known[3] is not None}
 
     def look(self, status: Mapping[str, Any], peer_pid: int) -> dict[int, Use]:
         """Return what each process uses since the last look."""
@@ -95,8 +124,20 @@ class Meter:
         return found
 
 
-def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line]:
-    """Yield everything that is known, the most important first."""
+def describe(
+    status: Mapping[str, Any],
+    use: Mapping[int, Use],
+    cpu: Mapping[str, float] | None = None,
+    width: int | None = None,
+) -> Iterator[Line]:
+    """Yield everything that is known, the most important first.
+
+    Args:
+        status: What gracewrap says.
+        use: What its processes use.
+        cpu: What its programs use, by their names: percent of one core.
+        width: The columns that a table may have; None: as many as it needs.
+    """
     phase = word(status, "phase") or "?"
     version = f"gracewrap {word(status, 'gracewrap')}".rstrip()
     ready = "ready" if status.get("ready") else f"not ready{_in_brackets(_reason(status))}"
@@ -114,20 +155,10 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
             "stop",
             "busy",
         )
-    counts = [
-        (figure(status, key), what)
-        for key, what in (("zombies_reaped", "reaped"), ("signals_forwarded", "forwarded"))
-    ]
-    told = [
-        _count(count, {"reaped": "zombie", "forwarded": "signal"}[what], what)
-        for count, what in counts
-        if count
-    ]
-    if told:
-        yield Line("  " + ", ".join(told), "detail")
+    yield from _counts(status)
     found = programs(status)
     if len(found) > 1:
-        yield from _table(found)
+        yield from _table(found, cpu or {}, width)
         return
     for program in found:
         yield from _program(
@@ -135,41 +166,93 @@ def describe(status: Mapping[str, Any], use: Mapping[int, Use]) -> Iterator[Line
         )
 
 
-def _table(found: list[dict[str, Any]]) -> Iterator[Line]:
+def _counts(status: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield what has been reaped and forwarded so far, if anything has."""
+    reaped, forwarded = figure(status, "zombies_reaped"), figure(status, "signals_forwarded")
+    told = [_count(reaped, "zombie", "reaped")] if reaped else []
+    told += [_count(forwarded, "signal", "forwarded")] if forwarded else []
+    if told:
+        yield Line("  " + ", ".join(told), "detail")
+
+
+def _table(
+    found: list[dict[str, Any]], cpu: Mapping[str, float], width: int | None
+) -> Iterator[Line]:
     """Yield a line for each of several programs; a column in which nothing would stand is left
-    out."""
-    heads = ("NAME", "PHASE", "PID", "UP", "RESTARTS", "LEFT", "")
-    rows = [_row(one) for one in found]
-    wide = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    shown = [i for i in range(len(heads)) if wide[i]]
-    wide = [max(width, len(head)) for width, head in zip(wide, heads)]
+    out, and so are, if there is no room, those that matter least.  What a program waits for is
+    below it if there is no room beside it."""
+    rows = [_row(one, cpu) for one in found]
+    wide = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
+    shown = [i for i in range(len(HEADS)) if wide[i]]
+    wide = [max(most, len(head)) for most, head in zip(wide, HEADS)]
+    last = len(HEADS) - 1  # what it waits for
+    for least in LEAST:
+        if width and sum(wide[i] + 2 for i in shown if i != last) > width:
+            shown = [i for i in shown if HEADS[i] != least]
 
     def line(cells: Sequence[str]) -> str:
         aligned = (
-            cells[i].rjust(wide[i]) if i in (2, 4) else cells[i].ljust(wide[i]) for i in shown
+            cells[i].rjust(wide[i]) if HEADS[i] in RIGHT else cells[i].ljust(wide[i]) for i in shown
         )
         return f"  {'  '.join(aligned)}".rstrip()
 
     yield Line("", "detail")
-    yield Line(line(heads), "head")
+    yield Line(line(HEADS), "head")
     for one, row in zip(found, rows):
-        yield Line(line(row), "row", _tone_of(one))
+        text, below = line(row), ""
+        if width and len(text) > width:
+            text, below = line((*row[:last], "")), row[last]
+        yield Line(text, "row", _tone_of(one), below)
 
 
-def _row(program: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return name, phase, pid, since when, how often restarted, time left, and what else there is
-    to say."""
-    up, restarts, left = (
-        figure(program, key) for key in ("uptime_seconds", "restarts", "left_seconds")
+def _row(program: Mapping[str, Any], cpu: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the cells of a program, in the order of HEADS."""
+    up, restarts, left, memory, in_flight = (
+        figure(program, key)
+        for key in ("uptime_seconds", "restarts", "left_seconds", "memory_bytes", "in_flight")
     )
+    used = cpu.get(word(program, "name")) if word(program, "pid") else None
     return (
         _shortened(word(program, "name") or "?", NAME_MOST),
         _phase(program),
         word(program, "pid"),
         "" if up is None else span(up, whole=True),
+        "" if used is None else f"{used:.0f}%",
+        _bytes(memory) if memory else "",
+        "" if in_flight is None else number(in_flight),
         number(restarts) if restarts else "",
         "" if left is None else span(left, whole=True),
         _why(program) or word(program, "status_text"),
+    )
+
+
+def wrapped(line: Line, width: int) -> list[str]:
+    """Return a line in as many as it needs in so many columns, if it is one that matters; at most
+    WRAP_MOST of them."""
+    from textwrap import wrap
+
+    if line.below:
+        indent = " " * 6
+        rest = wrap(
+            line.below,
+            max(width, 20),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            max_lines=WRAP_MOST - 1,
+            placeholder=" ...",
+        )
+        return [line.text, *rest]
+    if line.kind not in ("title", "stop", "probe") or len(line.text) <= width:
+        return [line.text]
+    text = line.text.lstrip()
+    indent = " " * min(4, len(line.text) - len(text))
+    return wrap(
+        text,
+        max(width, 20),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        max_lines=WRAP_MOST,
+        placeholder=" ...",
     )
 
 
@@ -179,11 +262,22 @@ def _phase(program: Mapping[str, Any]) -> str:
     return "not ready" if waits else phase
 
 
+def _work_left(program: Mapping[str, Any]) -> str:
+    """Return what is in flight in a program, of which something is left."""
+    return "" if word(program, "phase") in ENDED else word(program, "waiting_for")
+
+
 def _why(program: Mapping[str, Any]) -> str:
     """Return what a program waits for or is kept by: why it is not as it is to be, and what is in
     flight."""
     soon = figure(program, "next_start_seconds")
-    why, waits = word(program, "why"), word(program, "waiting_for")
+    why, waits, in_flight = (
+        word(program, "why"),
+        _work_left(program),
+        program.get("in_flight"),
+    )
+    if waits == f"in flight {in_flight}":
+        waits = ""  # the column says it
     return "; ".join(filter(None, (why, "" if soon is None else f"starts in {span(soon)}", waits)))
 
 
@@ -214,7 +308,7 @@ def _program(
     yield from _course(program, overall, told, left)
     if said := word(program, "status_text"):
         yield Line(f"  says: {said}", "detail")
-    if waits := word(program, "waiting_for"):
+    if waits := _work_left(program):
         yield Line(
             f"  in flight: {waits}"
             if overall in ("running", "drained")
@@ -225,7 +319,7 @@ def _program(
     drain = mapping(program.get("drain"))
     if drain is None and phase not in ENDED:
         yield Line(
-            "  drain: no probe is configured; only its own exit says that the work is done",
+            "  no drain probe: gracewrap waits for the process to exit",
             "detail",
         )
     for probe in _probes(program):
@@ -397,7 +491,7 @@ def _in_a_line(program: Mapping[str, Any]) -> str:
 
 
 def _said(program: Mapping[str, Any]) -> str:
-    parts = word(program, "why"), word(program, "waiting_for")
+    parts = word(program, "why"), _work_left(program)
     return ", ".join(filter(None, parts)) or word(program, "phase")
 
 
@@ -498,7 +592,7 @@ def _count(count: float, what: str, done: str) -> str:
     return f"{done} {number(count)} {what}{'s' * (count != 1)}"
 
 
-def _bytes(count: int) -> str:
+def _bytes(count: float) -> str:
     return f"{count / (1 << 20):.0f} MiB" if count < 10 << 30 else f"{count / (1 << 30):.1f} GiB"
 
 

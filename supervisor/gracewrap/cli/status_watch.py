@@ -37,16 +37,18 @@ def watch(peer: control_client.Peer, program: str = "") -> int:
     """
     peer.timeout = min(peer.timeout, LOOK)
     first = peer.status(program)
+    end = control_client.End(peer)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _end)
     try:
         console = _console()
-        last = _live(peer, program, first, console) if console else _lines(peer, program, first)
+        watched = peer, program, first, end
+        last = _live(*watched, console) if console else _lines(*watched)
     except KeyboardInterrupt:
         return 0
     except Ended as ended:
         return 128 + int(ended.args[0])
-    print(_farewell(peer, last), flush=True)
+    print(_farewell(peer, last, end), flush=True)
     return 0
 
 
@@ -66,7 +68,9 @@ def _console() -> Console | None:
     return None if console.is_dumb_terminal else console
 
 
-def _lines(peer: control_client.Peer, program: str, now: dict[str, Any]) -> dict[str, Any]:
+def _lines(
+    peer: control_client.Peer, program: str, now: dict[str, Any], end: control_client.End
+) -> dict[str, Any]:
     """Print a line for each change; return the last status there was."""
     said = ""
     while True:
@@ -74,7 +78,8 @@ def _lines(peer: control_client.Peer, program: str, now: dict[str, Any]) -> dict
         if headline != said:
             said = headline
             print(f"{time.strftime('%H:%M:%S')} {headline}", flush=True)
-        time.sleep(_pause(now))
+        if end.comes(_pause(now)):
+            return now
         try:
             now = peer.status(program, processes=False)
         except control_client.Gone:
@@ -86,13 +91,18 @@ def _lines(peer: control_client.Peer, program: str, now: dict[str, Any]) -> dict
 
 
 def _live(
-    peer: control_client.Peer, program: str, now: dict[str, Any], console: Console
+    peer: control_client.Peer,
+    program: str,
+    now: dict[str, Any],
+    end: control_client.End,
+    console: Console,
 ) -> dict[str, Any]:
     """Show the status on a screen of its own; return the last one there was."""
     from rich.live import Live
 
     meter = status_view.Meter()
     meter.look(now, peer.pid)
+    meter.cpu(now)
     at, fault = time.monotonic(), ""
     time.sleep(status_view.MEASURE)
     with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -103,11 +113,11 @@ def _live(
                 return now
             except control_client.NoAnswer:
                 fault = f"no answer for {status_view.span(time.monotonic() - at, whole=True)}"
-            live.update(
-                page(now, meter.look(now, peer.pid), console.width, console.height, fault),
-                refresh=True,
-            )
-            time.sleep(_pause(now))
+            use = meter.look(now, peer.pid)
+            size = console.width, console.height
+            live.update(page(now, use, *size, fault, meter.cpu(now)), refresh=True)
+            if end.comes(_pause(now)):
+                return now
 
 
 def page(
@@ -116,22 +126,34 @@ def page(
     width: int,
     height: int,
     fault: str = "",
+    cpu: Mapping[str, float] | None = None,
 ) -> Text:
     """Return the screen: at most *height* lines of *width* columns.  What is too much is left out
-    of the processes first."""
+    of the processes first; what matters most takes several lines where it does not fit.
+
+    Args:
+        now: The status.
+        use: What the processes use.
+        width: Columns.
+        height: Lines.
+        fault: Why *now* is old; "": it is not.
+        cpu: What the programs use, in percent of one core.
+    """
     from rich.text import Text
 
-    lines = list(status_view.describe(now, use))
+    lines = list(status_view.describe(now, use, cpu, width))
     if fault:
         lines.insert(
             1, status_view.Line(f"  {fault}; what follows is what it said last", "stop", "bad")
         )
     stop = now.get("stop") or now.get("part")
-    room = height - len(lines) - (1 if stop else 0)
-    lines = _without_some(lines, -room) if room < 0 else lines
+    tall = [len(status_view.wrapped(line, width)) for line in lines]
+    room = height - sum(tall) - (1 if stop else 0)
+    lines = _without_some(lines, tall, -room) if room < 0 else lines
     texts = []
     for line in lines:
-        texts.append(Text(line.text, style=TONES.get(line.tone) or STYLES.get(line.kind, "")))
+        style = TONES.get(line.tone) or STYLES.get(line.kind, "")
+        texts += [Text(text, style=style) for text in status_view.wrapped(line, width)]
         if line.kind == "title" and stop:
             texts.append(_bar(stop, width))
     for text in texts:
@@ -139,13 +161,19 @@ def page(
     return Text("\n", no_wrap=True, overflow="crop").join(texts[:height])
 
 
-def _without_some(lines: list[status_view.Line], many: int) -> list[status_view.Line]:
-    """Leave *many* lines of processes or programs out, and one more to say so: from the end, first
-    those that are well."""
+def _without_some(
+    lines: list[status_view.Line], tall: list[int], many: int
+) -> list[status_view.Line]:
+    """Leave processes or programs out that take *many* lines, and one more to say so: from the end,
+    first those that are well; *tall* says how many lines each takes."""
     what = "process" if any(line.kind == "process" for line in lines) else "row"
     where = [i for i, line in enumerate(lines) if line.kind == what]
     calm = [i for i in where if lines[i].tone in ("good", "")]
-    out = sorted([*(i for i in where if i not in calm), *calm][-(many + 1) :])
+    out: list[int] = []
+    for i in reversed([*(i for i in where if i not in calm), *calm]):
+        if sum(tall[j] for j in out) <= many:
+            out.insert(0, i)
+    out.sort()
     if len(out) < 2:
         return lines
     more = f"{len(out)} more {'processes' if what == 'process' else 'programs'}"
@@ -180,8 +208,13 @@ def _pause(now: Mapping[str, Any]) -> float:
     )
 
 
-def _farewell(peer: control_client.Peer, last: Mapping[str, Any]) -> str:
-    """Return the last line: what was going on when it was last seen."""
+def _farewell(peer: control_client.Peer, last: Mapping[str, Any], end: control_client.End) -> str:
+    """Return the last line: how the run has ended; if gracewrap has not said so, what was going on
+    when it was last seen."""
+    if end.comes(0.0):
+        outcome = status_view.word(end.fields, "outcome").replace("_", " ")
+        summary = status_view.word(end.fields, "summary")  # its exit status is in it
+        return f"gracewrap (pid {peer.pid}) has ended, {outcome}: {summary}"
     stop = last.get("stop")
     fields = stop if isinstance(stop, dict) else {}
     by, elapsed = (
@@ -194,4 +227,5 @@ def _farewell(peer: control_client.Peer, last: Mapping[str, Any]) -> str:
     return (
         f"gracewrap (pid {peer.pid}) has gone{asked}; last seen: "
         f"{status_view.waiting_for(last)}{left and f'; {left} were left'}"
+        "; it has not said how it ended"
     )

@@ -17,6 +17,7 @@ from gracewrap.report.text import listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
+    from gracewrap.config.probe_specs import CheckSpecs
     from gracewrap.config.settings import Settings
     from gracewrap.policy.model import Policy
 
@@ -40,6 +41,7 @@ def lines(settings: Settings) -> Iterator[str]:
     policy = policy_of(settings)
     yield _start(settings, policy)
     yield _stop(settings, policy)
+    yield from _kept_by_default(settings, policy)
     yield from _particulars(settings, policy)
     yield _ends(settings, policy)
     if rolling := _rolling(settings, policy):
@@ -82,7 +84,9 @@ def _start(settings: Settings, policy: Policy) -> str:
     for waits, programs in groups:
         assert isinstance(waits, tuple)
         rows.append(_filled(f"{_names(programs)}: {_when(waits)}", "    ", "      "))
-    tells = [f"{one.name} is ready when {_ready(one)}" for one in settings.programs if one.ready]
+    each = settings.programs
+    tells = [f"{one.name} is ready when {_signs(one.ready)}" for one in each if one.ready]
+    tells += [f"{one.name} is healthy when {_signs(one.live)}" for one in each if one.live]
     rows += [_filled(text, "    ", "      ") for text in tells]
     return "\n".join(rows)
 
@@ -101,10 +105,9 @@ def _when(waits: tuple[tuple[str, str], ...]) -> str:
     return f"when {' and '.join(said)}"
 
 
-def _ready(settings: Settings) -> str:
-    assert settings.ready is not None
-    joined = " and " if settings.ready.combine == "all" else " or "
-    return joined.join(explain_stop.sign_of_readiness(probe) for probe in settings.ready.probes)
+def _signs(check: CheckSpecs) -> str:
+    joined = " and " if check.combine == "all" else " or "
+    return joined.join(explain_stop.sign_of_readiness(probe) for probe in check.probes)
 
 
 # --- the stop ------------------------------------------------------------------------------------
@@ -209,6 +212,23 @@ def _bar(slot: Slot, budget: float) -> str:
     begin = min(AXIS - 1, round(AXIS * slot.told / budget))
     end = min(AXIS, max(begin + 1, round(AXIS * slot.killed / budget)))
     return " " * begin + "=" * (end - begin) + " " * (AXIS - end)
+
+
+def _kept_by_default(settings: Settings, policy: Policy) -> Iterator[str]:
+    """Yield how little is kept for programs that come after others and claim no time."""
+    budget = policy.shutdown_timeout - finishing.final_reserve(policy)
+    before = dependencies.order(policy.programs).before
+    late = [
+        one.name
+        for one, rules, firsts in zip(settings.programs, policy.programs, before)
+        if firsts and budget_.claim(rules) is None and not one.oneshot
+    ]
+    if late:
+        least, each = _seconds(budget_.least(budget)), " each" if len(late) > 1 else ""
+        yield _filled(
+            f"{listed(late, EVERY)}: {least}{each} kept for the stop, as by default (a tenth of "
+            "the budget, at most 2s); those before may use all the rest. Set reserve to keep more."
+        )
 
 
 def _particulars(settings: Settings, policy: Policy) -> Iterator[str]:

@@ -37,6 +37,10 @@ class Arguments(Record):
     live: bool = False
     force: bool = False
     programs: bool = False
+    all: bool = False
+    svg: str | None = None  # files to write
+    html: str | None = None
+    preset: str | None = None
     socket_origin: str = "--socket"  # where *socket* comes from
 
 
@@ -47,11 +51,12 @@ class Option(Record):
     help: str
     metavar: str = ""
     example: str = ""  # a value, for the error about a missing one
+    sets: str = ""  # the field of Arguments, where the name is none
 
     @property
     def field(self) -> str:
         """The field of Arguments that it sets."""
-        return self.names[-1].removeprefix("--").replace("-", "_")
+        return self.sets or self.names[-1].removeprefix("--").replace("-", "_")
 
 
 class Subcommand(Record):
@@ -94,10 +99,20 @@ def chosen(arguments: Arguments) -> Instance:
     return choose(arguments.pid, arguments.socket, arguments.socket_origin)
 
 
+def terminal_width() -> int:
+    """Return how wide a help text may be: as the terminal, or as 80 columns."""
+    import shutil
+    import sys
+
+    if sys.stdout is None or not sys.stdout.isatty():
+        return WIDTH
+    return min(100, max(50, shutil.get_terminal_size().columns)) - 1
+
+
 # --- help ----------------------------------------------------------------------------------------
 
 
-def help_text(subcommand: Subcommand) -> str:
+def help_text(subcommand: Subcommand, width: int = WIDTH) -> str:
     """Return what `gracewrap SUBCOMMAND --help` prints."""
     import textwrap
 
@@ -108,9 +123,11 @@ def help_text(subcommand: Subcommand) -> str:
         f"  gracewrap {subcommand.name}{' ' * bool(line)}{line}\n" for line in subcommand.usage
     )
     paragraphs = subcommand.summary.strip().split("\n\n")
-    summary = "\n\n".join(textwrap.fill(" ".join(one.split()), WIDTH) for one in paragraphs)
+    summary = "\n\n".join(textwrap.fill(" ".join(one.split()), width) for one in paragraphs)
     parts = [summary, f"Usage:\n{usage}"]
-    parts.append("Options:\n" + "".join(_row(names, text, textwrap.wrap) for names, text in rows))
+    parts.append(
+        "Options:\n" + "".join(_row(names, text, textwrap.wrap, width) for names, text in rows)
+    )
     parts += [subcommand.more] if subcommand.more else []
     examples = "\n".join(f"  {line}" if line else "" for line in subcommand.examples.splitlines())
     parts += [f"Examples:\n{examples}\n", f"Exit status:\n{subcommand.exit_status}"]
@@ -122,8 +139,8 @@ def _spelled(option: Option) -> str:
     return f"{names} {option.metavar}" if option.metavar else names
 
 
-def _row(names: str, text: str, wrap: Callable[[str, int], list[str]]) -> str:
-    first, *rest = wrap(text, WIDTH - 22)
+def _row(names: str, text: str, wrap: Callable[[str, int], list[str]], width: int) -> str:
+    first, *rest = wrap(text, width - 22)
     rows = [f"  {names}", f"{'':22}{first}"] if len(names) > 18 else [f"  {names:<18}  {first}"]
     return "\n".join([*rows, *(f"{'':22}{line}" for line in rest)]) + "\n"
 
@@ -148,6 +165,8 @@ def read(subcommand: Subcommand, words: Sequence[str]) -> Arguments:
         raise _refusal(subcommand, "--watch with --json", "one is a view, the other data; use one")
     if arguments.wait and arguments.no_wait:
         raise _refusal(subcommand, "--wait with --no-wait", "use one of them")
+    if arguments.all and arguments.names:
+        raise _refusal(subcommand, "--all with a NAME", "use one of them")
     named = arguments.socket or arguments.pid or SOCKET not in subcommand.options
     return arguments if named else _with_socket_of_environment(arguments)
 
@@ -245,7 +264,7 @@ def _value(subcommand: Subcommand, option: Option, text: str) -> object:
         except BadValue as fault:
             why = str(fault)
     elif not text or "\0" in text:
-        why = "it is empty; write a path"
+        why = f"it is empty; write a {option.metavar.lower()}"
     if why:
         from gracewrap.config.problems import show
 

@@ -6,7 +6,7 @@ import http.client
 import socket
 import time
 
-from gracewrap.cli.control_client import connect
+from gracewrap.cli.unix_socket import connect
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ class UnixConnection(http.client.HTTPConnection):
         super().__init__("gracewrap")
         self._path, self._until = path, until
 
+    def extend(self, until: float) -> None:
+        """Set another limit for what is still to come of the exchange."""
+        self._until = until
+        if isinstance(self.sock, _Hurried):
+            self.sock.extend(until)
+
     def connect(self) -> None:
         """Connect (HTTPConnection calls this).  Raises OSError."""
         raw = connect(self._path, self._until)
@@ -36,6 +42,10 @@ class _Hurried(socket.socket):
 
     def __init__(self, fd: int, until: float) -> None:
         super().__init__(fileno=fd)
+        self._until = until
+
+    def extend(self, until: float) -> None:
+        """Set another limit."""
         self._until = until
 
     def _hurry(self) -> None:

@@ -54,7 +54,7 @@ def wait(
         what: It is waited for to be: "drained", "gone".
         part: Only these of its programs are waited for.
     """
-    from gracewrap.cli import status_view
+    from gracewrap.cli.status_view import span
 
     progress = Progress()
     last: dict[str, Any] = {}
@@ -62,35 +62,36 @@ def wait(
         while True:
             elapsed = time.monotonic() - began
             left = LOOK if timeout is None else timeout - elapsed
-            peer.timeout = max(
-                0.05, min(control_client.WAIT, left if timeout is not None else control_client.WAIT)
-            )
+            peer.timeout = control_client.WAIT
+            if timeout is not None:
+                peer.timeout = max(0.05, min(control_client.WAIT, left))
+            doing, limit = "no answer", ""
             try:
                 last = peer.status(processes=False, request="" if part is None else part.request)
-                verdict, limit = (
-                    judge(last, elapsed),
-                    status_view.until_sigkill(last) if part is None else part.left(last),
-                )
-                doing = status_view.waiting_for(last) if part is None else part.doing(last)
+                if (verdict := judge(last, elapsed)) is not None:
+                    return progress.end(*verdict)
+                doing, limit = _standing(last, part)
             except control_client.Gone:
-                return progress.end(
-                    *(_gone(peer, last, elapsed) if part is None else part.gone(last, elapsed))
-                )
+                end = _gone(peer, last, elapsed) if part is None else part.gone(last, elapsed)
+                return progress.end(*end)
             except control_client.NoAnswer:
-                verdict, doing, limit = None, "no answer", ""
-            if verdict is not None:
-                return progress.end(*verdict)
+                pass
             if left <= 0:
-                return progress.end(1, f"not {what} in {status_view.span(timeout or 0.0)}: {doing}")
-            progress.show(
-                ", ".join(
-                    filter(None, (doing, f"{status_view.span(elapsed, whole=True)} gone", limit))
-                ),
-                doing,
-            )
+                return progress.end(1, f"not {what} in {span(timeout or 0.0)}: {doing}")
+            said = (doing, f"{span(elapsed, whole=True)} gone", limit)
+            progress.show(", ".join(filter(None, said)), doing)
             time.sleep(min(LOOK, left))
     finally:
         progress.leave()
+
+
+def _standing(last: dict[str, Any], part: Waited | None) -> tuple[str, str]:
+    """Return what is waited for, and how long it may still take."""
+    from gracewrap.cli import status_view
+
+    if part is not None:
+        return part.doing(last), part.left(last)
+    return status_view.waiting_for(last), status_view.until_sigkill(last)
 
 
 def _gone(peer: control_client.Peer, last: dict[str, Any], elapsed: float) -> tuple[int, str]:

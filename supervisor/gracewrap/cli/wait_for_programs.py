@@ -91,9 +91,24 @@ class Waited:
             return (
                 0,
                 f"{self.done} {self._who} in "
-                f"{status_view.span(elapsed)}{self._others()}{_killed(status)}",
+                f"{status_view.span(elapsed)}{self._others()}{_killed(status)}"
+                f"{self._still_stopped(status)}",
             )
         return None
+
+    def _still_stopped(self, status: Mapping[str, Any]) -> str:
+        """Return which other programs do not run, such as those that were stopped before one of
+        these, and how to start them; "" if all run."""
+        found = [
+            status_view.word(one, "name")
+            for one in status_view.programs(status)
+            if status_view.word(one, "phase") == "stopped"
+            if status_view.word(one, "name") not in self.names
+        ]
+        if not found:
+            return ""
+        shown = " ".join(found)
+        return f"; still stopped: {listed(found)} (gracewrap restart {shown})"
 
     def _others(self) -> str:
         others = [one for one in self.names if one not in self.named]
