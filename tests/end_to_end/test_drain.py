@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import SUPPORT, TALKER, Run, alive, running, wait_until
+from processes import SUPPORT, TALKER, Run, alive, order, running, wait_until
 
 ENDPOINT = [sys.executable, "-I", "-S", str(SUPPORT / "endpoint.py")]
 JOBS = ("--drain-json", "/active/jobs")
@@ -42,14 +42,6 @@ def ask(start: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
         return run
 
     return begin
-
-
-def order(run: Run, line: str) -> None:
-    """Have the endpoint do something, and wait until it does."""
-    assert run.process.stdin is not None and run.out is not None
-    run.process.stdin.write(f"{line}\n".encode())
-    run.process.stdin.flush()
-    run.out.until(f"now {line}")
 
 
 def asked(run: Run, times: int = 1) -> None:
@@ -178,6 +170,16 @@ def test_an_endpoint_that_takes_its_word_back_is_believed(ask, tmp_path):
     run.log_line("undrained")
     assert run.wait() == 137
     assert report(tmp_path)["interrupted"] == 1
+
+
+def test_a_sample_from_before_the_stop_is_not_told_as_current(ask):
+    """While it serves on nobody is asked, and nothing is said of what is in flight."""
+    options = ("--log-format", "text", "--log-level", "debug", "--propagation-delay", "10m")
+    run = ask(options=(*options, "--shutdown-timeout", "20m"))
+    assert run.err is not None
+    run.err.until("probe http: busy; in flight: 3")
+    run.send(signal.SIGTERM)
+    assert "jobs" not in run.err.until("until the stop signal")
 
 
 def test_a_mistake_in_the_probe_is_told_while_the_command_runs(ask):

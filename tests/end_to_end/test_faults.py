@@ -16,7 +16,7 @@ import pytest
 
 from gracewrap.config import load
 from gracewrap.report import log
-from gracewrap.runtime import fallback, handover
+from gracewrap.runtime import ending, fallback, handover
 from gracewrap.runtime import loop as supervise
 from processes import (
     BOUND,
@@ -72,6 +72,28 @@ def test_a_log_that_reaches_the_limit_of_file_sizes_does_not_end_the_command(
     run.send(signal.SIGTERM)
     assert run.line() == "finished"
     assert run.wait() == 0
+
+
+@pytest.mark.parametrize("kilobytes", [0, 1])
+def test_a_log_file_that_is_full_goes_on_whole_on_stderr(talk, tmp_path, kilobytes):
+    """The line that reached the limit was cut in two: one half here, the other there."""
+    prefix = ("bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash")
+    command = [GRACEWRAP[0], "-B", *GRACEWRAP[1:]]  # else Python writes halves of .pyc files
+    run = talk("exit=3", options=["--log-file", tmp_path / "log"], prefix=prefix, command=command)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+    lines = run.log()  # whole lines of JSON
+    assert [line["event"] for line in lines].count("log_file_unusable") == 1
+    assert lines[0]["event"] == "log_file_unusable"
+    assert "File too large; it goes to stderr" in str(lines[0]["message"])
+    assert lines[-1]["event"] == "summary"
+    *whole, cut = (tmp_path / "log").read_text().split("\n")
+    asked = [
+        line for line in [*map(json.loads, whole), *lines] if line["event"] == "stop_requested"
+    ]
+    assert len(asked) == 1
+    assert len("\n".join([*whole, cut])) == kilobytes * 1024
 
 
 def full_pipe() -> tuple[int, int]:
@@ -227,10 +249,10 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
 
 
 def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
-    monkeypatch.setattr(supervise.Loop, "last_word", lambda loop, status: 1 // 0)
+    monkeypatch.setattr(ending.Ending, "last_word", lambda end, status: 1 // 0)
     loop = supervise.Loop(handover.Handover(2**22, 0.0), load.defaults(["true"]))
-    loop.log = log.Log(file=str(tmp_path / "log"))
-    assert loop.leave(7) == 7
+    loop.recorder.log = log.Log(file=str(tmp_path / "log"))
+    assert loop.ending.leave(7) == 7
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 

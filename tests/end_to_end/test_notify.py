@@ -65,7 +65,7 @@ def name_main(run) -> int:
     tell(run, "fork")
     child = int(run.line().split()[1])
     tell(run, f"MAINPID={child}")
-    run.log_line("main_pid")
+    assert run.log_line("main_pid")["main"] == child
     assert run.line() == f"sent MAINPID={child}"
     return child
 
@@ -174,6 +174,43 @@ def test_a_sign_of_life_that_came_while_gracewrap_was_stopped_counts(start):
     run.send(signal.SIGTERM)
     assert run.line() == "leader 15"
     assert "watchdog" not in run.err.seen
+
+
+def away(run, seconds: float) -> None:
+    """Stop gracewrap for so long, as `docker pause` does; its command writes nothing meanwhile."""
+    os.kill(run.pid, signal.SIGSTOP)
+    wait_until(lambda: state(run.pid) == "T", "gracewrap is stopped")
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + seconds, "the time is over")
+    os.kill(run.pid, signal.SIGCONT)
+
+
+def test_after_a_pause_the_watchdog_counts_anew(start):
+    run = speaker(start, "--watchdog", "2s")
+    tell(run, "WATCHDOG=1")
+    assert run.line() == "sent WATCHDOG=1"
+    away(run, 3)
+    assert 0.5 < run.log_line("time_gap")["seconds"] < 60
+    tell(run, "WATCHDOG=1")
+    assert run.line() == "sent WATCHDOG=1"
+    tell(run, "STATUS=alive")
+    assert run.log_line("said")["text"] == "alive"
+    assert run.line() == "sent STATUS=alive"
+    assert '"watchdog"' not in run.err.seen
+    assert run.log_line("watchdog")["after"] == 2  # when it is silent, it is missed as ever
+    assert run.line() == "leader 15"
+
+
+def test_after_a_pause_a_stop_goes_on_with_what_was_left_of_the_budget(start):
+    run = speaker(start, "--shutdown-timeout", "4s")
+    run.send(signal.SIGTERM)
+    assert run.line() == "leader 15"
+    away(run, 5)
+    run.log_line("time_gap")
+    tell(run, "leave")
+    assert run.wait() == 0
+    summary = run.log_line("summary")
+    assert summary["killed"] == [] and summary["used_seconds"] < 4 < summary["paused_seconds"]
 
 
 def test_a_process_that_is_not_the_command_s_is_no_main_process(start):

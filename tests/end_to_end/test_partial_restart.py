@@ -132,7 +132,7 @@ command = ["sh", "-c", "sleep 1.5; echo up late; exec sleep 60"]
         run.send(signal.SIGHUP)
         said = str(run.log_line("roll")["message"])
         assert said.startswith("SIGHUP from ") and said.endswith(
-            ": all programs are restarted, one after the other"
+            ": restarting all programs, one after the other"
         )
         assert [words(run.line()) for _ in range(2)] == [("down", "db"), ("up", "db")]
         assert time.monotonic() - began < 5  # and not when it next looks whose the orphans are

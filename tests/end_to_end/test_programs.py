@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 import tomli_w
 
-from processes import BOUND, GRACEWRAP, SUPPORT, Run, alive, wait_until_next_request
+from processes import (
+    BOUND,
+    GRACEWRAP,
+    SUPPORT,
+    Run,
+    alive,
+    wait_until_next_request,
+)
 
 PLAYER = [sys.executable, "-I", "-S", str(SUPPORT / "player.py")]
 SOON = 1.0  # seconds; what is at once takes a few milliseconds, but not on a loaded machine
@@ -217,6 +224,60 @@ def test_stop_after_counts_for_the_stop_alone(begin: Begin):
     assert programs.rest() == ["proxy ends"]
 
 
+def test_the_stopsignal_of_an_image_stops_all_in_order(begin: Begin):
+    """nginx's STOPSIGNAL is SIGQUIT.  Passed on, it would end the worker at once."""
+    programs = begin(
+        {
+            "web": player("web", "on=3", stop_signal="QUIT", depends_on=["worker"]),
+            "worker": player("worker", "on=15"),
+        }
+    )
+    programs.up("web", "worker")
+    programs.run.send(signal.SIGQUIT)
+    assert programs.rest() == ["web TERM", "web ends", "worker TERM", "worker ends"]
+    assert programs.status() == 0
+    assert programs.report()["requested_by"]["signal"] == "SIGQUIT"
+
+
+def heard(name: str, *signals: str, **settings: object) -> dict[str, object]:
+    """Return a program that says which of these signals it gets, and has no handler for others."""
+    traps = "; ".join(f"trap 'echo {name} {one}' {one}" for one in signals)
+    script = f"{traps}; echo {name} up $$; trap 'exit 0' TERM; while :; do sleep 0.02; done"
+    ready = {"log_line": f"{name} up"}
+    return {"command": ["bash", "-c", script], "ready": ready, "output": "prefix", **settings}
+
+
+def test_a_signal_that_would_end_a_program_is_kept_from_it(begin: Begin):
+    """SIGHUP for nginx does not end the worker beside it."""
+    sleeper = {"command": ["sleep", "600"]}
+    programs = begin({"web": player("web"), "worker": sleeper}, log={"format": "json"})
+    programs.up("web")
+    programs.run.log_line("program_ready")
+    programs.run.send(signal.SIGHUP)
+    assert programs.run.log_line("spared")["programs"] == ["worker"]
+    programs.stop()
+    assert programs.rest() == ["web TERM", "web ends"]
+    assert programs.report()["requested_by"]["signal"] == "SIGTERM"
+
+
+def test_sighup_goes_to_the_programs_that_reload_by_it(begin: Begin):
+    programs = begin(
+        {
+            "proxy": heard("proxy", "USR2", "HUP", reload_signal="USR2"),
+            "web": heard("web", "HUP", "USR1", signal_map={"USR1": "HUP"}),
+        }
+    )
+    run = programs.run
+    assert sorted(run.line().partition(" | ")[2].split()[0] for _ in range(2)) == ["proxy", "web"]
+    run.send(signal.SIGHUP)
+    assert run.line().partition(" | ")[2] == "proxy USR2"
+    run.send(signal.SIGUSR1)
+    assert run.line().partition(" | ")[2] == "web HUP"
+    programs.stop()
+    assert run.line() == ""
+    assert programs.status() == 0
+
+
 def test_fifty_programs_keep_their_order(begin: Begin):
     layers = [[f"p{layer}{i}" for i in range(10)] for layer in range(5)]
     under = dict(zip(map(tuple, layers[1:]), layers))
@@ -367,6 +428,23 @@ def test_time_that_one_does_not_use_is_the_next_ones(begin: Begin):
     programs.stop()
     assert programs.rest() == ["c TERM", "c ends", "b TERM", "b ends", "a TERM"]
     assert 1.5 <= time.monotonic() - began <= 1.5 + SOON
+
+
+def test_half_of_the_budget_is_not_kept_for_what_needs_a_moment(begin: Begin):
+    programs = begin(chain("db", "worker", worker="takes=2.4"), shutdown_timeout="4s")
+    programs.up("db", "worker")
+    programs.stop()
+    assert programs.rest() == ["worker TERM", "worker ends", "db TERM", "db ends"]
+    assert programs.status() == 0 and programs.report()["killed"] == []
+
+
+def test_what_is_killed_before_the_budget_ends_says_for_whom_the_rest_is_kept(begin: Begin):
+    programs = begin(chain("db", "web", web="stuck"), shutdown_timeout="2s")
+    programs.up("db", "web")
+    programs.stop()
+    assert programs.rest() == ["web TERM", "db TERM", "db ends"]
+    kill = next(line for line in programs.report()["timeline"] if line["event"] == "kill")
+    assert kill["kept_for"] == ["db"] and 0 < kill["left"] <= 0.2
 
 
 def test_what_is_reserved_is_kept(begin: Begin):

@@ -129,12 +129,12 @@ def test_a_shell_that_ignores_the_stop_signal(project, stop_in_flight):
 
 
 def test_a_shell_that_catches_the_signal_and_waits(project, stop_in_flight):
-    """It runs its trap when node is gone, so it cannot pass anything on: node is told late, and
-    still finishes."""
+    """It runs its trap when node is gone, so it cannot pass anything on: node is told by gracewrap,
+    and still finishes."""
     shell = script(project, "trap 'echo trapped' TERM", "node server.js")
     report = stop_in_flight(shell, GRACEWRAP_SHUTDOWN_TIMEOUT="8s")
     assert report["exit_status"] == 0
-    assert "last_call" in [step["event"] for step in report["timeline"]]
+    assert "shell_waits" in [step["event"] for step in report["timeline"]]
 
 
 @pytest.mark.parametrize("use", ["once", "on"])

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shlex
 import shutil
 import signal
 import socket
@@ -34,11 +36,12 @@ QUIET, LINGER = 2.0, 0.5  # of the ready-made settings
 pytestmark = pytest.mark.slow
 
 
-def config(name: str, folder: Path, command: list[str]) -> tuple[str, str]:
+def config(name: str, folder: Path, command: list[str], tcp: str = "") -> tuple[str, str]:
     """Return the option for a ready-made file, with *command* in the place of its own."""
     settings = tomllib.loads((ROOT / "configs" / f"{name}.toml").read_text())
     file = folder / f"{name}.toml"
-    file.write_text(tomli_w.dumps({**settings, "command": command}))
+    text = tomli_w.dumps({**settings, "command": command})
+    file.write_text(text.replace('tcp = "auto"', tcp or 'tcp = "auto"'))
     return "--config", str(file)
 
 
@@ -66,6 +69,7 @@ class Server(NamedTuple):
     rate: float = 40.0
     longest: int = 1500  # milliseconds
     holds: bool = True  # a connection that never sends anything can be open meanwhile
+    asked_by: int = signal.SIGTERM  # the stop request: an image may have a STOPSIGNAL of its own
 
 
 def nginx(folder: Path, port: int, behind: int) -> list[str]:
@@ -90,6 +94,32 @@ backend slow
 """
     )
     return ["haproxy", "-db", "-f", str(file)]
+
+
+HTTPD = """
+ServerName localhost
+ServerRoot {folder}
+PidFile {folder}/httpd.pid
+ErrorLog {folder}/error.log
+Listen 127.0.0.1:{port}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_http_module {modules}/mod_proxy_http.so
+{user}
+ProxyPass / http://127.0.0.1:{behind}/
+"""
+
+
+def httpd(folder: Path, port: int, behind: int) -> list[str]:
+    require(shutil.which("apache2"), "apache2 (apache2-bin)")
+    file = folder / "httpd.conf"
+    modules = "/usr/lib/apache2/modules"
+    user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""  # no worker is root
+    file.write_text(
+        HTTPD.format(folder=folder, port=port, behind=behind, modules=modules, user=user)
+    )
+    return ["apache2", "-DFOREGROUND", "-f", str(file)]
 
 
 def uwsgi(folder: Path, port: int, behind: int) -> list[str]:
@@ -139,6 +169,8 @@ HTTP = {
     "any-http-server": Server(lambda folder, port, behind: [sys.executable, "plain.py", str(port)]),
     "nginx": Server(nginx),
     "haproxy": Server(haproxy),
+    "httpd": Server(httpd),
+    "httpd-stopsignal": Server(httpd, config="httpd", asked_by=signal.SIGWINCH),
     "uwsgi": Server(uwsgi),
     "unicorn": Server(unicorn, rate=8, longest=800, holds=False),
     "gunicorn": Server(
@@ -197,6 +229,9 @@ HTTP = {
 }
 
 
+BEHIND = ("nginx", "haproxy", "httpd", "httpd-stopsignal")  # they have a server behind them
+
+
 @pytest.mark.parametrize("name", HTTP)
 def test_every_request_is_answered(name: str, tmp_path: Path, start: Callable[..., Run]):
     server = HTTP[name]
@@ -211,7 +246,7 @@ def test_every_request_is_answered(name: str, tmp_path: Path, start: Callable[..
         f"{PROPAGATION}s",
     ]
     with contextlib.ExitStack() as stack:
-        behind = stack.enter_context(upstream()) if name in ("nginx", "haproxy") else 0
+        behind = stack.enter_context(upstream()) if name in BEHIND else 0
         log = stack.enter_context((tmp_path / "log").open("wb"))
         configured = config(server.config or name, tmp_path, server.command(tmp_path, port, behind))
         where = {
@@ -226,7 +261,7 @@ def test_every_request_is_answered(name: str, tmp_path: Path, start: Callable[..
             if server.holds:
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
             load.until(lambda: load.backends[0].in_flight > 3, "it is busy")
-            run.send(signal.SIGTERM)
+            run.send(server.asked_by)
             status = run.wait()
             tally = load.stop()
     found = read(report)
@@ -262,7 +297,7 @@ def test_a_server_that_would_not_exit(
     with contextlib.ExitStack() as stack:
         runs = []
         commands = [["node", str(SERVERS / "closing.js"), kind, str(port)] for port in ports]
-        drained = (*config("node", tmp_path, commands[0]), "--drain-quiet", f"{quiet}s")
+        drained = config("node", tmp_path, commands[0], tcp=f'tcp = "auto", quiet = "{quiet}s"')
         for port, options in zip(
             ports, (drained, ("--shutdown-timeout", f"{BUDGET}s", "--", *commands[1]))
         ):
@@ -374,13 +409,20 @@ def adds(code: str) -> tuple[str, ...]:
     )
 
 
+CELERY = (sys.executable, "-m", "celery", "-A", "jobs_celery", "worker", "--concurrency", "4")
 WORKERS = {
     "celery": Worker(
-        (sys.executable, "-m", "celery", "-A", "jobs_celery", "worker", "--concurrency", "4"),
+        CELERY,
         adds("from jobs_celery import work; add = work.delay"),
         # With all jobs done, a pool process of billiard 4.3 now and then waits 30 s for its result
         # to be taken notice of, also without gracewrap (_ensure_messages_consumed in
         # billiard/pool.py).  That job is then delivered once more.
+        longest_stop=40,
+        repeats=True,
+    ),
+    "celery behind a shell": Worker(  # which dies of the signal; its pool is Celery's to tell
+        ("sh", "-c", f"{shlex.join(CELERY)}; true"),
+        adds("from jobs_celery import work; add = work.delay"),
         longest_stop=40,
         repeats=True,
     ),
@@ -416,9 +458,7 @@ def test_every_job_is_done_once(
     if worker.node:
         env["NODE_PATH"] = str(request.getfixturevalue("packages"))
     command = [word.format(url=queue.url, port=port) for word in worker.command]
-    options = [*config(name, tmp_path, command), "--report", report]
-    if name == "bullmq":
-        options += ["--drain-http", f"http://127.0.0.1:{port}/active"]
+    options = [*config(name.split(maxsplit=1)[0], tmp_path, command), "--report", report]
     jobs = [(n, 300 + 500 * (n % 3)) for n in range(worker.jobs)]
 
     with (tmp_path / "log").open("wb") as log:
@@ -444,6 +484,34 @@ def test_every_job_is_done_once(
     done = queue.numbers("done")
     assert queue.numbers("begun") == done
     assert (sorted(set(done)) if worker.repeats else done) == list(range(worker.jobs))
+
+
+@pytest.mark.node
+def test_a_server_that_also_works_on_jobs_is_not_ended_in_one(
+    queue: Redis, packages: Path, tmp_path: Path, start: Callable[..., Run]
+):
+    """A job of BullMQ is silent for longer than `quiet`; and a client that sends nothing does not
+    hold server.close() for ever when all jobs are done."""
+    port, report = free_ports(1)[0], tmp_path / "report.json"
+    env = environment(REDIS_URL=queue.url, NODE_PATH=str(packages))
+    options = config("node", tmp_path, ["node", "jobs_bullmq.js", str(port), "whole"])
+    jobs = [(n, (400, 1500, 4000)[n % 3]) for n in range(12)]
+    with (tmp_path / "log").open("wb") as log:
+        run = start(
+            *options, "--report", report, command=INSTALLED, cwd=SERVERS, env=env, stdout=log,
+            stderr=log,
+        )  # fmt: skip
+        add = ["node", "jobs_bullmq.js", "add", json.dumps(jobs)]
+        subprocess.run(add, cwd=SERVERS, env=env, check=True, timeout=BOUND)
+        queue.wait("done", 2)
+        with socket.create_connection(("127.0.0.1", port), BOUND):
+            run.send(signal.SIGTERM)
+            status = run.process.wait(2 * BOUND)
+    found = read(report)
+    print(found["summary"])
+    assert queue.numbers("begun") == queue.numbers("done"), found
+    assert status == 0 and not found["interrupted"], found
+    assert found["used_seconds"] < 4 + QUIET + LINGER + 4 * INTERVAL + SLACK
 
 
 # --- a worker that says how many jobs it has -----------------------------------------------------

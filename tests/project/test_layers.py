@@ -1,8 +1,10 @@
-"""Imports point downward only, the policy is pure, only one place waits, and only one reaps."""
+"""Imports point downward only and in no circle, the policy is pure, only one place waits, and only
+one reaps."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,20 +19,30 @@ LAYERS = [
     "policy",
     "linux",
     "config",
+    "manifests",
+    "picture",
+    "drill",
     "http_client",
     "report",
     "probes",
     "server",
     "runtime",
     "cli",
+    "isolation",
     "start",
+    "launched",
+    "single_file",
     "__main__",
 ]
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
+# What stands in no room: the first module of every start, and what all records are made with.
+OUTSIDE = {"__init__", "__main__", "record", "isolation", "launched", "single_file", "start"}
+
+
 def layer(module: str) -> int:
-    """Return how high a module stands: gracewrap.linux.process_tree as posix."""
+    """Return how high a module stands: gracewrap.linux.process_tree as linux."""
     return LAYERS.index([*module.split("."), "__init__"][1])
 
 
@@ -39,8 +51,12 @@ def name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
+NAMES = {name(path) for path in MODULES}
+
+
 def imports(path: Path) -> set[str]:
-    """Return every module that a file imports, also late and for types only."""
+    """Return every module that a file imports, also late, by a name in a string, and for types
+    only."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -52,6 +68,8 @@ def imports(path: Path) -> set[str]:
                 one for one in inner if (SOURCE.parent / (one.replace(".", "/") + ".py")).exists()
             }
             found |= below | ({str(node.module)} if below != inner else set())
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("gracewrap."):
+            found |= {one for one in [str(node.value)] if one in NAMES}
     return found
 
 
@@ -62,6 +80,48 @@ def test_imports_point_downward(path):
         if module.split(".")[0] == "gracewrap":
             same_package = module.split(".")[:2] == own.split(".")[:2]
             assert same_package or layer(module) < layer(own), f"{own} imports {module}"
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return modules of which each imports the one before it, the first and the last being the
+    same; or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """An import that a function makes late counts: it only hides that two modules are one."""
+    graph = {name(path): imports(path) - {name(path)} for path in MODULES}
+    assert circle({**graph, "a": {"b"}, "b": {"c"}, "c": {"a"}})  # it can see one
+    assert not circle(graph)
+
+
+def test_every_module_stands_in_a_room():
+    rooms = {path.relative_to(SOURCE).parts[0] for path in MODULES if path.parent != SOURCE}
+    assert {path.stem for path in SOURCE.glob("*.py")} == OUTSIDE
+    assert rooms == {*LAYERS} - OUTSIDE
+    for room in rooms:
+        assert (SOURCE / room / "__init__.py").exists(), f"{room} is no package"
+    deep = {path.parent for path in MODULES if len(path.relative_to(SOURCE).parts) > 2}
+    assert deep == {SOURCE / "config" / "parsers"}
+
+
+def test_imports_of_functions_and_of_type_checkers_are_seen(tmp_path):
+    source = tmp_path / "one.py"
+    source.write_text(
+        "from gracewrap.linux import signals\n"
+        "if TYPE_CHECKING:\n    from gracewrap.record import Record\n"
+        "def late():\n    import gracewrap.linux.spawn\n    __import__('gracewrap.linux.fork')\n"
+    )
+    assert imports(source) == {
+        "gracewrap.linux.signals",
+        "gracewrap.record",
+        "gracewrap.linux.spawn",
+        "gracewrap.linux.fork",
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,7 +161,8 @@ def users_of(*names: str) -> set[str]:
 def running(modules: set[str]) -> set[str]:
     """Return those that are loaded while a command is looked after: what is for people may wait for
     them."""
-    return {module for module in modules if not module.startswith("gracewrap.cli.")}
+    people = ("gracewrap.cli.", "gracewrap.drill.")
+    return {module for module in modules if not module.startswith(people)}
 
 
 def test_only_the_loops_wait():
@@ -148,3 +209,9 @@ def test_the_package_is_never_imported_by_its_directory():
         assert not any(module.split(".")[0] == "supervisor" for module in imports(path)), path
     assert not (SOURCE.parent / "__init__.py").exists()
     assert "supervisor" not in gracewrap.__name__
+
+
+def test_each_room_says_what_is_in_it():
+    for path in SOURCE.rglob("__init__.py"):
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert len(said.split()) > 3, f"{path} says {said!r}"

@@ -15,6 +15,7 @@ from processes import ROOT, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BOUND = 300.0  # seconds; downloads are in it
+ONLY_NATIVE = pytest.mark.parametrize("kind", ["native"], indirect=True)
 
 
 def call(*command: object, **options: object) -> str:
@@ -27,13 +28,19 @@ def call(*command: object, **options: object) -> str:
     return str(done.stdout)
 
 
+@pytest.fixture(scope="session", params=["native", "pure"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Whether there is a C compiler for the launcher, when the wheel is built."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel as pip does it."""
     directory = tmp_path_factory.mktemp("wheel")
-    call(
-        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory, ROOT
-    )
+    env = environment(**({"GRACEWRAP_PURE": "1"} if kind == "pure" else {}))
+    pip = sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"
+    call(*pip, "--wheel-dir", directory, ROOT, env=env)
     (found,) = directory.glob("*.whl")
     return found
 
@@ -42,37 +49,68 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel and PyPI's supervisor into a new environment; return its bin directory."""
     directory = tmp_path_factory.mktemp("venv")
+    if wheel.name.endswith("-any.whl"):  # enough to look at its script
+        call(sys.executable, "-m", "venv", "--without-pip", directory)
+        pip = sys.executable, "-m", "pip", "--python", directory / "bin" / "python"
+        call(*pip, "install", "--quiet", "--no-deps", wheel)
+        return directory / "bin"
     call(sys.executable, "-m", "venv", directory)
     # supervisor 4 imports pkg_resources, which setuptools 81 no longer has.
     call(directory / "bin" / "pip", "install", "--quiet", wheel, "supervisor", "setuptools<81")
     return directory / "bin"
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_the_package_and_nothing_else(wheel, kind):
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         name.partition("/")[0]
         for name in names
-        if not re.match(r"gracewrap-[\d.]+\.dist-info/", name)
+        if not re.match(r"gracewrap-[\d.]+\.(dist-info|data/scripts)/", name)
     } == {"gracewrap"}
     sources = {
         f"gracewrap/{file.relative_to(ROOT / 'supervisor' / 'gracewrap')}"
-        for file in (ROOT / "supervisor/gracewrap").rglob("*.py")
+        for kind in ("*.py", "*.cjs")
+        for file in (ROOT / "supervisor/gracewrap").rglob(kind)
     }
-    assert sources | {"gracewrap/py.typed"} == {
+    presets = {f"gracewrap/presets/{file.name}" for file in (ROOT / "configs").glob("*.toml")}
+    commit = {"gracewrap/commit.txt"} & {*names}  # built from a clone
+    assert sources | presets | commit | {"gracewrap/py.typed"} == {
         name for name in names if name.startswith("gracewrap/")
     }
-    entry = (
-        zipfile.ZipFile(wheel)
-        .read(next(name for name in names if name.endswith("entry_points.txt")))
-        .decode()
+    (points,) = [name for name in names if name.endswith("entry_points.txt")]
+    # A script among them would win over ours.
+    assert zipfile.ZipFile(wheel).read(points).split() == [
+        b"[pytest11]", b"gracewrap", b"=", b"gracewrap.drill.pytest_plugin"
+    ]  # fmt: skip
+    (script,) = [name for name in names if ".data/scripts/" in name]
+    head = b"#!python\n" if kind == "pure" else b"\x7fELF"
+    assert zipfile.ZipFile(wheel).read(script).startswith(head)
+    is_pure = wheel.name.endswith("-py3-none-any.whl")
+    assert is_pure if kind == "pure" else "linux" in wheel.name
+
+
+def test_the_installed_script_is_isolated(installed, kind, tmp_path):
+    """As pip writes it: no thread of an agent, nor the application's modules, get in."""
+    said = call(installed / "gracewrap", "--version")
+    assert ("native launcher" in said) is (kind == "native")
+    if kind == "pure":
+        first = (installed / "gracewrap").read_text().partition("\n")[0]
+        assert first.startswith(f"#!{installed / 'python'}")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()\n"
     )
-    assert entry.split() == ["[console_scripts]", "gracewrap", "=", "gracewrap.__main__:main"]
+    words = "--", "sh", "-c", 'ls /proc/$PPID/task | wc -l; echo "$PYTHONPATH"'
+    env = environment(PYTHONPATH=str(tmp_path))
+    assert call(installed / "gracewrap", *words, env=env).split() == ["1", str(tmp_path)]
 
 
+@ONLY_NATIVE
 def test_it_lives_beside_supervisord(installed):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", call(installed / "supervisord", "--version"))
     assert call(installed / "gracewrap", "--", "echo", "hello") == "hello\n"
+    assert call(installed / "gracewrap", "--preset", "npm", "--", "echo", "hello") == "hello\n"
+    assert 'stop_signal = "QUIT"' in call(installed / "gracewrap", "presets", "nginx")
     script = "import gracewrap, supervisor; print(gracewrap.__file__); print(supervisor.__file__)"
     ours, theirs = map(Path, call(installed / "python", "-I", "-c", script).split())
     assert ours.parent.name == "gracewrap" and ours.parent.parent == theirs.parent.parent
@@ -82,8 +120,9 @@ def test_it_lives_beside_supervisord(installed):
     assert call(installed / "gracewrap", "--", "echo", "still") == "still\n"
 
 
+@ONLY_NATIVE
 def test_an_installed_one_helps_checks_and_writes(installed, tmp_path):
-    assert "Usage:" in call(installed / "gracewrap", "--help")
+    assert "Run:" in call(installed / "gracewrap", "--help")
     assert "--force" in call(installed / "gracewrap", "init", "--help")
     assert "wrote gracewrap.toml" in call(installed / "gracewrap", "init", cwd=tmp_path)
     assert "gracewrap.toml: ok" in call(installed / "gracewrap", "check", cwd=tmp_path)

@@ -77,6 +77,22 @@ def build(target: str) -> str:
     return name
 
 
+def derive(dockerfile: str) -> str:
+    """Build an image that needs no files, and return its name."""
+    name = f"gracewrap-test-derived:{uuid.uuid4().hex[:12]}"
+    done = subprocess.run(
+        ["docker", "build", "--network=host", "--force-rm", "-t", name, "-"],
+        input=dockerfile,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return name
+
+
 def unique_name() -> str:
     return f"gracewrap-test-{uuid.uuid4().hex[:12]}"
 

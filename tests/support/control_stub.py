@@ -20,7 +20,7 @@ from gracewrap.cli import status_view as status
 from processes import BOUND, GRACEWRAP, INSTALLED, environment
 
 WIDTH, HEIGHT = 80, 24
-ACTIONS = ["status", "drain", "undrain", "stop", "restart", "health"]
+ACTIONS = ["status", "drain", "undrain", "stop", "restart", "health", "reopen"]
 
 
 def a_probe(**more: object) -> dict[str, object]:

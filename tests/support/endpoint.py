@@ -12,6 +12,7 @@ exit N                        exit with status N
 term=N    exit with status N on SIGTERM; without it, go on
 """
 
+import contextlib
 import json
 import os
 import select
@@ -44,7 +45,8 @@ def respond() -> None:
         return
     body = str(state["body"]).encode()
     head = f"HTTP/1.1 {state['status']} x\r\nContent-Length: {len(body)}\r\n"
-    connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
+    with contextlib.suppress(OSError):  # a probe that has given up meanwhile
+        connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
     connection.close()
 
 

@@ -6,6 +6,8 @@ On SIGTERM it prints `NAME TERM`, then `NAME ends`, and exits.  Words change tha
 
 wait         exit only on SIGUSR1, which ends it at any time
 stuck        do not exit
+on=N         take the signal N for SIGTERM
+takes=N      exit N seconds after SIGTERM
 exit=N       exit with status N (default 0)
 fail=N       exit with status N as soon as it is up, without SIGTERM
 needs=PATH   print `NAME early` before `NAME up` if this file does not exist
@@ -42,13 +44,15 @@ def is_up(name: str) -> None:
         sock.sendto(b"READY=1", posix.environ[b"NOTIFY_SOCKET"].replace(b"@", b"\0", 1))
 
 
-def play(name: str, on_term: str, status: int) -> None:
+def play(name: str, on_term: str, status: int, takes: float) -> None:
     """Print signals until one ends us."""
     is_up(name)
     while True:
         got = _signal.sigwaitinfo(signals).si_signo
         if got == TERM:
             say(f"{name} TERM")
+            if takes:
+                _signal.sigtimedwait({USR1}, takes)
         if got == USR1 or (got == TERM and not on_term):
             say(f"{name} ends")
             posix._exit(status)
@@ -76,6 +80,7 @@ def another(name: str, kind: str) -> None:
 
 name, *words = sys.argv[1:]
 options = dict(word.split("=", 1) for word in words if "=" in word)
+TERM = int(options.get("on", TERM))
 _signal.pthread_sigmask(_signal.SIG_SETMASK, signals)
 if "fd" in options:
     posix.close(int(options["fd"]))
@@ -91,4 +96,4 @@ if "fail" in options:
     is_up(name)
     posix._exit(int(options["fail"]))
 on_term = next((word for word in words if word in ("wait", "stuck")), "")
-play(name, on_term, int(options.get("exit", 0)))
+play(name, on_term, int(options.get("exit", 0)), float(options.get("takes", 0)))

@@ -70,6 +70,7 @@ def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
     content = wanted.read_bytes()
     folder = Path(cache.mkdir(f"npm-{hashlib.sha256(content).hexdigest()[:12]}"))
     if not (folder / "installed").exists():
+        shutil.rmtree(folder / "node_modules", ignore_errors=True)  # of one that was cut
         (folder / "package.json").write_bytes(content)
         quiet = [
             "--no-audit",
@@ -79,7 +80,7 @@ def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
             "--loglevel=error",
         ]
         done = subprocess.run(
-            ["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=100
+            ["npm", "install", *quiet], cwd=folder, capture_output=True, text=True, timeout=300
         )
         require(done.returncode == 0, f"the packages of {wanted}: {done.stderr[-500:]}")
         (folder / "installed").touch()
@@ -252,3 +253,26 @@ def wait_until_next_request() -> None:
     """Wait until a stop request counts as a second one (policy.stopping.SAME_REQUEST: 0.1 s)."""
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 0.15, "time passes")
+
+
+def order(run: Run, line: str) -> None:
+    """Have the endpoint of support/endpoint.py do something, and wait until it does."""
+    assert run.process.stdin is not None and run.out is not None
+    run.process.stdin.write(f"{line}\n".encode())
+    run.process.stdin.flush()
+    run.out.until(f"now {line}")
+
+
+def call(*words: object, cwd: Path | None = None) -> tuple[int, str, str]:
+    """Run gracewrap to its end; return its exit status, and what it has written to stdout and
+    stderr."""
+    done = subprocess.run(
+        [*GRACEWRAP, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+        cwd=cwd,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from load_balancer import free_ports
@@ -65,3 +65,42 @@ def upstream() -> Iterator[int]:
     finally:
         process.kill()
         process.wait(BOUND)
+
+
+HAPROXY = """
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout check 2s
+  option redispatch
+frontend web
+  bind 127.0.0.1:{port}
+  default_backend instances
+backend instances
+  balance leastconn
+  option httpchk GET /readyz
+{servers}
+"""
+
+
+@contextlib.contextmanager
+def haproxy_before(instances: Iterable[tuple[int, int]], folder: Path) -> Iterator[int]:
+    """Run HAProxy in front of instances, each a port and that of its /readyz; its port."""
+    require(shutil.which("haproxy"), "haproxy")
+    [port] = free_ports(1)
+    check = f"inter {int(POLL * 1000)}ms fall 1 rise 1"
+    servers = "\n".join(
+        f"  server i{port} 127.0.0.1:{port} check port {health} {check}"
+        for port, health in instances
+    )
+    file = folder / "haproxy.cfg"
+    file.write_text(HAPROXY.format(port=port, servers=servers))
+    with (folder / "haproxy.log").open("wb") as log:
+        words = ["haproxy", "-db", "-f", str(file)]
+        with subprocess.Popen(words, stdout=log, stderr=log) as process:
+            try:
+                yield port
+            finally:
+                process.kill()

@@ -12,7 +12,8 @@ _DRAIN = {
     "absent": (*HTTP, "--drain-metric", "jobs"),
     **dict.fromkeys(("file_is", "contains"), ("--drain-file", "/run/drained")),
     **dict.fromkeys(
-        ("mode", "quiet", "unit", "when", "interval", "probe_timeout"), ("--drain-tcp", "auto")
+        ("mode", "quiet", "outgoing", "streams", "unit", "when", "interval", "probe_timeout"),
+        ("--drain-tcp", "auto"),
     ),
     **dict.fromkeys(("timeout", "min_drain", "confirm", "linger"), ("--drain-tcp", "auto")),
 }
@@ -20,7 +21,10 @@ _DRAIN = {
 REQUIRED_OPTIONS: dict[str, tuple[str, ...]] = {
     f"drain.{key}": words for key, words in _DRAIN.items()
 } | {
+    "drain.agent": ("--agent", "node"),
     "on_watchdog": ("--watchdog", "30s"),
+    "ready_timeout": ("--ready", "tcp"),
+    "on_unhealthy": ("--live", "tcp"),
     **dict.fromkeys(("backoff", "max_restarts"), ("--restart", "on-failure")),
     "health.on_stop": ("--health-listen", ":9000"),
     "report.pushgateway_job": ("--report-pushgateway", "http://pushgateway:9091"),

@@ -23,8 +23,12 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.ready: tuple[bool, dict[str, object]] = True, {}
+        self.live: tuple[bool, dict[str, object]] = True, {}
         self.text = "# nothing\n"
         self.actions: list[tuple[str, dict[str, str], str]] = []
+
+    def is_live(self):
+        return self.live
 
     def is_ready(self):
         return self.ready

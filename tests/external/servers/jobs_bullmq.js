@@ -1,4 +1,5 @@
 // A BullMQ worker that closes on SIGTERM, and says how many jobs are active at http://127.0.0.1:PORT/active; or (`add`) a producer.
+// With `whole` it closes all that it has opened.
 'use strict';
 
 const { Queue, Worker } = require('bullmq');
@@ -14,7 +15,7 @@ async function add(jobs) {
   await queue.close();
 }
 
-function work(port) {
+function work(port, whole) {
   let active = 0;
   const notes = new Redis(connection);
   const worker = new Worker(
@@ -31,12 +32,16 @@ function work(port) {
     },
     { connection, concurrency: 4 },
   );
-  require('node:http')
+  const server = require('node:http')
     .createServer((request, response) => response.end(JSON.stringify({ active: { jobs: active } })))
     .listen(port, '127.0.0.1');
-  // The other connection to Redis and the page stay open: such a worker is drained, and does not exit.
-  process.on('SIGTERM', () => worker.close());
+  process.on('SIGTERM', async () => {
+    if (whole) server.close();
+    await worker.close();
+    // Else the other connection to Redis and the page stay open: such a worker is drained, and does not exit.
+    if (whole) await notes.quit();
+  });
 }
 
 if (what === 'add') add(JSON.parse(args[0]));
-else work(Number(what));
+else work(Number(what), args[0] === 'whole');

@@ -1,0 +1,142 @@
+"""Signals that are passed on, are a stop request because an image says so, or cannot be sent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from processes import GRACEWRAP, require, require_root
+
+SLEEP = ("sh", "-c", "echo ready $$; exec sleep 600")
+
+
+def message(run, event: str) -> str:
+    return str(run.log_line(event)["message"])
+
+
+def test_a_signal_that_was_passed_on_is_not_somebody_else_s(start):
+    run = start("--", *SLEEP)
+    run.ready()
+    run.send(signal.SIGHUP)
+    assert run.wait() == 129
+    line = run.log_line("leader_exited")
+    assert line["level"] == "warning"
+    assert "was ended by SIGHUP, which gracewrap had passed on" in str(line["message"])
+
+
+ON_QUIT = """
+import os, signal, sys
+signal.signal(signal.SIGQUIT, lambda *_: sys.exit(0))
+print("ready", os.getpid(), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (sys.executable, "-I", "-c", ON_QUIT),
+        ("bash", "-c", "trap 'exit 0' QUIT; sleep 600 & echo ready $$; wait"),
+    ],
+    ids=["nothing left", "something left"],
+)
+def test_an_exit_after_a_signal_that_was_passed_on_names_the_cure(start, command):
+    run = start("--", *command)
+    run.ready()
+    run.send(signal.SIGQUIT)
+    line = run.log_line("leader_exited")
+    assert line["level"] == "warning"
+    assert "after gracewrap had passed SIGQUIT on" in str(line["message"])
+    assert "add QUIT to stop_on" in str(line["message"])
+    run.wait()
+
+
+def test_a_signal_from_elsewhere_is_said_to_be(start):
+    run = start("--", *SLEEP)
+    os.kill(run.ready(), signal.SIGHUP)
+    assert run.wait() == 129
+    assert "which gracewrap did not send" in message(run, "leader_exited")
+
+
+def test_a_command_without_a_handler_is_a_warning(start):
+    run = start("--", *SLEEP)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    summary = run.log_line("summary")
+    assert summary["level"] == "warning"
+    assert "without a handler" in str(summary["message"])
+
+
+def test_a_shell_without_a_trap_is_told_to_exec(start):
+    run = start("--", "sh", "-c", "echo ready $$; read never", stdin=-1)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    assert "write exec before the last command" in message(run, "summary")
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def without(*options: str) -> tuple[str, ...]:
+    require(shutil.which("setpriv") is not None, "setpriv, of util-linux")
+    return ("setpriv", *options)
+
+
+def test_without_cap_kill_a_command_of_another_user_is_told_all_the_same(start):
+    require_root()
+    prefix = without("--bounding-set", "-kill", "--inh-caps", "-kill")
+    script = "trap 'echo told; exit 0' TERM; echo ready $$; while :; do sleep 0.05; done"
+    run = start("--user", "nobody", "--", "/bin/sh", "-c", script, prefix=prefix, command=GRACEWRAP)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.line() == "told"
+    assert run.wait() == 0
+    assert run.log_line("summary")["killed"] == []
+
+
+def test_a_signal_that_is_refused_is_said_to_be_and_why(start, tmp_path: Path):
+    """gracewrap without any capability, and a command with a file capability to change its user."""
+    require_root()
+    prefix = without("--securebits", "+noroot", "--inh-caps", "-all", "--ambient-caps", "-all")
+    other = tmp_path / "setpriv"
+    shutil.copy(str(shutil.which("setpriv")), other)
+    effective, setuid = 0x02000001, 1 << 7  # vfs_cap_data of linux/capability.h, version 2
+    try:
+        os.setxattr(other, "security.capability", struct.pack("<5I", effective, setuid, 0, 0, 0))
+    except OSError as error:
+        pytest.skip(f"no file capabilities here: {error}")
+    run = start(
+        *("--shutdown-timeout", "1s", "--", other, "--reuid", "65534", *SLEEP),
+        prefix=prefix,
+        command=GRACEWRAP,
+    )
+    pid = run.ready()
+    try:
+        run.send(signal.SIGTERM)
+        run.wait()
+        line = run.log_line("stop_signal")
+        assert line["level"] == "error"
+        assert "could not send SIGTERM to" in str(line["message"])
+        assert "without CAP_KILL" in str(line["message"])
+        assert "sent SIG" not in run.err.seen
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_what_su_kills_is_not_said_to_have_ended_well(start):
+    require_root()
+    require(shutil.which("su") is not None, "su")
+    script = "trap '' TERM; echo ready $$; while :; do sleep 0.1; done"
+    run = start("--", "su", "nobody", "-s", "/bin/sh", "-c", script)
+    run.ready()
+    run.send(signal.SIGTERM)
+    run.wait()
+    assert "su passes it on and sends SIGKILL 2 s later" in message(run, "summary")
