@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import peers, table
-from benchmarks.measure import METRICS, Metric, Samples
+from benchmarks.measure import METRICS, Metric, Samples, stop_while_busy
 from benchmarks.process import Failed
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -26,6 +26,8 @@ def main() -> int:
     if options.table:
         print(table.render(json.loads(options.output.read_text())))
         return 0
+    if options.real_time:
+        _schedule(os.SCHED_RR)
     with tempfile.TemporaryDirectory(prefix="gracewrap-bench-") as folder:
         bench = peers.prepare(Path(folder), options.python, options.gracewrap)
         for name, package in bench.missing.items():
@@ -57,6 +59,12 @@ def read_options() -> argparse.Namespace:
         action="store_true",
         help=f"run 1/{QUICK} of the rounds, and do not write the results file",
     )
+    parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="with real-time priority, which other load of the machine hardly meets; not where the "
+        "machine is to be busy",
+    )
     peers.add_options(parser)
     parser.add_argument(
         "--output",
@@ -83,6 +91,7 @@ def describe(options: argparse.Namespace, bench: peers.Bench) -> dict:
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "real_time": options.real_time,
         "load_average": {"before": round(os.getloadavg()[0], 2)},
         "packages": peers.package_versions(),
         "missing": bench.missing,
@@ -94,11 +103,18 @@ def measure(bench: peers.Bench, metric: Metric, options: argparse.Namespace) -> 
     """Run one measurement with the peers that are installed; a failure becomes a note."""
     rounds = options.rounds or max(1, metric.rounds // (QUICK if options.quick else 1))
     there = [bench.peers[name] for name in metric.peers if name in bench.peers]
+    if options.real_time:
+        _schedule(os.SCHED_OTHER if metric.take is stop_while_busy else os.SCHED_RR)
     try:
         return metric.take(bench, there, rounds)
     except (Failed, OSError) as fault:  # OSError: no unshare, no permission for /proc
         print(f"benchmarks: {metric.name}: {fault}", file=sys.stderr)
         return Samples("", {"failed": str(fault)})
+
+
+def _schedule(policy: int) -> None:
+    """Let us, and what is started from now on, be scheduled by *policy*."""
+    os.sched_setscheduler(0, policy, os.sched_param(int(policy == os.SCHED_RR)))
 
 
 def add(results: dict, samples: Samples) -> None:

@@ -5,7 +5,10 @@ Each alternates between the peers, so that other load on the machine affects all
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +22,8 @@ from benchmarks.peers import (
     DUMB_INIT,
     GRACEWRAP,
     ISOLATED,
+    NATIVE,
+    RESTING,
     SUPERVISORD,
     TINI,
     Bench,
@@ -32,10 +37,14 @@ SIGNALS = 200  # forwarded by one wrapper before a new one is started
 ORPHANS = 10_000
 IDLE_SECONDS = 5.0
 COPIES = 5  # wrappers of one kind that run at the same time
+EARLY = 0.03  # seconds after the exec in which an early SIGTERM comes
+EARLY_PATIENCE = 3.0  # seconds after which it counts as lost
 SPREAD = 0.03  # seconds between their stop requests, so that their deadlines differ
 PROGRESS_SECONDS = 5.0  # between two lines, if stderr is not a terminal
 
-WRAPPERS = (GRACEWRAP, TINI, DUMB_INIT, CATATONIT, SUPERVISORD)
+FOREIGN = (TINI, DUMB_INIT, CATATONIT)
+OURS = (GRACEWRAP, NATIVE, RESTING, ISOLATED)
+FAST = (*OURS, *FOREIGN)  # who does not wait for the ticks of a loop
 
 
 @dataclass
@@ -183,7 +192,8 @@ def plain_exit(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 def stop(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
-    """Time from SIGTERM on the wrapper to its exit, and the part of it after the child's exit.
+    """Time from SIGTERM on the wrapper to its exit, and the parts of it before the child's handler
+    runs and after the child's exit.
 
     The child exits at once.
     """
@@ -194,8 +204,32 @@ def stop(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
                 asked = wrapped.ready().signal(signal.SIGTERM)
                 gone = wrapped.wait_exit()
                 if n >= 0:
+                    handled = wrapped.child_exited()
                     samples.add("stop", peer.name, (gone - asked) / MICRO)
-                    samples.add("stop_exit", peer.name, (gone - wrapped.child_exited()) / MICRO)
+                    samples.add("stop_handler", peer.name, (handled - asked) / MICRO)
+                    samples.add("stop_exit", peer.name, (gone - handled) / MICRO)
+    return samples
+
+
+def stop_while_busy(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """Time from SIGTERM on the wrapper to the child's handler while as many other processes as
+    there are CPUs compute."""
+    samples = Samples("µs")
+    hog = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+    hogs = [subprocess.Popen(hog) for _ in range(os.cpu_count() or 1)]
+    try:
+        for n in count(rounds, "stop while busy"):
+            for peer in rotated(peers, n):
+                with Wrapped(bench, peer, "wait") as wrapped:
+                    asked = wrapped.ready().signal(signal.SIGTERM)
+                    wrapped.wait_exit()
+                    if n >= 0:
+                        took = wrapped.child_exited() - asked
+                        samples.add("busy_handler", peer.name, took / MICRO)
+    finally:
+        for one in hogs:
+            one.kill()
+            one.wait()
     return samples
 
 
@@ -265,21 +299,34 @@ def wakeups(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
     return samples
 
 
+def early(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """Whether a SIGTERM is lost that comes while the wrapper, as PID 1, starts: in percent, each
+    sample 0 or 100."""
+    samples = Samples("%")
+    moments = random.Random(1)
+    for n in count(rounds, "early", warm_up=0):
+        moment = moments.uniform(0, EARLY)
+        for peer in rotated(peers, n):
+            with Wrapped(bench, peer, "wait", as_pid_1=True) as wrapped:
+                execed = int(wrapped.read(1)[0])
+                time.sleep(max(0.0, moment - (time.monotonic_ns() - execed) / NANO))
+                wrapped.signal_init(signal.SIGTERM)
+                samples.add("early", peer.name, 0.0 if wrapped.exits_in(EARLY_PATIENCE) else 100.0)
+    return samples
+
+
 METRICS = (
-    Metric("start", 100, (GRACEWRAP, ISOLATED, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT), start),
-    Metric(
-        "pid1",
-        50,
-        (GRACEWRAP, ISOLATED, TINI, DUMB_INIT, CATATONIT, BARE, DIRECT),
-        start_as_pid_1,
-    ),
+    Metric("start", 100, (*FAST, BARE, DIRECT), start),
+    Metric("pid1", 50, (*FAST, BARE, DIRECT), start_as_pid_1),
     Metric("start-slow", 5, (SUPERVISORD,), start),
-    Metric("memory", 5, (*WRAPPERS, ISOLATED), memory),
-    Metric("forward", 10, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), forward),
-    Metric("exit", 50, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), plain_exit),
-    Metric("stop", 50, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), stop),
+    Metric("memory", 5, (*FAST, SUPERVISORD), memory),
+    Metric("forward", 10, FAST, forward),
+    Metric("exit", 50, FAST, plain_exit),
+    Metric("stop", 50, FAST, stop),
+    Metric("busy", 30, FAST, stop_while_busy),
     Metric("stop-slow", 5, (SUPERVISORD,), stop),
-    Metric("reap", 5, (GRACEWRAP, TINI, DUMB_INIT, CATATONIT), reaping),
-    Metric("sigkill", 8, (GRACEWRAP, SUPERVISORD), sigkill),
-    Metric("wakeups", 2, WRAPPERS, wakeups),
+    Metric("reap", 5, FAST, reaping),
+    Metric("sigkill", 8, (NATIVE, ISOLATED, SUPERVISORD), sigkill),
+    Metric("wakeups", 2, (*FAST, SUPERVISORD), wakeups),
+    Metric("early", 40, FAST, early),
 )

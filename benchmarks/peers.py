@@ -1,7 +1,7 @@
 """The wrappers that are measured, and the command line of each.
 
 gracewrap is started as users start it, by the console script that pip installs; the option
---gracewrap chooses another way.
+--gracewrap chooses another way.  The native launcher is compiled here, as the child is.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MAIN = Path(__file__).parent.parent / "supervisor" / "gracewrap" / "__main__.py"
 CHILD_SOURCE = Path(__file__).with_name("child.c")
+LAUNCHER = Path(__file__).parent.parent / "launcher"
+# As in hatch_build.py.
+FLAGS = (
+    *("-std=c11", "-Os", "-s", "-static", "-fno-asynchronous-unwind-tables"),
+    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"),
+)
 
-GRACEWRAP, ISOLATED, BARE, DIRECT = (
+GRACEWRAP, NATIVE, RESTING, ISOLATED, BARE, DIRECT = (
     "gracewrap",
+    "gracewrap (native launcher)",
+    "gracewrap (native launcher, --shutdown-timeout 8s)",
     "gracewrap (python3 -I -S)",
     "python3 -I -S",
     "no wrapper",
@@ -63,14 +71,15 @@ class Peer:
     """One wrapper.
 
     *wrap* returns its argv for a command.  *rests_in* is part of the name of the kernel function in
-    which it sleeps.  *kills_after* is its stop timeout, in seconds, when SIGKILL is measured; None:
-    it never sends SIGKILL.
+    which it sleeps, *rests_as* part of its command line by then.  *kills_after* is its stop
+    timeout, in seconds, when SIGKILL is measured; None: it never sends SIGKILL.
     """
 
     name: str
     wrap: Callable[[list[str]], list[str]]
     rests_in: str = ""
     kills_after: float | None = None
+    rests_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,8 +132,11 @@ def prepare(folder: Path, python: str, way: str) -> Bench:
     child = build_child(folder)
     gracewrap, isolated = gracewrap_command(way, python), gracewrap_command(ISOLATED_WAY, python)
     bare = [os.path.realpath(python), "-I", "-S", "-c", EXEC]
+    native = [build_launcher(folder, python)]
     peers = [
         _gracewrap(GRACEWRAP, gracewrap),
+        _gracewrap(NATIVE, native),
+        _gracewrap(RESTING, native, ["--shutdown-timeout", "8s"], "--rest="),
         _gracewrap(ISOLATED, isolated),
         Peer(BARE, lambda cmd: [*bare, *cmd]),
         Peer(DIRECT, lambda cmd: cmd),
@@ -142,13 +154,15 @@ def prepare(folder: Path, python: str, way: str) -> Bench:
     return Bench(folder, child, {peer.name: peer for peer in peers}, missing)
 
 
-def _gracewrap(name: str, command: list[str]) -> Peer:
+def _gracewrap(
+    name: str, command: list[str], options: Sequence[str] = (), rests_as: str = ""
+) -> Peer:
     def wrap(child: list[str]) -> list[str]:
         # A child that must be killed gets a short budget, to save time.
-        options = ["--shutdown-timeout", "500ms"] if "stubborn" in child else []
-        return [*command, *options, "--", *child]
+        given = ["--shutdown-timeout", "500ms"] if "stubborn" in child else options
+        return [*command, *given, "--", *child]
 
-    return Peer(name, wrap, "sigtimedwait", 0.5)
+    return Peer(name, wrap, "sigtimedwait", 0.5, rests_as)
 
 
 def _supervisord(path: str) -> Peer:
@@ -162,6 +176,23 @@ def _supervisord(path: str) -> Peer:
         return [path, "-n", "-c", str(conf)]
 
     return Peer(SUPERVISORD, wrap, "poll", 1.0)
+
+
+def build_launcher(folder: Path, python: str) -> str:
+    """Compile the native launcher, put the package and the interpreter where it looks for them, and
+    return its path."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").symlink_to(python)
+    (folder / "gracewrap").symlink_to(MAIN.parent)
+    target = str(folder / "bin" / "gracewrap")
+    sources = [str(LAUNCHER / "launch.c"), str(LAUNCHER / "exec.c")]
+    for compiler in ("musl-gcc", "cc"):
+        if (
+            shutil.which(compiler)
+            and _run(compiler, *FLAGS, "-o", target, *sources).returncode == 0
+        ):
+            return target
+    raise SystemExit("benchmarks: cannot compile the launcher: cc, or musl-gcc, is needed")
 
 
 def build_child(folder: Path, static: bool = True) -> str:

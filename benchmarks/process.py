@@ -13,6 +13,7 @@ from typing import Self
 from benchmarks.peers import Bench, Peer
 
 PATIENCE = 30.0  # seconds that only a broken program reaches
+SETTLE = 0.05  # seconds for which all are idle, whenever they came to rest: caches are cold then
 NANO = 1_000_000_000
 # As in a Debian container.  PYTHON* variables would change the start.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -98,7 +99,13 @@ class Wrapped:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
-                if self.peer.rests_in in Path(f"/proc/{self.pid}/wchan").read_text():
+                proc = Path(f"/proc/{self.pid}")
+                words = (proc / "cmdline").read_text()
+                if (
+                    self.peer.rests_as in words
+                    and self.peer.rests_in in (proc / "wchan").read_text()
+                ):
+                    time.sleep(SETTLE)
                     return
             except OSError:
                 break
@@ -112,6 +119,17 @@ class Wrapped:
         at = time.monotonic_ns()
         os.kill(self.pid, signum)
         return at
+
+    def signal_init(self, signum: int) -> None:
+        """Send a signal to the wrapper that is PID 1 of the namespace."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        os.kill(int(children[0]), signum)
+
+    def exits_in(self, seconds: float) -> bool:
+        """Return whether the wrapper exits within so many seconds."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def end_child(self) -> None:
         """Make the child exit without involving the wrapper."""

@@ -11,6 +11,8 @@ from benchmarks.peers import (
     DUMB_INIT,
     GRACEWRAP,
     ISOLATED,
+    NATIVE,
+    RESTING,
     SUPERVISORD,
     TINI,
 )
@@ -25,16 +27,19 @@ ROWS = (
     ("forward", "p99", "Forwarding a signal, p99"),
     ("forward_first", "p50", "Forwarding the first signal"),
     ("exit", "p50", "Child's exit to wrapper's exit"),
+    ("stop_handler", "p50", "First SIGTERM to the child's handler"),
+    ("busy_handler", "p50", "… while other processes compute"),
     ("stop", "p50", "SIGTERM to wrapper's exit"),
     ("stop_exit", "p50", "… of it after the child's exit"),
     ("reap", "p50", "CPU time to reap an orphan"),
     ("sigkill", "p50", "SIGKILL after its deadline, median"),
     ("sigkill", "p99", "SIGKILL after its deadline, p99"),
     ("wakeups", "p50", "Wakeups at rest"),
+    ("early", "mean", "Early SIGTERM as PID 1, lost"),
 )
 CONSOLE_SCRIPT = "gracewrap (console script)"  # of results from before --gracewrap
 COLUMNS = (
-    *(GRACEWRAP, CONSOLE_SCRIPT, ISOLATED),
+    *(GRACEWRAP, CONSOLE_SCRIPT, NATIVE, RESTING, ISOLATED),
     *(TINI, DUMB_INIT, CATATONIT, SUPERVISORD, BARE, DIRECT),
 )
 
@@ -47,18 +52,28 @@ class Target:
     statistic: str
     limit: float
     base: str | None = None
+    peer: str = NATIVE
 
 
 TARGETS = (
-    Target("start", "p50", 1.4, BARE),
-    Target("start", "p50", 8, TINI),
-    Target("start_pid1", "p50", 1.4, BARE),
-    Target("start_pid1", "p50", 8, TINI),
-    Target("pss", "p50", 9),
-    Target("forward", "p50", 1.3, TINI),
-    Target("reap", "p50", 2, TINI),
-    Target("sigkill", "p50", 2),
+    Target("start", "p50", 0.8, TINI),
+    Target("pss", "p50", 0.5, TINI),
+    Target("pss", "p50", 1, peer=RESTING),
+    Target("forward", "p50", 1.05, TINI),
+    Target("forward", "p50", 1.05, TINI, RESTING),
+    Target("exit", "p50", 1, TINI),
+    Target("exit", "p50", 1, TINI, RESTING),
+    Target("stop_handler", "p50", 1.5, TINI),
+    Target("stop_handler", "p50", 1.5, TINI, RESTING),
+    Target("busy_handler", "p50", 1.5, TINI),
+    Target("stop", "p50", 25_000),
+    Target("reap", "p50", 1, TINI),
+    Target("sigkill", "p50", 1),
     Target("wakeups", "p50", 0),
+    Target("early", "mean", 0),
+    Target("start", "p50", 1.4, BARE, ISOLATED),
+    Target("pss", "p50", 9, peer=ISOLATED),
+    Target("reap", "p50", 2, TINI, ISOLATED),
 )
 
 
@@ -70,7 +85,8 @@ def summary(values: list[float]) -> dict[str, float]:
         return round(ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))], 4)
 
     named = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-    return {"n": len(ordered)} | {name: rank(share) for name, share in named.items()}
+    mean = round(sum(ordered) / len(ordered), 4)
+    return {"n": len(ordered), "mean": mean} | {name: rank(share) for name, share in named.items()}
 
 
 def render(results: dict) -> str:
@@ -137,7 +153,7 @@ def targets_table(results: dict) -> str:
         verdict = "met" if value <= target.limit else "**missed**"
         rows.append(
             [
-                titles[target.series, target.statistic],
+                f"{titles[target.series, target.statistic]}{_of(target)}",
                 f"≤ {target.limit:g}{of}",
                 f"{number(value)}{of}",
                 verdict,
@@ -147,12 +163,17 @@ def targets_table(results: dict) -> str:
 
 
 def reached(series: dict, target: Target) -> float | None:
-    """Return gracewrap's value in terms of the target, or None if it was not measured."""
+    """Return the value in terms of the target, or None if it was not measured."""
     peers = series["peers"]
-    if GRACEWRAP not in peers or (target.base and target.base not in peers):
+    if target.peer not in peers or (target.base and target.base not in peers):
         return None
     base = peers[target.base][target.statistic] if target.base else 1.0
-    return peers[GRACEWRAP][target.statistic] / base
+    return peers[target.peer][target.statistic] / base
+
+
+def _of(target: Target) -> str:
+    """Return which gracewrap a target is for, behind its title."""
+    return "" if target.peer == NATIVE else f" ({target.peer.partition('(')[2]}"
 
 
 def notes(results: dict) -> list[str]:
@@ -177,6 +198,8 @@ def setting(results: dict) -> str:
     load = " to ".join(str(load) for load in results["load_average"].values())
     started_by = results.get("gracewrap_started_by")
     parts = [f"gracewrap is started by {started_by}."] if started_by else []
+    if results.get("real_time"):
+        parts.append("All but what is measured on a busy machine had real-time priority.")
     parts += [
         f"{results['date'][:10]}, Python {python['version']} ({python['path']}), Linux "
         f"{results['kernel']} {results['machine']}, {results['cpus']} CPUs, load {load}; "

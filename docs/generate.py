@@ -1,15 +1,16 @@
-"""Write what is made from code into README.md and docs/*.md: the table of settings, and the last
-benchmarks.
+"""Write what is generated from code into docs/*.md: the table of settings, the log
+events, and the last benchmarks.
 
 python docs/generate.py           rewrite the files
 python docs/generate.py --check   write nothing; exit with 1 if a file is not what it would be
 
-A part is what stands between <!-- settings --> and <!-- /settings -->, or <!-- benchmarks --> and
-<!-- /benchmarks -->.
+A part is what stands between <!-- settings --> and <!-- /settings -->; so for events and
+benchmarks.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,8 +19,11 @@ from pathlib import Path
 from gracewrap.cli.cmd_init import value_text
 from gracewrap.config.schema import SECTIONS, TABLE, section
 from gracewrap.config.schema_core import Setting
+from gracewrap.policy import log_events
+from gracewrap.report import runtime_events
 
 ROOT = Path(__file__).resolve().parent.parent
+LINES = ROOT / "tests" / "report" / "log_lines.txt"
 RESULTS = ROOT / "benchmarks" / "results.json"
 
 
@@ -53,7 +57,65 @@ def benchmarks() -> str | None:
     ).stdout.strip()
 
 
-PARTS = {"settings": settings, "benchmarks": benchmarks}
+# Events that are no records: what is written without the policy and the runtime.
+OTHERS = {
+    "summary": (
+        "info, warning, error",
+        "outcome exit_status budget_seconds used_seconds left_seconds killed interrupted "
+        "drained_after_seconds orphans_reaped",
+        "The last line: how the run has ended.",
+        "stopped in 0.27 s of 25 s, 24.73 s left: web (pid 70) exited with 0 after SIGTERM",
+    ),
+    "log_file_unusable": (
+        "warning",
+        "",
+        "The file of log.file cannot be written.",
+        "cannot write the log to '/x': Permission denied; it goes to stderr",
+    ),
+    "report_failed": (
+        "error",
+        "",
+        "A report, or the metrics, cannot be written.",
+        "cannot write the report to '/x': No space left on device",
+    ),
+}
+
+
+def events() -> str:
+    """Return the table of log events in Markdown: from their classes, and from the lines that
+    tests/report compares with what the code writes."""
+    kinds = {
+        kind.EVENT: kind
+        for module in (runtime_events, log_events)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, log_events.LogRecord) and kind.EVENT
+    }
+    lines: dict[str, list[tuple[str, dict[str, object], str]]] = {}
+    for row in LINES.read_text(encoding="utf-8").splitlines():
+        if row.startswith("    "):
+            level, event, rest = row.split(None, 2)
+            fields, end = json.JSONDecoder().raw_decode(rest)
+            lines.setdefault(event, []).append((level, fields, rest[end:].strip()))
+    rows = ["| event | level | fields | when | example |", "| --- | --- | --- | --- | --- |"]
+    for event, (level, fields, when, example) in OTHERS.items():
+        lines[event] = [(level, dict.fromkeys(fields.split()), example)]
+        kinds[event] = type(event, (), {"__doc__": when})
+    for event in sorted(lines):
+        levels = ", ".join(dict.fromkeys(level for level, _, _ in lines[event]))
+        names = sorted({name for _, fields, _ in lines[event] for name in fields} - {"program"})
+        when = " ".join((kinds[event].__doc__ or "").split()) if event in kinds else ""
+        cells = (
+            f"`{event}`",
+            levels,
+            ", ".join(f"`{name}`" for name in names),
+            when.replace("*", "`"),
+            lines[event][0][2],
+        )
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(rows)
+
+
+PARTS = {"settings": settings, "benchmarks": benchmarks, "events": events}
 
 
 def rewritten(text: str) -> str:
