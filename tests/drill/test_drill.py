@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from gracewrap.cli import cmd_drill
@@ -161,9 +161,8 @@ def test_ctrl_c_leaves_nothing_behind():
         below = []
         while not below:
             assert process.poll() is None
-            below = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-                     if SERVER in _command(pid) and pid != process.pid
-                     and "drill" not in _command(pid)]  # fmt: skip
+            below = [child.pid for child in psutil.Process(process.pid).children(recursive=True)
+                     if SERVER in _command(child.pid)]  # fmt: skip
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert not [pid for pid in below if SERVER in _command(pid)]

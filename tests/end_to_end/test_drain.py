@@ -225,9 +225,9 @@ def test_hooks_run_around_the_stop_and_know_how_it_went(talk, tmp_path):
 
 
 def test_a_hook_that_hangs_is_given_up_in_time_for_the_stop_signal(talk):
-    run = talk(
-        options=["--pre-stop", "sleep 600", "--shutdown-timeout", "1s", "--stop-timeout", "700ms"]
-    )
+    seconds = f"600.{os.getpid()}"  # found among those of other test runs
+    options = ["--pre-stop", f"sleep {seconds}"]
+    run = talk(options=[*options, "--shutdown-timeout", "1s", "--stop-timeout", "700ms"])
     run.ready()
     run.send(signal.SIGTERM)
     assert run.line() == "15"
@@ -238,9 +238,8 @@ def test_a_hook_that_hangs_is_given_up_in_time_for_the_stop_signal(talk):
         for line in log
         if line["event"] in ("helper_ended", "held_too_long", "stop_signal")
     ]
-    assert not [
-        pid for pid in os.listdir("/proc") if pid.isdigit() and b"sleep\x00600" in cmdline(pid)
-    ]
+    words = f"sleep\0{seconds}".encode()
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and words in cmdline(pid)]
 
 
 def cmdline(pid: str) -> bytes:

@@ -210,19 +210,24 @@ def roll(
         for one in (one for pair in replicas for one in pair):
             stack.callback(lambda one=one: one.run.close())
         instances = [one.instance for one in replicas[0]]
-        via = stack.enter_context(haproxy_before(instances, folder)) if behind_haproxy else None
+        proxy = stack.enter_context(haproxy_before(instances, folder)) if behind_haproxy else None
         clients = Clients(
             instances,
             lambda n: f"POST /orders/{n}?ms={50 + n % 10 * 50}&job={JOBS[n % 3]}",
-            via=via,
+            via=None if proxy is None else proxy.port,
         )
+
+        def both_are_ready() -> bool:
+            """As an orchestrator knows it, and the proxy, which asks at times of its own."""
+            return len(clients.ready) == 2 and (proxy is None or proxy.up() == 2)
+
         with clients:
             for turn in range(2 * restarts):
-                clients.wait(lambda: len(clients.ready) == 2, "both are ready")
+                clients.wait(both_are_ready, "both are ready")
                 clients.wait_for(60)
                 for pair in replicas:
                     pair[turn % 2].restart()
-            clients.wait(lambda: len(clients.ready) == 2, "both are ready")
+            clients.wait(both_are_ready, "both are ready")
             clients.wait_for(60)
             sent = clients.stop()
         with contextlib.suppress(TimeoutError):  # BullMQ runs again what was cut, 30 s later

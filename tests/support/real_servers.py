@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from load_balancer import free_ports
 from processes import BOUND, ROOT, require
@@ -68,6 +71,8 @@ def upstream() -> Iterator[int]:
 
 
 HAPROXY = """
+global
+  stats socket {socket}
 defaults
   mode http
   timeout connect 5s
@@ -85,9 +90,29 @@ backend instances
 """
 
 
+class Haproxy(NamedTuple):
+    """One that runs."""
+
+    port: int
+    stats: Path
+
+    def up(self) -> int:
+        """Return how many instances it sends requests to."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(BOUND)
+            try:
+                asked.connect(str(self.stats))
+            except OSError:  # it has not begun to listen
+                return 0
+            asked.sendall(b"show stat\n")
+            with asked.makefile(newline="") as said:
+                return sum(row["status"] == "UP" for row in csv.DictReader(said)
+                           if row["svname"].startswith("i"))  # fmt: skip
+
+
 @contextlib.contextmanager
-def haproxy_before(instances: Iterable[tuple[int, int]], folder: Path) -> Iterator[int]:
-    """Run HAProxy in front of instances, each a port and that of its /readyz; its port."""
+def haproxy_before(instances: Iterable[tuple[int, int]], folder: Path) -> Iterator[Haproxy]:
+    """Run HAProxy in front of instances, each a port and that of its /readyz."""
     require(shutil.which("haproxy"), "haproxy")
     [port] = free_ports(1)
     check = f"inter {int(POLL * 1000)}ms fall 1 rise 1"
@@ -96,11 +121,11 @@ def haproxy_before(instances: Iterable[tuple[int, int]], folder: Path) -> Iterat
         for port, health in instances
     )
     file = folder / "haproxy.cfg"
-    file.write_text(HAPROXY.format(port=port, servers=servers))
+    file.write_text(HAPROXY.format(port=port, servers=servers, socket=folder / "haproxy.sock"))
     with (folder / "haproxy.log").open("wb") as log:
         words = ["haproxy", "-db", "-f", str(file)]
         with subprocess.Popen(words, stdout=log, stderr=log) as process:
             try:
-                yield port
+                yield Haproxy(port, folder / "haproxy.sock")
             finally:
                 process.kill()
