@@ -94,6 +94,24 @@ def test_one_on_its_way_into_sigwait_is_looked_at_again(monkeypatch):
     assert next(states, None) is None
 
 
+@pytest.mark.parametrize(
+    ("states", "refused", "only_wait"),
+    [
+        ((b"R", b"S", b"Z"), set(), True),
+        ((b"R", b"D"), set(), False),
+        ((b"R", b"R"), {11}, False),
+        ((b"Z", b""), set(), False),
+    ],
+)
+def test_what_has_been_killed_and_only_waits_for_a_cpu(monkeypatch, states, refused, only_wait):
+    said = {f"/proc/{10 + i}/stat": b"%d (web) %s 1 9 9" % (10 + i, state)
+            for i, state in enumerate(states) if state}  # fmt: skip
+    monkeypatch.setattr(process_tree, "read_file", lambda path: said.get(path, b""))
+    monkeypatch.setattr(process_tree, "REFUSED", refused)
+    killed = [process_tree.Member(10 + i, 1, 9, "web", False) for i in range(len(states))]
+    assert process_tree.only_wait_for_cpu(killed) is only_wait
+
+
 def test_one_that_waits_for_something_else_or_runs_all_the_time_would_be_ended():
     with started([*PYTHON, UP]) as pid:
         assert process_tree.would_end(pid, TERM)

@@ -11,6 +11,7 @@ from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     CountUnsent,
     Exit,
+    KilledSeen,
     KillProgram,
     LeaderExited,
     PartRequested,
@@ -316,6 +317,29 @@ def test_gives_up_on_what_sigkill_does_not_end():
     assert (
         3 <= s.commands.count(KillProgram(0)) <= program.GIVE_UP / program.KILL_AGAIN + 2
     )  # looked again, but did not spin
+
+
+def test_stays_for_what_only_waits_for_a_cpu_to_end_on_but_not_for_ever():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(10)
+    s.feed(KilledSeen(0, True, s.now))
+    s.pass_time(program.GIVE_UP + 1)
+    assert s.status is None
+    s.pass_time(program.GIVE_UP_BUSY - program.GIVE_UP - 1)
+    assert s.status == 137
+    assert s.log[-1][0] == 110 + program.GIVE_UP_BUSY
+
+
+def test_gives_up_at_once_when_what_waited_for_a_cpu_hangs_after_all():
+    s = simulate(10)
+    s.signal(TERM)
+    s.pass_time(10)
+    s.feed(KilledSeen(0, True, s.now))
+    s.pass_time(program.GIVE_UP + 1)
+    s.feed(KilledSeen(0, False, s.now))
+    s.pass_time(0)
+    assert s.status == 137
 
 
 def test_no_time_at_all_kills_at_once():

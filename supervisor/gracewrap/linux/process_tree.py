@@ -365,6 +365,15 @@ def signal_process(pid: int, started: int, signum: int) -> bool:
         posix.close(fd)
 
 
+def only_wait_for_cpu(killed: Iterable[Member]) -> bool:
+    """Return whether there are any left of those that have been sent SIGKILL, and all of them can
+    end once they are given a CPU: none hangs in the kernel (state D of proc(5)), and none was
+    spared for want of a permission."""
+    states = [(one.pid, stat(one.pid)[1]) for one in killed]
+    left = [(pid, fields[0]) for pid, fields in states if fields and fields[0] not in b"ZX"]
+    return bool(left) and not any(state == b"D" or pid in REFUSED for pid, state in left)
+
+
 def would_end(pid: int, signum: int) -> bool:
     """Return whether a signal would end a process: it neither ignores, nor handles, nor blocks it;
     what blocks it waits for it (signalfd(2), or sigwait(3), during which it does not show as

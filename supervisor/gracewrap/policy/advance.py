@@ -12,6 +12,7 @@ from gracewrap.policy.model import (
     Event,
     Examined,
     HelperEnded,
+    KilledSeen,
     KillProgram,
     LeaderExited,
     MemberEnded,
@@ -239,6 +240,8 @@ def _one_step(
             return one.tree_seen(phase, event)
         case MemberEnded(at=at):
             return one.member_ended(phase, at)
+        case KilledSeen():
+            return one.killed_seen(phase, event)
         case Examined():
             return one.examined(phase, i, rules, event)
         case Sampled():

@@ -11,6 +11,7 @@ from gracewrap.policy.model import (
     Examined,
     Exit,
     HelperEnded,
+    KilledSeen,
     LeaderExited,
     MemberEnded,
     NotReadyInTime,
@@ -131,7 +132,7 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
             return system, ()
         case WatchdogMissed() | RollingRestartRequested() | TimeGap() | ProgramSignalRequested():
             return system, ()
-        case Examined():
+        case Examined() | KilledSeen():
             return system, ()
         case ProgramUnready() | NotReadyInTime() | ProgramUnhealthy() | ProgramHealthy():
             return system, ()
@@ -183,7 +184,7 @@ def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
             return system, ()
         case WatchdogMissed() | RollingRestartRequested() | TimeGap() | ProgramSignalRequested():
             return system, ()
-        case Examined():
+        case Examined() | KilledSeen():
             return system, ()
         case ProgramUnready() | NotReadyInTime() | ProgramUnhealthy() | ProgramHealthy():
             return system, ()

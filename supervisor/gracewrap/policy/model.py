@@ -508,6 +508,15 @@ class Examined(Record):
     at: float
 
 
+class KilledSeen(Record):
+    """KillProgram has been carried out once more.  *busy*: there was something left, and all of it
+    can run: it has not had a CPU to end on."""
+
+    program: int
+    busy: bool
+    at: float
+
+
 class UnsentCounted(Record):
     """The kernel still holds unsent bytes on this many connections that nobody owns any more."""
 
@@ -586,7 +595,7 @@ class SendDump(Record):
 
 
 class KillProgram(Record):
-    """SIGKILL everything that is left of the program."""
+    """SIGKILL everything that is left of the program; KilledSeen may answer."""
 
     program: int
 
@@ -693,6 +702,7 @@ if TYPE_CHECKING:
         | TreeSeen
         | MemberEnded
         | Examined
+        | KilledSeen
         | UnsentCounted
         | TimeGap
         | Tick

@@ -35,6 +35,7 @@ from gracewrap.policy.model import (
     Examine,
     Examined,
     HelperEnded,
+    KilledSeen,
     KillProgram,
     LeaderExited,
     Look,
@@ -67,6 +68,9 @@ FAILED = "still running after the stop signal"
 # staying would break our word about time, and when PID 1 goes the kernel finishes the job anyway.
 KILL_AGAIN = 0.02
 GIVE_UP = 1.0
+# Where all that is left can run and only waits for a CPU, it will end: on a machine so busy we stay
+# for it, but no longer than this.
+GIVE_UP_BUSY = 5.0
 # What comes after it in the order waits no longer than this: what hangs in the kernel does no work
 # that could miss what it depends on, and the time of the others goes by.
 DEAD = 0.1
@@ -189,13 +193,19 @@ class Killing(Record):
     """Everything has been sent SIGKILL at *since*; *status* is the leader's, or KILLED while it is
     not reaped.
 
-    *early*: because it was drained, and not because its time was up.
+    *early*: because it was drained, and not because its time was up.  *busy*: what was left when we
+    looked last can run, and has not had a CPU to end on.
     """
 
     status: int
     since: float
     again_at: float
     early: bool = False
+    busy: bool = False
+
+    @property
+    def give_up_at(self) -> float:
+        return self.since + (GIVE_UP_BUSY if self.busy else GIVE_UP)
 
 
 class Gone(Record):
@@ -251,8 +261,8 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
             look_at = None if watch is None else watch.look_at
             dues = (kill_at, look_at, looks.due(looked, kill_at, kill_at))
             return min(time for time in dues if time is not None)
-        case Killing(_, since, again_at):
-            return min(again_at, since + GIVE_UP)
+        case Killing(_, _, again_at):
+            return min(again_at, phase.give_up_at)
         case _:
             assert_never(phase)
 
@@ -723,6 +733,11 @@ def _look(phase: Stopping | Stragglers, program: int, *, hurry: bool = False) ->
     return replace(phase, watch=watch), (Look(program),)
 
 
+def killed_seen(phase: Phase, event: KilledSeen) -> Step:
+    """Say how what is left after SIGKILL looks."""
+    return (replace(phase, busy=event.busy) if isinstance(phase, Killing) else phase), ()
+
+
 def gone(phase: Phase) -> Step:
     """Nothing is left of a program whose leader had gone before."""
     match phase:
@@ -772,7 +787,7 @@ def _tick(phase: Phase, program: int, policy: ProgramPolicy, at: float) -> Step:
         case Stragglers():
             return _look(phase, program) if _is_due(phase.watch, at) else (phase, ())
         case Killing(status, since, again_at):
-            if at >= since + GIVE_UP:
+            if at >= phase.give_up_at:
                 return Gone(status, True), (log_events.GaveUp(program, at - since),)
             if at < again_at:
                 return phase, ()

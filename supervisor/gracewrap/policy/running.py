@@ -25,6 +25,7 @@ from gracewrap.policy.model import (
     Event,
     Examined,
     HelperEnded,
+    KilledSeen,
     LeaderExited,
     MemberEnded,
     NotReadyInTime,
@@ -122,7 +123,7 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
             return _ask_for_drain(system, done, isinstance(event, DrainRequested))
         case Tick() | Sampled() | HelperEnded() | AgentsTold() | ProgramGone():
             pass
-        case TreeSeen() | MemberEnded() | Examined() | TimeExtended():
+        case TreeSeen() | MemberEnded() | Examined() | KilledSeen() | TimeExtended():
             pass
         case UnsentCounted() | TimeGap():
             return system, ()

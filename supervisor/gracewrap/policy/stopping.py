@@ -25,6 +25,7 @@ from gracewrap.policy.model import (
     Event,
     Examined,
     HelperEnded,
+    KilledSeen,
     LeaderExited,
     MemberEnded,
     NotReadyInTime,
@@ -161,7 +162,7 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             system = has_started(system, program, policy, at)
         case ProgramGone(at=at) | TreeSeen(at=at) | MemberEnded(at=at) | Tick(at):
             pass
-        case Examined(at=at):
+        case Examined(at=at) | KilledSeen(at=at):
             pass
         case Sampled(at=at) | HelperEnded(at=at) | AgentsTold(at=at) | TimeExtended(at=at):
             pass

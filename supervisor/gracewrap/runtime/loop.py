@@ -516,8 +516,8 @@ class Loop:
                 # Whoever is there beside the programs (docker exec) goes with the last one, but not
                 # with a restart.
                 is_last = isinstance(self.system, ShuttingDown) and self.programs.is_last(i)
-                self.programs[i].kill(is_last and posix.getpid() == 1)
-                return self._cut_examination(i)
+                seen = self.programs[i].kill(is_last and posix.getpid() == 1)
+                return self._cut_examination(i) or seen
             case m.StartProgram(i):
                 self.started = self.programs.start(self.programs[i])
             case m.ShiftTimers(seconds):

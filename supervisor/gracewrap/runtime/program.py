@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from gracewrap.linux import process_tree
 from gracewrap.policy.model import (
     FAILED,
     AgentsTold,
@@ -16,6 +17,7 @@ from gracewrap.policy.model import (
     Examine,
     ExcuseWatchdog,
     HelperEnded,
+    KilledSeen,
     Reading,
     RestartWatchdog,
     RunHelper,
@@ -265,9 +267,9 @@ class ProgramRuntime:
         if self.prober is not None:
             self.safely(self.prober.before_stop_signal)
 
-    def kill(self, everyone: bool) -> None:
+    def kill(self, everyone: bool) -> KilledSeen:
         """SIGKILL everything that is left; keep the names of those that were never sent the stop
-        signal.
+        signal; say how what is left looks.
 
         *everyone*: as of process_tree.kill_all().
         """
@@ -277,3 +279,4 @@ class ProgramRuntime:
         child.history.members = name_members(killed)
         if leader is not None and child.stop_sent and self.settings.kill_mode == "mixed":
             child.history.untold = name_members(child.untold(killed))
+        return KilledSeen(self.index, process_tree.only_wait_for_cpu(killed), time.monotonic())
