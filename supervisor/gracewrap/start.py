@@ -117,7 +117,7 @@ def manage(settings: Settings) -> int:
         return USAGE
     _settle(settings.parent_death_signal)
     from gracewrap.runtime.handover import Handover
-    from gracewrap.runtime.loop import supervise
+    from gracewrap.runtime.supervise import supervise
 
     return supervise(
         Handover(0, time.monotonic(), listening=prepared.listening, equipment=prepared.equipment),
@@ -253,7 +253,7 @@ def _supervise(handover: Handover, args: Sequence[str], settings: Settings | Non
             from gracewrap.config import load
 
             settings = load.defaults(args[1:])
-        from gracewrap.runtime.loop import supervise
+        from gracewrap.runtime.supervise import supervise
     except BaseException as error:  # no descriptor, no memory, files gone
         _say(
             f"cannot load the rest of gracewrap ({error}); it only forwards signals, reaps, and "

@@ -116,6 +116,21 @@ System = Up | ShuttingDown | Flushing | Finishing | Ended
 Step = tuple[System, tuple[Command, ...]]
 
 
+def phase(system: System, index: int) -> one.Phase | None:
+    """Return a program's phase, or None when all is over."""
+    return system.programs[index] if isinstance(system, Up | ShuttingDown) else None
+
+
+def is_stopping(system: System, index: int) -> bool:
+    """Return whether a program has been sent the stop signal, and has its time to act on it."""
+    return isinstance(phase(system, index), one.Stopping | one.Stragglers)
+
+
+def waits_for_rest(system: System, index: int) -> bool:
+    """Return whether the policy waits until nothing is left of a program."""
+    return isinstance(phase(system, index), one.Stragglers | one.Killing)
+
+
 def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0) -> Up:
     """Return the system at its beginning; *started* are the programs that have been spawned
     already, at *at*.  None: all have.

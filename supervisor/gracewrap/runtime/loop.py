@@ -25,16 +25,16 @@ from gracewrap.linux.signals import (
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
 from gracewrap.policy.log_events import LogRecord, OfAPart, StopSignal
-from gracewrap.policy.program import Killing, Phase, Stopping, Stragglers
 from gracewrap.policy.system import ShuttingDown, System, Up
-from gracewrap.record import TYPE_CHECKING, assert_never, replace
+from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.report.log import Log
 from gracewrap.report.program_history import PassedOn
 from gracewrap.report.recorder import Recorder
-from gracewrap.report.runtime_events import Bug, CannotRun, ProgramGone
+from gracewrap.report.runtime_events import CannotRun, ProgramGone
 from gracewrap.runtime import docker_limit, fallback, lazy_imports
 from gracewrap.runtime.ending import Ending
 from gracewrap.runtime.gap_detector import GapDetector
+from gracewrap.runtime.policy_commands import CommandExecutor
 from gracewrap.runtime.programs import Programs, hint
 from gracewrap.runtime.reaping import ExitCollector
 from gracewrap.runtime.signal_router import SignalRouter
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.reactor import Timer
     from gracewrap.linux.reaper import Reaped
     from gracewrap.policy.log_events import LogEvent
     from gracewrap.runtime.child import Child
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1.0  # seconds between two wakeups at most while the policy has something timed
 LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
-REST_AFTER = 2.0  # seconds without anything to do; one visitor may follow another
+
 
 # What a stop and the end of a run need.  Loaded when the command has been started and nothing else
 # is to be done: a later stop finds them even if the package has been replaced meanwhile.
@@ -70,34 +69,6 @@ AT_REST = (
     "gracewrap.report.report_files",
     "gracewrap.runtime.last_word",
 )
-
-
-def supervise(handover: Handover, settings: Settings) -> int:
-    """Look after the child until nothing of it is left; return the exit status."""
-    loop = None
-    try:
-        loop = Loop(handover, settings)
-        return loop.run()
-    except BaseException as error:
-        return 126 if handover.exec_errno else last_resort(handover, settings, error, loop)
-
-
-def last_resort(
-    handover: Handover, settings: Settings, error: BaseException, loop: Loop | None = None
-) -> int:
-    """Log what has raised, and carry on without it."""
-    known = handover.fallback_state(fallback.rules_of(settings))
-    if loop is not None:
-        known = loop.fallback_state()
-        try:
-            bug = Bug(f"{type(error).__name__}: {error}")
-            loop.recorder.record(bug, time.monotonic())
-            loop.ending.close(0)
-        except Exception:
-            pass  # logging must not keep us from the child
-    if not known.leaders and not known.statuses:
-        return 125  # nothing has been started
-    return fallback.run(known, fallback.rules_of(settings))
 
 
 class Loop:
@@ -140,6 +111,7 @@ class Loop:
         self.programs = Programs(
             settings, handover, self.reactor, self.recorder, self.posted.append
         )
+        self.commands = CommandExecutor(self.programs, self.policy, self.reactor, self.fault)
         self.exits = ExitCollector(self.programs, self.recorder, handover.tty, self._is_watched)
         self.signals = SignalRouter(
             settings, self.policy, self.programs, self.recorder, handover.tty, self.do, self.safely
@@ -149,7 +121,6 @@ class Loop:
         self.progress: Progress | None = None
         self.above: ServiceManager | None = None  # None: nobody there wants to be told
         self.rest: Rest | None = None  # None: we stay
-        self.rest_timer: Timer | None = None
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -215,27 +186,19 @@ class Loop:
                     self.recorder,
                     self.reactor,
                     self.control,
+                    self._idle_system,
+                    self._stay,
                 )
-                self._rest()
+                self.rest.begin()
                 return
         self._stay()
-
-    def _rest(self) -> None:
-        self.rest_timer = None
-        if self.rest is not None and self._is_idle() and not self.rest.begin(self.system):
-            self._stay()
 
     def _stay(self) -> None:
         self.rest = None
         self.reactor.run_in_slices(lazy_imports.load(AT_REST))
 
-    def _is_idle(self) -> bool:
-        """Return whether there is nothing to do, so that we can rest."""
-        return (
-            not (self.posted or self.started)
-            and self.rest is not None
-            and (self.rest.is_idle(self.system))
-        )
+    def _idle_system(self) -> System | None:
+        return None if self.posted or self.started else self.system
 
     def _find_service_manager(self) -> None:
         from gracewrap.runtime import service_manager
@@ -308,8 +271,8 @@ class Loop:
         if isinstance(self.system, ShuttingDown):
             self.safely(lambda: self._show_progress(at))
         self.log.flush()
-        if self.rest is not None and self.rest_timer is None and self._is_idle():
-            self.rest_timer = self.reactor.call_at(at + REST_AFTER, self._rest)
+        if self.rest is not None:
+            self.rest.begin_later(at)
 
     def _show_progress(self, at: float) -> None:
         if self.progress is None:
@@ -371,7 +334,7 @@ class Loop:
         """Collect every exit; feed those of leaders, and of the last process of each program."""
         ended, left = self.exits.collect(at)
         for program in self.programs:  # what it has had above it may be gone
-            if self._is_stopping(program.index):
+            if system.is_stopping(self.system, program.index):
                 self.feed(m.MemberEnded(program.index, at))
         for program, reaped in ended:
             self._leader_exited(program, reaped, self.programs.is_left(program, left), at)
@@ -412,12 +375,7 @@ class Loop:
         return child.group if self.handover.tty is not None else 0
 
     def _is_watched(self, index: int) -> bool:
-        """Return whether the policy waits until nothing is left of a program."""
-        return isinstance(self.phase(index), Stragglers | Killing)
-
-    def phase(self, index: int) -> Phase | None:
-        """Return a program's phase, or None when all is over."""
-        return self.system.programs[index] if isinstance(self.system, Up | ShuttingDown) else None
+        return system.waits_for_rest(self.system, index)
 
     def _exec_failed(self) -> int:
         """Log why the command could not be executed; return the exit status."""
@@ -495,69 +453,15 @@ class Loop:
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return the event that answers at once, if any."""
         match command:
-            case m.SendLeader(i, signum) if self._is_stop(i, signum):
-                return self.programs[i].send_stop(signum)
-            case m.SendLeader(i, signum):
-                self.programs[i].child.signal(signum)
-            case m.SendGroup(i, signum) if self._is_stop(i, signum):
-                return self.programs[i].send_stop_group(signum)
-            case m.SendGroup(i, signum):
-                self.programs[i].child.signal_group(signum)
-            case m.SendTo(i, targets, signum):
-                self.programs[i].child.send_to(targets, signum)
-            case m.Look(i):
-                return self.programs[i].see()
-            case m.Examine(i):
-                program = self.programs[i]
-                self.safely(lambda: program.examine(command))
-            case m.SendDump(i, targets, signum):
-                self.programs[i].child.send_dump(targets, signum)
-            case m.KillProgram(i):
-                # Whoever is there beside the programs (docker exec) goes with the last one, but not
-                # with a restart.
-                is_last = isinstance(self.system, ShuttingDown) and self.programs.is_last(i)
-                seen = self.programs[i].kill(is_last and posix.getpid() == 1)
-                return self._cut_examination(i) or seen
             case m.StartProgram(i):
                 self.started = self.programs.start(self.programs[i])
-            case m.ShiftTimers(seconds):
-                self._shift(seconds)
-            case m.Ask() | m.StopAsking() | m.StopChecks() | m.RunHelper() | m.StopHelper():
-                return self.programs[command.program].do(command)
-            case m.RestartWatchdog() | m.ExcuseWatchdog():
-                return self.programs[command.program].do(command)
-            case m.TellAgents(i):
-                return self.programs[i].tell_agents(command)
-            case m.CountUnsent():
-                return m.UnsentCounted(unsent_bytes.unsent_connections(), time.monotonic())
             case m.Exit(status):
                 self.exit = status
             case LogRecord():
                 pass  # logged later
             case _:
-                assert_never(command)
+                return self.commands.do(command, self.system)
         return None
-
-    def _cut_examination(self, index: int) -> m.Event | None:
-        """Return what was seen of a program that is killed while it is looked at."""
-        try:
-            return self.programs[index].cut_examination()
-        except Exception as error:
-            self.fault(error)
-            return None
-
-    def _shift(self, seconds: float) -> None:
-        self.reactor.shift(seconds)
-        for program in self.programs:
-            program.shift(seconds)
-
-    def _is_stopping(self, index: int) -> bool:
-        return isinstance(self.phase(index), Stopping | Stragglers)
-
-    def _is_stop(self, index: int, signum: int) -> bool:
-        """Return whether *signum*, about to be sent to a program, is meant as its stop signal."""
-        stopping = self._is_stopping(index) or isinstance(self.phase(index), Killing)
-        return stopping and signum == self.policy.programs[index].stop_signal
 
     # --- the end ---------------------------------------------------------------------------------
 

@@ -23,13 +23,18 @@ from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.linux.reactor import Reactor
+    from collections.abc import Callable
+
+    from typing_extensions import TypeIs
+
+    from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.control import ControlApi
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.programs import Programs
 
 VERSION = "2"  # of the notes, as in launcher/launch.h
+REST_AFTER = 2.0  # seconds without anything to do; one visitor may follow another
 SEPARATOR = b"\0"  # between what the launcher reads and what it keeps for us
 # It cannot tell those of the kernel and of a terminal from requests.
 NO_REQUESTS = frozenset((SIGCHLD, SIGIO, SIGWINCH))
@@ -62,6 +67,8 @@ class Rest:
         recorder: Knows what is to be told later.
         reactor: Knows what is under way.
         control: Who may have visitors.
+        system: Returns the policy's system; None: there is still something to be fed to it.
+        stay: Called when there is no way to rest.
     """
 
     def __init__(
@@ -73,12 +80,26 @@ class Rest:
         recorder: Recorder,
         reactor: Reactor,
         control: ControlApi | None,
+        system: Callable[[], System | None],
+        stay: Callable[[], None],
     ) -> None:
         self._settings, self._handover, self._policy = settings, handover, policy
         self._child, self._recorder = programs[0].child, recorder
-        self._reactor, self._control = reactor, control
+        self._reactor, self._control, self._system, self._stay = reactor, control, system, stay
+        self._timer: Timer | None = None
 
-    def is_idle(self, system: System) -> bool:
+    def begin(self) -> None:
+        """Rest now, unless there is something to do."""
+        self._timer, system = None, self._system()
+        if self._is_idle(system) and not self._execute(system):
+            self._stay()
+
+    def begin_later(self, at: float) -> None:
+        """Rest some time after *at*, when there is still nothing to do."""
+        if self._timer is None and self._is_idle(self._system()):
+            self._timer = self._reactor.call_at(at + REST_AFTER, self.begin)
+
+    def _is_idle(self, system: System | None) -> TypeIs[Up]:
         """Return whether nothing is under way, and nothing has been said that is to be told again
         at the end."""
         child, recorder = self._child, self._recorder
@@ -93,7 +114,7 @@ class Rest:
             and (self._control is None or self._control.is_idle)
         )
 
-    def begin(self, system: System) -> bool:
+    def _execute(self, system: System) -> bool:
         """Execute the launcher; return False if that is impossible."""
         file, fds = launcher.unchanged(VERSION), self._control.fds if self._control else []
         if file is None:
