@@ -44,6 +44,38 @@ def test_sigkill_at_the_end_of_the_budget(talk):
     assert log[-1]["outcome"] == "killed"
 
 
+HOG = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+print(flush=True)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    pass
+"""
+
+
+@pytest.mark.root
+def test_the_budget_holds_while_gracewrap_has_to_wait_for_a_cpu(talk):
+    """Of each second the kernel leaves some 50 ms to those without real-time priority."""
+    require_root()
+    cpu = min(os.sched_getaffinity(0))
+    run = talk("ignore=15", options=["--shutdown-timeout", "2s"])
+    run.ready()
+    run.send(signal.SIGTERM)
+    run.log_line("stop_signal")
+    os.sched_setaffinity(run.pid, {cpu})
+    command = [sys.executable, "-I", "-S", "-c", HOG, str(cpu)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as hog:
+        assert hog.stdout is not None and hog.stdout.readline() == b"\n"
+        assert run.wait() == 137
+        hog.kill()
+    assert run.log_line("cpu_wait")["seconds"] > 0.5
+    summary = run.log_line("summary")
+    assert (summary["outcome"], summary["paused_seconds"]) == ("killed", 0)
+    assert 2 <= summary["used_seconds"] < 3.5
+
+
 def test_time_that_is_not_needed_is_not_spent(talk, tmp_path):
     run = talk(options=["--shutdown-timeout", "10m", "--report", tmp_path / "report"])
     run.ready()

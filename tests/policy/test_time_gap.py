@@ -36,6 +36,23 @@ def test_the_budget_goes_on_with_what_was_left_of_it():
     assert said.seconds == 60
 
 
+def test_where_it_only_waited_for_a_cpu_the_budget_of_a_stop_holds():
+    s = world(rules("web", stop_timeout=5.0), bodies={0: STUCK})
+    s.signal(15)
+    s.pass_time(2)
+    s.feed(m.TimeGap(1.5, s.now, busy=True))
+    s.pass_time(20)
+    assert killed(s) == {0: 105}
+    (said,) = s.reported(log_events.CpuWait)
+    assert said.seconds == 1.5
+
+
+def test_where_it_only_waited_for_a_cpu_watchdogs_count_anew():
+    s = world(rules("web"))
+    s.feed(m.TimeGap(1.5, s.now, busy=True))
+    assert s.commands[-1] == m.ExcuseWatchdog(0)
+
+
 def test_what_is_stuck_is_killed_that_much_later():
     s = world(rules("web", stop_timeout=5.0), bodies={0: STUCK})
     s.signal(15)

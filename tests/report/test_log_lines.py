@@ -397,6 +397,11 @@ def time_gap(s: Scene) -> None:
 
 
 @scene
+def cpu_wait(s: Scene) -> None:
+    s.say_of_all("cpu_wait", seconds=0.83)
+
+
+@scene
 def stop_signal_that_is_refused(s: Scene) -> None:
     s.history.pid = 1 << 22  # no pid is as large
     process_tree.REFUSED.add(s.history.pid)

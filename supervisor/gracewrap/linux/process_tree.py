@@ -83,6 +83,16 @@ def cpu_time(pid: int) -> tuple[float, float]:
     return used, wanted / 1e9
 
 
+def waited_for_cpu() -> float:
+    """Return the seconds that our main thread could run and has waited for a CPU so far, also where
+    a limit of its cgroup was used up; 0 where the kernel does not tell (CONFIG_SCHED_INFO).
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst.
+    """
+    fields = read_file("/proc/self/schedstat").split()
+    return int(fields[1]) / 1e9 if len(fields) > 1 else 0.0
+
+
 class Look(Record):
     """One process of the tree, for people."""
 

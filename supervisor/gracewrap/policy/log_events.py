@@ -150,6 +150,13 @@ class TimeGap(OfTheStop):
     seconds: float
 
 
+class CpuWait(OfTheStop):
+    """In a stop gracewrap waited *seconds* for a CPU; no limit is extended by that."""
+
+    EVENT = "cpu_wait"
+    seconds: float
+
+
 # Signals that are sent.
 
 
@@ -566,6 +573,7 @@ if TYPE_CHECKING:
         | RollingRestart
         | Unsent
         | TimeGap
+        | CpuWait
     )
     SignalEvent = (
         Forwarded

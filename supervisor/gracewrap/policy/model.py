@@ -525,10 +525,12 @@ class UnsentCounted(Record):
 
 
 class TimeGap(Record):
-    """gracewrap was not running for *seconds*: it was woken so much later than it had asked for."""
+    """gracewrap was not running for *seconds*: it was woken so much later than it had asked for.
+    *busy*: it could run, and waited for a CPU."""
 
     seconds: float
     at: float
+    busy: bool = False
 
 
 class Tick(Record):

@@ -5,6 +5,10 @@ Nobody is punished for the gap.  All times stand still while gracewrap does: the
 pauses before a restart, the limits of probes and hooks go on with what was left of them.  A
 watchdog counts anew: the command has most likely been frozen too, and needs a moment to say so.
 
+A machine so busy that gracewrap waits for a CPU is another thing: what is paused lives on after it,
+but here nobody knows when it ends, and a stop has been promised to be over in time.  Its limits
+hold.
+
 The deadline of whoever asked for the stop may be over by then.  It has its own SIGKILL; one from
 here would only cost the work that could still be done.
 
@@ -30,6 +34,8 @@ def take(system: System, event: TimeGap, policy: Policy) -> Step:
     """Return the system with its times moved, and what to do about other timers."""
     if isinstance(system, Ended):
         return system, ()
+    if event.busy and not isinstance(system, Up):
+        return system, (log_events.CpuWait(event.seconds),)
     counting = (
         [i for i, phase in enumerate(system.programs) if untouched(phase)]
         if isinstance(system, Up)

@@ -133,6 +133,12 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
                 "limits are extended by that"
             )
             return Line("warning", text, {"seconds": round(time, 6)})
+        case log_events.CpuWait(time):
+            text = (
+                f"gracewrap waited {seconds(round(time, 2))} for a CPU: the machine is too busy; "
+                "the time limits of the stop are not extended by that"
+            )
+            return Line("warning", text, {"seconds": round(time, 6)})
         case log_events.Unsent(connections):
             text = f"exiting with unsent data on {connections} connection(s)"
             return Line("warning", text, {"connections": connections})

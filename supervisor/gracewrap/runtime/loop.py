@@ -242,7 +242,7 @@ class Loop:
         got = self.wait()
         at = time.monotonic()
         if gap := self.gaps.wakes(at):  # before anything that it has made due
-            self.feed(m.TimeGap(gap, at))
+            self.feed(gap)
         if self.started is not None:  # before its exit is collected; the next start may follow
             self.feed_start()
         if got is not None or self.started is None or self.reactor.is_ready:
