@@ -67,20 +67,25 @@ def main(args: Sequence[str]) -> int:
             begun = begin(
                 settings.command, settings.parent_death_signal, prepared, settings.needs_errands
             )
-    except ImportError as error:
-        # Debian's python3-minimal: enough to wrap a command, but not for a file, help or check
-        _say(
-            f"cannot start: {error}: this Python has no complete standard library; install "
-            "python3, not only python3-minimal"
-        )
-        return USAGE
     except Exception as error:
-        _say(
-            f"cannot start: {type(error).__name__}: {error}; nothing is running. This is a bug in "
-            "gracewrap, please report it"
-        )
+        _say(f"cannot start: {type(error).__name__}: {error}; nothing is running. {_cure(error)}")
         return USAGE
     return USAGE if begun is None else look_after(begun, args, settings, prepared)
+
+
+def _cure(error: Exception) -> str:
+    """Return what to do about an error that has kept us from the start."""
+    if "marshal data" in str(error):  # EOFError, or ValueError
+        return (
+            "A compiled file is damaged, as after a full disk: delete the __pycache__ directories "
+            "of gracewrap and of Python"
+        )
+    if not isinstance(error, ImportError):
+        return "This is a bug in gracewrap, please report it"
+    if (error.name or "").partition(".")[0] == "gracewrap":
+        return "Files of gracewrap are missing: install it again"
+    # Debian's python3-minimal: enough to wrap a command, but not for a file, help or check
+    return "This Python has no complete standard library: install python3, not only python3-minimal"
 
 
 def _is_plain(args: Sequence[str]) -> bool:

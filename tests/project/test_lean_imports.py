@@ -7,6 +7,7 @@ with the fork.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -423,3 +424,22 @@ def test_a_minimal_python_is_enough_to_wrap_a_command(words, status, said):
     done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, timeout=30)
     assert done.returncode == status, done.stderr
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda compiled, _: os.truncate(compiled, 100), "delete the __pycache__ directories"),
+        (lambda _, source: source.unlink(), "Files of gracewrap are missing: install it again"),
+    ],
+)
+def test_a_damaged_installation_is_said_with_its_cure(tmp_path, damage, said):
+    package = tmp_path / "gracewrap"
+    shutil.copytree(MAIN.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = package / "config" / "load.py"
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    command = [sys.executable, "-I", "-S", package / "__main__.py", "--no-drain", "--", "true"]
+    assert subprocess.run(command, env=environment(), timeout=30).returncode == 0
+    damage(compiled, source)
+    done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, said in done.stderr) == (125, True), done.stderr

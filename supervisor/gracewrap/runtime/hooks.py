@@ -11,6 +11,7 @@ from gracewrap.policy.model import Event, HelperEnded, RunHelper, StopHelper
 from gracewrap.policy.program import FOREVER
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.runtime_events import HookStarted
+from gracewrap.report.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ class HookRunner:
         def too_late() -> None:
             give_up, _ = self._running[hook]
             give_up()
-            ended(False, f"not done after {limit - at:.1f} s, and given up")
+            ended(False, f"not done after {seconds(limit - at)}, and given up")
 
         # A drain that was requested without a stop has no limit of its own.
         timer = self._reactor.call_at(limit, too_late) if limit < FOREVER else None
