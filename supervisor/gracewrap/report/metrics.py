@@ -10,15 +10,36 @@ from __future__ import annotations
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gracewrap.policy.model import AgentCounts
     from gracewrap.report.program_history import ProgramHistory
 
     Sample = tuple[str, Mapping[str, str], float]  # suffix of the name, labels, value
-    Family = tuple[str, str, str, Iterable[Sample]]  # name, type, what it is, samples
 
 PHASES = ("running", "draining", "stopping", "killing", "ended")
+# name: type, what it is
+FAMILIES = {
+    "gracewrap_build_info": ("gauge", "Always 1; which gracewrap this is."),
+    "gracewrap_start_time_seconds": ("gauge", "When the run began, since the epoch."),
+    "gracewrap_phase": ("gauge", "1 for the phase it is in, 0 for the others."),
+    "gracewrap_program_up": ("gauge", "Whether the program is running."),
+    "gracewrap_program_ready": ("gauge", "Whether the program is ready for new work."),
+    "gracewrap_program_live": ("gauge", "Whether the program is healthy, as its live check says."),
+    "gracewrap_restarts_total": ("counter", "How often the program was started again."),
+    "gracewrap_drain_in_flight": (
+        "gauge",
+        "What it still works on, as its probes said last.",
+    ),
+    "gracewrap_agent_in_flight": ("gauge", "What the agents in the program have counted last."),
+    "gracewrap_probe_failures_total": ("counter", "How often a probe got no answer."),
+    "gracewrap_seconds_left": ("gauge", "Seconds until what is left is killed."),
+    "gracewrap_interrupted_total": ("counter", "What was in flight when it was killed."),
+    "gracewrap_zombies_reaped_total": ("counter", "Orphans whose exit was collected."),
+    "gracewrap_signals_forwarded_total": ("counter", "Signals passed on to the programs."),
+    "gracewrap_shutdown_duration_seconds": ("histogram", "From the stop request to the last exit."),
+    "gracewrap_exit_status": ("gauge", "The exit status that gracewrap ends with."),
+}
 BUCKETS = (1, 5, 10, 15, 20, 25, 30)  # seconds
 
 _UNRESERVED = frozenset(
@@ -82,7 +103,8 @@ def facts_of(
 def exposition(facts: Facts) -> str:
     """Return the metrics; a family without a sample is left out."""
     lines: list[str] = []
-    for name, kind, what, samples in _families(facts):
+    for name, samples in _samples(facts).items():
+        kind, what = FAMILIES[name]
         shown = [
             f"{name}{suffix}{_labels(labels)} {_number(value)}" for suffix, labels, value in samples
         ]
@@ -107,8 +129,27 @@ def _agents(programs: Sequence[ProgramFacts]) -> list[tuple[dict[str, str], floa
     return found
 
 
-def _families(facts: Facts) -> Iterable[Family]:
-    programs = facts.programs
+def _samples(facts: Facts) -> dict[str, list[Sample]]:
+    """Return the samples of each family."""
+    return {
+        "gracewrap_build_info": _one(1, {"version": facts.version}),
+        "gracewrap_start_time_seconds": _one(facts.started),
+        "gracewrap_phase": [("", {"phase": one}, one == facts.phase) for one in PHASES],
+        **_samples_of(facts.programs),
+        "gracewrap_seconds_left": _one(facts.seconds_left),
+        "gracewrap_interrupted_total": _one(facts.interrupted),
+        "gracewrap_zombies_reaped_total": _one(facts.zombies_reaped),
+        "gracewrap_signals_forwarded_total": _one(facts.signals_forwarded),
+        "gracewrap_shutdown_duration_seconds": _histogram(facts.shutdown_duration),
+        "gracewrap_exit_status": _one(facts.exit_status),
+    }
+
+
+def _samples_of(programs: Sequence[ProgramFacts]) -> dict[str, list[Sample]]:
+    def each(value: Callable[[ProgramFacts], float | None]) -> list[Sample]:
+        found = [({"program": one.name}, value(one)) for one in programs]
+        return _summed([(labels, known) for labels, known in found if known is not None])
+
     in_flight = [
         ({"program": one.name, "unit": unit}, value)
         for one in programs
@@ -119,108 +160,15 @@ def _families(facts: Facts) -> Iterable[Family]:
         for one in programs
         for kind, count in one.probe_failures
     ]
-    return (
-        (
-            "gracewrap_build_info",
-            "gauge",
-            "Always 1; which gracewrap this is.",
-            _one(1, {"version": facts.version}),
-        ),
-        (
-            "gracewrap_start_time_seconds",
-            "gauge",
-            "When the run began, since the epoch.",
-            _one(facts.started),
-        ),
-        (
-            "gracewrap_phase",
-            "gauge",
-            "1 for the phase it is in, 0 for the others.",
-            [("", {"phase": phase}, phase == facts.phase) for phase in PHASES],
-        ),
-        (
-            "gracewrap_program_up",
-            "gauge",
-            "Whether the program is running.",
-            _summed([({"program": one.name}, one.up) for one in programs]),
-        ),
-        (
-            "gracewrap_program_ready",
-            "gauge",
-            "Whether the program is ready for new work.",
-            _summed(
-                [({"program": one.name}, one.ready) for one in programs if one.ready is not None]
-            ),
-        ),
-        (
-            "gracewrap_program_live",
-            "gauge",
-            "Whether the program is healthy, as its live check says.",
-            _summed(
-                [({"program": one.name}, one.live) for one in programs if one.live is not None]
-            ),
-        ),
-        (
-            "gracewrap_restarts_total",
-            "counter",
-            "How often the program was started again.",
-            _summed([({"program": one.name}, one.restarts) for one in programs]),
-        ),
-        (
-            "gracewrap_drain_in_flight",
-            "gauge",
-            "What the program still works on, as its probes said last.",
-            _summed(in_flight),
-        ),
-        (
-            "gracewrap_agent_in_flight",
-            "gauge",
-            "What the agents in the program have counted last.",
-            _summed(_agents(programs)),
-        ),
-        (
-            "gracewrap_probe_failures_total",
-            "counter",
-            "How often a probe got no answer.",
-            _summed(failures),
-        ),
-        (
-            "gracewrap_seconds_left",
-            "gauge",
-            "Seconds until what is left is killed.",
-            _one(facts.seconds_left),
-        ),
-        (
-            "gracewrap_interrupted_total",
-            "counter",
-            "What was in flight when it was killed.",
-            _one(facts.interrupted),
-        ),
-        (
-            "gracewrap_zombies_reaped_total",
-            "counter",
-            "Orphans whose exit was collected.",
-            _one(facts.zombies_reaped),
-        ),
-        (
-            "gracewrap_signals_forwarded_total",
-            "counter",
-            "Signals passed on to the programs.",
-            _one(facts.signals_forwarded),
-        ),
-        (
-            "gracewrap_shutdown_duration_seconds",
-            "histogram",
-            "From the stop request to the last exit.",
-            _histogram(facts.shutdown_duration),
-        ),
-        (
-            "gracewrap_exit_status",
-            "gauge",
-            "The exit status that gracewrap ends with.",
-            _one(facts.exit_status),
-        ),
-    )
+    return {
+        "gracewrap_program_up": each(lambda one: one.up),
+        "gracewrap_program_ready": each(lambda one: one.ready),
+        "gracewrap_program_live": each(lambda one: one.live),
+        "gracewrap_restarts_total": each(lambda one: one.restarts),
+        "gracewrap_drain_in_flight": _summed(in_flight),
+        "gracewrap_agent_in_flight": _summed(_agents(programs)),
+        "gracewrap_probe_failures_total": _summed(failures),
+    }
 
 
 def _one(value: float | None, labels: Mapping[str, str] | None = None) -> list[Sample]:
