@@ -289,13 +289,13 @@ def test_the_last_resort_sends_the_stop_signal_that_was_held_back(broken, tmp_pa
     """What raises in the loop while the signal is held: a policy of our own does."""
     code = """
 import sys
-from gracewrap.runtime import loop as supervise
+from gracewrap.runtime import loop
 from gracewrap.policy import step as policy_step
 def step(system, event, policy, real=policy_step.step):
     if type(event).__name__ == "Sampled":
         raise RuntimeError("a bug")
     return real(system, event, policy)
-supervise.Loop.__init__.__defaults__ = (step,)
+loop.Loop.__init__.__defaults__ = (step,)
 from gracewrap.__main__ import main
 main()
 """

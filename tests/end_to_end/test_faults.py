@@ -16,8 +16,7 @@ import pytest
 
 from gracewrap.config import load
 from gracewrap.report import log
-from gracewrap.runtime import ending, fallback, handover
-from gracewrap.runtime import loop as supervise
+from gracewrap.runtime import ending, fallback, handover, loop
 from processes import (
     BOUND,
     GRACEWRAP,
@@ -223,8 +222,8 @@ def step(system, event, policy):
         raise RuntimeError("a bug, planted here")
     return real(system, event, policy)
 policy_step.step = step
-import gracewrap.runtime.loop as supervise
-supervise.Loop.__init__.__defaults__ = (step,)
+from gracewrap.runtime import loop
+loop.Loop.__init__.__defaults__ = (step,)
 gracewrap.__main__.main()
 """
 
@@ -250,9 +249,9 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
 
 def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
     monkeypatch.setattr(ending.Ending, "last_word", lambda end, status: 1 // 0)
-    loop = supervise.Loop(handover.Handover(2**22, 0.0), load.defaults(["true"]))
-    loop.recorder.log = log.Log(file=str(tmp_path / "log"))
-    assert loop.ending.leave(7) == 7
+    made = loop.Loop(handover.Handover(2**22, 0.0), load.defaults(["true"]))
+    made.recorder.log = log.Log(file=str(tmp_path / "log"))
+    assert made.ending.leave(7) == 7
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 

@@ -33,7 +33,7 @@ import sys, time
 sys.path.insert(0, {source!r})
 import gracewrap.__main__  # blocks the signals
 import posix
-from gracewrap.runtime import handover, loop as supervise
+from gracewrap.runtime import handover, supervise
 from gracewrap.config import load as sources
 from gracewrap.linux import spawn
 command = {command!r}
