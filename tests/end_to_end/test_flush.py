@@ -18,13 +18,15 @@ from gracewrap.linux import unsent_bytes
 from processes import BOUND, Run, require, require_root, wait_until
 
 SIZE = 2_000_000
+# Of this run of the tests alone: another one may be under way on the same machine.
+NET = f"10.{100 + os.getpid() // 256 % 100}.{os.getpid() % 256}"
 
 # Writes 2 MB into the kernel's buffers, more than the client's window takes, and exits at once on
 # SIGTERM.
 SERVER = f"""
 import os, signal, socket
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-listener = socket.create_server(("10.99.7.1", 7007))
+listener = socket.create_server(("{NET}.1", 7007))
 print("listening", flush=True)
 client, _ = listener.accept()
 client.setsockopt(socket.SOL_SOCKET, 32, {2 * SIZE})  # SO_SNDBUFFORCE
@@ -47,9 +49,9 @@ def network() -> Iterator[str]:
     ip("netns", "add", name)
     try:
         ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-        ip("addr", "add", "10.99.7.2/24", "dev", here)
+        ip("addr", "add", f"{NET}.2/24", "dev", here)
         ip("link", "set", here, "up")
-        ip("-n", name, "addr", "add", "10.99.7.1/24", "dev", there)
+        ip("-n", name, "addr", "add", f"{NET}.1/24", "dev", there)
         ip("-n", name, "link", "set", there, "up")
         ip("-n", name, "link", "set", "lo", "up")
         yield name
@@ -70,7 +72,7 @@ def received_after_teardown(network: str, flush: str) -> tuple[int, list[dict[st
     client.settimeout(2)
     try:
         assert run.line() == "listening"
-        client.connect(("10.99.7.1", 7007))
+        client.connect((f"{NET}.1", 7007))
         assert run.line() == "written"
         unshare = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
         os.kill(int(unshare[0]), signal.SIGTERM)
@@ -122,7 +124,7 @@ def test_a_reader_that_never_reads_holds_it_up_for_flush_timeout_only(network):
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
     try:
         assert run.line() == "listening"
-        client.connect(("10.99.7.1", 7007))
+        client.connect((f"{NET}.1", 7007))
         assert run.line() == "written"
         os.kill(int(Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text()), signal.SIGTERM)
         assert run.wait() == 0
