@@ -77,6 +77,35 @@ def test_the_report_says_what_was_cut(pool, tmp_path):
     assert report["drain"][0]["counts"]["requests"] == 1
 
 
+OWN = "process.on('SIGTERM', () => %s)"
+AT_ONCE = """
+require('http').createServer((request, response) => {
+  console.log('request')
+  process.on('SIGTERM', () => { response.end('done'); process.exit(0) })
+}).listen(0, '127.0.0.1', function () { console.log('port ' + this.address().port) })
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "cut"),
+    [
+        (SERVER + OWN % "process.exit(0)", 1),
+        (SERVER + OWN % "server.close(() => process.exit(0))", None),
+        (AT_ONCE, None),  # the kernel has the answer
+    ],
+)
+def test_a_handler_that_exits_with_a_request_in_flight_is_told(pool, tmp_path, script, cut):
+    options = ("--agent", "node", "--report", tmp_path / "report.json")
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/300")
+        assert run.wait() == 0
+        log = run.log()
+    assert request.exception(BOUND) if cut else request.result(BOUND) == b"done"
+    told = [line["requests"] for line in log if line["event"] == "exited_with_work"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (told, report["interrupted"]) == ([1] if cut else [], cut)
+
+
 # An event stream that always has something to say, from the beginning.
 EVENTS = """
 const server = require('http').createServer((request, response) => {

@@ -55,6 +55,7 @@ class Outcome(NamedTuple):
     killed: bool
     status: int
     used: float  # seconds
+    cut: bool  # as the report says
 
 
 class Shop:
@@ -110,7 +111,8 @@ class Shop:
         finished = sql(self._env, "select finished from runs where number = 1") == "t"
         report = json.loads(self._report.read_text())
         killed = bool(report["killed"])
-        return Outcome(request.result(BOUND), finished, killed, status, report["used_seconds"])
+        used, cut = report["used_seconds"], bool(report["interrupted"])
+        return Outcome(request.result(BOUND), finished, killed, status, used, cut)
 
 
 def stopped(shops: list[Shop]) -> list[Outcome]:
@@ -148,6 +150,7 @@ def test_nothing_is_worse_with_the_agent(
     assert agent.answered and agent.finished >= bare.finished, (bare, agent)
     assert agent.finished or handler == "forgets the queue", agent
     assert agent.killed <= bare.killed and agent.killed == (handler == "never exits"), agent
+    assert agent.cut == (not agent.finished), agent
     assert agent.used <= max(bare.used, JOB) + SLACK, (bare, agent)
     assert not handler or agent.status == bare.status, (bare, agent)
     assert handler or not bare.answered, bare  # else this would show nothing

@@ -21,7 +21,15 @@ from gracewrap.linux import process_tree
 from gracewrap.policy import evidence, log_events
 from gracewrap.policy.evidence import Cause, Evidence, Link, Suspect, Wait
 from gracewrap.policy.log_events import LogRecord
-from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
+from gracewrap.policy.model import (
+    BUSY,
+    DRAINED,
+    INVALID,
+    UNREACHABLE,
+    AgentCounts,
+    QueueJobs,
+    Reading,
+)
 from gracewrap.policy.program import NO_REQUEST
 from gracewrap.record import replace
 from gracewrap.report import runtime_events
@@ -394,6 +402,13 @@ def stop_signal_ignored_but_not_by_its_members(s: Scene) -> None:
 @scene
 def time_gap(s: Scene) -> None:
     s.say_of_all("time_gap", seconds=61.25)
+
+
+@scene
+def exited_with_work(s: Scene) -> None:
+    counts = AgentCounts(requests=2, streams=1, jobs=(QueueJobs("mails", 1, ("17",)),))
+    what = "2 requests (1 stream), 1 job of mails (17)"
+    s.say("exited_with_work", pid=8, counts=counts, what=what)
 
 
 @scene

@@ -46,6 +46,12 @@ class InFlight(Record):
     counts: AgentCounts
 
 
+class LastCounts(Record):
+    """What is in flight in a process that exits, in a stop."""
+
+    counts: AgentCounts
+
+
 class State(Record):
     """The answer to "stop", "drain" and "undrain": it has been done.
 
@@ -61,7 +67,7 @@ class Trouble(Record):
     why: str
 
 
-Message = Hello | InFlight | State | Trouble
+Message = Hello | InFlight | LastCounts | State | Trouble
 
 
 def parse(line: bytes) -> Message | None:
@@ -78,6 +84,8 @@ def parse(line: bytes) -> Message | None:
             return Hello(version, _text(said.get("runtime")), _count(said.get("thread")))
         case "in_flight":
             return InFlight(_count(said.get("id")), _counts(said))
+        case "exit":
+            return LastCounts(_counts(said))
         case "state":
             handler = said.get("handler")
             return State(handler if handler in HANDLERS else "none")

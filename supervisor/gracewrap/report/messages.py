@@ -51,6 +51,7 @@ _NAMELESS = (
     runtime_events.ProbeSeen,
     runtime_events.InFlightChanged,
     runtime_events.HookStarted,
+    runtime_events.AgentExited,
     runtime_events.AgentTrouble,
     runtime_events.AgentsAnswered,
     runtime_events.Unheard,
@@ -631,6 +632,8 @@ def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory, at: float)
             return _agent(event, who)
         case runtime_events.AgentTrouble() | runtime_events.AgentsAnswered():
             return _agent(event, who)
+        case runtime_events.AgentExited():
+            return _agent(event, who)
         case _:
             assert_never(event)
 
@@ -646,6 +649,10 @@ def _agent(event: runtime_events.AgentEvent, who: str) -> Line:
             return Line("debug", text, fields)
         case runtime_events.AgentTrouble(_, pid, why):
             return Line("warning", f"agent (pid {pid}): {why}", {"pid": pid, "why": why})
+        case runtime_events.AgentExited(_, pid, counts, what):
+            text = f"pid {pid} exits with {what} in flight, which is cut"
+            jobs = counts.in_flight - counts.requests
+            return Line("warning", text, {"pid": pid, "requests": counts.requests, "jobs": jobs})
         case runtime_events.AgentsAnswered(_, own, agent, none):
             parts = [
                 f"{count} {what}"

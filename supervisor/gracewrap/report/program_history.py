@@ -13,7 +13,7 @@ from gracewrap.report.text import outcome, signal_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gracewrap.policy.model import QueueJobs
+    from gracewrap.policy.model import AgentCounts, QueueJobs
     from gracewrap.report.held_up import HeldUp
 
 AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
@@ -174,6 +174,8 @@ class ProgramHistory:
         elif isinstance(event, runtime_events.OfAProbe):
             if isinstance(event, runtime_events.HookStarted):
                 self.hooks[event.hook] = HookRun(at)
+            elif isinstance(event, runtime_events.AgentExited):
+                self._exited_with(event.counts)
         elif isinstance(event, runtime_events.OfTheRun):
             pass
         else:
@@ -306,6 +308,12 @@ class ProgramHistory:
             self.cut = in_flight if self.cut is None else max(self.cut, in_flight)
             self.interrupted = self.cut + (self.cut_before or 0)
             self.cut_jobs = self.in_flight.jobs()
+
+    def _exited_with(self, counts: AgentCounts) -> None:
+        """Record what was in flight in a process when it exited: several may."""
+        self.cut = (self.cut or 0) + counts.in_flight - counts.streams
+        self.interrupted = self.cut + (self.cut_before or 0)
+        self.cut_jobs += counts.jobs
 
     # --- how it ended ----------------------------------------------------------------------------
 

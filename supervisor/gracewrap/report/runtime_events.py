@@ -7,7 +7,7 @@ As in policy/log_events.py, a program is named by its index and times are second
 from __future__ import annotations
 
 from gracewrap.policy.log_events import LogRecord
-from gracewrap.policy.model import Reading
+from gracewrap.policy.model import AgentCounts, Reading
 from gracewrap.record import TYPE_CHECKING, Record
 
 
@@ -170,6 +170,16 @@ class AgentTrouble(OfAProbe):
     why: str
 
 
+class AgentExited(OfAProbe):
+    """A process exits in a stop, and its agent says that something is in flight: that is cut."""
+
+    EVENT = "exited_with_work"
+    program: int
+    pid: int
+    counts: AgentCounts
+    what: str  # the counts for people
+
+
 class AgentsAnswered(OfAProbe):
     """The agents know of the stop: so many processes have their own handler for the stop signal, or
     leave it to the agent, or have none and nothing to finish."""
@@ -272,7 +282,7 @@ class Bug(OfTheRun):
 # As in policy/log_events.py, for mypy alone.
 if TYPE_CHECKING:
     LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | LeaderReplaced | Reaped
-    AgentEvent = AgentOff | AgentConnected | AgentTrouble | AgentsAnswered
+    AgentEvent = AgentOff | AgentConnected | AgentExited | AgentTrouble | AgentsAnswered
     ProbeEvent = (
         NotReady
         | NotYetHealthy

@@ -9,7 +9,12 @@ from gracewrap.linux.agent_socket import Listener, Peer
 from gracewrap.policy.model import AgentsTold
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_text import dumps
-from gracewrap.report.runtime_events import AgentConnected, AgentsAnswered, AgentTrouble
+from gracewrap.report.runtime_events import (
+    AgentConnected,
+    AgentExited,
+    AgentsAnswered,
+    AgentTrouble,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -172,6 +177,10 @@ class Agents:
             case messages.InFlight(number, counts) if number == self._number:
                 agent.counts, agent.answered = counts, True
                 self._look_whether_answered()
+            case messages.LastCounts(counts):
+                if counts.in_flight > counts.streams:  # which never end by themselves
+                    event = AgentExited(self._child.index, peer.pid, counts, messages.shown(counts))
+                    self._recorder.record(event, time.monotonic())
             case messages.State(handler):
                 agent.handler = handler
                 self._look_whether_told()

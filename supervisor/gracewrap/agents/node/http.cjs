@@ -25,6 +25,11 @@ function responses (found) {
   return connections(found).filter((socket) => socket.parser).map((socket) => socket._httpMessage).filter(Boolean)
 }
 
+// Whether the kernel has all of it.
+function isSent (response) {
+  return response.writableEnded && (!response.socket || response.socket.writableLength === 0)
+}
+
 function http2Streams (session) { // the Map of those that are open
   const symbol = Object.getOwnPropertySymbols(session).find((one) => one.description === 'state')
   const state = symbol && session[symbol]
@@ -53,8 +58,8 @@ function create (found, guard) {
     .filter((session) => !session.destroyed)
     .flatMap((session) => [...http2Streams(session).values()]))
 
-  const count = guard('counting requests', () => {
-    const [open, more] = [responses(found), open2() || []]
+  const count = guard('counting requests', (exits = false) => {
+    const [open, more] = [responses(found).filter((one) => !exits || !isSent(one)), open2() || []]
     const streams = open.filter(isEventStream).length + more.filter(isEventStream2).length
     return { requests: open.length + more.length, streams }
   })

@@ -38,10 +38,16 @@ function begin (channel) {
     return found.websocket.all().filter((one) => one._isServer && one.readyState === 1).length
   }
 
-  function answer (id) {
-    const { requests: open, streams } = requests.count() || { requests: 0, streams: 0 }
-    const counts = { requests: open, streams, websockets: openWebSockets(), jobs: jobs.count() || [] }
-    send({ type: 'in_flight', id, ...counts })
+  function count (exits) {
+    const { requests: open, streams } = requests.count(exits) || { requests: 0, streams: 0 }
+    return { requests: open, streams, websockets: openWebSockets(), jobs: jobs.count() || [] }
+  }
+
+  // What is in flight when the process exits is cut, whoever ends it.
+  let watchesExit = false
+  function watchExit () {
+    if (!watchesExit) process.on('exit', guard('the last count', () => send({ type: 'exit', ...count(true) })))
+    watchesExit = true
   }
 
   // Only `gracewrap check --agent` asks for it, so its code is not loaded in a run.
@@ -88,7 +94,7 @@ function begin (channel) {
   channel.listen((message) => {
     switch (message.type) {
       case 'ask':
-        answer(message.id)
+        send({ type: 'in_flight', id: message.id, ...count() })
         break
       case 'find':
         find()
@@ -104,6 +110,7 @@ function begin (channel) {
         break
       case 'stop':
         drain()
+        watchExit()
         send({
           type: 'state',
           handler: prepare(nameOf(message.signal), message.deadline_ms || FOREVER, message.streams_ms)
