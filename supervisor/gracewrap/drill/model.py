@@ -26,7 +26,8 @@ class Unready(Exception):
 class Balancer(Record):
     """How the load balancer in front behaves.
 
-    *kind*: "readiness" asks for readiness each *lag* seconds and stops sending when it says no;
+    *kind*: "readiness" asks for readiness each *lag* seconds, last just before the stop, and stops
+    sending when it says no;
     "lag" stops sending *lag* seconds after the stop request; "connections" does so too, but for
     connections that are open, which go on being used, as behind kube-proxy; "none" sends until
     there is nobody any more.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PR_SET_CHILD_SUBREAPER = 36
 EARLIEST, LATEST = 0.5, 2.0  # seconds of load before a stop at a random moment
+LOOK_EVERY = 0.02  # seconds between two looks at what the balancer does next
 SETTLES = 1.0  # seconds of load after the exit: what comes then goes elsewhere
 GRACE = 15.0  # seconds beyond the budget until a drill gives up on a stop
 
@@ -172,16 +173,18 @@ class _Once:
         return self._diverted_at is not None
 
     async def _balance(self) -> None:
-        """Take the instance out of rotation, as the balancer does."""
-        balancer = self._asked.balancer
+        """Take the instance out of rotation, as the balancer does.
+
+        One that asks for readiness has done so just before the stop.  Otherwise the verdict would
+        hang on which of the two came first.
+        """
+        balancer, times = self._asked.balancer, 1
         while self._diverted_at is None and self._jobs is None:
-            if balancer.kind == "readiness":
-                await asyncio.sleep(balancer.lag)
-                if self._stop_at is not None and not await self._instance.is_ready():
-                    self._divert()
-            else:
-                await asyncio.sleep(0.02)
-                if self._stop_at is None or balancer.kind == "none":
-                    continue
-                if time.monotonic() >= self._stop_at + balancer.lag:
-                    self._divert()
+            await asyncio.sleep(LOOK_EVERY)
+            if self._stop_at is None or balancer.kind == "none":
+                continue
+            if time.monotonic() < self._stop_at + times * balancer.lag:
+                continue
+            times += 1
+            if balancer.kind != "readiness" or not await self._instance.is_ready():
+                self._divert()
