@@ -136,6 +136,9 @@ class Lines:
         return [line for line in lines if line]
 
 
+BUSY_MACHINE = ("cpu_wait", "time_gap")
+
+
 class Run:
     """A running gracewrap with pipes for its stdout (the child's) and stderr (the log)."""
 
@@ -185,9 +188,11 @@ class Run:
         return self.process.wait(BOUND)
 
     def log(self) -> list[dict[str, object]]:
-        """Return the JSON log lines that were not read yet."""
+        """Return the JSON log lines that were not read yet, but for those that say how busy the
+        machine was."""
         assert self.err is not None
-        return [json.loads(line) for line in self.err.rest()]
+        lines = [json.loads(line) for line in self.err.rest()]
+        return [line for line in lines if line["event"] not in BUSY_MACHINE]
 
     def close(self) -> None:
         """Kill gracewrap and its descendants, whatever their state."""
