@@ -101,15 +101,49 @@ def test_one_on_its_way_into_sigwait_is_looked_at_again(monkeypatch):
         ((b"R", b"D"), set(), False),
         ((b"R", b"R"), {11}, False),
         ((b"Z", b""), set(), False),
+        ((b"t",), set(), False),  # its tracer is told of the exit first (PTRACE_O_TRACEEXIT)
+        ((b"S",), set(), False),  # the init of a PID namespace, which waits for somebody outside
+        ((b"ZR",), set(), True),  # the main thread is over
+        ((b"RD",), set(), False),
     ],
 )
 def test_what_has_been_killed_and_only_waits_for_a_cpu(monkeypatch, states, refused, only_wait):
-    said = {f"/proc/{10 + i}/stat": b"%d (web) %s 1 9 9" % (10 + i, state)
-            for i, state in enumerate(states) if state}  # fmt: skip
+    """*states*: of each process, a letter for each of its threads."""
+
+    def stat(pid: int, state: int, threads: int) -> bytes:
+        return b"%d (web) %c %s %d 0 9" % (pid, state, b"0 " * 16, threads)
+
+    said = {}
+    for pid, letters in enumerate(states, 10):
+        for tid, state in enumerate(letters, pid * 10):
+            said[f"/proc/{pid}/task/{tid}/stat"] = stat(tid, state, len(letters))
+        if letters:
+            said[f"/proc/{pid}/stat"] = stat(pid, letters[0], len(letters))
     monkeypatch.setattr(process_tree, "read_file", lambda path: said.get(path, b""))
+    monkeypatch.setattr(
+        process_tree.posix,
+        "listdir",
+        lambda path: [one.split("/")[4] for one in said if one.startswith(f"{path}/")],
+    )
     monkeypatch.setattr(process_tree, "REFUSED", refused)
     killed = [process_tree.Member(10 + i, 1, 9, "web", False) for i in range(len(states))]
     assert process_tree.only_wait_for_cpu(killed) is only_wait
+
+
+def test_one_whose_main_thread_is_over_waits_for_a_cpu_if_another_thread_does():
+    code = """
+import ctypes, os, threading
+def work():
+    os.write(2, b'.')
+    while True:
+        pass
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    with started([*PYTHON, code]) as pid:
+        wait_until(lambda: process_tree.stat(pid)[1][0] == b"Z", "it is over")
+        found = process_tree.member(pid)
+        assert found is not None and process_tree.only_wait_for_cpu([found])
 
 
 def test_one_that_waits_for_something_else_or_runs_all_the_time_would_be_ended():

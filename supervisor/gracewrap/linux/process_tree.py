@@ -53,10 +53,16 @@ def member(pid: int) -> Member | None:
 def stat(pid: int) -> tuple[str, list[bytes]]:
     """Return a process's name, and what /proc/PID/stat says from field 3 (state) on (proc(5));
     nothing if it is gone."""
-    head, _, rest = read_file(f"/proc/{pid}/stat").rpartition(
+    name, fields = _stat(str(pid))
+    return name.decode(errors="replace"), fields
+
+
+def _stat(of: str) -> tuple[bytes, list[bytes]]:
+    """Return the same of a process, or of a thread (PID/task/TID)."""
+    head, _, rest = read_file(f"/proc/{of}/stat").rpartition(
         b")"
     )  # the name in brackets may hold anything, a bracket too
-    return head.partition(b"(")[2].decode(errors="replace"), rest.split()
+    return head.partition(b"(")[2], rest.split()
 
 
 def is_stopped(pid: int) -> bool:
@@ -377,11 +383,32 @@ def signal_process(pid: int, started: int, signum: int) -> bool:
 
 def only_wait_for_cpu(killed: Iterable[Member]) -> bool:
     """Return whether there are any left of those that have been sent SIGKILL, and all of them can
-    end once they are given a CPU: none hangs in the kernel (state D of proc(5)), and none was
-    spared for want of a permission."""
-    states = [(one.pid, stat(one.pid)[1]) for one in killed]
-    left = [(pid, fields[0]) for pid, fields in states if fields and fields[0] not in b"ZX"]
-    return bool(left) and not any(state == b"D" or pid in REFUSED for pid, state in left)
+    end once they are given a CPU: some thread is about to run, and none hangs in the kernel (state
+    D of proc(5)), is held by who traces it (t), or was spared for want of a permission.
+
+    One that sleeps is the init of a PID namespace, and waits for those in it (pid_namespaces(7)).
+    """
+    left: set[bytes] = set()
+    for one in killed:
+        states = _states(one.pid)
+        if states and one.pid in REFUSED:
+            return False
+        left |= states
+    return b"R" in left and left <= {b"R", b"S"}
+
+
+def _states(pid: int) -> set[bytes]:
+    """Return the states of a process's threads that live."""
+    fields = stat(pid)[1]
+    if not fields or int(fields[17]) <= 1:
+        states = set(fields[:1])
+    else:  # the main thread may have ended before the others
+        try:
+            threads = spared(lambda: posix.listdir(f"/proc/{pid}/task"))
+        except OSError:  # it is gone
+            return set()
+        states = {state for thread in threads for state in _stat(f"{pid}/task/{thread}")[1][:1]}
+    return states - {b"Z", b"X"}
 
 
 def would_end(pid: int, signum: int) -> bool:
