@@ -47,6 +47,18 @@ def test_where_it_only_waited_for_a_cpu_the_budget_of_a_stop_holds():
     assert said.seconds == 1.5
 
 
+def test_where_it_only_waited_for_a_cpu_the_stop_of_a_part_is_over_in_time_too():
+    s = world(rules("web", stop_timeout=5.0), rules("db"), bodies={0: STUCK})
+    s.feed(m.PartRequested((0,), False, "gracewrap stop", s.now))
+    began = s.now
+    s.pass_time(2)
+    s.feed(m.TimeGap(1.5, s.now, busy=True))
+    assert s.commands[-1] == m.ExcuseWatchdog(1)
+    s.pass_time(20)
+    assert killed(s) == {0: began + 5}
+    assert [said.seconds for said in s.reported(log_events.CpuWait)] == [1.5]
+
+
 def test_where_it_only_waited_for_a_cpu_watchdogs_count_anew():
     s = world(rules("web"))
     s.feed(m.TimeGap(1.5, s.now, busy=True))

@@ -34,13 +34,13 @@ def take(system: System, event: TimeGap, policy: Policy) -> Step:
     """Return the system with its times moved, and what to do about other timers."""
     if isinstance(system, Ended):
         return system, ()
-    if event.busy and not isinstance(system, Up):
-        return system, (log_events.CpuWait(event.seconds),)
     counting = (
         [i for i, phase in enumerate(system.programs) if untouched(phase)]
         if isinstance(system, Up)
         else []
     )
+    if event.busy and (not isinstance(system, Up) or system.part is not None):
+        return system, (log_events.CpuWait(event.seconds), *map(ExcuseWatchdog, counting))
     done: list[Command] = [log_events.TimeGap(event.seconds), ShiftTimers(event.seconds)]
     done += [ExcuseWatchdog(i) for i in counting]
     return later(system, event.seconds), tuple(done)
