@@ -9,7 +9,7 @@ from gracewrap.linux.process_tree import waited_for_cpu
 from gracewrap.policy.model import TimeGap
 from gracewrap.policy.system import TIME_GAP
 
-LOOK_EVERY = 1.0  # seconds between two looks at how long we have waited for a CPU, while timed
+LOOK_EVERY = 1.0  # seconds between two looks at how long we have waited for a CPU
 
 
 class GapDetector:
@@ -26,7 +26,7 @@ class GapDetector:
         elapsed = at - self._woke_at
         if elapsed > TIME_GAP:  # what it has computed meanwhile is no gap
             self._lost = elapsed - (time.process_time() - self._cpu)
-        elif until is not None and at > self._looked_at + LOOK_EVERY:
+        elif at > self._looked_at + LOOK_EVERY:
             self._waited, self._looked_at = waited_for_cpu(), at
         self._until = None if until is None else max(at, until)
 
