@@ -171,6 +171,29 @@ def test_the_cause_of_nine_in_ten_is_named(reports):
     assert len(named) >= 9, {kind: report["held_up"] for kind, report in reports.items()}
 
 
+# What is to execute the command opens a file first, and its parent waits in vfork(2) for that, with
+# all signals blocked.
+SPAWNS = (
+    BEGIN
+    + """
+os.mkfifo(sys.argv[1])
+ready()
+os.posix_spawn("/bin/true", ["true"], {},
+               file_actions=[(os.POSIX_SPAWN_OPEN, 5, sys.argv[1], os.O_RDONLY, 0)])
+"""
+)
+
+
+def test_who_waits_in_vfork_does_not_wait_for_a_disk(start, tmp_path):
+    report = tmp_path / "report"
+    options = ("--shutdown-timeout", "1s", "--report", report)
+    run = start(*options, "--", *PYTHON, SPAWNS, tmp_path / "fifo")
+    assert "ready" in run.line()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 137
+    assert causes(json.loads(report.read_text())) == {"signal_blocked"}
+
+
 # Its child has no handler for the signal: that would end it.
 DUMPS = (
     BEGIN

@@ -109,6 +109,18 @@ PARENT = suspect(Wait("S", e.CHILD), children=1)
         (e.STOPPED, [suspect(state="T", pending=True)], [IDLE]),
         (e.DISK, [suspect(Wait("D", wchan="nfs_wait"), state="D")], [IDLE]),
         (e.DISK, [suspect(EVENTS, Wait("D", wchan="jbd2_log_wait"))], []),
+        (e.NOT_KNOWN, [suspect(Wait("R"), state="D")], []),  # it was so for a moment
+        (e.NOT_KNOWN, [suspect(Wait("D"), state="S")], []),
+        # It is in vfork(2) for a moment each time it starts something; or for good.
+        (e.CHILDREN, [suspect(Wait("D", e.CHILD), state="D", children=1)], []),
+        (
+            e.DISK,
+            [
+                suspect(Wait("D", e.CHILD), state="D", children=1),
+                suspect(Wait("D", wchan="nfs_wait"), pid=71, state="D"),
+            ],
+            [],
+        ),
         (e.BLOCKED, [suspect(EVENTS, pending=True)], [IDLE]),
         (e.IGNORED, [suspect(EVENTS, takes=m.IGNORES)], [IDLE]),
         (e.IGNORED, [PARENT, suspect(Wait("S", e.SLEEP), pid=71, takes=m.IGNORES)], []),

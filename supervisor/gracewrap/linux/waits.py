@@ -54,12 +54,13 @@ _CALLS: dict[str, dict[int, tuple[str, int, int, str] | str]] = {
         **dict.fromkeys((192, 193), _SEMAPHORE),
     },
 }  # fmt: skip
+_TRIES = 3
 _STANDARD = "its stdin", "its stdout", "its stderr"
 _WAITING_LOCKS = (7, 38)  # F_SETLKW, F_OFD_SETLKW of fcntl(2)
 # The same by a part of the function's name, for other machines, and for what has been resumed.
 _PLACES = {
     evidence.LOCK: ("futex",),
-    evidence.CHILD: ("do_wait",),
+    evidence.CHILD: ("do_wait", "vfork", "kernel_clone", "do_fork"),
     evidence.SLEEP: ("nanosleep",),
     evidence.EVENTS: ("ep_poll", "do_poll", "do_sys_poll", "do_select", "poll_schedule"),
     evidence.SIGNAL: ("sigtimedwait", "sigsuspend", "pause"),
@@ -90,12 +91,15 @@ def of(pid: int) -> Generator[None, None, tuple[Wait, ...]]:
 
 
 def _wait(pid: int, path: str, calls: dict[int, tuple[str, int, int, str] | str]) -> Wait:
-    state = read_file(f"{path}/stat").rpartition(b")")[2].split()[:1]
-    letter = state[0].decode() if state else "X"
-    if letter == "R":
-        return Wait(letter)
-    place = read_file(f"{path}/wchan").decode(errors="replace").strip()
-    place = "" if place == "0" else place
+    letter = place = ""
+    for _ in range(_TRIES):
+        letter = _state(path)
+        if letter == "R":
+            return Wait(letter)
+        place = read_file(f"{path}/wchan").decode(errors="replace").strip()
+        place = "" if place == "0" else place
+        if letter != "D" or place:  # else it has been woken between the two, or we may not know
+            break
     wait = Wait(letter, _by_place(place), wchan=place)
     # "running", or the number of the call and its arguments; empty if we may not know.
     words = read_file(f"{path}/syscall").split()
@@ -110,6 +114,11 @@ def _wait(pid: int, path: str, calls: dict[int, tuple[str, int, int, str] | str]
     kind, subject, time, how = what
     on = _subject(pid, arguments[subject], kind) if subject >= 0 else ""
     return replace(wait, what=kind, on=on, timed=_ends(arguments, time, how))
+
+
+def _state(path: str) -> str:
+    state = read_file(f"{path}/stat").rpartition(b")")[2].split()[:1]
+    return state[0].decode() if state else "X"
 
 
 def _by_place(place: str) -> str:

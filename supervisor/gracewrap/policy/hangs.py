@@ -86,15 +86,27 @@ def to_dump(
 
 def _halted(seen: Evidence) -> Cause | None:
     """It cannot act at all: stopped, traced, in the kernel, or deaf to the signal."""
-    for states, kind in (("T", STOPPED), ("t", TRACED), ("D", DISK)):
+    for states, kind in (("T", STOPPED), ("t", TRACED)):
         if found := _first(seen, lambda one, states=states: one.state == states):  # type: ignore[misc]
             return Cause(kind, found, _wait_of(found, lambda wait: bool(wait.wchan)))
-    in_kernel = lambda wait: wait.state == "D"  # noqa: E731
-    if found := _first(seen, lambda one: _wait_of(one, in_kernel) is not None):
-        return Cause(DISK, found, _wait_of(found, in_kernel))
+    if found := _first(seen, _hangs_in_kernel):
+        return Cause(DISK, found, _wait_of(found, _is_in_kernel))
     if found := _first(seen, lambda one: one.pending):
         return Cause(BLOCKED, found)
     return None
+
+
+def _hangs_in_kernel(one: Suspect) -> bool:
+    """Return whether a thread does: the main thread if it was so twice, for any may be so for a
+    moment."""
+    seen_again = _wait_of(one, _is_in_kernel) is not None or not one.waits
+    return seen_again and (one.state == "D" or one.threads > 1)
+
+
+def _is_in_kernel(wait: Wait) -> bool:
+    """Return whether it is in state D; so is who waits in vfork(2), as dash and posix_spawn(3)
+    do."""
+    return wait.state == "D" and wait.what != CHILD
 
 
 def _without_the_signal(seen: Evidence) -> Cause | None:
