@@ -188,6 +188,16 @@ simply("held_too_long_by_the_drain", "held_too_long", doing="drain", after=3.0)
 simply("probe_invalid", "probe_invalid", probe=1, why="404 Not Found")
 simply("extended", "extended", remaining=12.5)
 simply("gave_up", "gave_up", after=1.0)
+
+
+@scene
+def gave_up_on_what_the_leader_has_left(s: Scene) -> None:
+    s.stops().say("kill", why="out of time", leader=True)
+    s.exits(137, KILL, left=True, asked=True)
+    s.history.members = "sleep (pid 12)"
+    s.say("gave_up", after=1.0)
+
+
 simply("stop_waits", "stop_waits", programs=(0,))
 simply("all_ended", "all_ended", True)
 simply("part_requested", "part_requested", True, by="gracewrap stop x", again=False, programs=(0,))

@@ -20,7 +20,7 @@ from gracewrap.policy.model import (
     Sampled,
     SignalReceived,
 )
-from gracewrap.policy.program import Gone
+from gracewrap.policy.program import GIVE_UP, Gone
 from gracewrap.report import messages, report_files, runtime_events, summary
 from gracewrap.report.in_flight import InFlight
 from gracewrap.report.log import Log
@@ -259,6 +259,23 @@ def test_a_program_that_is_killed_is_named_with_what_was_cut():
     )
     assert str(report["summary"]).endswith("exit status 137 (worker's)")
     assert summary.summary_line(run.recorder, 137, run.at)[0] == "warning"
+
+
+def test_what_a_leader_has_left_and_cannot_be_killed_is_named():
+    run = Run(stack())
+    run.after(60).asked()
+    run.exits("web")
+    run.after(5.0).tick()
+    run.feed(LeaderExited(2, 137, 9, True, run.at))
+    run.recorder.histories[2].members = "sleep (pid 99)"
+    run.after(GIVE_UP)
+    run.feed(m.Tick(run.at))
+    run.exits("db")
+    assert run.says("gave_up") == "worker: gave up on sleep (pid 99): still there 1 s after SIGKILL"
+    assert run.programs()["worker"]["outcome"] == "gave_up"
+    assert "worker was ended by SIGKILL (out of time), sleep (pid 99) could not be killed" in str(
+        run.report()["summary"]
+    )
 
 
 def test_a_restart_begins_no_stop_and_forgets_the_life_before():

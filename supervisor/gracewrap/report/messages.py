@@ -42,6 +42,7 @@ _NAMELESS = (
     log_events.Serving,
     log_events.HeldTooLong,
     log_events.Kill,
+    log_events.GaveUp,
     log_events.DrainFailed,
     log_events.DrainTimeout,
     log_events.ProbeInvalid,
@@ -247,8 +248,9 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
             text = f"sent {name(signum)} to {reached}, to write what it is doing (dump_signal)"
             return Line("info", text, {"signal": name(signum), "members": reached})
         case log_events.GaveUp(_, after):
-            text = f"gave up on {who}: still there {seconds(after)} after SIGKILL"
-            return Line("error", text, {"after": after})
+            there = history.still_there or who
+            text = f"gave up on {there}: still there {seconds(after)} after SIGKILL"
+            return Line("error", text, {"after": after, "members": history.still_there})
         case _:
             return _leftover(event, history)
 
@@ -272,6 +274,7 @@ _SENDS = (
     log_events.Rung,
     log_events.WatchdogAbort,
     log_events.Kill,
+    log_events.GaveUp,
 )
 
 

@@ -87,6 +87,7 @@ class ProgramHistory:
         self.sent: list[str] = []
         self.aborted = False  # it was ended for a missed watchdog or a failed health check
         self.gave_up = False
+        self.still_there = ""  # what could not be killed
         self.not_started = ""  # why not
         self.not_started_status = KILLED
         self.gave_in = False  # the stop signal was sent although it was not drained
@@ -209,7 +210,7 @@ class ProgramHistory:
                 self._cut()
                 self.streams = self.in_flight.streams()
             case log_events.GaveUp():
-                self.gave_up = True
+                self.gave_up, self.still_there = True, self.members
             case log_events.SignalSent(_, signum, by):
                 self.passed_on[signum] = PassedOn(signum, at, by)
             case log_events.LastCall() | log_events.ShellWaits() | log_events.DumpSignal():

@@ -82,6 +82,8 @@ def particulars(history: ProgramHistory) -> list[str]:
         whole = history.leader.signum == 9
         if not (whole and history.name):  # else how() says so
             parts.append("it had to be killed" if whole else "some of it had to be killed")
+    if history.gave_up and history.leader is not None:
+        parts.append(f"{history.still_there or 'something of it'} could not be killed")
     if history.interrupted:
         were = "were" if history.interrupted != 1 else "was"
         parts.append(f"{number(history.interrupted)} in flight {were} cut{_jobs(history)}")
