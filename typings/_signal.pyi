@@ -6,6 +6,7 @@ from types import FrameType
 class struct_siginfo:  # noqa: N801
     si_signo: int
     si_code: int
+    si_errno: int
     si_pid: int
     si_uid: int
     si_status: int

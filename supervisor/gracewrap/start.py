@@ -273,8 +273,8 @@ def _simplest(pid: int) -> int:
     """Forward every signal to the child and reap until it is gone: needs no file, no memory to
     speak of, no module."""
     while True:
-        got = _signal.sigtimedwait(_signal.valid_signals(), 3600.0)
-        if got is not None and got.si_signo not in (SIGPIPE, SIGCHLD, SIGXFSZ):
+        got = _signal.sigwaitinfo(_signal.valid_signals())
+        if got.si_signo not in (SIGPIPE, SIGCHLD, SIGXFSZ):
             try:
                 posix.kill(pid, got.si_signo)
             except OSError:

@@ -22,6 +22,8 @@ from processes import (
     SUPPORT,
     Run,
     alive,
+    state,
+    wait_until,
     wait_until_next_request,
 )
 
@@ -418,6 +420,31 @@ def test_with_all_of_them_stuck_it_is_over_at_the_total(begin: Begin):
     assert 3 <= time.monotonic() - began <= 3 + SOON
     assert programs.status() == 137
     assert not any(map(alive, programs.pids.values()))
+
+
+def test_a_pause_in_which_a_wait_would_have_ended_is_survived(begin: Begin):
+    """A moment after the start it finds out whose child is whose, and while it is stopping, it
+    looks after itself every second."""
+
+    def pause() -> None:
+        programs.run.send(signal.SIGSTOP)
+        wait_until(lambda: state(programs.run.pid) == "T", "it is stopped")
+        time.sleep(1.6)
+        programs.run.send(signal.SIGCONT)
+
+    programs = begin({"web": player("web", "wait"), "db": player("db", "wait")})
+    programs.up("web", "db")
+    pause()
+    programs.stop()
+    assert sorted(programs.lines(2)) == ["db TERM", "web TERM"]
+    pause()
+    for name in ("web", "db"):
+        programs.tell(name)
+    assert sorted(programs.rest()) == ["db ends", "web ends"]
+    assert programs.status() == 0
+    report = programs.report()
+    assert report["outcome"] == "graceful"
+    assert report["signals_forwarded"] <= 2  # SIGCONT
 
 
 def test_time_that_one_does_not_use_is_the_next_ones(begin: Begin):

@@ -168,7 +168,7 @@ def running(modules: set[str]) -> set[str]:
 def test_only_the_loops_wait():
     loops = {
         "gracewrap.runtime.loop",
-        "gracewrap.runtime.fallback",
+        "gracewrap.linux.signals",  # fetch(), for the loop and the fallback
         "gracewrap.start",
     }  # start: the loop for when not even bare can be loaded
     assert running(users_of("sigtimedwait", "sigwaitinfo", "sigwait", "pause", "sleep")) == loops

@@ -1,9 +1,11 @@
-"""Signal numbers and names, without the signal module, whose enums take 7 ms to import."""
+"""Signal numbers and names, without the signal module, whose enums take 7 ms to import; and how the
+next signal is fetched."""
 
 from __future__ import annotations
 
 import _signal
 import posix
+import time
 
 # All that can be caught; SIGKILL and SIGSTOP cannot (signal(7)).
 BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}
@@ -25,6 +27,39 @@ NUMBERS: dict[str, int] = {
     and name not in ("SIGRTMIN", "SIGRTMAX", "SIGIOT", "SIGPOLL", "SIGCLD")
 }
 NAMES = {number: name for name, number in NUMBERS.items()}
+
+
+# Two that are equal: to compare them takes much of the stack.
+_DEEP: tuple[object, ...] = ()
+_ALIKE: tuple[object, ...] = ()
+for _ in range(100):
+    _DEEP, _ALIKE = (_DEEP,), (_ALIKE,)
+_CODES = frozenset((*range(-64, 1), 128))  # si_code of sigaction(2): by a process, by the kernel
+_WITH_CODES = frozenset((4, 5, 7, 8, 11, SIGCHLD, SIGIO, 31))  # ILL, TRAP, BUS, FPE, SEGV, SYS
+
+
+def fetch(seconds: float) -> _signal.struct_siginfo | None:
+    """Return the next signal, all being blocked, or None if none comes in so many seconds.
+
+    A pause (SIGSTOP, docker pause) interrupts the wait.  If it lasts until after its end, Python
+    returns what happens to be on its stack: anything, or a signal that it has returned before
+    (signal_sigtimedwait_impl() of Modules/signalmodule.c leaves its loop with nothing fetched).
+    So what is there is overwritten before, and what comes late is looked at.
+    """
+    if seconds <= 0:
+        return _signal.sigtimedwait(BLOCKABLE, 0)
+    _ = _DEEP == _ALIKE
+    until = time.monotonic() + seconds
+    got = _signal.sigtimedwait(BLOCKABLE, seconds)
+    if got is not None and time.monotonic() >= until and not _can_be(got):
+        return None
+    return got
+
+
+def _can_be(got: _signal.struct_siginfo) -> bool:
+    """Return whether there can be such a signal."""
+    known = got.si_code in _CODES or (0 < got.si_code < 128 and got.si_signo in _WITH_CODES)
+    return known and got.si_signo in BLOCKABLE and got.si_errno == 0 and got.si_pid >= 0
 
 
 def is_our_own(got: _signal.struct_siginfo) -> bool:

@@ -7,12 +7,11 @@ package.
 
 from __future__ import annotations
 
-import _signal
 import posix
 import time
 
 from gracewrap.linux import process_tree, reaper
-from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGCONT, is_our_own
+from gracewrap.linux.signals import SIGCHLD, SIGCONT, fetch, is_our_own
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -101,10 +100,7 @@ def _loop(known: FallbackState, rules: Rules) -> int:
             told, kill_at = True, kill_at or now + rules.shutdown_timeout
             _stop(leaders)
         longest = COPY_EVERY if known.output else 3600.0
-        got = _signal.sigtimedwait(
-            BLOCKABLE,
-            longest if kill_at is None else min(longest, max(0.0, kill_at - time.monotonic())),
-        )
+        got = fetch(longest if kill_at is None else min(longest, kill_at - time.monotonic()))
         _copy(known.output)
         signum = got.si_signo if got is not None and not is_our_own(got) else 0
 

@@ -21,6 +21,7 @@ from gracewrap.linux.signals import (
     BLOCKABLE,
     SIGCHLD,
     SIGIO,
+    fetch,
 )
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
@@ -294,7 +295,7 @@ class Loop:
         now = time.monotonic()
         if self.posted or self.started is not None:  # a tick may have had an answer at once
             self.gaps.sleeps(now, now)
-            return _signal.sigtimedwait(BLOCKABLE, 0)
+            return fetch(0)
         due = self.due()
         if due is not None:  # what is timed is looked after, to see a gap in time
             due = min(due, now + HEARTBEAT)
@@ -306,7 +307,7 @@ class Loop:
         self.gaps.sleeps(now, due)
         if due is None:
             return _signal.sigwaitinfo(BLOCKABLE)
-        return _signal.sigtimedwait(BLOCKABLE, max(0.0, due - now))
+        return fetch(due - now)
 
     # --- signals ---------------------------------------------------------------------------------
 
