@@ -867,6 +867,7 @@ int main(int argc, char **argv)
         snprintf(run.self, sizeof run.self, "%s", (const char *)getauxval(AT_EXECFN));
     if (run.words[0] && strncmp(run.words[0], "--rest=", 7) == 0 && resume(atoi(run.words[0] + 7))) {
         run.words++;
+        fill_standard_fds();
         prepare_to_look();
         collect();
         look_after();

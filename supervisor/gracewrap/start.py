@@ -196,6 +196,7 @@ def take_over(note: str, args: Sequence[str]) -> int:
         args: The words after our name.
     """
     gc.disable()
+    _fill_standard_fds()  # the launcher's were for itself
     fields = {line.partition(" ")[0]: line.split(" ")[1:] for line in note.split("\n")}
     pid = int(fields["child"][0]) if "child" in fields else 0
     try:

@@ -493,6 +493,23 @@ def test_after_a_visit_it_rests_again(start, launcher):
     assert not control_socket.find(run.pid)
 
 
+def test_closed_standard_descriptors_are_taken_by_nobody(start, launcher):
+    """Else what is logged goes to whoever has connected."""
+    command = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", str(launcher)]
+    run = start("--", *TALKER, "exit=3", command=command)
+    run.ready()
+    for at_rest in (False, True):
+        if at_rest:
+            wait_until(lambda: rests(run), "the launcher at rest")
+        assert [os.readlink(f"/proc/{run.pid}/fd/{fd}") for fd in (0, 2)] == ["/dev/null"] * 2
+        with visit(run.pid) as visitor:
+            visitor.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert visitor.recv(65536).startswith(b"HTTP/1.1 200")
+            assert [os.readlink(f"/proc/{run.pid}/fd/{fd}") for fd in (0, 2)] == ["/dev/null"] * 2
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+
+
 def test_who_connects_and_leaves_does_not_wake_python(start, without_judge):
     """As other gracewraps' commands do, when they look which ones there are."""
     run = start("--", *TALKER, command=[without_judge])
