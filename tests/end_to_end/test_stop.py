@@ -76,6 +76,25 @@ def test_the_budget_holds_while_gracewrap_has_to_wait_for_a_cpu(talk):
     assert 2 <= summary["used_seconds"] < 3.5
 
 
+def test_who_has_ended_is_not_out_of_time(talk):
+    """Its exit is found out when the budget has ended, after a signal with a lower number."""
+    run = talk("exit=-1", options=["--shutdown-timeout", "400ms"])
+    child = run.ready()
+    began = time.monotonic()
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    run.send(signal.SIGSTOP)
+    wait_until(lambda: state(run.pid) == "T", "it is stopped")
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: state(child) == "Z", "the child has ended")
+    # A pause that extends the budget is longer.
+    wait_until(lambda: time.monotonic() - began > 0.45, "the budget has ended")
+    run.send(signal.SIGUSR1)
+    run.send(signal.SIGCONT)
+    assert run.wait() == 137
+    assert "kill" not in events(run)
+
+
 def test_time_that_is_not_needed_is_not_spent(talk, tmp_path):
     run = talk(options=["--shutdown-timeout", "10m", "--report", tmp_path / "report"])
     run.ready()

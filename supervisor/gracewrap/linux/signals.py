@@ -52,7 +52,7 @@ def fetch(seconds: float) -> _signal.struct_siginfo | None:
     until = time.monotonic() + seconds
     got = _signal.sigtimedwait(BLOCKABLE, seconds)
     if got is not None and time.monotonic() >= until and not _can_be(got):
-        return None
+        return _signal.sigtimedwait(BLOCKABLE, 0)
     return got
 
 

@@ -263,9 +263,12 @@ class Loop:
             if self.started is not None:  # by the one before
                 self.feed_start()
             self.feed(self.posted.pop(0))
-        due = self.due()
-        if due is not None and at >= due:
-            self.feed(m.Tick(at))
+        if self.is_due(at):
+            # Signals with lower numbers come before it: who has ended already is not out of time.
+            if _signal.sigtimedwait((SIGCHLD,), 0):
+                self.collect(at)
+            if self.is_due(at):
+                self.feed(m.Tick(at))
         if self.above is not None:
             above = self.above
             self.safely(lambda: above.look(self.system))
@@ -289,6 +292,11 @@ class Loop:
         if self.system is not self._due_of:
             self._due_of, self._due = self.system, step.deadline(self.system, self.policy)
         return self._due
+
+    def is_due(self, at: float) -> bool:
+        """Return whether the policy needs a tick."""
+        due = self.due()
+        return due is not None and at >= due
 
     def wait(self) -> _signal.struct_siginfo | None:
         """Return the next signal, or None when something else is due."""
