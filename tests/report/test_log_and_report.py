@@ -86,7 +86,8 @@ def test_report_says_what_happened(talk, tmp_path):
     assert report["signals_forwarded"] == 1
     assert report["orphans_reaped"] == 5
     told = [entry["event"] for entry in report["timeline"]]
-    assert [event for event in told if event not in BUSY_MACHINE] == [
+    # One of the orphans may be on its way out yet.
+    assert [event for event in told if event not in (*BUSY_MACHINE, "leftover")] == [
         "stop_requested",
         "stop_signal",
         "leader_exited",
