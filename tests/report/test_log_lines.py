@@ -236,6 +236,7 @@ def holds_up(name: str, cause: Cause) -> None:
 holds_up("by_a_kept_connection", Cause(evidence.IDLE, WEB, links=(LINK,)))
 UNUSED = Link("[::]:80", "fd00::7", 5, True, evidence.NOBODY, 1.0)
 holds_up("by_unused_connections", Cause(evidence.IDLE, WEB, links=(UNUSED, UNUSED)))
+holds_up("by_connections_of_its_user", Cause(evidence.IDLE, WEB, links=(replace(LINK, user=1000),)))
 for what, more in {
     "request": {"last": evidence.PEER},
     "half_a_request": {"last": evidence.PEER, "read": True},

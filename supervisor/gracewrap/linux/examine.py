@@ -175,7 +175,7 @@ class Look:
             evidence.UNKNOWN if last == _TIE else last,
             None if info is None else min(info[:2]) / 1000,
             unsent, max(0, unread - fin),
-            self._is_read(inode), inode,
+            self._is_read(inode), inode, None if inode in self._owners else uid,
         )  # fmt: skip
         if last == _TIE and not (unsent or unread) and len(self._ties) < _MOST_TIES:
             self._ties[inode] = link

@@ -98,6 +98,8 @@ class Link(Record):
         unread: Bytes that the program has not read.
         read: A thread of the program is blocked in reading from it.
         inode: Of its socket.
+        user: Whose it is, where nothing more is known: of any process of this user.  None: it is
+            the program's.
     """
 
     here: str
@@ -110,6 +112,7 @@ class Link(Record):
     unread: int = 0
     read: bool = False
     inode: int = 0
+    user: int | None = None
 
     @property
     def peer(self) -> str:

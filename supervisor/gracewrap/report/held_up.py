@@ -104,7 +104,7 @@ def _locked(cause: Cause, who: str) -> str:
 def _links(cause: Cause) -> str:
     links = cause.links
     count = f"{len(links)} connection{'' if len(links) == 1 else 's'}"
-    idle = _idle(links)
+    idle = _idle(links) + _whose(links)
     match cause.kind:
         case seen.IN_FLIGHT:
             return f"{count} from {_hosts(links)}, in flight: {_in_flight(links)}{idle}"
@@ -136,6 +136,13 @@ def _idle(links: Sequence[Link]) -> str:
 
 def _about(time: float) -> str:
     return seconds(round(time, 0 if time >= 10 else 1))
+
+
+def _whose(links: Sequence[Link]) -> str:
+    users = sorted({link.user for link in links if link.user is not None})
+    if not users:
+        return ""
+    return f" (of any process of user {', '.join(map(str, users))}: more cannot be seen)"
 
 
 def _hosts(links: Sequence[Link]) -> str:
