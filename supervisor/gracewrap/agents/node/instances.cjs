@@ -58,11 +58,12 @@ const KINDS = {
 }
 
 function kindOf (prototype) {
-  const name = prototype.constructor && prototype.constructor.name
-  for (const kind of Object.keys(KINDS)) {
-    if (KINDS[kind](prototype, name)) return kind
+  try {
+    const name = prototype.constructor && prototype.constructor.name
+    return Object.keys(KINDS).find((kind) => KINDS[kind](prototype, name)) || null
+  } catch {
+    return null // an accessor of the application's own fails, or a proxy: it is none of ours
   }
-  return null
 }
 
 function watch (guard, onNewClass) {
@@ -72,6 +73,7 @@ function watch (guard, onNewClass) {
 
   const note = guard('finding servers and workers', (object) => {
     const prototype = Object.getPrototypeOf(object)
+    if (prototype === null) return
     let kind = known.get(prototype)
     if (kind === null) return
     if (kind === undefined) {
