@@ -28,3 +28,32 @@ def test_an_odd_emitter_does_not_hide_the_servers(prototype: str):
     odd = f"require('events').call(Object.create({prototype}))\n"
     with node(odd + SERVER) as run:
         run.stopped_within_a_request("/700")
+
+
+CLOSED = (
+    """
+const server = require('http').createServer((request, response) => {
+  server.close()
+  setTimeout(() => response.end('done'), Number(request.url.slice(1)))
+})
+server"""
+    + LISTEN
+)
+# As a proxy of connections hands them over: @socket.io/sticky, for one.
+GIVEN = (
+    """
+const server = require('http').createServer((request, response) => {
+  setTimeout(() => response.end('done'), Number(request.url.slice(1)))
+})
+require('net').createServer(function (socket) {
+  server.emit('connection', socket)
+  this.close()
+})"""
+    + LISTEN
+)
+
+
+@pytest.mark.parametrize("script", [CLOSED, GIVEN])
+def test_a_request_is_finished_though_its_server_listens_no_more(script: str):
+    with node(script) as run:
+        run.stopped_within_a_request("/1000")

@@ -135,8 +135,9 @@ function create (found, guard) {
       limit = IDLE_WHILE_SERVING
     },
 
+    // Servers that listen no more, or never did and are given their connections, count as well.
     hasServers () {
-      return found.server.all().some((server) => server.listening)
+      return found.server.all().some((server) => server.listening) || connections(found).length > 0
     },
 
     // Whether a client may still be answered: a request is in flight, or a connection is young.
