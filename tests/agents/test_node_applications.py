@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node_agent import node
+from processes import BOUND
 
 pytestmark = pytest.mark.node
 
@@ -57,3 +58,27 @@ require('net').createServer(function (socket) {
 def test_a_request_is_finished_though_its_server_listens_no_more(script: str):
     with node(script) as run:
         run.stopped_within_a_request("/1000")
+
+
+HEADERS = [
+    "setHeader('Connection', 'keep-alive')",
+    "setHeader('X', '1').writeHead(200, { Connection: 'keep-alive' })",
+    "writeHead(200, { Connection: 'Keep-Alive', 'X-Other': 'here' })",
+    "writeHead(200, ['Connection', 'keep-alive', 'X-Other', 'here'])",
+    "writeHead(200, 'OK', [['Connection', 'keep-alive'], ['X-Other', 'here']])",
+]
+
+
+@pytest.mark.parametrize("head", HEADERS)
+def test_clients_are_asked_to_leave_though_the_application_says_they_may_stay(head: str):
+    """Proxies do so: http-proxy says keep-alive in each of its answers."""
+    answer = f"response.{head}.end('done')"
+    script = f"require('http').createServer((request, response) => {answer})" + LISTEN
+    with node(script) as run:
+        agent = run.begin()
+        assert run.get("/").result(BOUND)[1]["Connection"].lower() == "keep-alive"
+        agent.send(type="drain")
+        agent.read("state")
+        _, headers, body = run.get("/").result(BOUND)
+        assert headers["Connection"] == "close" and body == b"done"
+        assert ("X-Other" in head) == (headers.get("X-Other") == "here")

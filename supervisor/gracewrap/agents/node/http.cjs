@@ -10,6 +10,7 @@ const IDLE_WHEN_FINISHING = 750
 const LOOK_EVERY = 250
 const SILENT = 1000 // ms without a byte after which an event stream has nothing to say
 const LEFT_OPEN = 1000 // ms after which the client need not close its side any more
+const KEEP_ALIVE = /keep-alive/i
 
 // The connections that clients have opened to servers of this process.
 function connections (found) {
@@ -35,6 +36,21 @@ function http2Streams (session) { // the Map of those that are open
   const state = symbol && session[symbol]
   if (!state || typeof state.streams.size !== 'number') throw new Error('this HTTP/2 is not known')
   return state.streams
+}
+
+// The headers that writeHead() was given without any set before: an array in two forms, or an
+// object.  Undefined if they say nothing of keep-alive.
+function withClose (headers) {
+  if (!headers || !Object.keys(headers).length) return undefined
+  const isOne = (name, value) => /^connection$/i.test(name) && KEEP_ALIVE.test(value)
+  if (!Array.isArray(headers)) {
+    const name = Object.keys(headers).find((name) => isOne(name, headers[name]))
+    return name && { ...headers, [name]: 'close' }
+  }
+  if (Array.isArray(headers[0])) {
+    return headers.map(([name, value]) => [name, isOne(name, value) ? 'close' : value])
+  }
+  return headers.map((value, at) => at % 2 === 1 && isOne(headers[at - 1], value) ? 'close' : value)
 }
 
 // How much has been sent to a client.  An HTTP/2 stream has no count of its own.
@@ -64,9 +80,20 @@ function create (found, guard) {
     return { requests: open.length + more.length, streams }
   })
 
-  // Ask the client not to use the connection again.
+  const sayClose = guard('Connection: close', (response, headers) => {
+    if (KEEP_ALIVE.test(response.getHeader('connection'))) response.setHeader('Connection', 'close')
+    return withClose(headers)
+  })
+
+  // Ask the client not to use the connection again; also if the application is going to say that it
+  // may, as proxies do.
   const last = guard('Connection: close', (response) => {
-    if (!response.headersSent) response.shouldKeepAlive = false
+    if (response.headersSent) return
+    response.shouldKeepAlive = false
+    const store = response._storeHeader
+    response._storeHeader = function (firstLine, headers) {
+      return store.call(this, firstLine, sayClose(this, headers) || headers)
+    }
   })
   const onRequest = ({ response }) => last(response)
 
