@@ -82,3 +82,19 @@ def test_clients_are_asked_to_leave_though_the_application_says_they_may_stay(he
         _, headers, body = run.get("/").result(BOUND)
         assert headers["Connection"] == "close" and body == b"done"
         assert ("X-Other" in head) == (headers.get("X-Other") == "here")
+
+
+LATE = "setTimeout(() => {\n" + SERVER + "}, 600)\n"
+
+
+def test_a_server_that_listens_after_the_stop_was_told_is_finished():
+    """A worker of a cluster that has just been started again, for one."""
+    with node(LATE) as run:
+        agent = run.connect()
+        assert agent.stop() == "none"
+        run.listens()
+        assert agent.read("state")["handler"] == "agent"
+        slow = run.get("/700")
+        agent.until(requests=1)
+        run.terminate()
+        assert slow.result(BOUND)[2] == b"done" and run.wait() == 0

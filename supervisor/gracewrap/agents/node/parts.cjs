@@ -9,6 +9,7 @@ const http = require('./http.cjs')
 const instances = require('./instances.cjs')
 
 const FOREVER = 1 << 30 // ms
+const LOOK_EVERY = 250 // ms
 
 // PM2 passes no signal on: it sends each of its processes one of its own, and SIGKILL soon after.
 // It tells them their number (pm_id), and its settings for them, in the environment; in a cluster
@@ -70,8 +71,7 @@ function begin (channel) {
 
   // Say who will act on the stop signal.  Where the application does not, and would be cut, this
   // does: not before now, for until then its listeners are its own.
-  function prepare (signal, ms, streams) {
-    let deadline = Date.now() + ms
+  function prepare (signal, deadline, streams) {
     if (!isMainThread || onSignal !== null) return onSignal === null ? 'none' : 'agent'
     const manager = pm2()
     const comes = manager === null ? signal : manager.signal
@@ -89,6 +89,20 @@ function begin (channel) {
     })
     process.on(comes, onSignal)
     return 'agent'
+  }
+
+  // What has just been started has nothing to finish yet, and may be serving when the signal comes.
+  function stop (...order) {
+    const handler = prepare(...order)
+    send({ type: 'state', handler })
+    if (handler !== 'none' || !isMainThread) return
+    const timer = setInterval(guard('preparing', () => {
+      const now = prepare(...order)
+      if (now === 'none') return
+      clearInterval(timer)
+      send({ type: 'state', handler: now })
+    }), LOOK_EVERY)
+    timer.unref()
   }
 
   channel.listen((message) => {
@@ -111,10 +125,7 @@ function begin (channel) {
       case 'stop':
         drain()
         watchExit()
-        send({
-          type: 'state',
-          handler: prepare(nameOf(message.signal), message.deadline_ms || FOREVER, message.streams_ms)
-        })
+        stop(nameOf(message.signal), Date.now() + (message.deadline_ms || FOREVER), message.streams_ms)
         break
       default: // of a later version
     }
