@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node_agent import node
-from processes import BOUND
+from processes import BOUND, wait_until
 
 pytestmark = pytest.mark.node
 
@@ -98,3 +98,29 @@ def test_a_server_that_listens_after_the_stop_was_told_is_finished():
         agent.until(requests=1)
         run.terminate()
         assert slow.result(BOUND)[2] == b"done" and run.wait() == 0
+
+
+# One worker ends at once, the other one has a request to finish.
+CLUSTER = (
+    """
+const cluster = require('cluster')
+if (cluster.isPrimary) {
+  for (let i = 0; i < 2; i++) cluster.fork()
+  cluster.on('exit', () => { console.log('again'); cluster.fork() })
+} else {"""
+    + SERVER
+    + "}"
+)
+
+
+def test_a_worker_that_a_cluster_starts_again_during_the_stop_does_not_begin():
+    with node(CLUSTER) as run:
+        agents = [run.connect() for _ in range(3)]
+        run.listens()
+        run.listens()
+        slow = run.get("/3000")
+        wait_until(lambda: sum(one.requests() for one in agents) == 1, "a request")
+        assert {one.stop() for one in agents} == {"agent"}
+        run.terminate()
+        assert slow.result(BOUND)[2] == b"done" and run.wait() == 0
+        assert run.lines.rest() == ["again", "again"]  # no other has listened, and none is left

@@ -36,6 +36,17 @@ function children () {
   return Object.values((cluster.isPrimary && cluster.workers) || {})
 }
 
+// Many an application starts a worker for each that ends.  Such a one would take requests that our
+// exit cuts: it is stopped before it has begun, and killed at the end.
+function holdNewChildren () {
+  const held = new Set()
+  require('cluster').on('fork', (worker) => {
+    held.add(worker)
+    worker.process.kill('SIGSTOP')
+  })
+  return () => held.forEach((worker) => worker.process.kill('SIGKILL'))
+}
+
 async function finishChildren (signal) {
   await each(children(), (worker) => new Promise((resolve) => {
     worker.process.once('exit', resolve)
@@ -117,6 +128,7 @@ async function closeClients (found) {
 }
 
 async function finish (found, http, signal, deadline, streams) {
+  const killNewChildren = children().length > 0 ? holdNewChildren() : () => {}
   await Promise.all([
     finishChildren(signal),
     each(found.worker.all(), (worker) => worker.close()),
@@ -128,6 +140,7 @@ async function finish (found, http, signal, deadline, streams) {
     await closeClients(found)
   }
   await Promise.race([clients(), sleep(CLIENT_LIMIT)])
+  killNewChildren()
   process.exit(process.exitCode || 0)
 }
 
