@@ -77,6 +77,27 @@ def test_each_framework_is_counted_and_finished(kind: str, apps: Path):
         assert run.wait() == 0
 
 
+SERVER = """
+require('http').createServer((request, response) => {
+  setTimeout(() => response.end('done'), Number(request.url.slice(1)))
+}).listen(0, '127.0.0.1', function () { console.log('port ' + this.address().port) })
+"""
+
+
+@pytest.mark.parametrize("load", ["require('signal-exit3')", "require('signal-exit').onExit"])
+def test_the_listeners_of_signal_exit_are_no_handler(load: str, apps: Path):
+    """They end the process as the signal would; what they call is called at any exit."""
+    with node(f"{load}(() => console.log('left'))" + SERVER, folder=apps) as run:
+        run.stopped_within_a_request("/700")
+        assert run.lines.rest() == ["left"]
+    handled = f"{load}(() => {{}}); process.on('SIGTERM', () => process.exit(3))" + SERVER
+    with node(handled, folder=apps) as run:
+        agent = run.begin()
+        assert agent.stop() == "own"
+        run.terminate()
+        assert run.wait() == 3
+
+
 @pytest.mark.parametrize("kind", ["ws", "socket.io"])
 def test_websockets_are_counted_and_closed_one_after_another(kind: str, apps: Path):
     with started(apps, "sockets.cjs", kind) as run:

@@ -3,6 +3,7 @@
 
 const fs = require('fs')
 const path = require('path')
+const { isHandled } = require('./signals.cjs')
 
 const MOST = 32 // of each list: a message has its bounds
 const LIBRARIES = new Set([
@@ -92,7 +93,7 @@ function serverName (server) {
 
 function inventory (found) {
   const lists = {
-    handlers: process.eventNames().filter((name) => /^SIG/.test(String(name))),
+    handlers: process.eventNames().filter((name) => /^SIG/.test(String(name)) && isHandled(name)),
     servers: found.server.all().filter((server) => server.listening).map(serverName),
     workers: found.worker.all().map((worker) => `queue ${worker.name}`),
     clients: Object.keys(CLIENTS).filter((kind) => found[kind].all().length > 0).map((kind) => counted(kind, found)),

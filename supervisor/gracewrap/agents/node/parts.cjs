@@ -1,12 +1,12 @@
 // What the agent does, put together: it answers gracewrap's questions, and acts on its orders.
 'use strict'
 
-const { signals } = require('os').constants
 const { isMainThread } = require('worker_threads')
 const bullmq = require('./bullmq.cjs')
 const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
+const { isHandled, nameOf } = require('./signals.cjs')
 
 const FOREVER = 1 << 30 // ms
 const LOOK_EVERY = 250 // ms
@@ -18,10 +18,6 @@ function pm2 () {
   const { pm_id: id, PM2_KILL_SIGNAL, PM2_KILL_TIMEOUT, kill_timeout: limit } = process.env
   if (id === undefined) return null
   return { signal: PM2_KILL_SIGNAL || 'SIGINT', ms: Number(limit || PM2_KILL_TIMEOUT) || 1600 }
-}
-
-function nameOf (signum) {
-  return Object.keys(signals).find((name) => signals[name] === signum)
 }
 
 function begin (channel) {
@@ -75,11 +71,11 @@ function begin (channel) {
     if (!isMainThread || onSignal !== null) return onSignal === null ? 'none' : 'agent'
     const manager = pm2()
     const comes = manager === null ? signal : manager.signal
-    if (process.listenerCount(comes) > 0) return 'own'
+    if (isHandled(comes)) return 'own'
     if (!hasWork()) return 'none'
     onSignal = guard('finishing', () => {
       process.removeListener(comes, onSignal)
-      if (process.listenerCount(comes) > 0) return // the application has one after all
+      if (isHandled(comes)) return // the application has one after all
       process.on(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
       finishing.finish(found, requests, comes, deadline, streams).catch((error) => {
