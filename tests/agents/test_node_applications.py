@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
-from node_agent import node
+from node_agent import Connection, Node, node
 from processes import BOUND, wait_until
 
 pytestmark = pytest.mark.node
@@ -124,3 +126,61 @@ def test_a_worker_that_a_cluster_starts_again_during_the_stop_does_not_begin():
         run.terminate()
         assert slow.result(BOUND)[2] == b"done" and run.wait() == 0
         assert run.lines.rest() == ["again", "again"]  # no other has listened, and none is left
+
+
+def in_a_thread(script: str, main: str = "") -> str:
+    return (
+        "const { Worker, isMainThread, parentPort } = require('worker_threads')\n"
+        f"if (isMainThread) {{ const worker = new Worker(__filename); {main} }} else {{ {script} }}"
+    )
+
+
+def both(run: Node) -> tuple[Connection, Connection]:
+    """The agents of the main thread and of the other one."""
+    first, second = sorted((run.connect(), run.connect()), key=lambda one: str(one.hello["thread"]))
+    return first, second
+
+
+@pytest.mark.parametrize("is_told_first", [True, False])
+def test_what_a_worker_thread_serves_is_finished(is_told_first: bool):
+    """The signal reaches the main thread, which has nothing of its own to finish."""
+    with node(in_a_thread(SERVER)) as run:
+        main, thread = both(run)
+        run.listens()
+        slow = run.get("/1500")
+        thread.until(requests=1)
+        if is_told_first:
+            assert thread.stop() == "none"
+            assert main.stop() == "agent"
+        else:
+            assert main.stop() == "none"  # the thread does not say anything before it is told
+            assert thread.stop() == "none"
+            assert main.read("state")["handler"] == "agent"
+        run.terminate()
+        assert slow.result(BOUND)[2] == b"done" and run.wait() == 0
+
+
+# As one of a pool waits for work, or as one that computes: it hears nothing.
+DEAF = "setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 100)"
+
+
+@pytest.mark.parametrize("wait", ["setInterval(() => {}, 1000)", DEAF])
+def test_a_thread_that_serves_nothing_changes_nothing(wait: str):
+    with node(in_a_thread(wait)) as run:
+        main, _ = both(run)
+        assert main.stop() == "none"
+        run.terminate()
+        assert run.wait() == -signal.SIGTERM
+
+
+def test_threads_of_an_application_with_a_handler_end_as_it_ends_them():
+    stops = "process.on('SIGTERM', () => worker.postMessage('stop'))"
+    thread = f"const server = {SERVER}; parentPort.once('message', () => server.close())"
+    with node(in_a_thread(thread, stops)) as run:
+        main, other = both(run)
+        run.listens()
+        slow = run.get("/700")
+        other.until(requests=1)
+        assert other.stop() == "none" and main.stop() == "own"
+        run.terminate()
+        assert slow.result(BOUND)[2] == b"done" and run.wait() == 0

@@ -112,7 +112,9 @@ class Agents:
         if self._waits and not self._waits_for(peers, lambda agent: agent.handler):
             self._waits = False
             at, index = time.monotonic(), self._child.index
-            handlers = [one.handler for one in self._agents.values() if one.handler]
+            # The main thread of a process says who acts on the signal; the others never receive it.
+            mains = [one for one in self._agents.values() if one.thread == 0]
+            handlers = [one.handler for one in mains if one.handler]
             counted = [handlers.count(handler) for handler in ("own", "agent", "none")]
             if handlers:
                 self._recorder.record(AgentsAnswered(index, *counted), at)

@@ -127,21 +127,27 @@ async function closeClients (found) {
   await each(alone, (one) => called(one, 'end'))
 }
 
-async function finish (found, http, signal, deadline, streams) {
-  const killNewChildren = children().length > 0 ? holdNewChildren() : () => {}
+// Finish what this thread has begun, and *others* beside it.
+async function finishThread (found, http, deadline, streams, others = []) {
   await Promise.all([
-    finishChildren(signal),
     each(found.worker.all(), (worker) => worker.close()),
     finishHttp(found, http, deadline, streams),
-    closeStreams(found, http, deadline, streams)
+    closeStreams(found, http, deadline, streams),
+    ...others
   ])
   const clients = async () => {
     await each(found.queue.all(), (queue) => queue.close())
     await closeClients(found)
   }
   await Promise.race([clients(), sleep(CLIENT_LIMIT)])
+}
+
+async function finish (found, http, threads, signal, deadline, streams) {
+  const killNewChildren = children().length > 0 ? holdNewChildren() : () => {}
+  const others = [finishChildren(signal), threads.finish(deadline, streams, until)]
+  await finishThread(found, http, deadline, streams, others)
   killNewChildren()
   process.exit(process.exitCode || 0)
 }
 
-module.exports = { children, finish }
+module.exports = { children, finish, finishThread }

@@ -7,6 +7,7 @@
 
 const EventEmitter = require('events')
 const net = require('net')
+const { Worker } = require('worker_threads')
 
 // A list of objects that forgets those that are collected.
 class Instances {
@@ -42,6 +43,7 @@ function has (prototype, ...names) {
 const KINDS = {
   server: (prototype) => prototype instanceof net.Server || prototype === net.Server.prototype,
   socket: (prototype) => prototype instanceof net.Socket || prototype === net.Socket.prototype,
+  thread: (prototype) => prototype instanceof Worker || prototype === Worker.prototype,
   session: (prototype, name) => name === 'ServerHttp2Session' && has(prototype, 'goaway', 'close'),
   worker: (prototype) => has(prototype, 'processJob', 'waitUntilReady', 'pause', 'resume', 'close'),
   bull: (prototype) => has(prototype, 'processJob', 'whenCurrentJobsFinished', 'isReady'),

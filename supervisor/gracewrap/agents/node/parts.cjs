@@ -7,6 +7,7 @@ const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
 const { isHandled, nameOf } = require('./signals.cjs')
+const { createMain, createWorker } = require('./threads.cjs')
 
 const FOREVER = 1 << 30 // ms
 const LOOK_EVERY = 250 // ms
@@ -29,6 +30,8 @@ function begin (channel) {
   })
   jobs = bullmq.create(found, guard, trouble)
   const requests = http.create(found, guard)
+  const finishThread = (...order) => finishing.finishThread(found, requests, ...order)
+  const threads = isMainThread ? createMain(found, guard) : createWorker(hasWork, finishThread, guard)
   let onSignal = null
 
   function openWebSockets () {
@@ -62,7 +65,7 @@ function begin (channel) {
   // Whether there is anything that a signal would cut.
   function hasWork () {
     return requests.hasServers() || found.worker.all().some((worker) => !worker.closing) ||
-      finishing.children().length > 0
+      finishing.children().length > 0 || (isMainThread && threads.areBusy())
   }
 
   // Say who will act on the stop signal.  Where the application does not, and would be cut, this
@@ -78,7 +81,7 @@ function begin (channel) {
       if (isHandled(comes)) return // the application has one after all
       process.on(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
-      finishing.finish(found, requests, comes, deadline, streams).catch((error) => {
+      finishing.finish(found, requests, threads, comes, deadline, streams).catch((error) => {
         trouble(`finishing failed: ${error && error.message}`)
         process.exit(process.exitCode || 0)
       })
@@ -87,12 +90,17 @@ function begin (channel) {
     return 'agent'
   }
 
-  // What has just been started has nothing to finish yet, and may be serving when the signal comes.
-  function stop (...order) {
-    const handler = prepare(...order)
+  async function stop (...order) {
+    let handler = prepare(...order)
+    if (handler === 'none' && isMainThread) {
+      await threads.ask()
+      handler = prepare(...order)
+    }
     send({ type: 'state', handler })
-    if (handler !== 'none' || !isMainThread) return
+    if (handler !== 'none') return
+    // What has just been started has nothing to finish yet, and may be serving when the signal comes.
     const timer = setInterval(guard('preparing', () => {
+      if (!isMainThread) return threads.announce()
       const now = prepare(...order)
       if (now === 'none') return
       clearInterval(timer)
@@ -121,7 +129,9 @@ function begin (channel) {
       case 'stop':
         drain()
         watchExit()
+        if (!isMainThread) threads.announce()
         stop(nameOf(message.signal), Date.now() + (message.deadline_ms || FOREVER), message.streams_ms)
+          .catch((error) => trouble(`the stop: ${error && error.message}`))
         break
       default: // of a later version
     }
