@@ -192,6 +192,17 @@ def test_the_preset_ends_what_is_drained_also_if_the_agent_cannot_be_loaded(pool
     assert report["outcome"] == "drained" and report["killed"]
 
 
+def test_the_preset_does_not_kill_what_the_agent_is_about_to_end(pool):
+    """Drained before the signal; after it the agent needs longer than the linger of the preset."""
+    words = ("--preset", "node", "--drain-when", "before-signal")
+    with running(*words, "--", "node", "-e", SERVER, command=INSTALLED) as run:
+        assert stopped(run, pool, "/300").result(BOUND) == b"done"
+        assert run.wait() == 0
+        log = run.log()
+    (summary,) = (line for line in log if line["event"] == "summary")
+    assert summary["drained_after_seconds"] is not None and summary["killed"] == []
+
+
 def test_check_shows_the_agent_of_a_preset():
     words = [*INSTALLED, "check", "--preset", "node", "--", "node", "server.js"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND)

@@ -18,7 +18,7 @@ from gracewrap.policy.model import (
     TellAgents,
     UndrainRequested,
 )
-from simulation import Hook, Simulation
+from simulation import DRAINED, Hook, Simulation, says, simulate
 
 TERM = 15
 
@@ -111,3 +111,15 @@ def test_what_keeps_the_signal_back_is_logged():
     s = stopped(stop_timeout=25.0)
     s.pass_time(6)
     assert [said.doing for said in s.reported(log_events.HeldTooLong)] == ["agent"]
+
+
+@pytest.mark.parametrize("when", ["before-signal", "after-signal"])
+@pytest.mark.parametrize("finishes", [True, False])
+def test_an_agent_that_finishes_has_its_time_whatever_the_linger(when: str, finishes: bool):
+    s = simulate(probe=says((0, DRAINED)), agent=True, when=when, linger=0.5)
+    s.signal(TERM)
+    s.feed(AgentsTold(0, s.now, finishes))
+    s.pass_time(30)
+    (signalled,) = s.times(SendLeader)
+    lingers = program.FINISHING if finishes else 0.5
+    assert signalled + lingers <= s.times(KillProgram)[0] < signalled + lingers + 1

@@ -348,10 +348,12 @@ class HelperEnded(Record):
 
 
 class AgentsTold(Record):
-    """TellAgents has been carried out, and every agent of the program has answered."""
+    """TellAgents has been carried out, and every agent of the program has answered; one of them
+    *finishes* what has begun when the stop signal comes."""
 
     program: int
     at: float
+    finishes: bool = False
 
 
 class TimeExtended(Record):

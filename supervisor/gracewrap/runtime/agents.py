@@ -118,7 +118,7 @@ class Agents:
             counted = [handlers.count(handler) for handler in ("own", "agent", "none")]
             if handlers:
                 self._recorder.record(AgentsAnswered(index, *counted), at)
-            self._post(AgentsTold(index, at))
+            self._post(AgentsTold(index, at, finishes="agent" in handlers))
 
     def _waits_for(self, peers: Iterable[Peer], has_answered: Callable[[Agent], object]) -> bool:
         """Return whether one of the peers has still to answer.
