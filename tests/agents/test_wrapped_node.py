@@ -203,6 +203,16 @@ def test_the_preset_does_not_kill_what_the_agent_is_about_to_end(pool):
     assert summary["drained_after_seconds"] is not None and summary["killed"] == []
 
 
+def test_what_the_agent_does_not_finish_is_not_said_to_need_the_preset():
+    script = "setInterval(() => {}, 1000); console.log('runs')"
+    with running("--preset", "node", "--", "node", "-e", script, command=INSTALLED) as run:
+        assert run.line() == "runs"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 143
+        message = run.log_line("summary")["message"]
+    assert "handle the signal in it" in message and "--preset" not in message
+
+
 def test_check_shows_the_agent_of_a_preset():
     words = [*INSTALLED, "check", "--preset", "node", "--", "node", "server.js"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND)

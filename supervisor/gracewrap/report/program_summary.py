@@ -45,6 +45,11 @@ def _lost(history: ProgramHistory) -> str:
             " at once (it is a shell script without a handler for it: write exec before the last "
             "command, or trap the signal)"
         )
+    if any(probe.kind == "agent" for probe in history.in_flight.probes):
+        return (
+            " at once (without a handler for it, what it was doing is lost; handle the signal in "
+            "it: the agent finishes requests and BullMQ jobs, and nothing else)"
+        )
     preset = recognised(history.command) or "any-http-server"
     server = "if it is an HTTP server, " if preset == "any-http-server" else ""
     write = f"--preset {preset}"
