@@ -54,6 +54,8 @@ def test_node_finds_it_whatever_the_path(name: str, tmp_path):
         (["./not-there"], ""),
         (["/bin/sleep", "1"], "/bin/sleep is not Node.js"),
         (["node", "--permission", "server.js"], "--permission"),
+        (["sh", "-c", "exec node --experimental-permission --allow-fs-read=* x"], "--permission"),
+        (["sh", "-c", "node x --permissions"], ""),
     ],
 )
 def test_it_is_left_out_where_it_cannot_work(command: list[str], why_not: str):
@@ -67,6 +69,15 @@ def test_it_is_left_out_where_it_cannot_work(command: list[str], why_not: str):
 
             os.close(loaded.socket[0])
             os.unlink(loaded.socket[1])
+
+
+def test_it_is_left_out_where_a_script_of_npm_runs_node_with_permission(tmp_path, monkeypatch):
+    """Node.js 20 and 22 would exit at once: ERR_ACCESS_DENIED."""
+    script = "node --experimental-permission --allow-fs-read=/srv server.js"
+    (tmp_path / "package.json").write_text(json.dumps({"scripts": {"start": script}}))
+    monkeypatch.chdir(tmp_path)
+    for command in (["npm", "start"], ["/usr/bin/env", "pnpm", "start"]):
+        assert "package.json" in node_agent.prepare(command, None).why_not
 
 
 def settings_of(*words: str) -> Settings:

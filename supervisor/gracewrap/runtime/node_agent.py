@@ -23,6 +23,7 @@ _FILE = "agents/node/agent.cjs"
 _NAMES = (b"node", b"nodejs", b"iojs")
 # With the permission model the agent's file, and its socket, are out of reach: Node.js would exit.
 _REFUSED = (b"--permission", b"--experimental-permission")
+_READ_PACKAGE = (b"npm", b"npx", b"yarn", b"pnpm", b"pnpx", b"corepack")
 
 
 class Loaded(Record):
@@ -37,7 +38,8 @@ def prepare(command: Sequence[str], process: ExecContext | None) -> Loaded:
     """Make the agent's socket, and return the variables that load the agent into *command*."""
     given = environment() if process is None else process.environment
     options = given.get(_OPTIONS, b"")
-    if why := _why_not(command, given, options):
+    folder = "." if process is None else process.working_dir or "."
+    if why := _why_not(command, given, options, folder):
         return Loaded(why_not=why)
     try:
         fd, socket = agent_socket.make()
@@ -88,10 +90,16 @@ def with_agent(options: bytes, path: str) -> bytes:
     return word + b" " + options if options else word
 
 
-def _why_not(command: Sequence[str], given: Mapping[bytes, bytes], options: bytes) -> str:
-    refused = [word.encode(errors="surrogateescape") for word in command[1:]] + options.split()
-    if any(word.partition(b"=")[0] in _REFUSED for word in refused):
+def _why_not(
+    command: Sequence[str], given: Mapping[bytes, bytes], options: bytes, folder: str
+) -> str:
+    words = [word.encode(errors="surrogateescape") for word in command]
+    # A word may be the text of a shell, or of "npm exec -c".
+    if _refuses(b" ".join([*words[1:], options])):
         return "Node.js runs with --permission, under which the agent cannot be read"
+    reads_package = any(word.rpartition(b"/")[2] in _READ_PACKAGE for word in words[:3])
+    if reads_package and _refuses(_head(f"{folder}/package.json", 1 << 20)):
+        return "package.json runs Node.js with --permission, under which the agent cannot be read"
     found = _find(command[0], given)
     if found is not None and _is_another_binary(found):
         return f"{command[0]} is not Node.js"
@@ -145,13 +153,18 @@ _STARTERS = (
 )
 
 
-def _head(path: str) -> bytes:
+def _refuses(text: bytes) -> bool:
+    words = text.replace(b'"', b" ").replace(b"'", b" ").split()
+    return any(word.partition(b"=")[0] in _REFUSED for word in words)
+
+
+def _head(path: str, size: int = 4) -> bytes:
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:
         return b""
     try:
-        return posix.read(fd, 4)
+        return posix.read(fd, size)
     except OSError:  # a directory
         return b""
     finally:
