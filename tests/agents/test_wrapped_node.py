@@ -213,6 +213,19 @@ def test_what_the_agent_does_not_finish_is_not_said_to_need_the_preset():
     assert "handle the signal in it" in message and "--preset" not in message
 
 
+@pytest.mark.parametrize("option", ["--env-file={}", "--env-file {}"])
+def test_options_in_a_file_that_are_not_heard_are_named(option: str, pool, tmp_path):
+    """Node.js reads them there only if the environment has none."""
+    (tmp_path / "env").write_text("A=1\nNODE_OPTIONS=--title=other\n")
+    words = option.format(tmp_path / "env").split()
+    script = "setInterval(() => {}, 1000); console.log(process.env.A)"
+    with running("--agent", "node", "--", "node", *words, "-e", script, command=INSTALLED) as run:
+        assert run.line() == "1"
+        run.send(signal.SIGTERM)
+        run.wait()
+        assert f"NODE_OPTIONS in {tmp_path}/env" in run.log_line("agent_trouble")["why"]
+
+
 def test_check_shows_the_agent_of_a_preset():
     words = [*INSTALLED, "check", "--preset", "node", "--", "node", "server.js"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND)

@@ -6,6 +6,7 @@ const bullmq = require('./bullmq.cjs')
 const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
+const { unheard } = require('./options.cjs')
 const { isHandled, nameOf } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
 
@@ -107,6 +108,10 @@ function begin (channel) {
       send({ type: 'state', handler: now })
     }), LOOK_EVERY)
     timer.unref()
+  }
+
+  for (const file of isMainThread ? unheard() : []) {
+    trouble(`NODE_OPTIONS in ${file} has no effect, for the agent is in it; set it in the environment`)
   }
 
   channel.listen((message) => {
