@@ -37,6 +37,7 @@ _DOCKER = (
     " (docker stop kills after 10 s unless -t, --stop-timeout or stop_grace_period say otherwise; "
     "if they do not, use --shutdown-timeout 8s)"
 )
+KEYS = {2: "Ctrl-C", 3: "Ctrl-\\"}  # signals that a terminal sends
 # Their sentences do not say by themselves which program they are about.
 _NAMELESS = (
     log_events.Serving,
@@ -491,19 +492,32 @@ def _leader_exited(
         rest += (
             " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
         )
-    unasked = "" if asked else _unasked(history, run)
+    unasked = "" if asked else _by_a_key(event, history, run) or _unasked(history, run)
     text = f"{history.who} {outcome(status, signum)}{unasked}{rest}{_no_more(last)}"
     fields = {"status": status, "signal": signal_name(signum), "left": left}
     level = _exit_level(event, history, run, bool(last))
     return Line(level, text + _others(event, run), {**fields, "restarts": last or None})
 
 
+def _by_a_key(event: log_events.LeaderExited, history: ProgramHistory, run: RunHistory) -> str:
+    """Return what to say of a key that has ended the one command, although there is a drain: who
+    tries gracewrap out may have expected that."""
+    if event.signum not in KEYS or not run.interactive or not history.in_flight.probes:
+        return ""
+    return (
+        f": {KEYS[event.signum]} goes to the command itself and is no stop request; `gracewrap "
+        "stop` and `kill -TERM` stop it gracefully"
+    )
+
+
 def _exit_level(
     event: log_events.LeaderExited, history: ProgramHistory, run: RunHistory, last: bool
 ) -> str:
-    by_a_key = run.interactive and event.signum in (2, 3)  # Ctrl-C, Ctrl-\: the terminal sent it
+    by_a_key = run.interactive and event.signum in KEYS  # the terminal sent it
     if not run.several:
         unasked = "warning" if event.signum and not by_a_key else "debug"
+        if by_a_key and _by_a_key(event, history, run):
+            unasked = "info"
         if not event.asked and _was_passed(history, run):
             return "warning"
         return "warning" if last else "info" if event.asked or event.left else unasked
