@@ -502,7 +502,9 @@ def _leader_exited(
 def _by_a_key(event: log_events.LeaderExited, history: ProgramHistory, run: RunHistory) -> str:
     """Return what to say of a key that has ended the one command, although there is a drain: who
     tries gracewrap out may have expected that."""
-    if event.signum not in KEYS or not run.interactive or not history.in_flight.probes:
+    if event.signum not in KEYS or not run.interactive or run.several:
+        return ""
+    if not history.in_flight.probes:
         return ""
     return (
         f": {KEYS[event.signum]} goes to the command itself and is no stop request; `gracewrap "
