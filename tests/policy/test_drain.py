@@ -872,6 +872,15 @@ def test_what_may_be_at_work_is_not_ended_early():
     assert len(s.reported(log_events.MayBeAtWork)) == 1
 
 
+@pytest.mark.parametrize(
+    ("other", "at"), [((AT_WORK,), 120), ((DRAINED,), near(101.25)), ((), near(101.25))]
+)
+def test_an_agent_only_counts_and_does_not_outvote_who_sees_work(other, at):
+    counted = replace(DRAINED, counts=m.AgentCounts())
+    probes = {i: says((0, reading)) for i, reading in enumerate((counted, *other))}
+    assert killed(stop(simulate(20, probes=probes, linger=1.0), 21)) == [at]
+
+
 def test_the_linger_begins_when_nothing_shows_work_any_more():
     s = stop(simulate(20, probe=says((0, AT_WORK), (4, DRAINED)), linger=1.0), 21)
     assert killed(s) == [pytest.approx(105, abs=0.3)]

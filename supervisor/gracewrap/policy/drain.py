@@ -35,6 +35,7 @@ class Probing(Record):
     in_flight: float | None = None  # the last number that is known
     invalid: bool = False  # that has been told
     work: str = ""  # what shows that the program may be at work although this probe says drained
+    only_counts: bool = False  # it counts requests and jobs, and sees nothing else
 
 
 class Drain(Record):
@@ -169,8 +170,10 @@ def _with_streams(drain: Drain, rules: DrainPolicy, reading: Reading, at: float)
 def _with_work(
     drain: Drain, program: int, rules: DrainPolicy, at: float, said: list[Command]
 ) -> tuple[Drain, tuple[Command, ...]]:
-    """Take in what shows work although it is drained: one probe that sees none is enough."""
-    shown = [probing.work for probing in drain.probes if probing.drained]
+    """Take in what shows work although it is drained: one probe that sees none is enough.  An agent
+    counts requests and jobs, and sees nothing else: it has no say where another one looks."""
+    drained = [probing for probing in drain.probes if probing.drained]
+    shown = [one.work for one in drained if not one.only_counts] or [one.work for one in drained]
     work = "; ".join(dict.fromkeys(shown)) if shown and all(shown) else ""
     is_news = work not in ("", NOT_YET) and not drain.told_work
     if is_news and drain.drained_at is not None and rules.linger is not None:
@@ -193,6 +196,7 @@ def _counted(
             drained=probing.drained or in_a_row >= rules.confirm,
             in_flight=0,
             work=reading.work,
+            only_counts=reading.counts is not None,
         )
     if reading.kind == BUSY:
         return replace(probing, in_a_row=0, drained=False, in_flight=reading.in_flight, work="")
