@@ -75,6 +75,7 @@ def test_durations(text, seconds):
     ("raw", "said"),
     [
         ("10", 'has no unit; write "10s"'),
+        (8000, 'has no unit; write "8000ms", or "8000s" if seconds are meant'),
         (10, 'has no unit; write "10s"'),
         (2.5, 'has no unit; write "2.5s"'),
         (0, 'has no unit; write "0s"'),

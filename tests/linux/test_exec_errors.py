@@ -132,3 +132,22 @@ def test_pwritev2_may_be_refused():
         theirs.close()
         with ours.makefile() as lines:
             assert "stop_requested" in lines.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word", "cure"),
+    [
+        ("server.js", "1", "server.js", "write node server.js"),
+        ("server.js", "1", "./server.js", "write node ./server.js"),
+        ("run.py", "#!/usr/bin/env python3", "run.py", "it is in this directory: write ./run.py"),
+        ("run", "#!/bin/sh", "./run", "chmod +x"),
+        ("app", "", "app", "it is in this directory: write ./app"),
+    ],
+)
+def test_a_script_without_its_interpreter_is_told_how_to_be_run(
+    tmp_path, monkeypatch, name, content, word, cure
+):
+    (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    status, _, said = run("--", word)
+    assert (status, cure in said) == (126 if word.startswith(".") else 127, True), said

@@ -116,6 +116,8 @@ def _not_a_duration(text: str) -> str:
         or (unit and unit not in _UNIT_WORDS)
     ):
         return _NO_DURATION
+    if not unit and float(count) >= 1000:
+        return f'has no unit; write "{count}ms", or "{count}s" if seconds are meant'
     if not unit:
         return f'has no unit; write "{count}s"'
     unit = _UNIT_WORDS[unit]

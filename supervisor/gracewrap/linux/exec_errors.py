@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 ENOENT, EACCES, ENOTDIR = 2, 13, 20
 ENOEXEC = 8
+INTERPRETERS = {
+    **dict.fromkeys((".js", ".mjs", ".cjs"), "node"),
+    ".py": "python3",
+    ".sh": "sh",
+    ".rb": "ruby",
+    ".php": "php",
+    ".ts": "npx tsx",
+}
 # Errors after which execvp(3) tries the next directory of PATH: not there, not a directory, a
 # network disk gone away.
 TRY_NEXT = {ENOENT, ENOTDIR, 19, 110, 116}
@@ -30,7 +38,7 @@ def explain(argv: Sequence[str], errno: int, found: str = "") -> tuple[int, str]
     if errno == ENOENT and not file:
         reason = "its name is empty"
     elif errno == ENOENT and "/" not in file:
-        reason += " (searched PATH)"
+        reason += f" (searched PATH){_as_script(file)}"
     elif errno == ENOENT and (interpreter := _interpreter(file)):
         windows = "; it has Windows line ends: dos2unix" if interpreter.endswith("\r") else ""
         reason = (
@@ -70,4 +78,18 @@ def _why_denied(file: str) -> str:
         return ""
     if mode & 0o170000 == 0o040000:
         return " (it is a directory)"
-    return "" if mode & 0o111 else " (no execute permission; chmod +x)"
+    if mode & 0o111:
+        return ""
+    return _as_script(file) or " (no execute permission; chmod +x)"
+
+
+def _as_script(file: str) -> str:
+    """Return how to run a script that is there and names no interpreter in its first line."""
+    by = next((by for end, by in INTERPRETERS.items() if file.endswith(end)), "")
+    try:
+        posix.stat(file)
+    except OSError:
+        return ""
+    if by and _interpreter(file) is None:
+        return f"; write {by} {file}"
+    return "" if "/" in file else f"; it is in this directory: write ./{file}"
