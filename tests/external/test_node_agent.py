@@ -28,7 +28,15 @@ from databases import SHOP, postgres, redis_server, sql
 from kept_connections import Clients, Instance, Sent
 from load_balancer import free_ports
 from node_agent import Node, node
-from processes import BOUND, GRACEWRAP, INSTALLED, Run, npm_packages, wait_until
+from processes import (
+    BOUND,
+    GRACEWRAP,
+    INSTALLED,
+    Run,
+    environment,
+    npm_packages,
+    wait_until,
+)
 from real_servers import haproxy_before
 
 APPS = Path(__file__).with_name("agent")
@@ -175,7 +183,7 @@ class Replica:
             *("--", "node", "app.cjs", role),
         ]
         self._log, self._apps = folder / f"{self.instance.port}.log", apps
-        self._env = os.environ | env | {"PORT": str(self.instance.port)}
+        self._env = environment(**env, PORT=str(self.instance.port))
         self.used: list[float] = []
         self.start()
 
