@@ -258,7 +258,7 @@ Options:
                       Compose, Swarm stack, ECS task definition, Nomad job in
                       JSON; "-" reads standard input. Settings in the manifest
                       (its command, GRACEWRAP_* variables) count. It needs
-                      PyYAML: pip install 'gracewrap[manifests]'
+                      PyYAML: pip install PyYAML
   --container NAME    Only this container of the manifest.
   --format FORMAT     text, json, sarif, or github (annotations).
   --fix               Print the manifest with all that can be mended mended.

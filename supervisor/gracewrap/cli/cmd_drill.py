@@ -88,8 +88,8 @@ def run(words: Sequence[str]) -> int:
 def _drill(asked: Asked, own: dict[str, list[str]]) -> int:
     if launcher.is_single_file():
         complain(
-            "cannot hold the drill: the single file does not have what makes the load; use a "
-            "Python with pip install 'gracewrap[drill]'"
+            "cannot hold the drill: the single file does not have what makes the load; use "
+            "gracewrap in a Python with httpx"
         )
         return 125
     import asyncio
@@ -270,8 +270,8 @@ def _misused(name: str, value: str, why: str) -> Misused:
 HELP = """\
 gracewrap drill rehearses a stop: it starts the command under gracewrap as it
 would run, waits until it answers, sends it requests by the clock, stops it in
-the middle, and says what became of each request. It needs httpx:
-pip install 'gracewrap[drill]'
+the middle, and says what became of each request. It needs httpx
+(pip install httpx).
 
 Usage:
   gracewrap drill --url URL [DRILL OPTIONS] [OPTIONS] [--] COMMAND [ARG...]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gracewrap.drill.model import Asked
 
-WITHOUT = "it needs httpx: pip install 'gracewrap[drill]'"
+WITHOUT = "it needs httpx: pip install httpx"
 
 
 class _NotHere(Exception):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LARGEST = 4 << 20  # bytes of a manifest: etcd takes 1.5 MiB for one object
 MOST_NODES = 200_000
 DEEPEST = 100
-WITHOUT = "it needs PyYAML: pip install 'gracewrap[manifests]'"
+WITHOUT = "it needs PyYAML: pip install PyYAML"
 _TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
 
 
