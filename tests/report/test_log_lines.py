@@ -253,6 +253,8 @@ for kind, wait in {
     evidence.CHILDREN: None, evidence.NOT_KNOWN: None,
 }.items():  # fmt: skip
     holds_up(kind, Cause(kind, WEB, wait))
+for what in (evidence.ACCEPT, evidence.CONNECT):
+    holds_up(f"input_{what}", Cause(evidence.INPUT, WEB, Wait("S", what, "socket:[7]")))
 holds_up("not_told", Cause(evidence.NOT_TOLD, WEB, parent=NPM))
 holds_up("ignored_below_npm", Cause(evidence.IGNORED, WEB, parent=NPM))
 holds_up("a_timer_or_a_lock", Cause(evidence.LOCKED, replace(WEB, threads=1), TIMED))

@@ -62,7 +62,7 @@ def sentence(cause: Cause, signal: str) -> str:
         case seen.BUSY:
             why = f"{who} is computing"
         case seen.INPUT:
-            why = f"{who} waits for data from {on or 'somebody'}"
+            why = f"{who} {_input(cause, on)}"
         case seen.TIMER:
             why = f"{who} sleeps with no connection open: a timer, or an event that never comes"
         case seen.CHILDREN:
@@ -90,6 +90,16 @@ def _file(cause: Cause) -> str:
             return f"waits in open of {on or 'a file'}: a FIFO without its other end, or a disk"
         case _:
             return f"waits until {on or 'a file'} is on the disk (fsync)"
+
+
+def _input(cause: Cause, on: str) -> str:
+    match cause.waits_for.what if cause.waits_for is not None else "":
+        case seen.ACCEPT:
+            return "still waits for new connections (accept)"
+        case seen.CONNECT:
+            return "waits for a connection that it has asked for (connect)"
+        case _:
+            return f"waits for data from {on or 'somebody'}"
 
 
 def _locked(cause: Cause, who: str) -> str:
