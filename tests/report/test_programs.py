@@ -4,6 +4,7 @@ out."""
 from __future__ import annotations
 
 import json
+import math
 import tracemalloc
 from collections.abc import Iterable, Mapping
 
@@ -22,7 +23,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program import GIVE_UP, Gone
 from gracewrap.report import messages, report_files, runtime_events, summary
-from gracewrap.report.in_flight import InFlight
+from gracewrap.report.in_flight import InFlight, number
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
 from gracewrap.report.program_history import OUTCOMES
@@ -450,6 +451,16 @@ def test_a_number_that_is_not_fresh_has_its_age():
     in_flight.take(0, Reading("unreachable", None, "refused"), 109.0)
     assert in_flight.shown(102.0) == "jobs 7 → 3"
     assert in_flight.shown(110.0) == "jobs 7 → 3 (9 s ago)"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [(math.inf, "inf"), (1e300, "1e+300"), (2.5, "2.50"), (3.0, "3")]
+)
+def test_whatever_number_an_endpoint_says_can_be_shown(said, shown):
+    in_flight = InFlight([("http", "jobs")])
+    in_flight.take(0, Reading("busy", said), 100.0)
+    assert in_flight.shown(100.0) == f"jobs {shown}"
+    assert number(in_flight.total() or 0.0) == shown
 
 
 def test_what_is_waited_for_is_one_line():

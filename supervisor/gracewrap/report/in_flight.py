@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 FRESH = 2.5
+_MOST = 1e15  # from here on no count is written out
 
 
 class ProbeHistory:
@@ -156,9 +157,16 @@ def _shown(probe: ProbeHistory, fresh_since: float, at: float) -> str:
 
 def _whole(value: float | None) -> float | None:
     """Return a count as an int: 3 instead of 3.0."""
-    return int(value) if value is not None and value == int(value) else value
+    return int(value) if value is not None and _is_whole(value) else value
 
 
 def number(value: float) -> str:
     """Return a number without needless decimals."""
-    return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+    if abs(value) >= _MOST:
+        return f"{value:g}"
+    return f"{value:.0f}" if _is_whole(value) else f"{value:.2f}"
+
+
+def _is_whole(value: float) -> bool:
+    # An endpoint may say +Inf, of which int() makes an error, or 1e300.
+    return abs(value) < _MOST and value == int(value)
