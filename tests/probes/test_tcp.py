@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.config.probe_specs import TcpProbeSpec
+from gracewrap.config.probe_specs import Request, TcpProbeSpec, Url
+from gracewrap.http_client.exchange import Exchange
 from gracewrap.linux import listening_ports, process_tree, sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
@@ -36,7 +37,7 @@ from processes import (
     require_root,
     wait_until,
 )
-from reactor_driver import Driver, driving
+from reactor_driver import Driver, driving, readable
 
 QUIET = 0.3
 # As long as a request is at least: shorter messages are those of a WebSocket.
@@ -317,6 +318,27 @@ def test_our_own_connections_do_not_count(driver, served, monkeypatch):
     assert served.probed(driver, connect=refuse).sample().in_flight == 1
 
 
+def test_our_own_request_that_was_given_up_does_not_count(driver, served):
+    """A health check that is not answered is cancelled; the program keeps its end of it."""
+    exchange = Exchange(driver.reactor, Request(Url("http", "127.0.0.1", served.port, "/")), print)
+    driver.until(lambda: readable(served.listener.fileno(), 0))
+    with served.listener.accept()[0] as end:
+        driver.until(lambda: readable(end.fileno(), 0))
+        probed = served.probed(driver)
+        assert probed.sample() == NOTHING
+        exchange.cancel()
+        while end.recv(1000):
+            pass
+        assert probed.sample() == NOTHING
+        assert served.probed(driver, connect=refuse).sample().in_flight == 0
+        # Somebody else may come from its port.
+        others, other = served.connect()
+        sock_diag.leave((others.getsockname()[1], served.port))
+        others.sendall(b"?")
+        assert other.recv(1) == b"?"
+        assert probed.sample().in_flight == 1
+
+
 # The other modes.
 
 
@@ -515,7 +537,8 @@ def test_thousands_of_descriptors_are_searched_in_slices(driver, program):
 # one sample without configured ports.
 SAMPLE = """
 import atexit, json, os, signal, socket, sys, time
-from gracewrap.config.probe_specs import TcpProbeSpec
+from gracewrap.config.probe_specs import Request, TcpProbeSpec, Url
+from gracewrap.http_client.exchange import Exchange
 from gracewrap.linux import listening_ports as ports, process_tree as tree
 from gracewrap.linux.reactor import Reactor
 from gracewrap.probes.tcp import TcpProbe

@@ -307,7 +307,9 @@ class Exchange:
             self._reactor.unwatch(self._sock.fileno())
             self._sock.close()
             self._sock = None
-            sock_diag.OWN.discard(self._own_ports)
+            if self._own_ports[0]:
+                sock_diag.leave(self._own_ports)
+                self._own_ports = (0, 0)
 
 
 def make_channel(encoded: bytes, request: Request) -> PlainChannel | TlsChannel:

@@ -164,7 +164,7 @@ class Look:
             self._listens.append(sock_diag.shown(here))
             self._listens_at(inode)
             return
-        if (there[1], here[1]) in sock_diag.OWN:
+        if sock_diag.is_own(there[1], here[1], state):
             return
         last = _last(state, info)
         fin = state == CLOSE_WAIT

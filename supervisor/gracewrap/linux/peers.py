@@ -87,7 +87,9 @@ def _by_tcp(
         ):
             for state, inode, uid, here, there, info in batch:
                 ours = inode in inodes or uid in users
-                if not ours or here[1] in counted or (there[1], here[1]) in sock_diag.OWN:
+                if not ours or here[1] in counted:
+                    continue
+                if sock_diag.is_own(there[1], here[1], state):
                     continue
                 if there[1] in own and _is_local(here, there):  # its other end is one of ours too
                     continue

@@ -52,8 +52,32 @@ TABLES = {AF_INET: "/proc/net/tcp", AF_INET6: "/proc/net/tcp6"}
 
 # The connections that gracewrap itself makes, for an http probe has one in flight whenever both
 # kinds are asked at the same time: the local port and the peer's.  Whoever connects adds them, and
-# takes them out when it closes.
+# calls leave() when it closes.
 OWN: set[tuple[int, int]] = set()
+# Those that it has closed.  The program keeps its end until it comes to look: one whose endpoint
+# hangs would seem to have ever more requests in flight, and every one of them is gracewrap's.
+_LEFT: dict[tuple[int, int], None] = {}
+_MOST_LEFT = 4096
+
+
+def leave(ports: tuple[int, int]) -> None:
+    """Note that gracewrap has closed its end of a connection of its own."""
+    OWN.discard(ports)
+    _LEFT.pop(ports, None)
+    _LEFT[ports] = None
+    if len(_LEFT) > _MOST_LEFT:
+        del _LEFT[next(iter(_LEFT))]
+
+
+def is_own(peer_port: int, port: int, state: int) -> bool:
+    """Return whether a connection of the program is one of gracewrap's own.
+
+    Somebody else may be given the port of one that was closed: that connection is told by its
+    state, for the end of ours has been received.
+    """
+    ports = peer_port, port
+    return ports in OWN or (state == CLOSE_WAIT and ports in _LEFT)
+
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
 _AF_NETLINK, _SOCK_RAW, _SOCK_CLOEXEC, _SOCK_NONBLOCK, _NETLINK_SOCK_DIAG = (

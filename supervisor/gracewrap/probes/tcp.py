@@ -129,8 +129,8 @@ class Counts:
 class TcpProbe(Probe):
     """Counts connections.
 
-    gracewrap's own connections to the program (sock_diag.OWN) do not count.  Connections that sent
-    or received data within `quiet` keep the program busy too, but are not part of a reading's
+    gracewrap's own connections to the program (sock_diag.is_own()) do not count.  Connections that
+    sent or received data within `quiet` keep the program busy too, but are not part of a reading's
     in_flight.
     """
 
@@ -236,7 +236,9 @@ class TcpProbe(Probe):
             for batch in sock_diag.dump(sock_diag.connection, CONNECTED, port, self._connect):
                 for connection in batch:
                     _, tcp_state, local_port, _, _, inode, info, peer_port = connection
-                    if local_port not in ports or (peer_port, local_port) in sock_diag.OWN:
+                    if local_port not in ports:
+                        continue
+                    if sock_diag.is_own(peer_port, local_port, tcp_state):
                         continue
                     state = classify(connection, quiet)
                     if state == GONE:
@@ -346,7 +348,7 @@ class TcpProbe(Probe):
         for lines in sock_diag.table(ports=ports):
             for _, state, port, _, unsent, inode, _, peer in lines:
                 live = state in CONNECTED and (state not in SHUT or unsent > 1 or inode > 0)
-                total += live and (peer, port) not in sock_diag.OWN
+                total += live and not sock_diag.is_own(peer, port, state)
             yield
         reading = _by_total(total, ports)
         if self.spec.mode == "idle" and total:
