@@ -208,6 +208,25 @@ def test_drain_and_undrain_do_not_stop(controlled):
     assert run.line() == "1"  # and not 15
 
 
+@pytest.mark.parametrize("undrain", [True, False])
+@pytest.mark.parametrize("when", ["before-signal", "after-signal"])
+def test_what_was_drained_before_the_stop_is_not_drained_in_it(controlled, tmp_path, undrain, when):
+    busy, report = tmp_path / "busy", tmp_path / "report"
+    probe = ("--drain-file", busy, "--drain-file-is", "absent", "--drain-interval", "20ms")
+    options = (*probe, "--drain-when", when, "--report", report, "--shutdown-timeout", "500ms")
+    run = controlled("ignore=15", options=tuple(map(str, options)))
+    path = control(run)
+    assert get(path, "/drain", "POST")[0] == 202
+    run.log_line("drained")
+    if undrain:
+        assert get(path, "/undrain", "POST")[0] == 202
+        run.log_line("undrain_requested")
+    busy.touch()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 137
+    assert json.loads(report.read_text())["drained_after_seconds"] is None
+
+
 def test_a_drain_without_a_stop_runs_its_start_once(controlled, tmp_path):
     run = controlled(
         "exit=0", options=("--drain-start", f"sh -c 'echo started >>{tmp_path}/started; cat'")

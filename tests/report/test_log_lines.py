@@ -570,6 +570,12 @@ def helper_failed(s: Scene) -> None:
 
 
 @scene
+def helper_failed_in_a_stop(s: Scene) -> None:
+    s.say_of_all("stop_requested", signal=TERM)
+    helper_failed(s)
+
+
+@scene
 def push_failed(s: Scene) -> None:
     s.say("hook", hook="push", command="http://push:9091")
     s.after(2.0).say("helper_ended", hook="push", ok=False, why="refused")

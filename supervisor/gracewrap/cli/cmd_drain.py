@@ -100,14 +100,15 @@ Before maintenance, by hand:
 UNDRAIN = Subcommand(
     "undrain",
     """\
-gracewrap undrain cancels a gracewrap drain: readiness is 200 again, so that new
-work arrives. (It does not undo what drain.start has told the command.)
+gracewrap undrain cancels a gracewrap drain: readiness is again what it is without
+one, so that new work arrives. (It does not undo what drain.start has told the
+command.)
 """,
     ("[OPTIONS]",),
     (PID, SOCKET, subcommand.timeout("The limit for the answer. [default: 5s]")),
     "gracewrap drain --wait --timeout 20s || gracewrap undrain\n",
     """\
-  0    it is ready again
+  0    it is to take new work again
   1    it cannot, because it is stopping; or no gracewrap runs here
   125  a mistake in the options, or several gracewraps are running
 """,

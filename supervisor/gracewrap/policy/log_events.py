@@ -305,7 +305,8 @@ class DumpSignal(OfASignal):
 
 
 class GaveUp(OfASignal):
-    """Something of the program is still there *after* seconds of SIGKILL, and not waited for."""
+    """Something of the program, *members* where that is known, is still there *after* seconds of
+    SIGKILL, and not waited for."""
 
     EVENT = "gave_up"
     program: int

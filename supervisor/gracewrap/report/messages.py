@@ -345,7 +345,7 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
         case log_events.DrainRequested():
             return Line("info", f"drain requested: {run.who()} {_are(run)} to take no new work")
         case log_events.UndrainRequested():
-            return Line("info", f"drain cancelled: {run.who()} {_are(run)} ready again")
+            return Line("info", f"drain cancelled: {run.who()} {_are(run)} to take new work again")
         case log_events.DrainStart():
             return Line("info", f"drain.start: telling {who} to take no new work")
         case log_events.Draining(_, stopping):
@@ -383,12 +383,14 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
             return Line("warning", text, {"after": after, "in_flight": in_flight})
         case log_events.ProbeInvalid(_, probe, why):
             kind = history.in_flight.probes[probe].kind
-            text = f"probe {kind} is misconfigured: {why}; it can never report drained"
+            until = "it cannot report drained as long as that is so"
+            text = f"probe {kind} is misconfigured: {why}; {until}"
             return Line("warning", text, {"probe": kind, "why": why})
         case log_events.HelperEnded(_, hook, ok, why):
             took = history.hooks[hook].seconds
             done = f"done in {seconds(took or 0)}" if ok else f"failed in {seconds(took or 0)}"
-            text = f"{_HOOKS[hook]} {done}" + ("" if ok else f": {why}; the stop goes on")
+            what = "drain" if hook == "start" and run.since is None else "stop"
+            text = f"{_HOOKS[hook]} {done}" + ("" if ok else f": {why}; the {what} goes on")
             fields = {"hook": hook, "ok": ok, "why": why, "took": took}
             return Line("info" if ok else "warning", text, fields)
         case _:

@@ -105,6 +105,7 @@ class ProgramHistory:
         self.cut_jobs: tuple[QueueJobs, ...] = ()  # those in it that an agent has named
         self.drained_after: float | None = None  # seconds from the request for a stop or a drain
         self.drain_began: float | None = None
+        self.drains_to_stop = False  # and not because of `gracewrap drain`
         self.ready_after: float | None = None
         self.told_at: float | None = None  # when its stop signal was sent
         self.watched_from = 0.0  # before that its end could not be seen
@@ -189,8 +190,8 @@ class ProgramHistory:
         match event:
             case log_events.StopSignal(_, signum):
                 self.told_at = at if self.told_at is None else self.told_at
-                if self.drain_began is None:
-                    self.drain_begins(at)
+                if self.drain_began is None or not self.drains_to_stop:
+                    self.drain_begins(at)  # anew, if it was told to drain before
                 self._was_sent(signum)
             case log_events.Rung(_, signum):
                 self._was_sent(signum)
@@ -228,8 +229,9 @@ class ProgramHistory:
 
     def _take_drain(self, event: log_events.DrainEvent, at: float, since: float | None) -> None:
         match event:
-            case log_events.Draining():
+            case log_events.Draining(_, stopping):
                 self.drain_begins(at)
+                self.drains_to_stop = stopping
             case log_events.Drained():
                 began = since if since is not None else self.drain_began
                 self.drained_after = None if began is None else at - began
@@ -243,7 +245,7 @@ class ProgramHistory:
             case log_events.DrainRequested():
                 self.in_flight.forget()
             case log_events.UndrainRequested():
-                pass
+                self.drain_began = self.drained_after = None
             case log_events.GoodMoment():
                 self.gave_in = True
             case log_events.MayBeAtWork() | log_events.KeptAlive():
@@ -299,7 +301,7 @@ class ProgramHistory:
 
     def drain_begins(self, at: float) -> None:
         """Record that it is to take no new work from now on."""
-        self.drain_began = at
+        self.drain_began, self.drained_after = at, None
         self.in_flight.count_anew()
 
     def _cut(self) -> None:

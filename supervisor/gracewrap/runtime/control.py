@@ -259,7 +259,7 @@ class ControlApi:
             return 202, {"ok": True, "message": f"draining{probes}", "probes": asked}
         if action == "undrain":
             self._post(UndrainRequested(at))
-            return 202, {"ok": True, "message": "ready again"}
+            return 202, {"ok": True, "message": "taking new work again"}
         return 404, {"error": f"no such action: {action}"}
 
     def _signal(self, asked: str, word: str, peer: str, at: float) -> Answer:
