@@ -144,6 +144,21 @@ def test_a_stop_that_cut_work_says_nothing_about_times():
     assert "SIGTERM cuts the requests in flight; 1 in flight were cut in 1 stop" in reasons(cut)
 
 
+def test_one_that_exits_with_work_in_flight_says_nothing_about_times():
+    """Its report says so, also without a drill: the handler exited at once."""
+    report = a_report(0.01, command=["node", "own.js"], interrupted=1, drain=[{"probe": "agent"}])
+    well = a_report(2.0, command=["node", "own.js"])
+    for lines in (learn(report), learn(well, report)):
+        found = {line.name for line in lines if line.name}
+        assert found == {"preset", "drain.when"}
+        assert any(line.unsettled for line in lines)
+    assert "in 1 of 2 stops with work in flight, and 1 in flight were cut" in (
+        reasons(well, report)
+    )
+    assert "SIGKILL cut nothing" not in reasons(report)
+    assert "it needs a drain before the signal" in reasons({**report, "drain": []})
+
+
 def test_requests_that_came_too_late_need_a_delay_and_the_times_count():
     late = a_drill(a_report(2.0), *STEADY, (1.0, "refused"))
     assert values(late) == {

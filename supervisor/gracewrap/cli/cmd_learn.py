@@ -57,8 +57,9 @@ gracewrap learn drill.json
 """,
     """\
   0    the stops say what is needed
-  1    not all: requests were lost, or a program was killed or died of the stop
-       signal undrained; watch it again with these settings
+  1    not all: requests were lost, or a program was killed, died of the stop
+       signal undrained, or exited with work in flight; watch it again with
+       these settings
   125  a file is no report, or there was no stop in it
 """,
     learn,

@@ -94,7 +94,7 @@ def _preset(stops: Sequence[Stop], loads: Sequence[Load]) -> Preset:
         return _read(ANY) if is_http and needs else Preset()
     preset = _read(name)
     # One that ends what is drained is not for a program that stops well without it.
-    needs = cut or any(one.killed or one.died or one.probes for one in stops)
+    needs = cut or any(one.killed or one.died or one.probes or one.cut for one in stops)
     return preset if needs or not preset.linger else Preset()
 
 
@@ -183,7 +183,7 @@ def _budget(
     used = max(stopped.number(report, "used_seconds") for report in reports)
     given = max(stopped.number(report, "budget_seconds") for report in reports)
     everyone = [one for found in programs.values() for one in found]
-    if any(one.in_flight for one in loads) or any(one.at_once for one in everyone):
+    if any(one.in_flight for one in loads) or any(one.at_once or one.left_work for one in everyone):
         yield from _void(reports, max(given, *(one.budget for one in presets.values())))
         return
     killed = [one for one in everyone if one.killed and not one.held]
@@ -297,12 +297,28 @@ def _program(
         )
         yield Line(f"{at_once[0].signal} ended it in {len(at_once)} of {_counted(stops, 'stop')}, "
                    f"{what}", name, unsettled=True)  # fmt: skip
-    if cut or at_once:
+    left_work = [one for one in stops if one.left_work]
+    if left_work:
+        yield _before_signal(name, stops, left_work)
+    if cut or at_once or left_work:
         return
     yield from _signal(name, stops, preset)
     yield _stop_timeout(name, stops, preset, later)
     yield from _codes(name, stops, preset)
     yield from _linger(name, stops, preset)
+
+
+def _before_signal(name: str, stops: Sequence[Stop], left_work: Sequence[Stop]) -> Line:
+    """Return drain.when for a program that exits at once, with work in flight."""
+    cut = sum(one.cut for one in left_work)
+    why = (
+        f"it exited by itself in {len(left_work)} of {_counted(stops, 'stop')} with work in "
+        f"flight, and {cut:g} in flight were cut"
+    )
+    if not any(one.probes for one in stops):
+        return Line(f"{why}: it needs a drain before the signal", name, unsettled=True)
+    why += ": drain it first, and watch it again"
+    return Line(why, name, "drain.when", '"before-signal"', unsettled=True)
 
 
 def _signal(name: str, stops: Sequence[Stop], preset: Preset) -> Iterator[Line]:

@@ -27,7 +27,7 @@ class Stop(Record):
     command: tuple[str, ...]
     took: float  # seconds from the stop signal to its end, or to SIGKILL
     killed: bool  # SIGKILL ended it although it was not drained
-    cut: float  # in flight then
+    cut: float  # in flight then, or when it exited by itself
     status: int | None
     signal: str  # what ended it, or ""
     sent: tuple[str, ...]
@@ -47,6 +47,11 @@ class Stop(Record):
         """Whether the stop signal ended it sooner than anything that handles one, as far as is
         known: on a busy machine it takes longer to be gone."""
         return self.died and not self.drained and (self.unproved or self.took < AT_ONCE)
+
+    @property
+    def left_work(self) -> bool:
+        """Whether it exited by itself before what was in flight was done."""
+        return self.cut > 0 and not self.killed
 
     @property
     def held(self) -> bool:
