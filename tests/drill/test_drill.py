@@ -154,7 +154,9 @@ def test_a_port_in_use_is_said():
     assert (done.returncode, "something else answers at" in done.stderr) == (125, True)
 
 
-def test_ctrl_c_leaves_nothing_behind():
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(signum):
+    """Two of them neither: timeout signals its child, and then the group."""
     command = [sys.executable, "-m", "gracewrap", "drill", *READY, "--stop-after", "100s", "--url",
                URL, "--", sys.executable, SERVER, "{port}", "drain"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -163,8 +165,9 @@ def test_ctrl_c_leaves_nothing_behind():
             assert process.poll() is None
             below = [child.pid for child in psutil.Process(process.pid).children(recursive=True)
                      if SERVER in _command(child.pid)]  # fmt: skip
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        process.send_signal(signum)
+        process.send_signal(signum)
+        assert process.wait(60) == 128 + signum
     assert not [pid for pid in below if SERVER in _command(pid)]
 
 

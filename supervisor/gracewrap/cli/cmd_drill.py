@@ -14,7 +14,7 @@ from gracewrap.config import command_line, load
 from gracewrap.config.problems import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
 from gracewrap.drill.model import FAIL, PASSED, Asked, Balancer, Unready
-from gracewrap.linux import launcher
+from gracewrap.linux import launcher, signals
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Misused(Exception):
 
 
 def run(words: Sequence[str]) -> int:
-    """Run `gracewrap drill WORDS`: 0 passed, 1 failed, 2 inconclusive, 125 it could not be held."""
+    """Run `gracewrap drill WORDS`: 0 passed, 1 failed, 2 inconclusive, 125 it could not be held,
+    128 + N if signal N ended it."""
     words, own, problem = own_options.taken(words, OPTIONS)
     problem = problem or own_options.mistyped(words, OPTIONS)
     line = command_line.read_command_line(words)
@@ -105,8 +106,11 @@ def _drill(asked: Asked, own: dict[str, list[str]]) -> int:
     except Unready as fault:
         complain(f"cannot hold the drill: {fault}")
         return 125
-    except KeyboardInterrupt:
-        complain("interrupted; everything that the drill started is gone")
+    except rehearsal.Interrupted as fault:
+        complain(f"ended by {signals.name(fault.signum)}; all that the drill started is gone")
+        return 128 + fault.signum
+    except KeyboardInterrupt:  # before anything was started
+        complain("interrupted")
         return 130
     judged = verdict.judge(asked, runs)
     try:
@@ -337,4 +341,5 @@ Exit status:
   1    failed: requests were lost, or another condition is not met
   2    inconclusive: this load cannot show a loss
   125  the drill could not be held
+  130, 143, 129  SIGINT, SIGTERM or SIGHUP ended it, and all that it had started
 """

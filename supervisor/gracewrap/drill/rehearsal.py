@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 
 from gracewrap.drill.helpers import Helpers
@@ -25,9 +26,50 @@ EARLIEST, LATEST = 0.5, 2.0  # seconds of load before a stop at a random moment
 LOOK_EVERY = 0.02  # seconds between two looks at what the balancer does next
 SETTLES = 1.0  # seconds of load after the exit: what comes then goes elsewhere
 GRACE = 15.0  # seconds beyond the budget until a drill gives up on a stop
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(Exception):
+    """A signal ended the drill; what it had started is gone."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"ended by signal {signum}")
+        self.signum = signum
 
 
 async def run(asked: Asked, tell: Callable[[Step], None]) -> list[Run]:
+    """Return all runs, as _all() does; end what was started when a signal comes.
+
+    A second signal changes nothing: what ends a drill may send several (timeout signals its child
+    and then its group), and cleaning up takes a few seconds at most.
+
+    Raises:
+        Unready: The drill cannot be held.
+        Interrupted: By one of STOPPING, unless that was ignored from the start (nohup).
+    """
+    loop, told = asyncio.get_running_loop(), list[int]()
+    drill = asyncio.create_task(_all(asked, tell))
+
+    def end(signum: int) -> None:
+        if not told:
+            drill.cancel()
+        told.append(signum)
+
+    heard = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+    for signum in heard:
+        loop.add_signal_handler(signum, end, signum)
+    try:
+        return await drill
+    except asyncio.CancelledError:
+        if told:
+            raise Interrupted(told[0]) from None
+        raise
+    finally:
+        for signum in heard:
+            loop.remove_signal_handler(signum)
+
+
+async def _all(asked: Asked, tell: Callable[[Step], None]) -> list[Run]:
     """Return all runs: those of gracewrap, then those of the twins.  Raises Unready.
 
     Args:
