@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from gracewrap.config.command_line import read_command_line
-from gracewrap.manifests import check, formats, nodes
+from gracewrap.manifests import check, formats, nodes, wrapped
+from gracewrap.manifests.model import ERROR, Container
 from gracewrap.manifests.table import RULES
 
 DATA = Path(__file__).parent / "data"
@@ -67,6 +68,118 @@ def test_what_can_be_mended_is_mended(path):
     assert sum(line in lines for line in old) >= len(old) - 3 * len(result.findings)
     if not any(one.edits for one in result.findings):
         assert lines == old
+
+
+SMALL = ["--shutdown-timeout", "6s", "--propagation-delay", "1s"]  # as it may be learnt
+
+
+@pytest.mark.parametrize("more", [[], SMALL], ids=["as it is", "small"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_mended_has_no_other_error(path, more):
+    words = asked([*options(path), *more])
+    result = check.check([str(path)], words)
+    left = check.patched(result, words)
+    before = {one.rule for one in result.findings}
+    assert not {one.rule for one in left.findings if one.level == ERROR} - before
+    for was, now in zip(result.containers, left.containers, strict=True):
+        assert served(now, words) >= served(was, words)
+
+
+def served(one: Container, words: check.Asked) -> float:
+    """Return for how long a container serves at least when it is stopped: nothing adds up, for the
+    two wait for the same thing."""
+    known = wrapped.effective(one, words.line, words.default).settings
+    hook = (one.pre_stop.seconds or 0.0) if one.pre_stop is not None else 0.0
+    return max(hook, *(each.propagation_delay for each in known.each)) if known else hook
+
+
+@pytest.mark.parametrize("more", [[], SMALL], ids=["as it is", "small"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_advised_is_accepted(path, more):
+    """Each alternative by itself, the first ones of all, and the last ones of all."""
+    words = asked([*options(path), *more])
+    result = check.check([str(path)], words)
+    for one in result.containers:
+        advice = [found.remedy.split("; or ") for found in result.findings
+                  if found.container == one.title and found.rule != "restart-policy"]  # fmt: skip
+        singles = [[each] for remedies in advice for each in remedies]
+        for followed in (*singles, [each[0] for each in advice], [each[-1] for each in advice]):
+            follows(one, words, "; ".join(followed))
+
+
+ADVISED = re.compile(r"(?:GRACEWRAP_([A-Z_]+)=|set --([a-z-]+)[ =]|set ([a-z_]+) = )\"?([\w:,]*\w)")
+GRANTED = re.compile(r"set (?:terminationG|stop_?g|stopT|StopT|kill_)\w+: (\d+)")
+
+
+def follows(one: Container, words: check.Asked, advice: str) -> None:
+    """Assert that a run takes all that is advised, and that the times then fit."""
+    known = wrapped.effective(one, words.line, words.default)
+    if known.settings is None:
+        return
+    now: dict[str, str] = {}
+    for variable, flag, key, value in ADVISED.findall(advice):
+        name = (variable or flag or key).lower().replace("-", "_")
+        assert now.setdefault(name, value) == value, advice
+    now = {"health.listen" if key == "health_listen" else key: now[key] for key in now}
+    settings = known.with_values(now)
+    assert settings is not None, advice
+    granted = [float(grace) for grace in GRANTED.findall(advice)]
+    assert len(set(granted)) <= 1, advice
+    grace = granted[0] if granted else one.grace.seconds
+    stays = one.pre_stop is not None and one.pre_stop.counts and "remove preStop" not in advice
+    hook = (one.pre_stop.seconds or 0.0) if stays and one.pre_stop is not None else 0.0
+    longer = settings.shutdown_timeout - known.settings.shutdown_timeout
+    if grace is not None and (granted or longer > 0):
+        assert settings.shutdown_timeout + hook + 1 <= grace, advice
+
+
+LEARNT = """apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+    - name: web
+      command: [gracewrap, --, node, server.js]
+      ports: [{containerPort: 8080}]
+      readinessProbe: {httpGet: {path: /health, port: 8080}, periodSeconds: 10}
+      lifecycle: {preStop: {exec: {command: [sleep, "10"]}}}
+"""
+
+
+def test_a_delay_that_is_proposed_comes_with_the_budget_for_it(tmp_path):
+    """And without preStop it serves for no less time than with it."""
+    (tmp_path / "learnt.toml").write_text('shutdown_timeout = "6s"\npropagation_delay = "1s"\n')
+    (tmp_path / "web.yaml").write_text(LEARNT)
+    words = "--config", "learnt.toml", "--against", "web.yaml"
+    found = json.loads(run(*words, "--format", "json", cwd=tmp_path).stdout)["findings"]
+    remedies = {one["rule"]: one["fix"] for one in found}
+    assert remedies["propagation-short"] == "set periodSeconds: 3 in readinessProbe"
+    assert remedies["two-delays"] == (
+        'set propagation_delay = "10s" in learnt.toml, and set shutdown_timeout = "15s" in '
+        "learnt.toml, and remove preStop"
+    )
+    mended = run(*words, "--fix", cwd=tmp_path).stdout
+    assert "preStop" in mended  # the rest of it is in another file
+    (tmp_path / "web.yaml").write_text(
+        LEARNT.replace("--, node", "--shutdown-timeout=6s, --propagation-delay=1s, --, node")
+    )
+    mended = run("--against", "web.yaml", "--fix", cwd=tmp_path).stdout
+    assert "[gracewrap, --shutdown-timeout=15s, --propagation-delay=10s, --, node" in mended
+    assert "preStop" not in mended and "periodSeconds: 3" in mended
+
+
+def test_a_platform_that_grants_little_gets_a_budget_with_the_delay():
+    web = {"Name": "web", "Driver": "docker", "KillSignal": "SIGTERM", "KillTimeout": 5_000_000_000,
+           "Env": {"GRACEWRAP_SHUTDOWN_TIMEOUT": "4s"},
+           "Config": {"image": "web", "entrypoint": ["gracewrap", "--", "./web"]}}  # fmt: skip
+    group = {"Name": "web", "Tasks": [web], "Services": [{"Name": "web", "PortLabel": "http"}]}
+    text = json.dumps({"Job": {"Name": "web", "TaskGroups": [group]}})
+    result = check.checked([nodes.parse("web.json", text.encode())], [], asked([]))
+    assert [one.rule for one in result.findings] == ["propagation-missing"]
+    left = check.patched(result, asked([]))
+    assert left.findings == ()
+    assert '"GRACEWRAP_SHUTDOWN_TIMEOUT": "9s"' in left.files[0].text
+    assert '"KillTimeout": 14000000000' in left.files[0].text
 
 
 def test_there_are_enough_of_each_kind():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gracewrap.manifests.model import Container
     from gracewrap.manifests.nodes import File
 
-ROUNDS = 4
+ROUNDS = 6
 _RULES = (rules_time.find, rules_probes.find, rules_process.find, rules_system.find)
 
 

@@ -72,14 +72,16 @@ def _end(node: Node) -> int:
     return node.end
 
 
-def set_variable(container: Container, name: str, value: str) -> Edit | None:
+def set_variable(container: Container, name: str, value: str, weight: float = 0.0) -> Edit | None:
     """Return an edit that sets an environment variable of a container; None if it is said in the
     manifest by something else."""
     file, holder = container.file, container.env_node
     if name in container.env:
         node = container.env[name]
         return (
-            replace_scalar(file, node, value) if node is not None and _whole(file, node) else None
+            replace_scalar(file, node, value, weight)
+            if node is not None and _whole(file, node)
+            else None
         )
     flow = file.is_json or container.node.flow
     item = _item(container, name, value, flow)
@@ -91,22 +93,22 @@ def set_variable(container: Container, name: str, value: str) -> Edit | None:
         if flow:
             is_list = container.platform in ("kubernetes", "ecs")
             text = f"[{item}]" if is_list else f"{{{item}}}"
-            return add_key(file, container.node, key, text)
+            return add_key(file, container.node, key, text, weight)
         pad = " " * (container.node.pairs[0][0].column if container.node.pairs else 0)
         lines = item.replace("\n", f"\n{pad}  ")
-        return add_key(file, container.node, key, f"\n{pad}  {lines}")
+        return add_key(file, container.node, key, f"\n{pad}  {lines}", weight)
     if holder.kind == "list" and holder.items:
         first = holder.items[0]
         if holder.flow:
-            return Edit(first.start, first.start, f"{item}, ", f"+{first.start} {name}")
+            return Edit(first.start, first.start, f"{item}, ", f"+{first.start} {name}", weight)
         if first.kind == "scalar" or first.pairs:
             dash = file.text.rfind("-", 0, first.start)
             column = dash - file.text.rfind("\n", 0, dash) - 1
             pad = " " * column
             lines = item.replace("\n", f"\n{pad}")
-            return Edit(dash, dash, f"{lines}\n{pad}", f"+{dash} {name}")
+            return Edit(dash, dash, f"{lines}\n{pad}", f"+{dash} {name}", weight)
     if holder.kind == "map" and holder.pairs:
-        return add_key(file, holder, name, f'"{value}"')
+        return add_key(file, holder, name, f'"{value}"', weight)
     return None
 
 

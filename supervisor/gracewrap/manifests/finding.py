@@ -45,9 +45,9 @@ class Subject(Record):
             tuple(edit for edit in made if edit is not None),
         )
 
-    def setting(self, key: str, value: str) -> tuple[str, Edit | None]:
+    def setting(self, key: str, value: str, weight: float = 0.0) -> tuple[str, Edit | None]:
         """Return how one of gracewrap's settings becomes *value*, and the edit of the manifest if
-        it is said there or nowhere."""
+        it is said there or nowhere; *weight*: of the edit."""
         variable = f"GRACEWRAP_{key.upper().replace('.', '_')}"
         flag = BY_KEY[key].option
         how = wrapped(self.container)
@@ -66,7 +66,7 @@ class Subject(Record):
             return f'set {key} = "{value}" in {self.effective.config}', None
         if key in self.effective.given:
             return f"set {flag} {value}", None
-        edit = edits.set_variable(self.container, variable, value)
+        edit = edits.set_variable(self.container, variable, value, weight)
         return f"set the variable {variable}={value} (or {key} in its file)", edit
 
 

@@ -8,11 +8,12 @@ import re
 from gracewrap.config import load
 from gracewrap.config.command_line import CommandLine, read_command_line
 from gracewrap.config.problems import CONFIG_VARIABLE
+from gracewrap.config.schema import BY_KEY
 from gracewrap.manifests.sleeps import SHELLS, split
-from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gracewrap.config.problems import Problem
     from gracewrap.config.settings import Settings
@@ -57,7 +58,20 @@ class Effective(Record):
     problems: tuple[Problem, ...]
     config: str | None  # the file that was read
     unseen: str | None  # the file that the container names, and which was not
-    given: tuple[str, ...]  # the settings that words in the manifest say
+    line: CommandLine  # the words that a run would have, with those of the check
+    env: Mapping[bytes, bytes]  # as far as it is known
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The settings that words say."""
+        return tuple(one.key for one in self.line.given)
+
+    def with_values(self, values: Mapping[str, str]) -> Settings | None:
+        """Return the settings with some that are other than now; None: a run would refuse them."""
+        words = [word for key, value in values.items() for word in (BY_KEY[key].option, value)]
+        others = [one for one in self.line.given if one.key not in values]
+        given = (*others, *read_command_line(words).given)
+        return load.resolve(replace(self.line, given=given), self.env, needs_command=False)[0]
 
 
 def wrapped(container: Container) -> Wrapped:
@@ -164,8 +178,7 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
     made = CommandLine(made.given, made.command, config, "run", made.problems)
     settings, problems = load.resolve(made, env, needs_command=False)
     unseen = named if named and config is None else None
-    return Effective(settings, tuple(problems), config, unseen,
-                     tuple(one.key for one in made.given))  # fmt: skip
+    return Effective(settings, tuple(problems), config, unseen, made, env)
 
 
 def _same_file(named: str | None, default: str | None) -> bool:
