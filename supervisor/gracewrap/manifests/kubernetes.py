@@ -147,6 +147,7 @@ def _container(
         host_pid=_said(pod, "hostPID"),
         probes=probes,
         serves=serves,
+        ports=_ports(one),
         security=_security(pod, one),
         termination_path=one.get("terminationMessagePath"),
         restart=pod.pair("restartPolicy")[0],
@@ -156,6 +157,11 @@ def _container(
         rollout=rollout,
         image=one.string("image") or "",
     )
+
+
+def _ports(one: Node) -> frozenset[int]:
+    found = (port.number("containerPort") for port in _items(one.get("ports")))
+    return frozenset(int(port) for port in found if port is not None)
 
 
 def _said(holder: Node, key: str) -> Node | None:

@@ -119,6 +119,7 @@ class Container(Record):
     host_pid: Node | None = None
     probes: Mapping[str, Probe] = {}
     serves: Node | None = None  # what says that clients connect to it
+    ports: frozenset[int] = frozenset()  # at which, as far as it is said
     security: Security = Security()
     termination_path: Node | None = None
     restart: Node | None = None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gracewrap.manifests.finding import Subject
     from gracewrap.manifests.model import Finding, Probe
 
+PATHS = ("/readyz", "/livez")  # of gracewrap; Kubernetes' own servers have them too
+USUAL = 9000  # the port in all examples of gracewrap
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -45,6 +47,36 @@ def _listening(subject: Subject, probe: Probe) -> Address | None:
     return None
 
 
+def _means(subject: Subject, probe: Probe) -> bool:
+    """Return whether a probe asks for gracewrap's page where nobody listens: at a port that the
+    container does not name, or at the one in gracewrap's examples."""
+    named = subject.container.ports
+    if probe.how != "http" or probe.path.rstrip("/") not in PATHS or probe.port is None:
+        return False
+    if _listening(subject, probe) is not None or subject.effective.unseen is not None:
+        return False
+    return probe.port == USUAL or (bool(named) and probe.port not in named)
+
+
+def _nobody(subject: Subject, probe: Probe) -> Finding:
+    """Return what is found about a probe that nobody answers."""
+    ours = [address.port for address in subject.settings.health_listen if address.port]
+    does = "restarts it again and again" if probe.key == "livenessProbe" else "never takes it in"
+    if ours:
+        where = f"health.listen has port {ours[0]} only"
+        text, edit = f"set port: {ours[0]} in {probe.key}", None
+        if probe.port_node is not None:
+            edit = edits.replace_scalar(subject.container.file, probe.port_node, str(ours[0]))
+    else:
+        where = "health.listen is not set"
+        text, edit = subject.setting("health.listen", f":{probe.port}")
+    why = (
+        f"{probe.path} at port {probe.port} is gracewrap's, and nothing listens there ({where}): "
+        f"the platform {does}"
+    )
+    return subject.find("probe-address", probe.port_node or probe.node, why, text, edit)
+
+
 def _ask(subject: Subject) -> str:
     """Return the probe to write."""
     ports = [address.port for address in subject.settings.health_listen if address.port]
@@ -57,6 +89,8 @@ def _ask(subject: Subject) -> str:
 
 
 def _address(subject: Subject, probe: Probe) -> Iterator[Finding]:
+    if _means(subject, probe):
+        yield _nobody(subject, probe)
     address = _listening(subject, probe)
     if address is not None and address.host.startswith(LOOPBACK) and probe.how in ("http", "tcp"):
         text, edit = subject.setting("health.listen", f":{address.port}")
@@ -89,7 +123,7 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
     elif asks_health and "--live" in probe.command:
         why = "gracewrap health --live succeeds during the stop; without --live it does not"
         yield subject.find("readiness-not-503", probe.node, why, "leave out --live", level="error")
-    elif ours is None and not asks_health:
+    elif ours is None and not asks_health and not _means(subject, probe):
         why = (
             "it asks the application, which goes on saying that it is ready when the stop has "
             "begun; only gracewrap's /readyz turns 503 with the stop request"
@@ -109,7 +143,8 @@ def _liveness(subject: Subject, probe: Probe) -> Iterator[Finding]:
     ours = _listening(subject, probe)
     asks_health = probe.how == "exec" and os.path.basename((probe.command or ("",))[0]) == NAME
     file = subject.container.file
-    if ours is not None and probe.path.rstrip("/") == "/readyz" and probe.path_node is not None:
+    is_ours = ours is not None or _means(subject, probe)
+    if is_ours and probe.path.rstrip("/") == "/readyz" and probe.path_node is not None:
         why = (
             "/readyz says 503 while the application starts and while it drains; the platform "
             "would kill it for that"
