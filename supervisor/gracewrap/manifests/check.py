@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from gracewrap.config.schema import BY_KEY
 from gracewrap.manifests import (
     edits,
     kubernetes,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gracewrap.config.command_line import CommandLine
     from gracewrap.manifests.model import Container
     from gracewrap.manifests.nodes import File
+    from gracewrap.manifests.wrapped import Effective
 
 ROUNDS = 6
 _RULES = (rules_time.find, rules_probes.find, rules_process.find, rules_system.find)
@@ -135,10 +137,28 @@ def _of(one: Container, asked: Asked) -> Iterator[Finding]:
         )
         remedy = "add --config FILE to the check"
         yield Finding(rule.id, rule.level, one.file.name, at, one.title, why, remedy)
+    if known.unused:
+        yield _unused(known, one, at)
     if known.settings is not None:
         subject = Subject(one, known.settings, known)
         for find in _RULES:
             yield from find(subject)
+
+
+def _unused(known: Effective, one: Container, at: int) -> Finding:
+    """Return what is found about options that were given to the check."""
+    rule = RULES["options-not-used"]
+    options = ", ".join(BY_KEY[each.key].option for each in known.unused)
+    does = "is" if len(known.unused) == 1 else "are"
+    why = (
+        f"{options} of the check {does} not used: the container's command starts "
+        "gracewrap, so its own options and its GRACEWRAP_ variables count"
+    )
+    remedy = (
+        "write them in its command, after gracewrap; for the settings file in the image use "
+        "--config"
+    )
+    return Finding(rule.id, rule.level, one.file.name, at, one.title, why, remedy)
 
 
 def _line_of(text: str, one: Container) -> int:

@@ -15,6 +15,7 @@ from gracewrap.record import TYPE_CHECKING, Record, replace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gracewrap.config.origins import RawValue
     from gracewrap.config.problems import Problem
     from gracewrap.config.settings import Settings
     from gracewrap.manifests.model import Container
@@ -60,6 +61,7 @@ class Effective(Record):
     unseen: str | None  # the file that the container names, and which was not
     line: CommandLine  # the words that a run would have, with those of the check
     env: Mapping[bytes, bytes]  # as far as it is known
+    unused: tuple[RawValue, ...] = ()  # options of the check that the container does not have
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -169,7 +171,10 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
         # The image's ENTRYPOINT may be `gracewrap -- `: then these words are the command.
         command = own.command or line.command
         made = CommandLine((*line.given, *own.given), command, None, "run", ())
+        unused: tuple[RawValue, ...] = ()
     else:
+        said = {one.key: one.raw for one in own.given}
+        unused = tuple(one for one in line.given if said.get(one.key) != one.raw)
         command = own.command if own.action == "run" else (own.action, *own.command)
         made = CommandLine(own.given, command, None, "run", own.problems)
     config = line.config or (default if _same_file(named, default) else None)
@@ -178,7 +183,7 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
     made = CommandLine(made.given, made.command, config, "run", made.problems)
     settings, problems = load.resolve(made, env, needs_command=False)
     unseen = named if named and config is None else None
-    return Effective(settings, tuple(problems), config, unseen, made, env)
+    return Effective(settings, tuple(problems), config, unseen, made, env, unused)
 
 
 def _same_file(named: str | None, default: str | None) -> bool:
