@@ -111,14 +111,23 @@ def test_what_was_drained_may_die_of_the_stop_signal():
         assert any(line.unsettled for line in learn(stop)) is not is_settled
 
 
-def a_drill(report, *requests, duration: float = 4.0):
+CHOSEN = {"played": "lag=1s", "chosen": True}
+
+
+def a_drill(report, *requests, duration: float = 4.0, balancer=CHOSEN):
     """Return a drill of one stop; a request is (at, fate), each on a new connection, and takes 1
     s."""
     sent = [{"at": at, "ended": at + 1.0, "connection": "new", "fate": fate}
             for at, fate in requests]  # fmt: skip
     return {
         "runs": [
-            {"who": "gracewrap", "duration_seconds": duration, "report": report, "requests": sent}
+            {
+                "who": "gracewrap",
+                "duration_seconds": duration,
+                "report": report,
+                "requests": sent,
+                "balancer": balancer,
+            }
         ]
     }
 
@@ -169,6 +178,32 @@ def test_requests_that_came_too_late_need_a_delay_and_the_times_count():
     assert [line.name for line in learn(late) if line.unsettled] == [""]  # hold it again
     assert "the last new connection came 1 s after the stop request; 1 requests" in reasons(late)
     assert not any(line.unsettled for line in learn(a_drill(a_report(2.0), *STEADY)))
+
+
+def test_the_delay_of_the_balancer_that_is_played_is_not_the_orchestrator_s():
+    """The budget has room for a usual one, as the environment may give it (README)."""
+    quick = {"played": "readiness=0.5s", "chosen": False}
+    for balancer, said in (
+        (quick, "the balancer that the drill played (readiness=0.5s), not your orchestrator's"),
+        (None, "what the drill sent, not your orchestrator's"),
+    ):
+        drill = a_drill(a_report(0.8), *STEADY, balancer=balancer)
+        assert said in reasons(drill)
+        found = values(drill)
+        assert (found["propagation_delay"], found["shutdown_timeout"]) == ("2s", "9s")
+        assert 5 + float(found["stop_timeout"][:-1]) <= 9
+    chosen = a_drill(a_report(0.8), *STEADY)
+    assert values(chosen)["shutdown_timeout"] == "6s"
+    assert "orchestrator" not in reasons(chosen)
+    assert "(--balancer lag=1s)" in reasons(chosen)
+
+
+def test_the_longest_request_fits_after_the_signal():
+    """One that begins just before it, though none did in the stops that were watched."""
+    (run,) = a_drill(a_report(0.2), *STEADY)["runs"]
+    slow = {"at": -4.5, "ended": -0.5, "connection": "new", "fate": "ok"}
+    found = values({"runs": [{**run, "requests": [slow, *run["requests"]]}]})
+    assert (found["stop_timeout"], found["shutdown_timeout"]) == ("6s", "10s")
 
 
 def test_connections_that_came_to_the_end_do_not_show_when_the_last_one_comes():

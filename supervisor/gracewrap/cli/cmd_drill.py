@@ -238,7 +238,7 @@ def _balancer(own: dict[str, list[str]]) -> Balancer:
         raise _misused("--balancer", kind, f"it must be one of {', '.join(BALANCERS)}")
     default = {"readiness": 0.5, "lag": 1.0, "connections": 1.0}.get(kind, 0.0)
     try:
-        return Balancer(kind, duration(lag) if lag else default)
+        return Balancer(kind, duration(lag) if lag else default, "--balancer" in own)
     except BadValue as fault:
         raise _misused("--balancer", lag, str(fault)) from None
 

@@ -141,6 +141,9 @@ def _run(run: Run) -> dict[str, object]:
         "stop_after_seconds": run.stop_after,
         "duration_seconds": round(run.duration, 3),
         "diverted_after_seconds": None if run.diverted is None else round(run.diverted, 3),
+        "balancer": None
+        if run.balancer is None
+        else {"played": run.balancer.how, "chosen": run.balancer.chosen},
         "exit_status": run.exit_status,
         "lost_by_the_next_instance": run.early,
         "fates": dict(Counter(one.fate for one in run.requests)),

@@ -35,6 +35,12 @@ class Balancer(Record):
 
     kind: str = "readiness"
     lag: float = 0.5
+    chosen: bool = False  # by the user, who knows the own one
+
+    @property
+    def how(self) -> str:
+        """It as --balancer says it."""
+        return self.kind if self.kind == "none" else f"{self.kind}={self.lag:g}s"
 
 
 class Asked(Record):
@@ -105,6 +111,7 @@ class Run(Record):
     report: Mapping[str, object] | None = None  # gracewrap's own
     diverted: float | None = None  # when the balancer stopped sending; None: jobs have none
     early: int = 0  # requests that the next instance lost, which the balancer took for ready
+    balancer: Balancer | None = None  # None: none was played
 
     @property
     def sent(self) -> tuple[Request, ...]:

@@ -195,9 +195,11 @@ class _Once:
         if self._jobs is not None and self._next is not None:
             self._next.must_live("before all jobs were done, as the next instance")
         early = sum(one.lost for one in loads[-1].fates(self._stop_at, 0.0)) if loads[1:] else 0
+        own = self._jobs is not None or self._asked.load_command
+        played = None if own else self._asked.balancer
         diverted = None if self._jobs is not None else self._diverted_at - self._stop_at
         return Run(self._who, self._after, tuple(requests), duration, status, leftovers, ports,
-                   self._instance.report(), diverted, early)  # fmt: skip
+                   self._instance.report(), diverted, early, played)  # fmt: skip
 
     def _divert(self) -> None:
         if self._diverted_at is None:

@@ -69,6 +69,7 @@ def learn(seen: Watched) -> list[Line]:
     cut = sum(one.in_flight for one in seen.loads)
     presets = {name: _preset(found, seen.loads) for name, found in programs.items()}
     later = _later(seen)
+    request = _longest(seen.loads) if "" in programs else 0.0  # else whose it is, nobody knows
     lines = [*_lost(seen.loads)]
     if "" in programs:
         lines += _named(programs[""], presets[""], cut)
@@ -77,7 +78,7 @@ def learn(seen: Watched) -> list[Line]:
     for name, found in programs.items():
         if name:
             lines += _named(found, presets[name], cut)
-        lines += _program(name, found, presets[name], cut, later)
+        lines += _program(name, found, presets[name], cut, later, request)
     return lines
 
 
@@ -188,8 +189,8 @@ def _budget(
         return
     killed = [one for one in everyone if one.killed and not one.held]
     held = [one for one in everyone if one.held]
-    working = max(map(_worked, reports)) + later
-    delay = _needed_delay(seen)
+    working = max(max(map(_worked, reports)) + later, _longest(loads))
+    delay = max(_needed_delay(seen), room := _room(loads))
     tail = max(one.tail for one in presets.values())
     needed = _whole(working) + FLUSH + len(programs) + delay + tail
     if killed:
@@ -199,9 +200,22 @@ def _budget(
     part = f", {used / given:.0%} of the budget of {shown(given)}" if given else ""
     tight = ": that is tight" if given and used > TIGHT * given and not held else ""
     what = f"the longest of {_counted(reports, 'stop')} took {shown(used)}{part}{tight}"
+    if room:
+        what += f"; with room for a propagation_delay of {shown(delay)}, which is usual"
     yield Line(what, name="shutdown_timeout", value=_toml(needed), unsettled=bool(killed))
     yield from _few(reports)
     yield _grace(needed)
+
+
+def _room(loads: Sequence[Load]) -> float:
+    """Return the propagation_delay that has to fit, if nobody has said how the balancer behaves
+    before which it will run: the one that a drill plays by itself is quick."""
+    return DELAY if any(not one.jobs and not one.chosen for one in loads) else 0.0
+
+
+def _longest(loads: Sequence[Load]) -> float:
+    """Return how long the longest request took: one may begin just before the stop signal."""
+    return max((one.longest for one in loads), default=0.0)
 
 
 def _void(reports: Sequence[Entry], budget: float) -> Iterator[Line]:
@@ -247,21 +261,37 @@ def _delay(seen: Watched) -> Iterator[Line]:
         why = (
             f"new connections came until it was gone, {shown(last)} after the stop request; when "
             "the last one comes was not seen: hold the drill again with this file"
+            f"{_played(loads)}"
         )
         yield Line(why, name="propagation_delay", value=value, unsettled=True)
     elif last:
         why = f"the last new connection came {shown(last)} after the stop request"
         lost = f"; {late} requests that came after it were lost" if late else ""
-        yield Line(why + lost, name="propagation_delay", value=value)
+        yield Line(why + lost + _played(loads), name="propagation_delay", value=value)
     elif all(one.jobs for one in loads):
         if _served(seen):
             yield Line("jobs come by no connection", name="propagation_delay", value=value)
     elif _served(seen):
         stays = f"; it stays as it was, watch {FEW} or more" if delay else ""
         why = f"no new connection came after the stop request in {_counted(loads, 'stop')}{stays}"
+        why += _played(loads)
         yield Line(why, name="propagation_delay", value=value)
     else:
-        yield Line("propagation_delay: no new connection came after the stop request")
+        yield Line("propagation_delay: no new connection came after the stop request"
+                   f"{_played(loads)}")  # fmt: skip
+
+
+def _played(loads: Sequence[Load]) -> str:
+    """Return whose delay it is, to go after what was seen."""
+    played = {one.balancer: one for one in loads if not one.jobs}
+    names = " and ".join(sorted(filter(None, played)))
+    if all(one.chosen for one in played.values()):
+        return f" (--balancer {names})" if names else ""
+    what = f"the balancer that the drill played ({names})" if names else "what the drill sent"
+    return (
+        f". That is {what}, not your orchestrator's: {shown(DELAY)} is usual there, or hold the "
+        "drill with a --balancer that is like it"
+    )
 
 
 def _needed_delay(seen: Watched) -> float:
@@ -287,9 +317,9 @@ def _served(seen: Watched) -> float:
 
 
 def _program(
-    name: str, stops: Sequence[Stop], preset: Preset, cut: int, later: float
+    name: str, stops: Sequence[Stop], preset: Preset, cut: int, later: float, request: float
 ) -> Iterator[Line]:
-    """Yield the settings of one program; *later*: of _later()."""
+    """Yield the settings of one program; *later*: of _later(), *request*: of _longest()."""
     at_once = [one for one in stops if one.at_once]
     if at_once and not preset.name:
         what = (
@@ -303,7 +333,7 @@ def _program(
     if cut or at_once or left_work:
         return
     yield from _signal(name, stops, preset)
-    yield _stop_timeout(name, stops, preset, later)
+    yield _stop_timeout(name, stops, preset, later, request)
     yield from _codes(name, stops, preset)
     yield from _linger(name, stops, preset)
 
@@ -334,7 +364,9 @@ def _signal(name: str, stops: Sequence[Stop], preset: Preset) -> Iterator[Line]:
         yield Line(f"stop_signal: {seen}", name)
 
 
-def _stop_timeout(name: str, stops: Sequence[Stop], preset: Preset, later: float) -> Line:
+def _stop_timeout(
+    name: str, stops: Sequence[Stop], preset: Preset, later: float, request: float
+) -> Line:
     seen = _counted(stops, "stop")
     killed = [one for one in stops if one.killed and not one.held]
     if killed:
@@ -353,7 +385,12 @@ def _stop_timeout(name: str, stops: Sequence[Stop], preset: Preset, later: float
     rung = f"; {shown(preset.tail)} more for the preset's escalation" if preset.tail else ""
     delay = f"; {shown(later)} more for the shorter propagation_delay" if later else ""
     why = f"the longest of {seen} took {shown(longest)} from the stop signal {end}{delay}{rung}"
-    return Line(why, name, "stop_timeout", _toml(_whole(longest + later) + preset.tail))
+    needed = longest + later
+    if request > needed and not any(one.drained for one in stops):
+        # One may begin just before the signal; what is drained before it has ended.
+        needed = request
+        why += f"; the longest request took {shown(request)}"
+    return Line(why, name, "stop_timeout", _toml(_whole(needed) + preset.tail))
 
 
 def _codes(name: str, stops: Sequence[Stop], preset: Preset) -> Iterator[Line]:

@@ -71,6 +71,8 @@ class Load(Record):
     twice: int = 0  # jobs that were done more than once
     jobs: bool = False  # they are jobs, and come by no connection
     finished: bool = False  # a request was answered that was in flight at the stop signal
+    balancer: str = ""  # that was played, as --balancer says it; "": it is not known
+    chosen: bool = False  # the user said how it behaves
 
 
 class Watched(Record):
@@ -120,6 +122,8 @@ def _loads(run: Entry, report: Entry) -> Iterator[Load]:
     new = sorted(stopped.number(one, "at") for one in found if one.get("connection") == "new")
     last = max(0.0, new[-1]) if new else 0.0
     gaps = [later - earlier for earlier, later in zip(new, new[1:], strict=False)]
+    balancer = run.get("balancer")
+    played = balancer if isinstance(balancer, dict) else {}
     duration = stopped.number(run, "duration_seconds")
     jobs = all(one.get("connection") is None for one in found)
     told_at = _told_at(report)
@@ -141,6 +145,8 @@ def _loads(run: Entry, report: Entry) -> Iterator[Load]:
             and stopped.number(one, "at") < told_at < stopped.number(one, "ended") - AT_ONCE
             for one in found
         ),
+        str(played.get("played", "")),
+        bool(played.get("chosen")),
     )
 
 
