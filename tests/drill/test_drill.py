@@ -95,6 +95,36 @@ def test_a_server_that_does_not_come_up_is_said(server, said):
     assert server != ("quit",) or "no such database" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("status", "gives_up"), [(404, True), (401, True), (503, False), (429, False)]
+)
+def test_a_url_that_says_no_for_a_while_is_taken_for_wrong(status, gives_up):
+    """It is not waited for as long as one that is not up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 %d No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
+            )
+            await writer.drain()
+
+    async def attempt(limit: float) -> float:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as one:
+            url = f"http://127.0.0.1:{one.sockets[0].getsockname()[1]}/"
+            asked = Asked(("true",), urls=(url,), refused_timeout=0.2)
+            made, began = instance.Instance(asked, "bare", 0), time.monotonic()
+            with pytest.raises(Unready, match=f"answers {status}; is the URL right"):
+                await made.answers(url, began + limit)
+            await made.clean()
+            return time.monotonic() - began
+
+    if gives_up:
+        assert asyncio.run(attempt(60.0)) < 30
+    else:
+        assert asyncio.run(attempt(1.0)) >= 1
+
+
 def test_a_server_that_takes_two_seconds_to_answer_is_drilled():
     done = drill("--url", URL, "--rate", "2", *MENDED, server=("drain", "2"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -225,6 +225,7 @@ def _with_numbers(asked: Asked, own: dict[str, list[str]]) -> Asked:
         seed=int(_number(own, "--seed", 0, 0)),
         request_timeout=_duration(own, "--request-timeout", 30.0) or 30.0,
         ready_timeout=_duration(own, "--ready-timeout", 30.0) or 30.0,
+        refused_timeout=_duration(own, "--ready-timeout", None) or asked.refused_timeout,
         stop_after=_duration(own, "--stop-after", None),
         max_duration=_duration(own, "--max-duration", None),
         expect_exit=None if exits == "any" else int(_number(own, "--expect-exit", 0, 0)),
@@ -320,7 +321,7 @@ Options:
   --max-duration DURATION, --expect-exit N|any
                       Further conditions. [default: exit with 0]
   --request-timeout, --ready-timeout DURATION
-                      [default: 30s]
+                      [default: 30s; 3s for a URL that answers with a 4xx status]
   --seed N            Of the random moments.
   --json              Print all of it for machines: each request, the report.
   --html FILE         Write a page with the picture of requests and phases.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LAST_LINES = 12  # of what it wrote, when it does not come up
 POLL = 0.05
 TWINS = {"bare": (), "tini": ("tini", "--"), "dumb-init": ("dumb-init", "--")}
+NOT_YET = (408, 425, 429)  # 4xx of one that may answer otherwise soon
 ENDS = 5.0  # seconds for what is killed to be gone
 
 
@@ -119,19 +120,27 @@ class Instance:
 
     async def answers(self, url: str, until: float) -> None:
         """Wait until a URL answers, until a time of the monotonic clock.  Raises Unready."""
-        found, accepted = 0, False
+        found, accepted, since = 0, False, 0.0
         while (left := until - time.monotonic()) > 0:
             self.must_live(f"before {url} answered")
             # A URL may be as slow as a request may be.
             patience = min(left, self._asked.request_timeout)
             accepted = accepts(url)
-            found = (await load.status(url, patience) if accepted else 0) or found
-            if 200 <= found < 400:
+            status = await load.status(url, patience) if accepted else 0
+            if 200 <= status < 400:
                 return
+            found = status or found
+            # It is up, and says no: most routes are there from the start.
+            no = 400 <= status < 500 and status not in NOT_YET
+            since = (since or time.monotonic()) if no else 0.0
+            if no and time.monotonic() - since >= self._asked.refused_timeout:
+                break
             await asyncio.sleep(POLL)
         limit = f"{self._asked.ready_timeout:g} s"
         if found:
-            raise Unready(f"{url} answers {found}; is the URL right?")
+            raise Unready(
+                f"{url} answers {found}; is the URL right? (if it needs longer: --ready-timeout)"
+            )
         if accepted:
             raise Unready(f"{_place(url)} accepts connections, but {url} got no answer within "
                           f"{limit}; is it the port that speaks {urlsplit(url).scheme}? (longer: "

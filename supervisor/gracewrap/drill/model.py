@@ -58,6 +58,7 @@ class Asked(Record):
     job_timeout: float = 30.0  # seconds without a job that is done: those that are left are lost
     request_timeout: float = 30.0
     ready_timeout: float = 30.0
+    refused_timeout: float = 3.0  # seconds of 4xx answers after which the URL is taken for wrong
     stop_after: float | None = None  # seconds of load before the stop; None: a random moment
     balancer: Balancer = Balancer()
     rolling: bool = False
