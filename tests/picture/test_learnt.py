@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -432,6 +434,18 @@ def test_the_learnt_file_stops_the_command_without_a_kill(tmp_path):
     assert json.loads(file.read_text())["killed"] == []
     found = json.loads(call("learn", "--json", file).stdout)
     assert {one["setting"]: one["value"] for one in found}["success_exit_codes"] == [143]
+
+
+def test_on_a_terminal_it_says_that_it_reads_standard_input():
+    master, slave = pty.openpty()
+    with subprocess.Popen([sys.executable, MAIN, "learn"], stdin=slave, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, env=environment()) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert b"reads a report from standard input" in process.stderr.readline()
+        os.write(master, b"\x04")  # Ctrl-D
+        assert process.wait(60) == 125
+    os.close(slave)
+    os.close(master)
 
 
 @pytest.mark.parametrize(

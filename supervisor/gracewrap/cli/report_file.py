@@ -6,6 +6,7 @@ import json
 import sys
 
 from gracewrap.cli.control_client import Unusable
+from gracewrap.cli.wait import complain
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def document(name: str, to: str) -> Mapping[str, object]:
 
 def _content(name: str) -> bytes:
     if name == "-":
+        if sys.stdin.isatty():
+            complain("reads a report from standard input, which is the terminal; Ctrl-D ends it")
         return sys.stdin.buffer.read(LARGEST)
     with open(name, "rb") as file:
         return file.read(LARGEST)
