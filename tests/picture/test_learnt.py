@@ -374,6 +374,25 @@ def test_a_delay_in_which_nobody_came_is_said_too_for_the_preset_has_one():
     assert values({"runs": [{**run, "requests": requests}]})["propagation_delay"] == "0s"  # jobs
 
 
+def test_different_commands_are_not_one():
+    def of(*command):
+        return a_report(2.0, command=list(command))
+
+    one, other = of("node", "server.js"), of("node", "own.js")
+    assert "different commands" in reasons(one, other)
+    assert "(node server.js; node own.js)" in reasons(one, other)
+    assert learn(one, other)[0].unsettled
+    for same in (of("/usr/bin/node", "server.js"), of("node", "server.js")):
+        assert "different commands" not in reasons(one, same)
+    ports = of("./web", "--listen=127.0.0.1:40001"), of("./web", "--listen=127.0.0.1:51234")
+    assert "different commands" not in reasons(*ports)
+    web = {"name": "web", "pid": 7, "exit_status": 0, "signals_sent": ["SIGTERM"],
+           "stop": {"signal_after_seconds": 0.0, "gone_after_seconds": 1.0}}  # fmt: skip
+    timeline = [{"at": 0.0, "event": "stop_signal", "signal": "SIGTERM", "program": "web"}]
+    several = a_report(2.0, programs=[web], timeline=timeline)
+    assert "several programs (web) are mixed" in reasons(one, several)
+
+
 def test_each_program_has_its_own():
     programs = [
         {"name": name, "pid": 7, "outcome": "graceful", "exit_status": 0, "signal": None,

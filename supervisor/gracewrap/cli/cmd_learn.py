@@ -58,8 +58,8 @@ gracewrap learn drill.json
     """\
   0    the stops say what is needed
   1    not all: requests were lost, or a program was killed, died of the stop
-       signal undrained, or exited with work in flight; watch it again with
-       these settings
+       signal undrained, or exited with work in flight: watch it again with
+       these settings; or the files are about different commands
   125  a file is no report, or there was no stop in it
 """,
     learn,

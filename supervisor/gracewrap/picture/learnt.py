@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shlex
 
 from gracewrap.config.parsers.preset import PRESETS
 from gracewrap.config.presets import path_of
@@ -70,7 +72,7 @@ def learn(seen: Watched) -> list[Line]:
     presets = {name: _preset(found, seen.loads) for name, found in programs.items()}
     later = _later(seen)
     request = _longest(seen.loads) if "" in programs else 0.0  # else whose it is, nobody knows
-    lines = [*_lost(seen.loads)]
+    lines = [*_different(programs), *_lost(seen.loads)]
     if "" in programs:
         lines += _named(programs[""], presets[""], cut)
     lines += _budget(seen, programs, presets, later)
@@ -127,6 +129,27 @@ def _seconds(raw: object) -> float:
         return duration(raw)
     except BadValue:
         return 0.0
+
+
+def _different(programs: Mapping[str, Sequence[Stop]]) -> Iterator[Line]:
+    """Yield that the stops are of different commands, whose times do not belong together."""
+    if "" in programs and len(programs) > 1:
+        names = ", ".join(filter(None, programs))
+        yield Line(f"stops of one command and of several programs ({names}) are mixed here, and so "
+                   "are their times: learn from each by itself", unsettled=True)  # fmt: skip
+    for name, stops in programs.items():
+        found = {_kind(one.command): shlex.join(one.command) for one in stops if one.command}
+        if len(found) > 1:
+            what = f"of different commands as {name}" if name else "of different commands"
+            yield Line(f"stops {what} are mixed here, and so are their times: learn from each by "
+                       f"itself ({'; '.join(found.values())})", unsettled=True)  # fmt: skip
+
+
+def _kind(command: Sequence[str]) -> tuple[str, ...]:
+    """Return what two runs of a command have in common: each drill has a free port, and where the
+    program is found does not matter."""
+    words = (os.path.basename(command[0]), *command[1:])
+    return tuple(re.sub(r"(?<!\d)\d{4,5}(?!\d)", "PORT", word) for word in words)
 
 
 def _lost(loads: Sequence[Load]) -> Iterator[Line]:
