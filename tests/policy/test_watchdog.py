@@ -115,6 +115,23 @@ def test_while_it_is_aborted_it_is_not_ready_and_signals_are_still_forwarded():
     assert SendLeader(0, QUIT) in s.commands
 
 
+@pytest.mark.parametrize("restart", ["never", "on-failure"])
+def test_a_program_that_waits_for_its_turn_in_a_restart_owes_no_more_signs_of_life(restart):
+    """Neither are all stopped, nor does SIGABRT come before the stop signal, with a time of its own
+    beyond the end of the budget."""
+    db = ProgramPolicy(name="db", restart=restart)
+    web = ProgramPolicy(name="web", depends_on=((0, "started"),))
+    policy = Policy((db, web), shutdown_timeout=10.0, flush_timeout=0.0)
+    s = Simulation(policy, bodies=[DEAF, Body(stops=6.0)], started=(0, 1))
+    s.feed(PartRequested((0,), "gracewrap restart db", True, s.now))
+    s.pass_time(5)
+    s.misses_watchdog()
+    s.pass_time(6)
+    sent = [(at, c) for at, c in s.deeds if isinstance(c, SendLeader | KillProgram)]
+    assert sent == [(100, SendLeader(1, TERM)), (106, SendLeader(0, TERM)), (110, KillProgram(0))]
+    assert s.starts == [1, 1] and not s.reported(log_events.StopRequested)
+
+
 def test_a_second_miss_changes_nothing():
     s = restarting(DEAF)
     s.misses_watchdog()

@@ -18,7 +18,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program import FAILED, Aborting, PreStop, Running, end_stage, send
 from gracewrap.policy.stopping import shut_down
-from gracewrap.policy.system import Step, Up, untouched
+from gracewrap.policy.system import Step, Up, is_waiting, untouched
 from gracewrap.record import assert_never, replace
 
 # Seconds from the stop signal to SIGKILL for a program without a stop_timeout.
@@ -87,9 +87,11 @@ def _not_ready_in_time(
 
 
 def _is_up(system: Up, program: int) -> bool:
-    """Return whether a program is there to be ended: what is being stopped need not be healthy."""
+    """Return whether a program is there to be ended: what is being stopped, or is to be when it is
+    its turn, need not be healthy."""
     phase = system.programs[program]
-    return bool(system.pasts) and isinstance(phase, Running | PreStop) and untouched(phase)
+    is_there = isinstance(phase, Running | PreStop) and untouched(phase)
+    return bool(system.pasts) and is_there and not is_waiting(system, program)
 
 
 def _end(

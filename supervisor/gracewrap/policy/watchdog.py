@@ -19,7 +19,7 @@ from gracewrap.policy.model import (
     WatchdogMissed,
 )
 from gracewrap.policy.program import Aborting, PreStop, Running, end_stage
-from gracewrap.policy.system import Up, untouched
+from gracewrap.policy.system import Up, is_waiting, untouched
 
 ABORT_TIME = 5.0  # seconds from SIGABRT to SIGKILL for a program without a stop_timeout
 
@@ -58,7 +58,9 @@ def abort(system: Up, done: list[Command], program: int, policy: Policy, at: flo
 
 
 def _counts(system: Up, program: int, policy: Policy) -> bool:
-    """Return whether anything follows: what is being stopped owes no more signs of life."""
+    """Return whether anything follows: what is being stopped, or is to be when it is its turn, owes
+    no more signs of life."""
     phase = system.programs[program]
-    is_up = isinstance(phase, Running | PreStop) and untouched(phase)
+    is_there = isinstance(phase, Running | PreStop) and untouched(phase)
+    is_up = is_there and not is_waiting(system, program)
     return is_up and policy.programs[program].on_watchdog != "ignore"
