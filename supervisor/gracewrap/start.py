@@ -105,10 +105,7 @@ def _prepare(settings: Settings) -> Prepared | None:
 
     try:
         _fill_standard_fds()
-        prepared = prepare.prepare(settings)
-        for warning in prepared.warnings:
-            _say(warning)
-        return prepared
+        return prepare.prepare(settings)
     except prepare.Unprepared as fault:
         _say(str(fault))
         return None

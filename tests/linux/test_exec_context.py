@@ -22,7 +22,6 @@ from gracewrap.config.parsers import process
 from gracewrap.config.values import BadValue
 from gracewrap.linux.exec_context import ExecContext
 from processes import (
-    BOUND,
     GRACEWRAP,
     OTHER_USER,
     environment,
@@ -550,15 +549,3 @@ def test_root_s_own_environment_is_not_in_the_way():
     assert settings is not None
     found = exec_context.resolve_exec_context(settings)
     assert isinstance(found, ExecContext) and (found.uid, found.gid, found.groups) == (0, 0, None)
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("kept", [True, False])
-def test_that_it_may_not_signal_another_user_is_said_at_the_start(kept):
-    require_other_user()
-    prefix = () if kept else ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill")
-    command = [*prefix, *GRACEWRAP, "--user", "34567", "--", "sh", "-c", "echo up; exit 3"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=BOUND)
-    assert (done.returncode, done.stdout) == (3, "up\n")
-    said = "gracewrap: it may not signal a command of user 34567: it runs as uid 0 without CAP_KILL"
-    assert (said in done.stderr) != kept

@@ -6,22 +6,15 @@ Only where they are asked for.
 
 from __future__ import annotations
 
-import posix
 import sys
 
-from gracewrap.linux.procfs import read_file
 from gracewrap.record import TYPE_CHECKING, Record, replace
 from gracewrap.runtime.handover import Equipment
 
 if TYPE_CHECKING:
-    from collections.abc import Set
-
     from gracewrap.config.settings import Settings
     from gracewrap.linux.exec_context import ExecContext
     from gracewrap.runtime.handover import Handover
-
-
-_CAP_KILL = 1 << 5  # capabilities(7)
 
 
 class Prepared(Record):
@@ -29,7 +22,6 @@ class Prepared(Record):
 
     listening: tuple[int, ...] = ()
     equipment: tuple[Equipment, ...] = (Equipment(),)  # of each program
-    warnings: tuple[str, ...] = ()
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -56,7 +48,6 @@ def prepare(settings: Settings) -> Prepared:
     return Prepared(
         tuple(_listen(settings, i) for i in range(len(settings.health_listen))),
         equipment,
-        _may_not_signal({one.process.uid for one in equipment if one.process is not None}),
     )
 
 
@@ -78,20 +69,6 @@ def _require(settings: Settings) -> None:
             "cannot speak HTTP (health.listen, http probes, URLs of hooks): this Python has no "
             "h11; pip install h11"
         )
-
-
-def _may_not_signal(users: Set[int | None]) -> tuple[str, ...]:
-    """Return what to say if the kernel would refuse us to signal programs of *users*."""
-    others = sorted(uid for uid in users if uid is not None and uid != posix.geteuid())
-    status = read_file("/proc/self/status")
-    effective = status.partition(b"CapEff:")[2].split(b"\n")[0].strip()
-    if not others or not effective or int(effective, 16) & _CAP_KILL:
-        return ()
-    return (
-        f"it may not signal a command of user {others[0]}: it runs as uid {posix.geteuid()} "
-        "without CAP_KILL, and can neither stop nor kill it; add the capability (docker run "
-        '--cap-add KILL, capabilities: {add: ["KILL"]}), or start the whole container as that user',
-    )
 
 
 def _equipment(settings: Settings) -> Equipment:
