@@ -142,6 +142,16 @@ def test_when_the_main_process_has_gone_the_leader_is_it_again(start):
     assert run.line() == "leader 15"
 
 
+def test_a_starter_that_stays_when_its_main_process_has_stopped_is_told_too(start):
+    run = speaker(start, "--shutdown-timeout", "3s")
+    name_main(run)
+    run.send(signal.SIGTERM)
+    assert run.line() == "child 15"
+    tell(run, "STATUS=here")  # it has done something since: its main process may have told it
+    assert run.line() == "sent STATUS=here"
+    assert run.line() == "leader 15"
+
+
 def test_the_group_of_a_starter_that_has_gone_is_still_the_command_s(start):
     run = speaker(start, "--kill-mode", "group")
     child = name_main(run)

@@ -21,6 +21,7 @@ def replace(*_):
         os.execv(sys.executable, [sys.executable, "-I", "-S", *sys.argv])
 def leave(signum, _):
     os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
     say(f"got {signum}")
     os._exit(0)
 signal.signal(signal.SIGUSR2, replace)

@@ -172,6 +172,19 @@ def test_leftovers_of_a_leader_that_was_sent_nothing_are_told_at_once():
     assert due(known, process(11, 1, group=10)) == NOW
 
 
+def test_a_starter_that_is_left_when_the_main_process_has_gone_is_looked_at_and_told():
+    """The signal went to a main process that the starter had named; the starter is alone now."""
+    main, starter = process(10, 9), process(9, 1)
+    known = watch(starter, main)
+    known, commands = observe(known, m.TreeSeen(0, (starter,), NOW), KILL_AT, leader_gone=False)
+    assert not commands and known.look_at is not None
+    seen = m.TreeSeen(0, (replace(starter, switches=9),), HALF)
+    known, commands = observe(known, seen, KILL_AT, leader_gone=False)
+    assert m.SendTo(0, (starter.id,), TERM) in commands
+    known, _ = observe(watch(main), m.TreeSeen(0, (main,), NOW), KILL_AT, leader_gone=False)
+    assert known.look_at is None  # one that was told, and is alone: nobody waits for anything
+
+
 @pytest.mark.parametrize(
     ("takes", "shell", "event"),
     [

@@ -215,7 +215,7 @@ def observe(
     commands += _ignored(watch, event)
     if first and not decision.now:
         commands.append(_left(watch, event, decision.again_at - at if waiting else None))
-    alone = not leader_gone and len(event.processes) < 2
+    alone = not leader_gone and all(process.id == watch.leader for process in event.processes)
     look_at = None if alone else next_look(watch, decision.again_at, len(event.processes), at)
     sent = {**watch.sent, **{process.id: at for process in decision.now}}
     return replace(
