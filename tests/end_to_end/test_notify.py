@@ -33,7 +33,13 @@ on("leader")
 say(f"ready {os.getpid()}")
 for line in sys.stdin:
     line = line.strip()
-    if line == "fork":
+    if line == "fork sleep":
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.execvp("sleep", ["sleep", "1000"])
+        say(f"child {child}")
+    elif line == "fork":
         if os.fork() == 0:
             on("child")
             say(f"child {os.getpid()}")
@@ -115,6 +121,17 @@ def test_signals_go_to_the_main_process_that_the_command_names(start):
     assert run.line() == "child 10"
     run.send(signal.SIGTERM)
     assert run.line() == "child 15"
+
+
+def test_the_log_names_the_main_process_that_was_told_although_it_ends_at_once(start):
+    run = speaker(start)
+    tell(run, "fork sleep")
+    child = int(run.line().split()[1])
+    tell(run, f"MAINPID={child}")
+    assert run.log_line("main_pid")["main"] == child
+    assert run.line() == f"sent MAINPID={child}"
+    run.send(signal.SIGTERM)
+    assert f"(pid {child})" in str(run.log_line("stop_signal")["message"])
 
 
 def test_a_starter_may_leave_when_it_has_named_the_main_process(start):

@@ -238,7 +238,8 @@ class Child:
         if self.main is not None:
             posix.close(self.main[1])
         self.main = None
-        self.history.pid = self.pid
+        if not self.stop_sent:  # the one that was told is named, also when it ends at once
+            self.history.pid = self.pid
 
     def _main_is_there(self) -> bool:
         """Return whether the main process that was named is still there; else the leader is it
