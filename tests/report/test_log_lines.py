@@ -136,6 +136,7 @@ simply("ready_again", "ready_again", after=12.0)
 for then in ("shutdown", "restart", "ignore"):
     late = {"after": 60.01, "why": "connection refused", "then": then}
     simply(f"not_ready_in_time_{then}", "not_ready_in_time", **late)
+simply("not_ready_in_time_short", "not_ready_in_time", **{**late, "after": 0.2003})
 for then in ("restart", "shutdown", "ignore", "tell"):
     simply(f"unhealthy_{then}", "unhealthy", why="no answer within 2 s; 3 times", then=then)
 simply("healthy_again", "healthy_again", after=12.0)

@@ -437,7 +437,8 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
             text = f"{who} is healthy again, after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
         case log_events.NotReadyInTime(_, after, why):
-            text = f"{who} is not ready after {seconds(round(after))} (ready_timeout)"
+            limit = round(after, 1 if after >= 1 else 2)  # as it was written, not 0 s for 200ms
+            text = f"{who} is not ready after {seconds(limit)} (ready_timeout)"
             text += f": {why}" if why else ""
             fields = {"after": after, "why": why, "then": event.then}
             return Line("error", text, fields)
