@@ -64,6 +64,36 @@ def test_a_request_in_flight_is_finished_with_the_agent_and_lost_without(words, 
             assert run.wait() == 0
 
 
+@pytest.mark.parametrize("preset", ["", "node"])
+def test_behind_a_shell_too_it_is_told_what_lost_a_request_and_the_cure(preset, pool, tmp_path):
+    """The shell dies of the signal, and leaves the server behind."""
+    (tmp_path / "server.js").write_text(SERVER)
+    options = [f"--preset={preset}"] if preset else []
+    words = (*options, "--", "sh", "-c", f"node {tmp_path}/server.js; true")
+    with running(*words, command=INSTALLED) as run:
+        request = stopped(run, pool, "/1000")
+        assert run.wait() == 143
+        assert request.result(BOUND) == b"done" if preset else request.exception(BOUND)
+        summary = run.log_line("summary")
+    assert summary["outcome"] == ("graceful" if preset else "ended_by_signal")
+    assert summary["level"] == ("info" if preset else "warning")
+    assert ("at once" in summary["message"]) == (not preset)
+    assert ("--preset node" in summary["message"]) == (not preset)
+
+
+def test_a_request_behind_npm_is_finished_with_the_preset(pool, tmp_path, monkeypatch):
+    require(shutil.which("npm"), "npm")
+    monkeypatch.setenv("npm_config_loglevel", "silent")
+    (tmp_path / "server.js").write_text(SERVER)
+    (tmp_path / "package.json").write_text('{"scripts": {"start": "node server.js"}}')
+    words = ("--preset", "npm", "--working-dir", tmp_path, "--", "npm", "start")
+    with running(*words, command=INSTALLED) as run:
+        request = stopped(run, pool, "/1000")
+        assert request.result(BOUND) == b"done"
+        assert run.wait() == 0
+        assert run.log_line("summary")["outcome"] == "graceful"
+
+
 def test_the_report_says_what_was_cut(pool, tmp_path):
     options = ("--agent", "node", "--shutdown-timeout", "2s", "--report", tmp_path / "report.json")
     with running(*options, "--", "node", "-e", SERVER, command=INSTALLED) as run:
@@ -211,6 +241,7 @@ def test_what_the_agent_does_not_finish_is_not_said_to_need_the_preset():
         assert run.wait() == 143
         message = run.log_line("summary")["message"]
     assert "handle the signal in it" in message and "--preset" not in message
+    assert "timers" in message
 
 
 @pytest.mark.parametrize("option", ["--env-file={}", "--env-file {}"])

@@ -93,7 +93,7 @@ Examples:
     gracewrap --stop-signal QUIT -- nginx -g "daemon off;"
 
   npm, which dies of SIGTERM before its server has ended; that is no failure:
-    gracewrap --success-exit-codes TERM -- npm start
+    gracewrap --preset npm -- npm start
 
   A server that is done long before it exits, if it ever does: watch its
   connections, and kill it some seconds after the last answer:

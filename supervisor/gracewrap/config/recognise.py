@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 # By the name of the program, or of the Python module after -m.
 PRESET_OF = {
-    **dict.fromkeys(("node", "nodejs"), "node"),
+    # Since Node.js 24 its first thread, and so the process, calls itself MainThread.
+    **dict.fromkeys(("node", "nodejs", "MainThread"), "node"),
     **dict.fromkeys(("npm", "npx", "yarn", "pnpm"), "npm"),
     **dict.fromkeys(("httpd", "apache2", "apache2ctl", "apachectl"), "httpd"),
     **dict.fromkeys(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gracewrap.report.held_up import HeldUp
 
 AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
+# What a script starts only to wait, or to pass on what others write: nothing of its own is lost.
+IDLERS = ("sh", "bash", "dash", "ash", "ksh", "zsh", "sleep", "tail", "cat", "tee")
 
 MOST_LOOKS = 3  # that are kept for the report
 
@@ -84,6 +86,8 @@ class ProgramHistory:
         self.leader: LeaderExit | None = None
         self.killed: list[str] = []
         self.leftover = ""
+        self.left_told: dict[int, tuple[str, int, float]] = {}  # by pid: its name, what, when
+        self.left_lost: tuple[str, int] | None = None  # of those, who had no handler: name and pid
         self.sent: list[str] = []
         self.aborted = False  # it was ended for a missed watchdog or a failed health check
         self.gave_up = False
@@ -203,6 +207,9 @@ class ProgramHistory:
             case log_events.Leftover() | log_events.LeftoverWaits():
                 self.members = self.reached(event.members) or self.members_now()
                 self.leftover = self.leftover or self.members_now() or self.members
+                if isinstance(event, log_events.Leftover) and event.signum:
+                    told = [one for one in event.members if one[1] not in self.unreached]
+                    self.left_told |= {pid: (who, event.signum, at) for who, pid in told}
             case log_events.Kill(_, why):
                 self.early = why in (EARLY, NO_REQUEST) and not self.killed
                 self.still_open = self.in_flight.still_open() if why == NO_REQUEST else ""
@@ -222,6 +229,13 @@ class ProgramHistory:
                 pass
             case _:
                 assert_never(event)
+
+    def left_ended(self, pid: int, signum: int, at: float) -> None:
+        """Record the end of a process whose parent had gone before."""
+        name, told, told_at = self.left_told.pop(pid, ("", 0, 0.0))
+        at_once = told and signum == told and at - max(told_at, self.watched_from) < AT_ONCE
+        if at_once and name not in IDLERS and self.drained_after is None and not self.killed:
+            self.left_lost = self.left_lost or (name, pid)
 
     def _was_sent(self, signum: int) -> None:
         if not self.refused:
@@ -324,7 +338,8 @@ class ProgramHistory:
         """Return in one word how it ended.
 
         not_started, exited (it was not told to stop), graceful, ended_by_signal (a command without
-        a handler for the stop signal loses its work; some end so after a good stop), drained (its
+        a handler for the stop signal, or what it left behind, loses its work; some end so after a
+        good stop), drained (its
         work was done, as far as could be seen, it did not exit, and was killed early), killed (it,
         or something it left behind), gave_up (something is still there), skipped (the stop came
         before its start).
@@ -339,9 +354,8 @@ class ProgramHistory:
             return "skipped"
         if not self.leader.asked:
             return "exited"
-        return (
-            "ended_by_signal" if self.ended_by_stop_signal() and not self.leftover else "graceful"
-        )
+        alone = self.ended_by_stop_signal() and not self.leftover
+        return "ended_by_signal" if alone or self.left_lost else "graceful"
 
     def ended_by_stop_signal(self) -> bool:
         """Return whether its leader was ended by a signal, other than SIGKILL, that we had sent."""

@@ -38,28 +38,49 @@ def how(history: ProgramHistory) -> str:
 
 def _lost(history: ProgramHistory) -> str:
     """Return what is said of a program that a stop signal ended at once: what to do about it."""
-    from gracewrap.config.recognise import recognised
-
     if history.label in SHELLS:
         return (
             " at once (it is a shell script without a handler for it: write exec before the last "
             "command, or trap the signal)"
         )
+    return f" at once ({_cure(history, history.command)})"
+
+
+def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
+    """Return what helps where *command*, or what it left behind, had no handler."""
+    from gracewrap.config.recognise import recognised
+
+    lost = "without a handler for it, what it was doing is lost"
     if any(probe.kind == "agent" for probe in history.in_flight.probes):
         return (
-            " at once (without a handler for it, what it was doing is lost; handle the signal in "
-            "it: the agent finishes requests and BullMQ jobs, and nothing else)"
+            f"{lost}; handle the signal in it: the agent finishes requests and BullMQ jobs, and "
+            "cannot see timers or other work"
         )
-    preset = recognised(history.command) or "any-http-server"
-    server = "if it is an HTTP server, " if preset == "any-http-server" else ""
+    preset = recognised(history.command)
+    preset = preset if preset == "npm" else recognised(command) or "any-http-server"
     write = f"--preset {preset}"
     if history.name:
         write = f'preset = "{preset}" in [programs.{history.name}]'
-    return (
-        " at once (without a handler for it, what it was doing is lost; "
-        f"{server}{write} lets it finish first"
-        f"{'; else handle the signal in it' if server else ''})"
-    )
+    if (what := _FINISHES.get(preset)) is None:
+        return f"{lost}; {write} lets it finish first"
+    return f"{lost}; if it is {what}, {write} lets it finish first; else handle the signal in it"
+
+
+# What these presets finish; the others are for one program each.
+_FINISHES = {
+    "any-http-server": "an HTTP server",
+    "node": "an HTTP server or a BullMQ worker",
+    "npm": "an HTTP server or a BullMQ worker in Node.js",
+}
+
+
+def _lost_behind(history: ProgramHistory) -> str:
+    """Return what is said of a process that a program left behind, and that had no handler."""
+    if history.left_lost is None:
+        return ""
+    name, pid = history.left_lost
+    sent = history.sent[0] if history.sent else "the stop signal"
+    return f"; {sent} ended {name} (pid {pid}) at once ({_cure(history, [name])})"
 
 
 def _killed_by_su(history: ProgramHistory) -> str:
@@ -80,7 +101,7 @@ def particulars(history: ProgramHistory) -> list[str]:
     """Return what else people should know of its end."""
     parts = []
     if history.leftover:
-        parts.append(f"it left behind {history.leftover}")
+        parts.append(f"it left behind {history.leftover}{_lost_behind(history)}")
     if history.early:
         parts.append(_early(history))
     elif history.killed and history.leader is not None:
@@ -120,7 +141,7 @@ def own_status(history: ProgramHistory) -> str:
     status, leader = history.status() or 0, history.leader
     if status <= 128 or leader is None or not leader.asked:
         return ""
-    if history.killed or history.aborted or history.had_no_handler():
+    if history.killed or history.aborted or history.had_no_handler() or history.left_lost:
         return ""
     name = signals.name(status - 128)
     return name if name in history.sent else ""

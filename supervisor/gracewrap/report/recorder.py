@@ -133,6 +133,12 @@ class Recorder:
         elif sent:
             self.run.signals_forwarded += 1
 
+    def left_ended(self, pid: int, signum: int, at: float) -> None:
+        """Take in the end of a process that a leader had left behind."""
+        for history in self.histories:
+            if pid in history.left_told:
+                history.left_ended(pid, signum, at)
+
     def started_one(self, program: int, at: float) -> None:
         """Record the start of a program, to be logged before the next event or by catch_up();
         hundreds of starts need not wait for that."""

@@ -33,7 +33,11 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
             f'; if nothing was lost, success_exit_codes = ["{hint.removeprefix("SIG")}"] makes it 0'
         )
     bad = any(
-        one.gave_up or one.not_started or (one.killed and not one.early) or one.had_no_handler()
+        one.gave_up
+        or one.not_started
+        or (one.killed and not one.early)
+        or one.had_no_handler()
+        or one.left_lost
         for one in run.programs
     )
     return "warning" if bad else "info", text

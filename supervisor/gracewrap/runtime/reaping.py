@@ -79,7 +79,8 @@ class ExitCollector:
         if programs.owners is not None or self._recorder.log.lowest == 0:
             return None  # at debug level orphans are logged one by one
         main = (program.child.main[0] for program in programs if program.child.main)
-        return {*programs.leaders, *main, *programs.helper_pids()}
+        left = (pid for history in self._recorder.histories for pid in history.left_told)
+        return {*programs.leaders, *main, *left, *programs.helper_pids()}
 
     def _leaders_of(
         self, found: list[reaper.Reaped], at: float
@@ -129,6 +130,7 @@ class ExitCollector:
     def _orphan(self, one: reaper.Reaped, at: float) -> None:
         if not one.stopped_by:
             self._recorder.run.orphans_reaped += 1
+            self._recorder.left_ended(one.pid, one.signum, at)
             if self._recorder.log.lowest == 0:
                 self._recorder.record(Reaped(one.pid, one.status), at)
 

@@ -29,7 +29,10 @@ PRESETS = {
         "Node.js servers, with shutdown code or without",
         "SIGTERM cuts the requests in flight, or a connection that is kept alive holds the stop",
     ),
-    "npm": ("npm start, npm run", "a stop that went well ends with status 143"),
+    "npm": (
+        "npm, yarn, pnpm and npx, which start a Node.js server",
+        "SIGTERM cuts the requests in flight, and a stop that went well ends with status 143",
+    ),
     "php-fpm": ("php-fpm", "SIGTERM cuts the requests in flight"),
     "postgres": ("PostgreSQL", "SIGTERM waits for the last client, until SIGKILL"),
     "puma": ("Puma", "a stop that went well ends with status 143"),
