@@ -257,6 +257,17 @@ def test_options_in_a_file_that_are_not_heard_are_named(option: str, pool, tmp_p
         assert f"NODE_OPTIONS in {tmp_path}/env" in run.log_line("agent_trouble")["why"]
 
 
+def test_a_worker_without_a_port_is_no_mistake_of_the_preset_and_has_its_time():
+    handler = "process.on('SIGTERM', () => setTimeout(() => process.exit(0), 1500))"
+    script = f"setInterval(() => {{}}, 1000); {handler}; console.log('runs')"
+    with running("--preset", "node", "--", "node", "-e", script, command=INSTALLED) as run:
+        assert run.line() == "runs"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        events = [line["event"] for line in run.log()]
+    assert "agents_told" in events and "probe_invalid" not in events
+
+
 def test_check_shows_the_agent_of_a_preset():
     words = [*INSTALLED, "check", "--preset", "node", "--", "node", "server.js"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND)

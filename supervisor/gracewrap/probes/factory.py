@@ -28,6 +28,10 @@ class Program(Protocol):
     log_lines: LogLineState | None
     agents: AskAgents | None
 
+    @property
+    def counted_by_agents(self) -> bool:
+        """Whether a drain probe asks agents, and there may be some."""
+
     def ports(self) -> Ports:
         """Return the ports that the program listens on."""
 
@@ -66,7 +70,9 @@ def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
         case probe_specs.TcpProbeSpec():
             from gracewrap.probes.tcp import TcpProbe
 
-            return TcpProbe(spec, program.reactor, program.ports())
+            return TcpProbe(
+                spec, program.reactor, program.ports(), needs_port=not program.counted_by_agents
+            )
         case probe_specs.ExecProbeSpec():
             from gracewrap.probes.exec import ExecProbe
 

@@ -132,6 +132,9 @@ class TcpProbe(Probe):
     gracewrap's own connections to the program (sock_diag.is_own()) do not count.  Connections that
     sent or received data within `quiet` keep the program busy too, but are not part of a reading's
     in_flight.
+
+    With *needs_port* it is a mistake if the program listens on none.  Beside an agent it is not: a
+    worker may well listen on none.  Nor is that a sign that it is drained.
     """
 
     def __init__(
@@ -140,9 +143,10 @@ class TcpProbe(Probe):
         reactor: Reactor,
         ports: Ports,
         connect: Connect = sock_diag.connect,
+        needs_port: bool = True,
     ) -> None:
         self.spec, self.reactor, self.ports = spec, reactor, ports
-        self._connect = connect
+        self._connect, self._needs_port = connect, needs_port
         self._streams = Streams()
         self._background = Background(ports, spec.quiet, spec.outgoing == "quiet", connect)
         self._steps: Iterator[None] | None = None
@@ -186,8 +190,10 @@ class TcpProbe(Probe):
         if spec.mode == "listening":
             return self._listening(ports, listening)
         if not ports:
-            why = "the program listens on no TCP port; if it will later, set drain.tcp = [PORT]"
-            return Reading(INVALID, None, why)
+            why = "the program listens on no TCP port"
+            if not self._needs_port:
+                return Reading(BUSY, None, why)
+            return Reading(INVALID, None, f"{why}; if it will later, set drain.tcp = [PORT]")
         if spec.mode == "listener-closed":
             if listening:
                 return Reading(BUSY, None, f"the program still listens on {_shown(listening)}")

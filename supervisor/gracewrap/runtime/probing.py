@@ -89,6 +89,12 @@ class Prober:
         self.live_check: LiveCheck | None = None
         self._checks_over = False  # the program is being stopped
 
+    @property
+    def counted_by_agents(self) -> bool:
+        """Whether a drain probe asks agents, and there may be some."""
+        asks = any(isinstance(spec, probe_specs.AgentProbeSpec) for spec in self.probes)
+        return asks and self.agents is not None
+
     def sampler(self, spec: probe_specs.ProbeSpec, timeout: float | None = None) -> Sampler:
         """Return what takes samples of a probe; without a *timeout*, of a drain probe."""
         probe = factory.probe_of(spec, self)
