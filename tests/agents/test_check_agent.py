@@ -57,7 +57,7 @@ def check(*words: object, cwd=None) -> tuple[int, str, str]:
     ("script", "said"),
     [
         (SERVER, ["port ", "handlers   none", "the agent finishes requests", "exit status 0"]),
-        (OWN, ["port ", "handlers   SIGTERM", "own handler acts", "exit status 7"]),
+        (OWN, ["port ", "handlers   SIGTERM", "before-signal", "exit status 7"]),
         (WORKER, ["workers    queue mails", "bullmq (version unknown)",
                   "problem    this version of BullMQ is not known"]),
         (THREAD, ["port ", ", thread 1)"]),

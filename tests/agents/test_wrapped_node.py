@@ -134,6 +134,18 @@ def test_a_handler_that_exits_with_a_request_in_flight_is_told(pool, tmp_path, s
     told = [line["requests"] for line in log if line["event"] == "exited_with_work"]
     report = json.loads((tmp_path / "report.json").read_text())
     assert (told, report["interrupted"]) == ([1] if cut else [], cut)
+    assert report["outcome"] == ("interrupted" if cut else "graceful")
+    assert ("--drain-when before-signal" in report["summary"]) == bool(cut)
+
+
+def test_the_cure_for_a_handler_that_exits_with_a_request_in_flight(pool):
+    options = ("--preset", "node", "--drain-when", "before-signal")
+    script = SERVER + OWN % "process.exit(0)"
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/300")
+        assert run.wait() == 0
+        assert request.result(BOUND) == b"done"
+        assert run.log_line("summary")["outcome"] == "graceful"
 
 
 # An event stream that always has something to say, from the beginning.

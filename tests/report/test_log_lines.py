@@ -426,6 +426,11 @@ def exited_with_work(s: Scene) -> None:
 
 
 @scene
+def exited_with_one_request(s: Scene) -> None:
+    s.say("exited_with_work", pid=8, counts=AgentCounts(requests=1), what="1 request")
+
+
+@scene
 def cpu_wait(s: Scene) -> None:
     s.say_of_all("cpu_wait", seconds=0.83)
 

@@ -38,6 +38,7 @@ HANDLED = {
     "agent": "the agent finishes requests and jobs, closes what is open, and exits",
     "none": "the process ends at once: the agent sees nothing to finish",
 }
+EXITS_EARLY = "if the handler exits before requests are done: --drain-when before-signal"
 
 
 class Asked(Record):
@@ -317,6 +318,8 @@ def described(agents: Sequence[Agent]) -> Iterator[str]:
             yield f"  {name:<10} {', '.join(one.lists[name]) or 'none'}"
         if one.handler and not one.thread:
             yield f"  {'on SIGTERM':<10} {HANDLED[one.handler]}"
+            if one.handler == "own" and (one.lists.get("servers") or one.lists.get("workers")):
+                yield f"  {'hint':<10} {EXITS_EARLY}"
         for why in one.troubles:
             yield f"  {'problem':<10} {why}"
 

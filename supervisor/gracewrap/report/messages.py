@@ -672,7 +672,8 @@ def _agent(event: runtime_events.AgentEvent, who: str) -> Line:
         case runtime_events.AgentTrouble(_, pid, why):
             return Line("warning", f"agent (pid {pid}): {why}", {"pid": pid, "why": why})
         case runtime_events.AgentExited(_, pid, counts, what):
-            text = f"pid {pid} exits with {what} in flight, which is cut"
+            cut = "it is" if counts.in_flight + counts.websockets == 1 else "they are"
+            text = f"pid {pid} exits with {what} in flight: {cut} cut"
             jobs = counts.in_flight - counts.requests
             return Line("warning", text, {"pid": pid, "requests": counts.requests, "jobs": jobs})
         case runtime_events.AgentsAnswered(_, own, agent, none):

@@ -27,6 +27,7 @@ OUTCOMES = (
     "not_started",
     "gave_up",
     "killed",
+    "interrupted",
     "drained",
     "ended_by_signal",
     "graceful",
@@ -339,7 +340,7 @@ class ProgramHistory:
 
         not_started, exited (it was not told to stop), graceful, ended_by_signal (a command without
         a handler for the stop signal, or what it left behind, loses its work; some end so after a
-        good stop), drained (its
+        good stop), interrupted (it exited by itself with work in flight), drained (its
         work was done, as far as could be seen, it did not exit, and was killed early), killed (it,
         or something it left behind), gave_up (something is still there), skipped (the stop came
         before its start).
@@ -355,7 +356,14 @@ class ProgramHistory:
         if not self.leader.asked:
             return "exited"
         alone = self.ended_by_stop_signal() and not self.leftover
-        return "ended_by_signal" if alone or self.left_lost else "graceful"
+        if alone or self.left_lost:
+            return "ended_by_signal"
+        return "interrupted" if self.cut else "graceful"
+
+    def exited_too_soon(self) -> bool:
+        """Return whether it exited with work in flight although nobody hurried it: the stop signal
+        was not held back until it was drained."""
+        return self.outcome() == "interrupted" and not self.gave_in and self.drained_after is None
 
     def ended_by_stop_signal(self) -> bool:
         """Return whether its leader was ended by a signal, other than SIGKILL, that we had sent."""

@@ -113,6 +113,7 @@ def particulars(history: ProgramHistory) -> list[str]:
     if history.interrupted:
         were = "were" if history.interrupted != 1 else "was"
         parts.append(f"{number(history.interrupted)} in flight {were} cut{_jobs(history)}")
+        parts[-1] += _too_soon(history)
     elif history.drained_after is not None:
         is_it = "no request in flight" if history.in_flight.requests_only else "drained"
         parts.append(f"{is_it} after {seconds(round(history.drained_after, 2))}")
@@ -133,6 +134,16 @@ def _early(history: ProgramHistory) -> str:
         return "it was drained, but did not exit"
     still = f"; still open were {history.still_open}" if history.still_open else ""
     return f"it did not exit although no request was in flight{still}"
+
+
+def _too_soon(history: ProgramHistory) -> str:
+    """Return what helps if it exited by itself with work in flight."""
+    if not history.exited_too_soon():
+        return ""
+    write = "--drain-when before-signal"
+    if history.name:
+        write = f'drain.when = "before-signal" in [programs.{history.name}]'
+    return f" (it exited before that was done; {write} lets it finish first)"
 
 
 def own_status(history: ProgramHistory) -> str:
@@ -181,6 +192,7 @@ _COUNTED = {
     "not_started": "could not be started",
     "gave_up": "could not be killed",
     "killed": "had to be killed",
+    "interrupted": "exited with work in flight",
     "drained": "were drained and killed",
     "ended_by_signal": "ended by the stop signal",
     "graceful": "stopped gracefully",

@@ -38,6 +38,7 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
         or (one.killed and not one.early)
         or one.had_no_handler()
         or one.left_lost
+        or one.exited_too_soon()
         for one in run.programs
     )
     return "warning" if bad else "info", text
