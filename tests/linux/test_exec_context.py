@@ -549,3 +549,15 @@ def test_root_s_own_environment_is_not_in_the_way():
     assert settings is not None
     found = exec_context.resolve_exec_context(settings)
     assert isinstance(found, ExecContext) and (found.uid, found.gid, found.groups) == (0, 0, None)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("lost", ["setuid", "setgid"])
+def test_that_it_may_not_become_another_user_is_all_that_is_said(lost):
+    require_other_user()
+    bounds = f"--bounding-set=-kill,-{lost}", f"--inh-caps=-kill,-{lost}"
+    user = "--user", "34567", "--group", "34567"
+    command = ["setpriv", *bounds, *GRACEWRAP, *user, "--", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=BOUND)
+    assert done.returncode == 126
+    assert "Operation not permitted" in done.stderr and "CAP_KILL" not in done.stderr
