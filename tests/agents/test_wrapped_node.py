@@ -24,6 +24,7 @@ const server = require('http').createServer((request, response) => {
 })
 server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port))
 """
+OWN = "process.on('SIGTERM', () => %s)"
 
 
 def get(url: str) -> bytes:
@@ -81,6 +82,23 @@ def test_behind_a_shell_too_it_is_told_what_lost_a_request_and_the_cure(preset, 
     assert ("--preset node" in summary["message"]) == (not preset)
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_agents_count_what_is_left_when_a_shell_in_front_has_gone(cut, pool, tmp_path):
+    """A server that is killed: with a request in flight, or long after it was answered."""
+    (tmp_path / "server.js").write_text(SERVER + OWN % "0")
+    options = ("--agent", "node", "--shutdown-timeout", "3s", "--log-format", "text")
+    shell = ("sh", "-c", f"node {tmp_path}/server.js; true")
+    report = tmp_path / "report.json"
+    with running(*options, "--report", report, "--", *shell, command=INSTALLED) as run:
+        request = stopped(run, pool, "/60000" if cut else "/700")
+        assert run.wait() == 143
+        assert request.exception(BOUND) if cut else request.result(BOUND) == b"done"
+    found = json.loads(report.read_text())
+    waited = [one for one in found["timeline"] if one["event"] == "waiting"]
+    assert waited[-1]["in_flight"] == int(cut)
+    assert found["killed"] and found["interrupted"] == int(cut)
+
+
 def test_a_request_behind_npm_is_finished_with_the_preset(pool, tmp_path, monkeypatch):
     require(shutil.which("npm"), "npm")
     monkeypatch.setenv("npm_config_loglevel", "silent")
@@ -107,7 +125,6 @@ def test_the_report_says_what_was_cut(pool, tmp_path):
     assert report["drain"][0]["counts"]["requests"] == 1
 
 
-OWN = "process.on('SIGTERM', () => %s)"
 AT_ONCE = """
 require('http').createServer((request, response) => {
   console.log('request')

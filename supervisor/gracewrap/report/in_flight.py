@@ -36,6 +36,7 @@ class InFlight:
     def __init__(self, probes: Sequence[tuple[str, str]], requests_only: bool = False) -> None:
         self.requests_only = requests_only  # the verdict may rest on what sees nothing but requests
         self.fresh = FRESH  # seconds for which a number is told without its age
+        self.of_the_rest = False  # the leader is gone, and agents count what is left
         self.probes = [ProbeHistory(kind, unit) for kind, unit in probes]
 
     def count_anew(self) -> None:
@@ -46,8 +47,17 @@ class InFlight:
     def forget(self) -> None:
         """Forget all but the number of failures: the program is started again."""
         self.count_anew()
+        self.of_the_rest = False
         for probe in self.probes:
             probe.reading, probe.at, probe.counts = Reading("none"), None, None
+
+    def only_agents(self, counts: bool) -> None:
+        """The leader is gone, and what is left is asked no more; but agents are, if they *count*
+        something yet.  The other numbers are of what was."""
+        self.of_the_rest = counts
+        for probe in self.probes:
+            if not counts or probe.kind != "agent":
+                probe.last = None
 
     def take(self, index: int, reading: Reading, at: float) -> bool:
         """Take in the reading of a probe; return whether its number in flight has changed."""

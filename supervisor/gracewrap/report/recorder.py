@@ -210,19 +210,20 @@ class Recorder:
             program: Its index.
             remaining: As of WaitedFor, as are *doing* and *held*.
             waits_for: The programs that are stopped before it; then nothing else matters.
-            is_leftover: Its leader is gone: its numbers say nothing any more.
+            is_leftover: Its leader is gone: its numbers say nothing any more, but for agents'.
         """
         history = self.histories[program]
-        numbers = "" if is_leftover or waits_for else history.in_flight.shown(at)
+        in_flight = history.in_flight
+        is_known = in_flight.of_the_rest or not is_leftover
         return runtime_events.WaitedFor(
             history.name,
             remaining,
             doing,
             held,
             tuple(self.histories[i].name for i in waits_for),
-            numbers,
-            None if is_leftover else history.in_flight.total(),
-            "" if is_leftover or waits_for else history.in_flight.why_waiting(at),
+            in_flight.shown(at) if is_known and not waits_for else "",
+            in_flight.total() if is_known else None,
+            "" if is_leftover or waits_for else in_flight.why_waiting(at),
         )
 
     def facts(self, program: int, at: float) -> dict[str, str]:

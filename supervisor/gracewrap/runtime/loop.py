@@ -378,6 +378,8 @@ class Loop:
             program.index, reaped.status, reaped.signum, left, at, self._terminal_group(child)
         )
         self.feed(event, None if left else program)
+        if left:
+            program.on_leftover()
 
     def _terminal_group(self, child: Child) -> int:
         """Return the group that has had what was typed on the terminal; 0: there is none."""

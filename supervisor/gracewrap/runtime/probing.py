@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # The first look at the probes: so long after the start, then after twice that, and so on, while
 # there is no answer.
 FIRST_LOOK, LAST_LOOK = 1.0, 16.0
+COUNT_THE_REST = 0.5  # seconds from one question to the next, once the leader is gone
 
 
 def in_flight_of(settings: Settings) -> InFlight:
@@ -85,6 +86,7 @@ class Prober:
         self._live = self.settings.live.probes if self.settings.live else ()
         self.samplers = [self.sampler(spec) for spec in self.probes]
         self.first_look: FirstLook | None = None
+        self._rest: Timer | None = None  # when agents in what is left are asked again
         self.ready_check: ReadyCheck | None = None
         self.live_check: LiveCheck | None = None
         self._checks_over = False  # the program is being stopped
@@ -152,7 +154,33 @@ class Prober:
             if asking is not None:
                 asking.end()
         self.first_look = self.ready_check = self.live_check = None
+        self._count_no_more()
         self.stop_asking()
+
+    def count_the_rest(self, is_connected: Callable[[], bool]) -> None:
+        """Go on asking agents, for people: the leader is gone, and the policy asks no more."""
+        self._count_no_more()
+        counts = self.counted_by_agents and is_connected()
+        history, at = self.child.history, time.monotonic()
+        history.in_flight.only_agents(counts)
+        for probe, spec in enumerate(self.probes if counts else ()):
+            if isinstance(spec, probe_specs.AgentProbeSpec):
+                self.samplers[probe].sample(at, self._of_the_rest(probe))
+        if counts:
+            again_at = at + max(COUNT_THE_REST, self.settings.drain_interval)
+            self._rest = self.reactor.call_at(again_at, lambda: self.count_the_rest(is_connected))
+
+    def _of_the_rest(self, probe: int) -> Callable[[Reading], None]:
+        def saw(reading: Reading) -> None:
+            if reading.counts is not None:  # else it is busy
+                self.recorder.sampled(self.child.index, probe, reading, time.monotonic())
+
+        return saw
+
+    def _count_no_more(self) -> None:
+        if self._rest is not None:
+            self.reactor.cancel(self._rest)
+            self._rest = None
 
     def _load(self, *asking: FirstLook | HealthCheck | None) -> Iterator[None]:
         """Import what the probes need, a module a step, with a look at the signals in between; then

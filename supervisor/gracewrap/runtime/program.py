@@ -147,6 +147,12 @@ class ProgramRuntime:
             if part is not None:
                 self.safely(part.on_started)
 
+    def on_leftover(self) -> None:
+        """Let agents go on counting: the leader is gone, and something of the program is left."""
+        prober, agents = self.prober, self.agents
+        if prober is not None and agents is not None:
+            self.safely(lambda: prober.count_the_rest(lambda: agents.connected > 0))
+
     def on_gone(self) -> None:
         """Stop asking and listening: the program has no process left.  It may be started again."""
         for part in (self.prober, self.notify, self.agents):

@@ -64,15 +64,16 @@ class Progress:
             return
         is_leftover = self._programs[0].child.leader is None
         who = history.members_now() if is_leftover else history.who
-        numbers = "" if is_leftover else history.in_flight.shown(at)
+        in_flight = history.in_flight
+        is_known = in_flight.of_the_rest or not is_leftover
         event = WaitingForCommand(
             who,
             f"draining {who}" if status.held == "draining" else status.held,
             bool(status.held),
             at - system.since,
             status.seconds_left,
-            numbers,
-            None if is_leftover else history.in_flight.total(),
-            "" if is_leftover else history.in_flight.why_waiting(at),
+            in_flight.shown(at) if is_known else "",
+            in_flight.total() if is_known else None,
+            "" if is_leftover else in_flight.why_waiting(at),
         )
         self._recorder.record(event, at)
