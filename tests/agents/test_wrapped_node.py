@@ -82,6 +82,18 @@ def test_behind_a_shell_too_it_is_told_what_lost_a_request_and_the_cure(preset, 
     assert ("--preset node" in summary["message"]) == (not preset)
 
 
+def test_a_preset_in_use_is_not_advised_behind_a_shell_either(pool, tmp_path):
+    (tmp_path / "server.js").write_text(SERVER)
+    options = ("--preset", "node", "--agent", "off")
+    shell = ("sh", "-c", f"node {tmp_path}/server.js; true")
+    with running(*options, "--", *shell, command=INSTALLED) as run:
+        request = stopped(run, pool, "/60000")
+        assert request.exception(BOUND)
+        assert run.wait() == 143
+        message = run.log_line("summary")["message"]
+    assert "at once" in message and "--preset" not in message
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_agents_count_what_is_left_when_a_shell_in_front_has_gone(cut, pool, tmp_path):
     """A server that is killed: with a request in flight, or long after it was answered."""

@@ -76,6 +76,7 @@ class ProgramHistory:
         self.last_status: int | None = None  # before the last restart
         self.in_flight = InFlight(())
         self.oneshot = False
+        self.preset = ""  # that its settings are taken from
         self.interrupted: float | None = None  # in flight when it was killed, over all starts
         self.members = ""  # what is left of it, or was sent a signal just now
         self.find: Callable[[], Sequence[process_tree.Member]] = process_tree.descendants

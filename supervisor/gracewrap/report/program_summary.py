@@ -58,6 +58,8 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
         )
     preset = recognised(history.command)
     preset = preset if preset == "npm" else recognised(command) or "any-http-server"
+    if preset == history.preset:
+        return f"{lost}; handle the signal in it: the preset in use does not help here"
     write = f"--preset {preset}"
     if history.name:
         write = f'preset = "{preset}" in [programs.{history.name}]'

@@ -49,6 +49,7 @@ class Child:
             look,
         )
         history.find, history.oneshot = lambda: look(None), settings.oneshot
+        history.preset = settings.preset or ""
         self.pid = 0  # 0: it has not been started
         self.started_at = 0.0
         self.status: int | None = None  # the leader's, once it is reaped
