@@ -22,6 +22,7 @@ from gracewrap.config.parsers import process
 from gracewrap.config.values import BadValue
 from gracewrap.linux.exec_context import ExecContext
 from processes import (
+    BOUND,
     GRACEWRAP,
     OTHER_USER,
     environment,
