@@ -310,6 +310,18 @@ def test_a_second_request_skips_ahead_in_all_and_keeps_the_order():
     assert signalled(s) == {1: 101, 2: 101, 0: 104}
 
 
+def test_after_a_second_request_what_it_skips_is_not_begun_in_those_that_come_later():
+    """A pre_stop hook would be killed at once, and nobody is served any longer."""
+    s = world(
+        rules("db", propagation_delay=10.0, pre_stop=True), rules("web", 0), bodies={1: STUCK}
+    )
+    stop(s, 1)
+    s.signal(TERM)
+    s.pass_time(40)
+    assert signalled(s)[0] > 101
+    assert not s.times(m.RunHelper) and not s.reported(log_events.Serving)
+
+
 def test_a_third_request_kills_all_at_once():
     s = world(DB, WEB, bodies=dict.fromkeys(range(2), STUCK))
     for _ in range(3):

@@ -170,14 +170,9 @@ def turns(system: _Living, done: list[Command], policy: Policy, at: float) -> _L
         since, kill_at = stop_of(system, i)
         phase = system.programs[i]
         if since != one.FOREVER and untouched(phase) and not isinstance(phase, one.Spawning):
-            system = put(system, done, i, one.stop(phase, i, rules, at, kill_at, since))
+            hurried = isinstance(system, ShuttingDown) and system.requests > 1
+            system = put(system, done, i, one.stop(phase, i, rules, at, kill_at, since, hurried))
             phase = system.programs[i]
-            if (
-                isinstance(phase, one.PreStop)
-                and isinstance(system, ShuttingDown)
-                and system.requests > 1
-            ):
-                system = put(system, done, i, one.hurry(phase, i, rules, at))
         if since == one.FOREVER or is_over(phase, at):
             over.add(i)
     return system

@@ -365,10 +365,12 @@ def stop(
     at: float,
     kill_at: float,
     unready_since: float,
+    hurried: bool = False,
 ) -> Step:
     """Stop a program that has not been asked to; *kill_at* is the coordinator's limit for it.
 
-    Load balancers have known since *unready_since* that it gets no new work.
+    Load balancers have known since *unready_since* that it gets no new work.  *hurried*: a second
+    request skips what comes before the stop signal, so it is not even begun.
     """
     # The answer to a start may come after a stop request that was made a moment later.
     at = max(at, unready_since)
@@ -383,6 +385,10 @@ def stop(
             return phase, ()
     if kill_at <= at:
         return kill(phase, program, at, "no time was given to stop in")
+    told = _tell_agents(program, policy, "stop", kill_at)
+    if hurried:
+        after, commands = _signal(PreStop(since, Drained(), kill_at, at), program, policy, at)
+        return after, (*ended, *told, *commands)
     reserve = (
         min(RESERVE, RESERVE_PART * (kill_at - at))
         if policy.stop_timeout is None
@@ -398,7 +404,6 @@ def stop(
         signal_at,
         started,
     )
-    told = _tell_agents(program, policy, "stop", kill_at)
     hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
     serving = since + policy.propagation_delay - at
     said = (log_events.Serving(program, serving),) if serving > 0 else ()
