@@ -262,6 +262,21 @@ def test_a_signal_that_would_end_a_program_is_kept_from_it(begin: Begin):
     assert programs.report()["requested_by"]["signal"] == "SIGTERM"
 
 
+def test_the_log_says_that_a_signal_was_passed_on_also_where_another_program_was_spared_it(
+    begin: Begin,
+):
+    mapped = {"command": ["sleep", "600"], "signal_map": {"USR2": "HUP"}}
+    spared = {"command": ["sleep", "600"]}
+    programs = begin(
+        {"web": player("web"), "mapped": mapped, "spared": spared}, log={"format": "json"}
+    )
+    programs.up("web")
+    programs.run.log_line("program_ready")
+    programs.run.send(signal.SIGUSR2)
+    said = str(programs.run.log_line("leader_exited")["message"])
+    assert "was ended by SIGHUP, which gracewrap had passed on" in said
+
+
 def test_sighup_goes_to_the_programs_that_reload_by_it(begin: Begin):
     programs = begin(
         {

@@ -14,7 +14,7 @@ from gracewrap.report.program_history import PassedOn
 from gracewrap.report.run_history import RunHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from gracewrap.policy.model import Reading
     from gracewrap.report.log import Log
@@ -125,8 +125,8 @@ class Recorder:
             at: When.
             by_kernel: Whether it came from the kernel.
         """
-        for program, as_what in sent if not by_kernel else ():
-            self.histories[program].passed_on[as_what] = PassedOn(signum, at)
+        if not by_kernel:
+            self.passed_on(signum, sent, at)
         if self.log.lowest == 0:
             event = log_events.Forwarded(signum, sent[0][1]) if sent else log_events.Dropped(signum)
             self.record(event, at)
@@ -138,6 +138,12 @@ class Recorder:
         for history in self.histories:
             if pid in history.left_told:
                 history.left_ended(pid, signum, at)
+
+    def passed_on(self, signum: int, sent: Iterable[tuple[int, int]], at: float) -> None:
+        """Remember a signal that somebody has sent, for the case that it ends a program; the
+        arguments are those of forwarded()."""
+        for program, as_what in sent:
+            self.histories[program].passed_on[as_what] = PassedOn(signum, at)
 
     def started_one(self, program: int, at: float) -> None:
         """Record the start of a program, to be logged before the next event or by catch_up();

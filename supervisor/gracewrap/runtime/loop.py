@@ -25,7 +25,7 @@ from gracewrap.linux.signals import (
 )
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
-from gracewrap.policy.log_events import LogRecord, OfAPart, StopSignal
+from gracewrap.policy.log_events import Forwarded, LogRecord, OfAPart, StopSignal
 from gracewrap.policy.system import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.report.log import Log
@@ -429,6 +429,8 @@ class Loop:
         first = [one for one in commands if one not in last]
         answers = [self.do(command) for command in first]
         self.in_hand = 0
+        if isinstance(event, m.SignalReceived):
+            self._passed_on(event, commands)
         if isinstance(event, m.Sampled):
             self.recorder.sampled(event.program, event.probe, event.reading, event.at)
         self._record([one for one in first if isinstance(one, LogRecord)], event.at, gone)
@@ -436,6 +438,18 @@ class Loop:
         for answer in answers:
             if answer is not None:
                 self.feed(answer)
+
+    def _passed_on(self, event: m.SignalReceived, commands: tuple[m.Command, ...]) -> None:
+        """Remember a signal that the policy has passed on, unless the kernel sent it."""
+        info = self.recorder.run.siginfo
+        by_kernel = info is not None and info[2] > 0
+        if not by_kernel and any(isinstance(one, Forwarded) for one in commands):
+            sent = [
+                (one.program, one.signum)
+                for one in commands
+                if isinstance(one, m.SendLeader | m.SendGroup)
+            ]
+            self.recorder.passed_on(event.signum, sent, event.at)
 
     def _record(self, events: list[LogEvent], at: float, gone: ProgramRuntime | None) -> None:
         """Log events; those about a program that is *gone* before what follows for others."""
