@@ -55,6 +55,12 @@ def test_drain_without_a_probe_has_nothing_to_wait_for(stub):
     assert done.status == 2 and "no drain probe to wait for" in done.err
 
 
+def test_drain_that_is_given_up_ends_with_1(stub):
+    drain = {"drained": False, "given_up": True, "probes": [a_probe()]}
+    done = waited(stub, a_status("draining"), a_status("draining", waits="jobs 3", drain=drain))
+    assert done.status == 1 and "not drained, and given up: jobs 3 (drain.timeout" in done.err
+
+
 def test_drain_that_is_taken_back_ends_with_1(stub):
     done = waited(stub, a_status("draining"), a_status("running"))
     assert done.status == 1 and "cancelled" in done.err

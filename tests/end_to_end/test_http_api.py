@@ -227,6 +227,27 @@ def test_what_was_drained_before_the_stop_is_not_drained_in_it(controlled, tmp_p
     assert json.loads(report.read_text())["drained_after_seconds"] is None
 
 
+def test_a_drain_that_is_not_reached_in_its_time_is_given_up(controlled, tmp_path):
+    """gracewrap drain --wait, which has no limit of its own, must not wait for it."""
+    options = ("--drain-file", str(tmp_path / "drained"), "--drain-timeout", "600ms")
+    run = controlled("exit=0", options=options)
+    path = control(run)
+
+    def drain() -> tuple[object, ...]:
+        (program,) = json.loads(get(path, "/status")[1])["programs"]
+        return program["phase"], program["drain"]["drained"], program["drain"]["given_up"]
+
+    assert drain() == ("running", False, False)
+    assert get(path, "/drain", "POST")[0] == 202
+    run.log_line("drain_timeout")
+    wait_until(lambda: drain() == ("draining", False, True), "it is given up")
+    place = ("--socket", path)
+    done = subprocess.run([*INSTALLED, "drain", "--wait", *place], timeout=BOUND, check=False)
+    assert done.returncode == 1
+    assert get(path, "/undrain", "POST")[0] == 202
+    wait_until(lambda: drain() == ("running", False, False), "it is taken back")
+
+
 def test_a_drain_without_a_stop_runs_its_start_once(controlled, tmp_path):
     run = controlled(
         "exit=0", options=("--drain-start", f"sh -c 'echo started >>{tmp_path}/started; cat'")

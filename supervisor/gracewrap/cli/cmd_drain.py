@@ -42,6 +42,12 @@ def drain(arguments: Arguments) -> int:
             )
         if status_view.is_drained(status):
             return 0, f"drained after {status_view.span(elapsed)}"
+        if status_view.is_given_up(status):
+            return (
+                1,
+                f"not drained, and given up: {status_view.waiting_for(status)} (drain.timeout, or "
+                "a probe that has failed); after gracewrap undrain it can be asked for anew",
+            )
         begun = begun or phase not in ("", *status_view.UP)
         if phase in status_view.UP and (begun or elapsed > TAKEN_BACK):
             return 1, "not drained: the drain was cancelled (gracewrap undrain)"
@@ -89,7 +95,8 @@ Before maintenance, by hand:
 """,
     """\
   0    drained, or gracewrap has exited; without --wait: the drain has begun
-  1    not drained in time, killed or cancelled; or no gracewrap runs here
+  1    not drained in time (or in drain.timeout), killed or cancelled; or no
+       gracewrap runs here
   2    there is no drain probe, so there is nothing to wait for
   125  a mistake in the options, or several gracewraps are running
 """,

@@ -451,6 +451,13 @@ def is_drained(status: Mapping[str, Any]) -> bool:
     return bool(drains) and all(drain.get("drained") is True for drain in drains)
 
 
+def is_given_up(status: Mapping[str, Any]) -> bool:
+    """Return whether a drain without a stop has been given up: the probes are not asked any
+    more."""
+    drains = [drain for program in programs(status) if (drain := mapping(program.get("drain")))]
+    return any(drain.get("given_up") is True for drain in drains)
+
+
 def waiting_for(status: Mapping[str, Any]) -> str:
     """Return what is being waited for, in a line: "requests 7 → 3"; if nothing is said of it, what
     it is doing."""

@@ -29,6 +29,7 @@ class ProgramStatus(Record):
     again_in: float | None = None  # until it is started again
     status: int | None = None  # its exit status, while it is not up
     ready: bool = False  # it is up, and nothing keeps it from being ready
+    given_up: bool = False  # a drain without a stop has not come to its end, and nobody asks
 
 
 def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
@@ -42,7 +43,8 @@ def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
             word = "drained" if isinstance(stage, program.Drained) else "draining"
             if signal_at == program.FOREVER:
                 left = _left(system, index, at)
-                return ProgramStatus(word, _held(stage), waiting, kill_in=left)
+                given_up = isinstance(stage, program.Draining) and stage.drain.failed
+                return ProgramStatus(word, _held(stage), waiting, kill_in=left, given_up=given_up)
             left, kill_in = max(0.0, signal_at - at), max(0.0, kill_at - at)
             return ProgramStatus(word, _held(stage), waiting, left, kill_in)
         case (
@@ -80,6 +82,8 @@ def _held(stage: program.Stage) -> str:
             return "waiting for pre_stop" if hook else "not ready any more, still serving"
         case program.Starting():
             return "waiting for drain.start"
+        case program.Draining(drain) if drain.failed:
+            return "not drained, and given up"
         case program.Draining() | program.Drained():
             return "draining"
         case _:

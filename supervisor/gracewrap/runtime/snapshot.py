@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gracewrap.report.metrics import Facts, ProgramFacts
     from gracewrap.runtime.program import ProgramRuntime
+    from gracewrap.runtime.program_status import ProgramStatus
     from gracewrap.runtime.readiness import Readiness
 
 LOOK = 0.003  # seconds to look at the processes for one answer; signals wait meanwhile
@@ -136,7 +137,7 @@ class StatusSnapshot:
             "killed": list(history.killed),
             "status_text": "" if program.notify is None else program.notify.status,
             "waiting_for": in_flight.waiting_for(at),
-            "drain": self._drain(i, at) if child.settings.drain else None,
+            "drain": self._drain(i, status, at) if child.settings.drain else None,
             "in_flight": in_flight.total(),
             "cpu_seconds": None,
             "memory_bytes": None,
@@ -145,10 +146,11 @@ class StatusSnapshot:
             "all_processes": False,
         }
 
-    def _drain(self, i: int, at: float) -> dict[str, object]:
+    def _drain(self, i: int, status: ProgramStatus, at: float) -> dict[str, object]:
         history = self._recorder.histories[i]
         return {
             "drained": history.drained_after is not None,
+            "given_up": status.given_up,
             "in_flight": history.in_flight.total(),
             "probes": [
                 {
