@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from processes import Run
+from processes import Run, descendants, state, wait_until
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 BUDGET = "4s"
@@ -189,6 +189,7 @@ def test_who_waits_in_vfork_does_not_wait_for_a_disk(start, tmp_path):
     options = ("--shutdown-timeout", "1s", "--report", report)
     run = start(*options, "--", *PYTHON, SPAWNS, tmp_path / "fifo")
     assert "ready" in run.line()
+    wait_until(lambda: "D" in map(state, descendants(run.pid)), "it waits in vfork")
     run.send(signal.SIGTERM)
     assert run.wait() == 137
     assert causes(json.loads(report.read_text())) == {"signal_blocked"}

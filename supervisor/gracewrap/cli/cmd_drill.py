@@ -321,7 +321,7 @@ Options:
   --max-duration DURATION, --expect-exit N|any
                       Further conditions. [default: exit with 0]
   --request-timeout, --ready-timeout DURATION
-                      [default: 30s; 3s for a URL that answers with a 4xx status]
+                      [default: 30s; 3s for a URL that answers 4xx]
   --seed N            Of the random moments.
   --json              Print all of it for machines: each request, the report.
   --html FILE         Write a page with the picture of requests and phases.
@@ -342,5 +342,5 @@ Exit status:
   1    failed: requests were lost, or another condition is not met
   2    inconclusive: this load cannot show a loss
   125  the drill could not be held
-  130, 143, 129  SIGINT, SIGTERM or SIGHUP ended it, and all that it had started
+  130, 143, 129  SIGINT, SIGTERM or SIGHUP ended it and all that it had started
 """
