@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -55,10 +56,8 @@ while time.monotonic() < end:
 """
 
 
-@pytest.mark.root
-def test_the_budget_holds_while_gracewrap_has_to_wait_for_a_cpu(talk):
-    """Of each second the kernel leaves some 50 ms to those without real-time priority."""
-    require_root()
+def stopped_beside_a_hog(talk) -> list[dict[str, object]]:
+    """Return the log of a stop in which gracewrap has a CPU with real-time work to itself."""
     cpu = min(os.sched_getaffinity(0))
     run = talk("ignore=15", options=["--shutdown-timeout", "2s"])
     run.ready()
@@ -70,10 +69,24 @@ def test_the_budget_holds_while_gracewrap_has_to_wait_for_a_cpu(talk):
         assert hog.stdout is not None and hog.stdout.readline() == b"\n"
         assert run.wait() == 137
         hog.kill()
-    assert run.log_line("cpu_wait")["seconds"] > 0.5
-    summary = run.log_line("summary")
-    assert (summary["outcome"], summary["paused_seconds"]) == ("killed", 0)
-    assert 2 <= summary["used_seconds"] < 3.5
+    return [json.loads(line) for line in run.err.rest()]
+
+
+@pytest.mark.root
+def test_the_budget_holds_while_gracewrap_has_to_wait_for_a_cpu(talk):
+    """Of each second the kernel leaves some 50 ms to those without real-time priority; when, is its
+    own choice, and now and then gracewrap has not to wait for long."""
+    require_root()
+    waits: list[object] = []
+    for _ in range(8):
+        log = stopped_beside_a_hog(talk)
+        summary = log[-1]
+        assert (summary["outcome"], summary["paused_seconds"]) == ("killed", 0)
+        assert 2 <= summary["used_seconds"] < 3.5
+        waits = [line["seconds"] for line in log if line["event"] == "cpu_wait"]
+        if waits:
+            break
+    assert waits and waits[0] > 0.5
 
 
 def test_who_has_ended_is_not_out_of_time(talk):
