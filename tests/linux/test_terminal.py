@@ -131,6 +131,10 @@ def test_ctrl_z_stops_both_and_fg_and_bg_resume_both(bash):
     bash.until("status=143")
 
 
+def names(pid: int) -> list[str]:
+    return [Path(f"/proc/{one}/comm").read_text().strip() for one in descendants(pid)]
+
+
 def test_ctrl_z_stops_several_programs_and_fg_resumes_them(bash, tmp_path):
     file = tmp_path / "gracewrap.toml"
     file.write_text(
@@ -141,7 +145,8 @@ command = ["sh", "-c", "echo started $PPID; echo web $$$$; sleep 60; :"]
     )
     bash.type(f"{' '.join(GRACEWRAP)} --config {file}\n")
     child = bash.pid_of("web")
-    wait_until(lambda: len(descendants(child)) == 1, "it has a child of its own")
+    # Its parent waits in vfork(2) until it has executed its program, and cannot be stopped then.
+    wait_until(lambda: names(child) == ["sleep"], "it has a child of its own")
     wrapper = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
     job = [wrapper, child, *descendants(child)]
     bash.type(CTRL_Z)
