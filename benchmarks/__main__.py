@@ -83,10 +83,9 @@ def read_options() -> argparse.Namespace:
 
 def describe(options: argparse.Namespace, bench: peers.Bench) -> dict:
     """Return the circumstances of the measurements, and no results yet."""
-    python = os.path.realpath(options.python)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "python": {"path": python, "version": peers.python_version(python)},
+        "python": {"version": peers.python_version(os.path.realpath(options.python))},
         "gracewrap_started_by": peers.how(options.gracewrap),
         "kernel": platform.release(),
         "machine": platform.machine(),

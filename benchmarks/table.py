@@ -201,7 +201,7 @@ def setting(results: dict) -> str:
     if results.get("real_time"):
         parts.append("All but what is measured on a busy machine had real-time priority.")
     parts += [
-        f"{results['date'][:10]}, Python {python['version']} ({python['path']}), Linux "
+        f"{results['date'][:10]}, Python {python['version']}, Linux "
         f"{results['kernel']} {results['machine']}, {results['cpus']} CPUs, load {load}; "
         f"{packages}. In brackets: times tini."
     ]

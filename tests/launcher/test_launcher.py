@@ -77,8 +77,7 @@ def test_the_analyzer_finds_nothing(tmp_path):
 
 
 def test_it_can_be_linked_statically_against_musl(tmp_path):
-    if not shutil.which("musl-gcc"):
-        pytest.skip("needs musl-gcc")
+    require(shutil.which("musl-gcc"), "musl-gcc")
     target = tmp_path / "gracewrap"
     command = ["musl-gcc", *STRICT, "-static", "-Os", "-o", target, *SOURCES]
     subprocess.run(list(map(str, command)), check=True, timeout=500)
