@@ -76,7 +76,7 @@ class Look:
             yield from self._connections()
         yield from self._settle_ties()
         for suspect in list(self._suspects):
-            if suspect.state == "R" and process_tree.stat(suspect.pid)[1][:1] == [b"R"]:
+            if suspect.state == "R" and process_tree.state(suspect.pid) == "R":
                 self._replace(suspect, replace(suspect, busy=True))
         self._complete = True
 

@@ -65,9 +65,15 @@ def _stat(of: str) -> tuple[bytes, list[bytes]]:
     return head.partition(b"(")[2], rest.split()
 
 
+def state(of: int | str) -> str:
+    """Return the state letter of a process, or of a thread (PID/task/TID); "" if it is gone
+    (proc(5))."""
+    return b"".join(_stat(str(of))[1][:1]).decode()
+
+
 def is_stopped(pid: int) -> bool:
     """Return whether a process is stopped by a signal (SIGSTOP); not: by a debugger."""
-    return stat(pid)[1][:1] == [b"T"]
+    return state(pid) == "T"
 
 
 def cpu_time(pid: int) -> tuple[float, float]:
@@ -388,27 +394,27 @@ def only_wait_for_cpu(killed: Iterable[Member]) -> bool:
 
     One that sleeps is the init of a PID namespace, and waits for those in it (pid_namespaces(7)).
     """
-    left: set[bytes] = set()
+    left: set[str] = set()
     for one in killed:
         states = _states(one.pid)
         if states and one.pid in REFUSED:
             return False
         left |= states
-    return b"R" in left and left <= {b"R", b"S"}
+    return "R" in left and left <= {"R", "S"}
 
 
-def _states(pid: int) -> set[bytes]:
+def _states(pid: int) -> set[str]:
     """Return the states of a process's threads that live."""
     fields = stat(pid)[1]
     if not fields or int(fields[17]) <= 1:
-        states = set(fields[:1])
+        states = {field.decode() for field in fields[:1]}
     else:  # the main thread may have ended before the others
         try:
             threads = spared(lambda: posix.listdir(f"/proc/{pid}/task"))
         except OSError:  # it is gone
             return set()
-        states = {state for thread in threads for state in _stat(f"{pid}/task/{thread}")[1][:1]}
-    return states - {b"Z", b"X"}
+        states = {state(f"{pid}/task/{thread}") for thread in threads}
+    return states - {"Z", "X", ""}
 
 
 def would_end(pid: int, signum: int) -> bool:

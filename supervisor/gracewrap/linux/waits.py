@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.linux.process_tree import state
 from gracewrap.linux.procfs import read_file, spared
 from gracewrap.policy import evidence
 from gracewrap.policy.evidence import Wait
@@ -82,7 +83,7 @@ def of(pid: int) -> Generator[None, None, tuple[Wait, ...]]:
     calls = _CALLS.get(posix.uname().machine, {})
     found: dict[tuple[str, str, str, bool, str], int] = {}
     for count, thread in enumerate(threads[:MOST], 1):
-        wait = _wait(pid, f"/proc/{pid}/task/{thread}", calls)
+        wait = _wait(pid, thread, calls)
         key = wait.state, wait.what, wait.on, wait.timed, wait.wchan
         found[key] = found.get(key, 0) + 1
         if not count % _SLICE:
@@ -90,10 +91,11 @@ def of(pid: int) -> Generator[None, None, tuple[Wait, ...]]:
     return tuple(Wait(*key, threads=count) for key, count in found.items())
 
 
-def _wait(pid: int, path: str, calls: dict[int, tuple[str, int, int, str] | str]) -> Wait:
+def _wait(pid: int, thread: str, calls: dict[int, tuple[str, int, int, str] | str]) -> Wait:
+    path = f"/proc/{pid}/task/{thread}"
     letter = place = ""
     for _ in range(_TRIES):
-        letter = _state(path)
+        letter = state(f"{pid}/task/{thread}") or "X"
         if letter == "R":
             return Wait(letter)
         place = read_file(f"{path}/wchan").decode(errors="replace").strip()
@@ -114,11 +116,6 @@ def _wait(pid: int, path: str, calls: dict[int, tuple[str, int, int, str] | str]
     kind, subject, time, how = what
     on = _subject(pid, arguments[subject], kind) if subject >= 0 else ""
     return replace(wait, what=kind, on=on, timed=_ends(arguments, time, how))
-
-
-def _state(path: str) -> str:
-    state = read_file(f"{path}/stat").rpartition(b")")[2].split()[:1]
-    return state[0].decode() if state else "X"
 
 
 def _by_place(place: str) -> str:
