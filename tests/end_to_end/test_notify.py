@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from processes import alive, state, wait_until
+from processes import alive, pause, state, wait_until
 
 # Speaks when it is told to on stdin: `STATUS=...` and the like go to NOTIFY_SOCKET, `fork` starts a
 # child whose pid is said, and that says which signals it gets; `leave` ends it.
@@ -203,20 +203,11 @@ def test_a_sign_of_life_that_came_while_gracewrap_was_stopped_counts(start):
     assert not [line for line in run.err.seen if '"event": "watchdog"' in line]
 
 
-def away(run, seconds: float) -> None:
-    """Stop gracewrap for so long, as `docker pause` does; its command writes nothing meanwhile."""
-    os.kill(run.pid, signal.SIGSTOP)
-    wait_until(lambda: state(run.pid) == "T", "gracewrap is stopped")
-    stopped = time.monotonic()
-    wait_until(lambda: time.monotonic() > stopped + seconds, "the time is over")
-    os.kill(run.pid, signal.SIGCONT)
-
-
 def test_after_a_pause_the_watchdog_counts_anew(start):
     run = speaker(start, "--watchdog", "2s")
     tell(run, "WATCHDOG=1")
     assert run.line() == "sent WATCHDOG=1"
-    away(run, 3)
+    pause(run.pid, 3)
     assert 0.5 < run.log_line("time_gap")["seconds"] < 60
     tell(run, "WATCHDOG=1")
     assert run.line() == "sent WATCHDOG=1"
@@ -232,7 +223,7 @@ def test_after_a_pause_a_stop_goes_on_with_what_was_left_of_the_budget(start):
     run = speaker(start, "--shutdown-timeout", "4s")
     run.send(signal.SIGTERM)
     assert run.line() == "leader 15"
-    away(run, 5)
+    pause(run.pid, 5)
     run.log_line("time_gap")
     tell(run, "leave")
     assert run.wait() == 0

@@ -22,8 +22,7 @@ from processes import (
     SUPPORT,
     Run,
     alive,
-    state,
-    wait_until,
+    pause,
     wait_until_next_request,
 )
 
@@ -440,19 +439,12 @@ def test_with_all_of_them_stuck_it_is_over_at_the_total(begin: Begin):
 def test_a_pause_in_which_a_wait_would_have_ended_is_survived(begin: Begin):
     """A moment after the start it finds out whose child is whose, and while it is stopping, it
     looks after itself every second."""
-
-    def pause() -> None:
-        programs.run.send(signal.SIGSTOP)
-        wait_until(lambda: state(programs.run.pid) == "T", "it is stopped")
-        time.sleep(1.6)
-        programs.run.send(signal.SIGCONT)
-
     programs = begin({"web": player("web", "wait"), "db": player("db", "wait")})
     programs.up("web", "db")
-    pause()
+    pause(programs.run.pid, 1.6)
     programs.stop()
     assert sorted(programs.lines(2)) == ["db TERM", "web TERM"]
-    pause()
+    pause(programs.run.pid, 1.6)
     for name in ("web", "db"):
         programs.tell(name)
     assert sorted(programs.rest()) == ["db ends", "web ends"]

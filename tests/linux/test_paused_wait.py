@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gracewrap
-from processes import state, wait_until
+from processes import pause
 
 # A pause each time a signal has been fetched, which lasts until after the next wait.
 PAUSED = """
@@ -38,9 +37,6 @@ def test_what_a_pause_leaves_on_the_stack_is_no_signal():
         for _ in range(times):
             process.send_signal(signal.SIGUSR1)
             assert process.stdout.readline() == "fetched\n"
-            process.send_signal(signal.SIGSTOP)
-            wait_until(lambda: state(process.pid) == "T", "it is stopped")
-            time.sleep(0.3)
-            process.send_signal(signal.SIGCONT)
+            pause(process.pid, 0.3)
         found = process.stdout.read().split()
     assert [one for one in found if one != "18"] == ["10"] * times

@@ -926,10 +926,10 @@ def test_a_request_that_a_thread_works_on_stays_in_flight(driver, threads):
 # Streams.
 
 
-def test_what_the_program_sends_by_itself_is_a_stream(driver, served):
-    """Server-sent events: one request, and then one event after the other."""
+def sends_events(driver, served, **options) -> TcpProbeUnderTest:
+    """Ask for server-sent events, and send one after the other until the probe sees a stream."""
     client, end = served.connect()
-    probed = served.probed(driver, quiet=2.0)
+    probed = served.probed(driver, **options)
     client.sendall(REQUEST)
     end.recv(len(REQUEST), socket.MSG_WAITALL)
 
@@ -939,23 +939,18 @@ def test_what_the_program_sends_by_itself_is_a_stream(driver, served):
         return probed.sample().streams == 1
 
     wait_until(another_event, "it is a stream")
+    return probed
+
+
+def test_what_the_program_sends_by_itself_is_a_stream(driver, served):
+    probed = sends_events(driver, served, quiet=2.0)
     reading = probed.sample()
     assert (reading.kind, reading.in_flight, reading.only_streams) == (BUSY, 0, True)
     assert reading.why == "streams open: 1"
 
 
 def test_an_idle_stream_is_told_and_keeps_nothing_busy(driver, served):
-    client, end = served.connect()
-    probed = served.probed(driver)
-    client.sendall(REQUEST)
-    end.recv(len(REQUEST), socket.MSG_WAITALL)
-
-    def another_event() -> bool:
-        end.sendall(b"data: x\n\n")
-        client.recv(9, socket.MSG_WAITALL)
-        return probed.sample().streams == 1
-
-    wait_until(another_event, "it is a stream")
+    probed = sends_events(driver, served)
     reading = probed.until_kind(DRAINED)
     assert (reading.streams, reading.idle_streams) == (1, 1)
     assert probed.seen.open == "streams open: 1 (1 idle)"

@@ -245,6 +245,15 @@ def wait_until(true: object, what: str, bound: float = BOUND) -> None:
         select.select([], [], [], 0.002)
 
 
+def pause(pid: int, seconds: float) -> None:
+    """Stop a process for so long, as `docker pause` does."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state(pid) == "T", "it is stopped")
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + seconds, "the time is over")
+    os.kill(pid, signal.SIGCONT)
+
+
 @contextlib.contextmanager
 def running(*args: object, **options: object) -> Iterator[Run]:
     run = Run(*args, **options)  # type: ignore[arg-type]
