@@ -611,6 +611,23 @@ def test_a_launcher_that_was_replaced_is_not_executed(start, launcher, tmp_path)
     assert run.wait() == 3
 
 
+def test_at_the_end_of_the_budget_nothing_is_read_from_the_disk(start, launcher, tmp_path):
+    """What judges the SIGKILL and the end of the run has been loaded before: the SIGKILL is in time
+    and the run is summed up even if the package is gone by then."""
+    put_package(tmp_path)
+    mine = tmp_path / "bin" / "gracewrap"
+    shutil.copy(launcher, mine)
+    run = start("--shutdown-timeout", "3s", "--", *TALKER, "exit=-1", command=[str(mine)])
+    run.ready()
+    wait_until(lambda: rests(run), "the launcher at rest")
+    run.send(signal.SIGTERM)
+    assert run.log_line("held_up")["moment"] == "half"
+    (tmp_path / "gracewrap").unlink()
+    assert run.wait() == 137
+    assert run.log_line("kill")["why"] == "out of time"
+    assert run.log_line("summary")["outcome"] == "killed"
+
+
 def test_what_the_command_leaves_behind_is_python_s_to_judge(start, launcher):
     run = start("--", "sh", "-c", "sleep 100 & exit 3", command=[str(launcher)])
     assert run.wait() == 3

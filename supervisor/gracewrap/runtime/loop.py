@@ -62,6 +62,7 @@ LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is impo
 # is to be done: a later stop finds them even if the package has been replaced meanwhile.
 AT_REST = (
     *lazy_imports.STOP,
+    "gracewrap.policy.kill_reason",
     "gracewrap.runtime.program_status",
     "gracewrap.runtime.progress",
     "gracewrap.report.program_summary",
@@ -274,6 +275,8 @@ class Loop:
             self.safely(lambda: above.look(self.system))
         if isinstance(self.system, ShuttingDown):
             self.safely(lambda: self._show_progress(at))
+            if self.rest is not None:  # there is none any more
+                self._stay()
         self.log.flush()
         if self.rest is not None:
             self.rest.begin_later(at)
