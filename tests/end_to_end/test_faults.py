@@ -26,6 +26,7 @@ from processes import (
     Run,
     alive,
     environment,
+    pause,
     require_other_user,
     wait_until,
 )
@@ -289,14 +290,42 @@ def test_a_policy_that_raises_still_kills_in_time(tmp_path, after):
         run.close()
 
 
-def test_losing_the_package_after_the_spawn_is_survived(tmp_path):
-    """An image that is being replaced: what has not been imported yet is gone."""
+def copied_package(directory: Path) -> Path:
     source = Path(GRACEWRAP[-1]).parent
-    copy = tmp_path / "gracewrap"
+    copy = directory / "gracewrap"
     for path in source.rglob("*.py"):
         target = copy / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
+    return copy
+
+
+@pytest.mark.parametrize("programs", ["one", "several"])
+def test_losing_the_package_later_costs_nothing(tmp_path, programs):
+    """A stop that is under way, a pause in it, its end: all that decides is there."""
+    copy = copied_package(tmp_path)
+    words = "\n".join(f"  {json.dumps(word)}," for word in (*TALKER, "exit=-1"))
+    table = "" if programs == "one" else "[programs.one]\n"
+    config = tmp_path / "gracewrap.toml"
+    config.write_text(f'shutdown_timeout = "4s"\n{table}command = [\n{words}\n]\n')
+    run = Run("--config", config, command=[*GRACEWRAP[:-1], str(copy / "__main__.py")])
+    try:
+        run.ready()
+        run.send(signal.SIGTERM)
+        assert run.log_line("held_up")["moment"] == "half"
+        copy.rename(tmp_path / "gone")
+        pause(run.pid, 1.5)
+        assert run.log_line("time_gap")
+        assert run.log_line("kill")["why"] == "out of time"
+        assert run.wait() == 137
+        assert run.log_line("summary")["outcome"] == "killed"
+    finally:
+        run.close()
+
+
+def test_losing_the_package_after_the_spawn_is_survived(tmp_path):
+    """An image that is being replaced: what has not been imported yet is gone."""
+    copy = copied_package(tmp_path)
     (copy / "runtime" / "loop.py").unlink()
     run = Run("--", *TALKER, "exit=6", command=[*GRACEWRAP[:-1], str(copy / "__main__.py")])
     try:

@@ -63,6 +63,9 @@ LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is impo
 AT_REST = (
     *lazy_imports.STOP,
     "gracewrap.policy.kill_reason",
+    "gracewrap.policy.time_gap",
+    "gracewrap.policy.successor",
+    "gracewrap.report.held_up",
     "gracewrap.runtime.program_status",
     "gracewrap.runtime.progress",
     "gracewrap.report.program_summary",
@@ -70,6 +73,16 @@ AT_REST = (
     "gracewrap.report.summary",
     "gracewrap.report.report_files",
     "gracewrap.runtime.last_word",
+)
+# What else may be decided about programs that are started again, or one by one.
+OF_PROGRAMS = (
+    "gracewrap.policy.restart",
+    "gracewrap.policy.dependencies",
+    "gracewrap.policy.rolling",
+    "gracewrap.policy.part_stop",
+    "gracewrap.policy.check_failure",
+    "gracewrap.policy.watchdog",
+    "gracewrap.runtime.partial_restart",
 )
 
 
@@ -197,7 +210,8 @@ class Loop:
 
     def _stay(self) -> None:
         self.rest = None
-        self.reactor.run_in_slices(lazy_imports.load(AT_REST))
+        modules = AT_REST + OF_PROGRAMS if self.policy.managed else AT_REST
+        self.reactor.run_in_slices(lazy_imports.load(modules))
 
     def _idle_system(self) -> System | None:
         return None if self.posted or self.started else self.system
