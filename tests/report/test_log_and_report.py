@@ -181,10 +181,13 @@ def test_a_report_through_a_link_leaves_the_link_alone(start, tmp_path):
     )
 
 
-def test_a_report_can_go_to_a_pipe_that_nobody_reads(start, tmp_path):
+@pytest.mark.parametrize("option", ["--report", "--termination-log"])
+def test_a_report_to_a_pipe_that_nobody_reads_is_lost_and_said_so(start, tmp_path, option):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert start("--report", fifo, "--", "true").wait() == 0
+    run = start(option, fifo, "--", "true")
+    assert run.wait() == 0
+    assert any("No such device" in str(line["message"]) for line in run.log())
 
 
 def test_log_levels(talk):

@@ -106,16 +106,10 @@ def write_termination_log(path: str, report: Mapping[str, object]) -> str | None
     """
     data = shorten(report, TERMINATION_LIMIT - 1)
     special = _is_special(_resolve(path))
+    # A FIFO without a reader refuses a writer, but not who would read too (fifo(7)).
+    mode = posix.O_WRONLY | posix.O_APPEND if special else posix.O_RDWR | posix.O_CREAT
     try:
-        fd = posix.open(
-            path,
-            posix.O_RDWR
-            | posix.O_CLOEXEC
-            | posix.O_CREAT
-            | posix.O_NONBLOCK
-            | (posix.O_APPEND if special else 0),
-            0o644,
-        )
+        fd = posix.open(path, mode | posix.O_CLOEXEC | posix.O_NONBLOCK, 0o644)
     except OSError as error:
         return f"cannot write the termination log to {path!r}: {error.strerror}"
     try:
