@@ -86,3 +86,27 @@ def test_a_request_in_flight_is_finished(
         assert run.wait() == 0
         (told,) = (line for line in run.log() if line["event"] == "agents_told")
         assert told["agent"] in (1, 2)
+
+
+def test_a_server_that_another_has_forked_is_told_when_that_one_is_gone(
+    apps: Path, pool: ThreadPoolExecutor
+):
+    """Node passes no signal on: the agent in the child says that it has heard of none."""
+    first, second = free_ports(2)
+    fork = "require('child_process').fork('./server.js', {env: {...process.env, PORT: '%d'}})"
+    words = ("node", "-e", f"{fork % second}; require('./server.js')")
+    options = ("--agent", "node", "--shutdown-timeout", "30s", "--", *words)
+    env = os.environ | {"PORT": str(first)}
+    with running(*options, command=INSTALLED, cwd=apps, env=env) as run:
+        until(run, "listens")
+        until(run, "listens")
+        request = pool.submit(get, f"http://127.0.0.1:{second}/1500")
+        until(run, "request")
+        run.send(signal.SIGTERM)
+        assert request.result(BOUND) == b"done"
+        assert run.wait() == 0
+        log = run.log()
+        (told,) = (line for line in log if line["event"] == "agents_told")
+        assert told["agent"] == 2
+        assert "leftover_waits" not in [line["event"] for line in log]
+        assert [line["event"] for line in log].count("leftover") == 1

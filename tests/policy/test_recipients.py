@@ -55,6 +55,14 @@ def test_what_a_leader_without_a_handler_leaves_cannot_have_been_told():
     assert due(watch(leader, app), replace(app, parent=1, switches=9)) == NOW
 
 
+def test_what_says_that_it_has_heard_nothing_is_told_once_its_parent_is_gone():
+    leader, app = process(10, 1), process(11, 10)
+    known = watch(leader, app)
+    assert due(known, replace(app, parent=1, switches=9)) == HALF
+    assert due(known, replace(app, parent=1, switches=9, unheard=True)) == SINCE + SETTLE
+    assert due(known, leader, replace(app, unheard=True)) == HALF  # it may pass the signal on
+
+
 def test_forked_workers_are_left_to_their_parent_as_long_as_it_is_there():
     shell, master = process(10, 1, m.DEFAULT, shell=True), process(11, 10)
     worker = process(12, 11, forked=True)

@@ -219,6 +219,7 @@ class Process(Record):
         writes: The pipes that are its stdout and stderr.
         listens: It has a socket that listens.
         has_sockets: It has internet sockets.
+        unheard: An agent in it says that the stop signal has not come.
     """
 
     pid: int
@@ -238,6 +239,7 @@ class Process(Record):
     writes: tuple[str, ...] = ()
     listens: bool = False
     has_sockets: bool = False
+    unheard: bool = False
 
     @property
     def id(self) -> tuple[int, int]:

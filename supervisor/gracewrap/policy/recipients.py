@@ -114,6 +114,8 @@ class _Scene:
         if not watch.signalled:
             may_have = watch.terminal == process.group and process.catches_int
             return self.half(watch.since) if may_have else self.at
+        if process.unheard:  # a signal takes a moment to be heard
+            return watch.since + SETTLE
         if old is None:  # born since then: somebody's clean-up work
             return self.half(watch.since)
         above = tuple(self.above(old))

@@ -56,9 +56,11 @@ class State(Record):
     """The answer to "stop", "drain" and "undrain": it has been done.
 
     *handler* says who acts on the stop signal: the program's own handler, the agent, or nobody.
+    *unheard*: the agent's own handler has not been called; the signal has not come yet.
     """
 
     handler: str
+    unheard: bool = False
 
 
 class Trouble(Record):
@@ -88,7 +90,8 @@ def parse(line: bytes) -> Message | None:
             return LastCounts(_counts(said))
         case "state":
             handler = said.get("handler")
-            return State(handler if handler in HANDLERS else "none")
+            unheard = said.get("heard") is False
+            return State(handler if handler in HANDLERS else "none", unheard)
         case "trouble":
             return Trouble(_text(said.get("why")))
         case _:

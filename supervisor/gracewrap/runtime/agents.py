@@ -37,6 +37,7 @@ class Agent:
         self.counts: AgentCounts | None = None  # what it has answered last
         self.answered = False  # the current question
         self.handler = ""  # as of messages.State; "": it has not been told, or has not answered yet
+        self.unheard = False  # as of messages.State
 
 
 class Agents:
@@ -84,6 +85,12 @@ class Agents:
         """How many agents there are."""
         return len(self._agents)
 
+    @property
+    def unheard(self) -> set[int]:
+        """The processes in which the agent acts on the stop signal, and has not been sent it."""
+        self._listener.read()
+        return {peer.pid for peer, agent in self._agents.items() if agent.unheard}
+
     # --- the policy's commands -------------------------------------------------------------------
 
     def tell(self, command: TellAgents) -> None:
@@ -92,7 +99,7 @@ class Agents:
         self._told = None if command.what == "undrain" else command
         self._waits = command.what == "stop"
         for peer, agent in list(self._agents.items()):
-            agent.handler = ""
+            agent.handler, agent.unheard = "", False
             self._listener.send(peer, self._order(command))
         self._look_whether_told()
 
@@ -183,8 +190,8 @@ class Agents:
                 if counts.in_flight > counts.streams:  # which never end by themselves
                     event = AgentExited(self._child.index, peer.pid, counts, messages.shown(counts))
                     self._recorder.record(event, time.monotonic())
-            case messages.State(handler):
-                agent.handler = handler
+            case messages.State(handler, unheard):
+                agent.handler, agent.unheard = handler, unheard
                 self._look_whether_told()
             case messages.Trouble(why):
                 self._log_trouble(peer.pid, why)

@@ -28,7 +28,7 @@ from gracewrap.policy.model import (
     TellAgents,
     TreeSeen,
 )
-from gracewrap.record import TYPE_CHECKING, assert_never
+from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.program_history import name_members
 from gracewrap.report.runtime_events import AgentOff, Unheard
 
@@ -249,7 +249,11 @@ class ProgramRuntime:
         if before and self.settings.kill_mode == "process":
             return ()  # nobody else is sent it
         try:
-            return self.child.see(self.settings.stop_signal, before)
+            seen = self.child.see(self.settings.stop_signal, before)
+            unheard = self.agents.unheard if self.agents is not None else ()
+            if not unheard:
+                return seen
+            return tuple(replace(one, unheard=one.pid in unheard) for one in seen)
         except Exception as error:
             self._recorder.fault(error, time.monotonic())
             return ()

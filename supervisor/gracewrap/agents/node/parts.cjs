@@ -79,6 +79,7 @@ function begin (channel) {
     if (!hasWork()) return 'none'
     onSignal = guard('finishing', () => {
       process.removeListener(comes, onSignal)
+      send({ type: 'state', handler: 'agent', heard: true })
       if (isHandled(comes)) return // the application has one after all
       process.on(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
@@ -91,13 +92,19 @@ function begin (channel) {
     return 'agent'
   }
 
+  // Of the agent's own handler it is known that the signal has not come yet, so gracewrap may send it
+  // if whoever should have passed it on is gone.  PM2 sends one of its own.
+  function state (handler) {
+    return { type: 'state', handler, ...(handler === 'agent' && pm2() === null && { heard: false }) }
+  }
+
   async function stop (...order) {
     let handler = prepare(...order)
     if (handler === 'none' && isMainThread) {
       await threads.ask()
       handler = prepare(...order)
     }
-    send({ type: 'state', handler })
+    send(state(handler))
     if (handler !== 'none') return
     // What has just been started has nothing to finish yet, and may be serving when the signal comes.
     const timer = setInterval(guard('preparing', () => {
@@ -105,7 +112,7 @@ function begin (channel) {
       const now = prepare(...order)
       if (now === 'none') return
       clearInterval(timer)
-      send({ type: 'state', handler: now })
+      send(state(now))
     }), LOOK_EVERY)
     timer.unref()
   }
