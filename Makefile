@@ -1,4 +1,4 @@
-# make demo   wrap a real server, stop it with a request in flight, show the timeline; rehearse a stop with and without gracewrap
+# make demo   wrap a real server, stop it with a request in flight, show the timeline; rehearse the stops of a server and of a worker with and without gracewrap
 # make test   lint, types, tests
 # make dist   gracewrap as one file for any image, dist/gracewrap-linux-x86_64 (docs/install.md)
 # make bench  gracewrap beside tini, dumb-init, catatonit and supervisord (Debian packages)

@@ -325,3 +325,17 @@ def test_the_verdict(asked, runs, outcome, said):
     assert json.loads(formats.as_json(runs, judged))["verdict"] == outcome
     ElementTree.fromstring(formats.junit(runs, judged))
     assert formats.github(runs, judged).startswith("::")
+
+
+@pytest.mark.parametrize(
+    ("fates", "said"),
+    [
+        ("ok cut", "lost without gracewrap: bare 2 of 5, tini 1 of 2"),
+        ("ok twice", "lost or done twice without gracewrap: bare 2 of 5, tini 1 of 2"),
+    ],
+)
+def test_what_the_others_have_lost_is_one_line(fates, said):
+    runs = [ran(), ran("bare", "cut ok elsewhere ok"), ran("bare", fates), ran("tini", fates)]
+    judged = verdict.judge(Asked((), compare=("bare", "tini")), runs)
+    assert said in formats.text(runs, judged).splitlines()
+    assert "without gracewrap" not in formats.text(runs[:1], judged)

@@ -50,7 +50,7 @@ def text(runs: Sequence[Run], verdict: Verdict, width: int | None = None) -> str
         took = f"{run.duration:.2f}s"
         lines.append(f"{run.who:10} {run.stop_after:6.2f}s {took:>7} {status:>4} {fates}")
     own = [run for run in runs if run.who == "gracewrap"]
-    lines += ["", *_lost(own), *_killed(own), *_cures(own)]
+    lines += ["", *_lost(own), *_killed(own), *_cures(own), *_lost_without(runs)]
     lines.append(f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
     return "\n".join(lines if width is None else map(_wrapped(width), lines)) + "\n"
 
@@ -102,6 +102,18 @@ def _lost(runs: Sequence[Run]) -> Iterator[str]:
         yield f"  {'twice' if one.fate == TWICE else 'lost'}: {told(one)}"
     if len(found) > MOST_NAMED:
         yield f"  and {len(found) - MOST_NAMED} more"
+
+
+def _lost_without(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield what the twins have lost, each in all its stops."""
+    said = []
+    for who in dict.fromkeys(run.who for run in runs if run.who != "gracewrap"):
+        of = [run for run in runs if run.who == who]
+        bad = sum(len(run.lost) + len(run.twice) for run in of)
+        said.append(f"{who} {bad} of {sum(len(run.sent) for run in of)}")
+    if said:
+        what = "lost or done twice" if any(run.twice for run in runs) else "lost"
+        yield f"{what} without gracewrap: {', '.join(said)}"
 
 
 def _killed(runs: Sequence[Run]) -> Iterator[str]:
