@@ -9,7 +9,7 @@ import redis
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1")
 
 
-def work(n: int, ms: int) -> None:
+def work(n: int | str, ms: int) -> None:
     with redis.Redis.from_url(URL) as notes:
         notes.rpush("begun", n)
         time.sleep(ms / 1000)

@@ -9,5 +9,5 @@ app.conf.broker_connection_retry_on_startup = True
 
 
 @app.task
-def work(n: int, ms: int) -> None:
+def work(n: int | str, ms: int) -> None:
     jobs.work(n, ms)
