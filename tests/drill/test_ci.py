@@ -66,13 +66,19 @@ def test_the_fixture_fails_a_test_and_costs_the_others_nothing(tmp_path):
 
 @pytest.fixture
 def runner(tmp_path: Path) -> dict[str, str]:
-    """The variables of a step, on a runner where gracewrap has been installed."""
-    (tmp_path / "gracewrap").symlink_to(sys.prefix)
+    """The variables of a step, on a runner."""
     found = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ACTION_PATH": str(ROOT)}
     for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         (tmp_path / name).touch()
         found[name] = str(tmp_path / name)
     return {"PATH": os.environ["PATH"], "GITHUB_ACTIONS": "true", **found}
+
+
+@pytest.fixture
+def installed(runner: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The variables of a step after gracewrap has been installed."""
+    (tmp_path / "gracewrap").symlink_to(sys.prefix)
+    return runner
 
 
 def step(name: str, inputs: dict[str, str], env: dict[str, str]) -> subprocess.CompletedProcess:
@@ -89,10 +95,22 @@ def step(name: str, inputs: dict[str, str], env: dict[str, str]) -> subprocess.C
     )
 
 
-def test_the_action_tells_the_workflow(runner, tmp_path):
+@pytest.mark.slow
+def test_the_action_installs_what_its_drill_needs(runner, tmp_path):
+    pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    done = step("Install gracewrap", {"python": sys.executable}, {**runner, **pip})
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = f"""--url 'http://127.0.0.1:{{port}}/' --max-lost 900
+      -- {sys.executable} {SERVER} '{{port}}' drain"""
+    done = step("Drill", {"drill": words}, runner)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verdict=passed\n" in (tmp_path / "GITHUB_OUTPUT").read_text()
+
+
+def test_the_action_tells_the_workflow(installed, tmp_path):
     words = f"""--url 'http://127.0.0.1:{{port}}/' --stop-after 500ms
       -- {sys.executable} {SERVER} '{{port}}' drop 0.6"""
-    done = step("Drill", {"drill": words}, runner)
+    done = step("Drill", {"drill": words}, installed)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"^::error title=gracewrap drill::drill failed: \d+ req", done.stdout, re.M)
     outputs = dict(
@@ -105,8 +123,8 @@ def test_the_action_tells_the_workflow(runner, tmp_path):
     assert set(outputs) == set(ACTION["outputs"])
 
 
-def test_the_action_fails_where_no_drill_can_be_held(runner, tmp_path):
-    done = step("Drill", {"drill": "-- true"}, runner)
+def test_the_action_fails_where_no_drill_can_be_held(installed, tmp_path):
+    done = step("Drill", {"drill": "-- true"}, installed)
     assert (done.returncode, "without --url" in done.stderr) == (125, True)
     assert "verdict=\n" in (tmp_path / "GITHUB_OUTPUT").read_text()
 
