@@ -107,6 +107,18 @@ def test_what_was_in_flight_when_the_budget_ended_is_reported(ask, tmp_path):
     assert "3 in flight were cut" in str(report(tmp_path)["summary"])
 
 
+def test_what_was_in_flight_before_the_page_was_closed_was_not_cut_at_the_end(ask, tmp_path):
+    """A server that closes its listeners finishes its work, and nobody can ask it any more."""
+    run = ask(options=("--shutdown-timeout", "1s"))
+    run.send(signal.SIGTERM)
+    asked(run, 2)
+    order(run, "closed")
+    assert run.wait() == 137
+    found = report(tmp_path)
+    assert found["interrupted"] is None, found
+    assert "(3 in flight when it last answered, " in str(found["summary"])
+
+
 def test_the_stop_signal_is_held_back_until_drained(ask, tmp_path):
     run = ask("term=0", options=("--drain-when", "before-signal", "--shutdown-timeout", "10m"))
     run.send(signal.SIGTERM)

@@ -793,7 +793,7 @@ def test_the_probe(driver):
         assert sample(driver, probe) == Reading(BUSY, 3.0, "/jobs is 3")
         assert sample(driver, probe) == Reading(DRAINED, 0.0)
         assert sample(driver, probe).kind == INVALID
-    assert sample(driver, probe) == Reading(UNREACHABLE, None, "connection refused")
+    assert sample(driver, probe) == Reading(UNREACHABLE, None, "connection refused", refused=True)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ class Reading(Record):
     unsure: int = 0  # connections of which it cannot be told yet whether a request is in flight
     only_streams: bool = False  # BUSY, because of streams that move, and of nothing else
     counts: AgentCounts | None = None  # of a probe that asks agents
+    refused: bool = False  # UNREACHABLE, for nobody listens there
 
 
 def in_words(streams: int, idle: int) -> str:

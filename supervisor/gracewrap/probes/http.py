@@ -53,5 +53,5 @@ def reading(spec: HttpProbeSpec, outcome: Response | Failure) -> Reading:
             return Reading(INVALID, None, f"{type(error).__name__}: {printable(str(error))}")
     if outcome.kind == REFUSED:
         kind = {"drained": DRAINED, "fail": FAILED}.get(spec.on_refused, UNREACHABLE)
-        return Reading(kind, None, outcome.why)
+        return Reading(kind, None, outcome.why, refused=kind == UNREACHABLE)
     return Reading(INVALID if outcome.kind == INVALID else UNREACHABLE, None, outcome.why)

@@ -73,13 +73,18 @@ class InFlight:
         probe.first = count if probe.first is None else probe.first
         return changed
 
-    def total(self) -> float | None:
+    def total(self, at_the_end: bool = False) -> float | None:
         """Return the sum of what is known to be in flight, or None.
 
         A request that an agent counts is on a connection that the kernel counts as well: it is
-        taken once.
+        taken once.  *at_the_end* a number is not known any more if nobody listens where it came
+        from: a program that closes its listeners goes on with its work.
         """
-        known = [probe for probe in self.probes if probe.last is not None]
+        known = [
+            probe
+            for probe in self.probes
+            if probe.last is not None and not (at_the_end and probe.reading.refused)
+        ]
         counts = [probe.counts for probe in known if probe.counts is not None and probe.last]
         requests = sum(one.requests for one in counts)
         return (
@@ -132,13 +137,20 @@ class InFlight:
             dict.fromkeys(probe.reading.open for probe in self.probes if probe.reading.open)
         )
 
-    def unusable(self) -> str:
+    def unusable(self, at: float) -> str:
         """Return what is wrong with probes that could not use their last answer, or had none."""
         return "; ".join(
-            f"probe {probe.kind}: {probe.reading.why}"
+            f"probe {probe.kind}: {probe.reading.why}{_last_answer(probe, at)}"
             for probe in self.probes
             if probe.reading.kind in (UNREACHABLE, INVALID)
         )
+
+
+def _last_answer(probe: ProbeHistory, at: float) -> str:
+    if not probe.last or not probe.reading.refused:
+        return ""
+    ago = f"{at - probe.counted_at:.1f} s before"
+    return f" ({number(probe.last)} in flight when it last answered, {ago})"
 
 
 def _beyond(probe: ProbeHistory, requests: int) -> float:

@@ -99,6 +99,7 @@ class ProgramHistory:
         self.gave_in = False  # the stop signal was sent although it was not drained
         self.early = False  # it was killed because it was drained, and for no other reason
         self.kill_why = ""
+        self.unusable = ""  # what was wrong with its probes when it was killed
         self.streams = (0, 0)  # open, and of those idle, when it ended or was killed
         self.still_open = ""  # what it was connected to when it was killed early
         self.passed_on: dict[int, PassedOn] = {}  # by the signal sent
@@ -218,6 +219,7 @@ class ProgramHistory:
                 self.kill_why = self.kill_why or why
                 self.killed.append(self.members or self.who)
                 self._cut()
+                self.unusable = self.in_flight.unusable(at)
                 self.streams = self.in_flight.streams()
             case log_events.GaveUp():
                 self.gave_up, self.still_there = True, self.members
@@ -322,7 +324,7 @@ class ProgramHistory:
 
     def _cut(self) -> None:
         """Record what is in flight, as far as that is known, as not finished."""
-        in_flight = self.in_flight.total()
+        in_flight = self.in_flight.total(at_the_end=True)
         if in_flight is not None and self.drain_began is not None:
             self.cut = in_flight if self.cut is None else max(self.cut, in_flight)
             self.interrupted = self.cut + (self.cut_before or 0)

@@ -120,8 +120,7 @@ def particulars(history: ProgramHistory) -> list[str]:
         is_it = "no request in flight" if history.in_flight.requests_only else "drained"
         parts.append(f"{is_it} after {seconds(round(history.drained_after, 2))}")
     elif history.drain_began is not None and history.killed:
-        wrong = history.in_flight.unusable()
-        parts += [wrong] if wrong else []
+        parts += [history.unusable] if history.unusable else []
     if history.killed and history.held_up and not history.still_open:
         from gracewrap.report import held_up
 
