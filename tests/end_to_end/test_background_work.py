@@ -146,6 +146,17 @@ def test_what_is_still_open_is_told_when_it_is_killed(serve, queue, tmp_path, wo
     assert report(tmp_path)["still_open"] == kill["still_open"]
 
 
+@pytest.mark.parametrize(("words", "said"), [((), True), (("unused",), False)])
+def test_a_job_that_the_signal_may_have_cut_is_named(serve, queue, tmp_path, words, said):
+    """Held back until no request is in flight, it ends what has no handler, with all else."""
+    run = serve(queue, "plain", *words, options=("--drain-when", "before-signal"))
+    run.send(signal.SIGTERM)
+    assert run.wait() == 128 + signal.SIGTERM
+    summary = str(report(tmp_path)["summary"])
+    named = "if it was working on a job, that is lost" in summary and queue in summary
+    assert "no request in flight after" in summary and named == said, summary
+
+
 def test_what_uses_the_cpu_is_not_ended_early(serve):
     run = serve("-")
     order(run, "burn")

@@ -137,6 +137,11 @@ class InFlight:
             dict.fromkeys(probe.reading.open for probe in self.probes if probe.reading.open)
         )
 
+    def work(self) -> str:
+        """Return what shows that it may be at work although no request is in flight."""
+        shown = [one.reading.work for one in self.probes if one.reading.kind == DRAINED]
+        return "; ".join(work for work in dict.fromkeys(shown) if work not in ("", NOT_YET))
+
     def unusable(self, at: float) -> str:
         """Return what is wrong with probes that could not use their last answer, or had none."""
         return "; ".join(

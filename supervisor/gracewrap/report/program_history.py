@@ -379,11 +379,16 @@ class ProgramHistory:
         return killed or self.ended_by_stop_signal()
 
     def had_no_handler(self) -> bool:
+        """Return whether a stop signal ended it sooner than anything that handles one, and it was
+        not drained."""
+        return self.ended_at_once() and self.drained_after is None
+
+    def ended_at_once(self) -> bool:
         """Return whether a stop signal ended it sooner than anything that handles one."""
         if self.leader is None or self.told_at is None or not self.ended_by_stop_signal():
             return False
         at_once = self.leader.at - max(self.told_at, self.watched_from) < AT_ONCE
-        return at_once and not self.aborted and not self.leftover and self.drained_after is None
+        return at_once and not self.aborted and not self.leftover
 
     def status(self) -> int | None:
         """Return its exit status as a shell reports it; None: it never ran."""

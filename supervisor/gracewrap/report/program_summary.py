@@ -118,7 +118,8 @@ def particulars(history: ProgramHistory) -> list[str]:
         parts[-1] += _too_soon(history)
     elif history.drained_after is not None:
         is_it = "no request in flight" if history.in_flight.requests_only else "drained"
-        parts.append(f"{is_it} after {seconds(round(history.drained_after, 2))}")
+        after = seconds(round(history.drained_after, 2))
+        parts.append(f"{is_it} after {after}{_perhaps_cut(history)}")
     elif history.drain_began is not None and history.killed:
         parts += [history.unusable] if history.unusable else []
     if history.killed and history.held_up and not history.still_open:
@@ -128,6 +129,15 @@ def particulars(history: ProgramHistory) -> list[str]:
     if history.streams[0]:
         parts.append(f"when last seen, {in_words(*history.streams)}")
     return parts
+
+
+def _perhaps_cut(history: ProgramHistory) -> str:
+    """Return what else was to be seen of a program without a handler, when no request was in flight
+    and the stop signal ended it: what requests have nothing to do with was lost."""
+    work = history.in_flight.work()
+    if not (work and history.in_flight.requests_only and history.ended_at_once()):
+        return ""
+    return f"; if it was working on a job, that is lost: it has no handler for the signal ({work})"
 
 
 def _early(history: ProgramHistory) -> str:
