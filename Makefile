@@ -46,5 +46,10 @@ $(VENV)/ready: pyproject.toml hatch_build.py $(wildcard launcher/*.[ch])
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
 	@touch $@
 
+# Zig's compiler, for another architecture.
+$(VENV)/cross: $(VENV)/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group cross
+	@touch $@
+
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@ command: the native launcher, if there is a C compiler.
 
 A statically linked launcher runs on any Linux of its architecture, so that one wheel serves
 manylinux and musllinux.  Without a compiler, or with GRACEWRAP_PURE=1, it is a script for Python,
-and the wheel is a pure one.
+and the wheel is a pure one.  With GRACEWRAP_ARCH=aarch64 it is cross-built, by PyPI's ziglang.
 """
 
 from __future__ import annotations
@@ -29,22 +29,32 @@ FLAGS = (
 )
 
 
+def architecture() -> str:
+    """Return the one that the wheel is for."""
+    return os.environ.get("GRACEWRAP_ARCH") or platform.machine()
+
+
 def compilers() -> list[tuple[list[str], bool]]:
     """Return the commands to try, the best one first, and whether each links statically."""
-    ziglang = [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl"]
+    ziglang = [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture()}-linux-musl"]
     cc = os.environ.get("CC", "cc").split()
+    is_cross = architecture() != platform.machine()
     found = []
-    if shutil.which("musl-gcc"):
+    if shutil.which("musl-gcc") and not is_cross:
         found.append((["musl-gcc", "-static"], True))
     if importlib.util.find_spec("ziglang"):
         found.append(([*ziglang, "-static"], True))
-    if cc and shutil.which(cc[0]):
+    if cc and shutil.which(cc[0]) and not is_cross:
         found += [([*cc, "-static"], True), (cc, False)]
     return found
 
 
 class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg]
     """Adds gracewrap/commit.txt and the command."""
+
+    def dependencies(self) -> list[str]:
+        """Return what pip installs to build it."""
+        return ["ziglang"] if architecture() != platform.machine() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add both."""
@@ -71,11 +81,13 @@ class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg]
         launcher = Path(self.folder.name) / "gracewrap"
         source = f"{self.root}/supervisor" if version == "editable" else ""
         is_static, why = self._compile(launcher, source)
+        if is_static is None and os.environ.get("GRACEWRAP_ARCH"):
+            sys.exit(f"gracewrap: cannot make the launcher for GRACEWRAP_ARCH: {why}")
         if is_static is None:
             self.app.display_warning(f"gracewrap: without the native launcher: {why}")
             build_data["shared_scripts"][f"{self.root}/{SCRIPT}"] = "gracewrap"
             return
-        machine = platform.machine()
+        machine = architecture()
         every = f"manylinux_2_17_{machine}.musllinux_1_1_{machine}"
         build_data["shared_scripts"][str(launcher)] = "gracewrap"
         build_data["pure_python"] = False
@@ -85,7 +97,7 @@ class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg]
         """Return whether the launcher is linked statically, or None and why there is none."""
         if os.environ.get("GRACEWRAP_PURE"):
             return None, "GRACEWRAP_PURE is set"
-        machine = platform.machine()
+        machine = architecture()
         if sys.platform != "linux" or machine not in MACHINES or sys.maxsize < 2**32:
             return None, f"it is for Linux on {' and '.join(MACHINES)}"
         files = [f"{self.root}/launcher/{name}" for name in ("launch.c", "exec.c")]
