@@ -93,6 +93,20 @@ def test_after_sigkill_it_gets_more_time_and_nothing_is_settled():
     )
 
 
+def test_more_time_does_not_help_what_ignores_the_stop_signal():
+    cause = "sleep (pid 8) ignores SIGTERM"
+    killed = {
+        **KILLED,
+        "timeline": [*KILLED["timeline"][:2], {"at": 10.0, "event": "kill", "why": "out of time"}],
+        "flight_record": [{"kind": "signal_ignored", "cause": f"held up: {cause}"}],
+    }
+    assert values(a_report(), killed) == {}
+    assert f"{cause}; so SIGKILL ended it in 1 of 2 stops, and more time would not help" in (
+        reasons(a_report(), killed)
+    )
+    assert learn(killed)[-1].unsettled
+
+
 def test_an_exit_status_after_a_signal_that_it_handled_is_a_success():
     assert values(a_report(status=143))["success_exit_codes"] == [143]
     died = a_report(0.01, 143, "SIGTERM")

@@ -207,7 +207,9 @@ def _budget(
     used = max(stopped.number(report, "used_seconds") for report in reports)
     given = max(stopped.number(report, "budget_seconds") for report in reports)
     everyone = [one for found in programs.values() for one in found]
-    if any(one.in_flight for one in loads) or any(one.at_once or one.left_work for one in everyone):
+    if any(one.in_flight for one in loads) or any(
+        one.at_once or one.left_work or one.ignored for one in everyone
+    ):
         yield from _void(reports, max(given, *(one.budget for one in presets.values())))
         return
     killed = [one for one in everyone if one.killed and not one.held]
@@ -244,9 +246,9 @@ def _longest(loads: Sequence[Load]) -> float:
 def _void(reports: Sequence[Entry], budget: float) -> Iterator[Line]:
     """Yield what stops say about the budget that cut what was in flight."""
     few = _counted(reports, "stop")
-    yield Line(f"the times of {few} in which work was cut, or would have been, do not say what is "
-               "needed: shutdown_timeout and stop_timeout stay as they are",
-               unsettled=True)  # fmt: skip
+    yield Line(f"the times of {few} in which work was cut, or would have been, or the stop signal "
+               "was ignored, do not say what is needed: shutdown_timeout and stop_timeout stay as "
+               "they are", unsettled=True)  # fmt: skip
     yield _grace(budget)
 
 
@@ -353,7 +355,12 @@ def _program(
     left_work = [one for one in stops if one.left_work]
     if left_work:
         yield _before_signal(name, stops, left_work)
-    if cut or at_once or left_work:
+    ignored = [one for one in stops if one.ignored]
+    if ignored:
+        yield Line(f"{ignored[0].ignored}; so SIGKILL ended it in {len(ignored)} of "
+                   f"{_counted(stops, 'stop')}, and more time would not help: set the stop_signal "
+                   "that it handles", name, unsettled=True)  # fmt: skip
+    if cut or at_once or left_work or ignored:
         return
     yield from _signal(name, stops, preset)
     yield _stop_timeout(name, stops, preset, later, request)
@@ -406,7 +413,7 @@ def _stop_timeout(
     longest += LINGER * any(one.held for one in stops)
     end = "until it was drained" if any(one.held for one in stops) else "to its end"
     rung = f"; {shown(preset.tail)} more for the preset's escalation" if preset.tail else ""
-    delay = f"; {shown(later)} more for the shorter propagation_delay" if later else ""
+    delay = f"; {shown(later)} more for the shorter propagation_delay" if later >= 0.01 else ""
     why = f"the longest of {seen} took {shown(longest)} from the stop signal {end}{delay}{rung}"
     needed = longest + later
     if request > needed and not any(one.drained for one in stops):

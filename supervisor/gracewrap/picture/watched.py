@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from gracewrap.picture import stopped
+from gracewrap.policy.evidence import BLOCKED, IGNORED
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Stop(Record):
     ended_early: bool = False  # for that reason SIGKILL ended it before its time
     probes: tuple[str, ...] = ()  # the kinds of its drain probes
     unproved: bool = False  # under load, and nothing shows that it finishes after the stop signal
+    ignored: str = ""  # why SIGKILL was needed, if it ignores or blocks the stop signal
 
     @property
     def died(self) -> bool:
@@ -181,6 +183,7 @@ def stops(report: Entry) -> Iterator[Stop]:
             _lingered(row),
             bool(killed) and not row.bad,
             tuple(_probes(facts)),
+            ignored=_ignored(facts) if row.bad else "",
         )
 
 
@@ -199,6 +202,15 @@ def _probes(facts: Entry) -> Iterator[str]:
     for one in drain if isinstance(drain, list) else ():
         if isinstance(one, dict):
             yield str(one.get("probe"))
+
+
+def _ignored(facts: Entry) -> str:
+    """Return what the last entry of the flight record says, if the stop signal could not end it."""
+    records = facts.get("flight_record")
+    last = records[-1] if isinstance(records, list) and records else None
+    if not isinstance(last, dict) or last.get("kind") not in (IGNORED, BLOCKED):
+        return ""
+    return str(last.get("cause", "")).removeprefix("held up: ")
 
 
 def _lasted(row: Row, *kinds: str) -> float:
