@@ -339,3 +339,16 @@ def test_what_the_others_have_lost_is_one_line(fates, said):
     judged = verdict.judge(Asked((), compare=("bare", "tini")), runs)
     assert said in formats.text(runs, judged).splitlines()
     assert "without gracewrap" not in formats.text(runs[:1], judged)
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ({"command": ["node", "server.js"]}, "it had answered; --preset node, or"),
+        ({"command": ["node", "server.js"], "drain": [{}]}, "a --preset (gracewrap presets), or"),
+        ({"command": ["./serve"]}, "a --preset (gracewrap presets), or"),
+    ],
+)
+def test_the_preset_for_a_command_that_lost_requests_is_named(report, said):
+    runs = [ran(fates="ok reset", report=report)]
+    assert said in formats.text(runs, verdict.judge(Asked(()), runs))

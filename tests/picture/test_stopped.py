@@ -86,6 +86,7 @@ def test_the_page_is_one_file_without_script():
     ("document", "said"),
     [
         ({}, "it is not a report of gracewrap"),
+        ({"verdict": "passed", "runs": []}, "it is a drill"),
         ({"gracewrap": "1", "timeline": [], "stop_began": None}, "there was no stop"),
     ],
 )

@@ -109,8 +109,8 @@ runs the same rules as a real stop, in simulated time, and starts nothing. What
 does not fit is named, with the setting that mends it.
 
 Usage:
-  gracewrap plan [--grace DURATION] [--svg FILE] [--json] [OPTIONS]
-                 [--] [COMMAND [ARG...]]
+  gracewrap plan [--grace DURATION] [--svg FILE] [--html FILE] [--json]
+                 [OPTIONS] [--] [COMMAND [ARG...]]
 
 Options:
   It takes all options of a run (gracewrap help all lists them), and a

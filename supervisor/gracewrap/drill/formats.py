@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from xml.etree import ElementTree
 
+from gracewrap.config.recognise import recognised
 from gracewrap.drill.model import (
     CUT,
     ELSEWHERE,
@@ -131,8 +132,17 @@ def _cures(runs: Sequence[Run]) -> Iterator[str]:
         yield ("  refused: it took no connections any more before the balancer had noticed; a "
                "longer --propagation-delay lets it serve on")  # fmt: skip
     if fates & {RESET, CUT}:
-        yield ("  reset or cut: it ended before it had answered; a --preset (gracewrap presets), "
-               "or --drain-tcp auto --drain-when before-signal, lets it finish")  # fmt: skip
+        name = next(filter(None, map(_preset, runs)), "")
+        preset = f"--preset {name}" if name else "a --preset (gracewrap presets)"
+        yield (f"  reset or cut: it ended before it had answered; {preset}, or --drain-tcp auto "
+               "--drain-when before-signal, lets it finish")  # fmt: skip
+
+
+def _preset(run: Run) -> str:
+    """Return the preset for a command that had no drain; "" if it is not known."""
+    report = run.report or {}
+    command = report.get("command")
+    return recognised(command) if isinstance(command, list) and not report.get("drain") else ""
 
 
 def as_json(runs: Sequence[Run], verdict: Verdict) -> str:

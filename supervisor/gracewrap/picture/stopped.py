@@ -27,6 +27,9 @@ def chart(report: Mapping[str, object]) -> Chart:
     if ours and timeline is None and "outcome" in report:
         raise NoReport("it has no timeline, as a termination log that was too long; a run writes "
                        "all of it with --report-file FILE")  # fmt: skip
+    if isinstance(report.get("runs"), list):
+        raise NoReport("it is a drill; gracewrap drill --html FILE draws each stop, and gracewrap "
+                       "learn reads it")  # fmt: skip
     if not ours or not isinstance(timeline, list):
         raise NoReport("it is not a report of gracewrap: it has no timeline; a run writes one with "
                        "--report-file FILE")  # fmt: skip
