@@ -24,6 +24,7 @@ def redis_server(folder: Path) -> Iterator[int]:
     require(shutil.which("redis-server"), "redis-server")
     [port] = free_ports(1)
     words = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    words += ["--databases", 200]
     with subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL) as process:
         try:
             client = redis.Redis(port=port)

@@ -40,19 +40,20 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     location / {{ root {folder}; }}
-    location /slow {{ proxy_pass http://127.0.0.1:{upstream}; }}
+    location {location} {{ proxy_pass http://127.0.0.1:{upstream}; }}
   }}
 }}
 """
 
 
-def nginx_command(folder: Path, port: int, upstream: int) -> list[str]:
+def nginx_command(folder: Path, port: int, upstream: int, location: str = "/slow") -> list[str]:
     """Write a configuration that has no settings about stopping; return the command."""
     require(shutil.which("nginx"), "nginx")
     # Otherwise the workers would run as a user who may not read *folder*.
     user = "user root;" if os.geteuid() == 0 else ""
     file = folder / "nginx.conf"
-    file.write_text(NGINX.format(folder=folder, port=port, upstream=upstream, user=user))
+    words = {"folder": folder, "port": port, "upstream": upstream, "location": location}
+    file.write_text(NGINX.format(**words, user=user))
     return ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(file)]
 
 
