@@ -253,9 +253,9 @@ def _supervise(handover: Handover, args: Sequence[str], settings: Settings | Non
 
     try:
         if settings is None:
-            from gracewrap.config import load
+            from gracewrap.config.settings import defaults
 
-            settings = load.defaults(args[1:])
+            settings = defaults(args[1:])
         from gracewrap.runtime.supervise import supervise
     except BaseException as error:  # no descriptor, no memory, files gone
         _say(

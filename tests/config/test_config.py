@@ -12,13 +12,13 @@ import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gracewrap.config import environment, load, values
+from gracewrap.config import environment, values
 from gracewrap.config import problems as problems_
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.redact import concealed
 from gracewrap.config.schema import BY_KEY, TABLE
-from gracewrap.config.settings import Settings
+from gracewrap.config.settings import Settings, defaults
 from gracewrap.config.suggestions import (
     unknown_command,
     unknown_key,
@@ -562,7 +562,7 @@ def test_every_setting_is_a_field_and_has_its_own_names():
 def test_the_defaults_need_no_further_table():
     """Settings has them as defaults of its own; with one further setting given, the rest comes from
     the table."""
-    plain = load.defaults(["true"])
+    plain = defaults(["true"])
     given, problems = resolve(read_command_line(["--propagation-delay=0s", *COMMAND]), {})
     assert problems == [] and given is not None
     for name in Settings.__match_args__:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.config import load
+from gracewrap.config import settings
 from gracewrap.report import log
 from gracewrap.runtime import ending, fallback, handover, loop
 from processes import (
@@ -250,7 +250,7 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
 
 def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
     monkeypatch.setattr(ending.Ending, "last_word", lambda end, status: 1 // 0)
-    made = loop.Loop(handover.Handover(2**22, 0.0), load.defaults(["true"]))
+    made = loop.Loop(handover.Handover(2**22, 0.0), settings.defaults(["true"]))
     made.recorder.log = log.Log(file=str(tmp_path / "log"))
     assert made.ending.leave(7) == 7
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()

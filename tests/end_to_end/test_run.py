@@ -34,14 +34,14 @@ sys.path.insert(0, {source!r})
 import gracewrap.__main__  # blocks the signals
 import posix
 from gracewrap.runtime import handover, supervise
-from gracewrap.config import load as sources
+from gracewrap.config import settings
 from gracewrap.linux import spawn
 command = {command!r}
 pid, exec_fd, errno = spawn.spawn(command, None)
 at = time.monotonic()
 asked = handover.StopRequest(15, at, "somebody, before there was a loop")
 value = handover.Handover(pid, at, stop_requests=(asked,), orphans_reaped=3)
-posix._exit(supervise.supervise(value, sources.defaults(command)))
+posix._exit(supervise.supervise(value, settings.defaults(command)))
 """
 
 

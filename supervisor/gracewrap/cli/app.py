@@ -14,7 +14,7 @@ from gracewrap.cli import subcommand
 from gracewrap.cli.control_client import NoAnswer, Unusable
 from gracewrap.cli.wait import complain
 from gracewrap.config.command_line import CommandLine
-from gracewrap.config.problems import COMMAND_LINE
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import sys
 from gracewrap.cli import own_options
 from gracewrap.cli.wait import complain
 from gracewrap.config.printable import printable
-from gracewrap.config.problems import COMMAND_LINE, DEFAULT_FILE
+from gracewrap.config.problems import DEFAULT_FILE
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:

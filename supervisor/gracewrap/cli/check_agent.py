@@ -13,7 +13,8 @@ import time
 
 from gracewrap.cli import own_options
 from gracewrap.cli.wait import complain
-from gracewrap.config.problems import COMMAND_LINE, one_line
+from gracewrap.config.problems import one_line
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
 from gracewrap.drill import new_children
 from gracewrap.linux import agent_socket, process_tree

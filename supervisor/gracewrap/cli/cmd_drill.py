@@ -11,7 +11,7 @@ import sys
 from gracewrap.cli import drill_progress, own_options, show_picture
 from gracewrap.cli.wait import complain
 from gracewrap.config import command_line, load
-from gracewrap.config.problems import COMMAND_LINE
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
 from gracewrap.drill.model import FAIL, PASSED, Asked, Balancer, Unready
 from gracewrap.linux import launcher, signals

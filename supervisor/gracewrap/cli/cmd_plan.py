@@ -9,7 +9,8 @@ import sys
 from gracewrap.cli import own_options, show_picture
 from gracewrap.cli.wait import complain
 from gracewrap.config import command_line, load
-from gracewrap.config.problems import COMMAND_LINE, DEFAULT_FILE
+from gracewrap.config.problems import DEFAULT_FILE
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
 from gracewrap.picture import plan, svg
 from gracewrap.record import TYPE_CHECKING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gracewrap.config import command_line
-from gracewrap.config.problems import COMMAND_LINE
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

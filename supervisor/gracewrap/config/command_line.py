@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gracewrap.config.origins import RawValue
-from gracewrap.config.problems import COMMAND_LINE, DEFAULT_FILE, Problem
+from gracewrap.config.problems import DEFAULT_FILE, Problem
 from gracewrap.config.schema_core import CORE, Setting
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from gracewrap.config.command_line import CommandLine
 from gracewrap.config.origins import Origins, RawValue, parse_each
 from gracewrap.config.problems import (
-    COMMAND_LINE,
     CONFIG_VARIABLE,
     DEFAULT_FILE,
     Problem,
     one_line,
 )
 from gracewrap.config.schema_core import CORE, CORE_BY_KEY
-from gracewrap.config.settings import Settings
+from gracewrap.config.settings import COMMAND_LINE, Settings
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -108,12 +107,6 @@ def found_file(line: CommandLine, env: Mapping[bytes, bytes]) -> str | None:
     except OSError:
         return None
     return DEFAULT_FILE
-
-
-def defaults(command: Sequence[str]) -> Settings:
-    """Return the settings of a plain `gracewrap -- COMMAND`."""
-    values, origins = _parse((), [], tuple(command))
-    return Settings(**values, origins=origins)
 
 
 def config_file(

@@ -15,7 +15,6 @@ class Problem(Record):
     status: int = 125  # what gracewrap exits with
 
 
-COMMAND_LINE = "command line"
 CONFIG_VARIABLE = b"GRACEWRAP_CONFIG"
 DEFAULT_FILE = "gracewrap.toml"  # what init writes, and check and a run without a command read
 

@@ -12,9 +12,9 @@ from gracewrap.config import origins as origins_
 from gracewrap.config.checks_core import cross_check
 from gracewrap.config.origins import Origins, RawValue
 from gracewrap.config.parsers import probes
-from gracewrap.config.problems import COMMAND_LINE, Problem
+from gracewrap.config.problems import Problem
 from gracewrap.config.schema import BY_KEY, GLOBAL, OF_BOTH, TABLE
-from gracewrap.config.settings import Settings
+from gracewrap.config.settings import COMMAND_LINE, Settings
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -6,10 +6,12 @@ It is imported before the command is started, so it imports nothing that would d
 from __future__ import annotations
 
 from gracewrap.config import values
+from gracewrap.config.schema_core import CORE
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from gracewrap.config.parsers.process import FromFile
     from gracewrap.config.probe_specs import (
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
         Url,
     )
     from gracewrap.policy.model import BackOff
+
+
+COMMAND_LINE = "command line"  # an origin
 
 
 class Settings(Record):
@@ -256,3 +261,10 @@ class Settings(Record):
     def tells_metrics(self) -> bool:
         """Whether metrics are left somewhere when all is over."""
         return self.report_prometheus_textfile is not None or self.report_pushgateway is not None
+
+
+def defaults(command: Sequence[str]) -> Settings:
+    """Return the settings of a plain `gracewrap -- COMMAND`."""
+    fields: dict[str, Any] = {setting.field: setting.initial() for setting in CORE}
+    fields["command"] = tuple(command)
+    return Settings(**fields, origins={"command": COMMAND_LINE})

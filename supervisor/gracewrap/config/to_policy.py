@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gracewrap.config.probe_specs import rests_on_tcp
 from gracewrap.config.values import DRAINED
 from gracewrap.linux.signals import SIGHUP
 from gracewrap.policy import model as m
@@ -99,6 +98,8 @@ def _program(settings: Settings, names: Mapping[str, int]) -> m.ProgramPolicy:
 def _drain(settings: Settings) -> m.DrainPolicy:
     if settings.drain is None and settings.drain_start is None:
         return m.ProgramPolicy.drain
+    from gracewrap.config.probe_specs import rests_on_tcp  # loaded: there is a drain
+
     return m.DrainPolicy(
         probes=len(settings.drain.probes) if settings.drain else 0,
         combine=settings.drain.combine if settings.drain else "all",

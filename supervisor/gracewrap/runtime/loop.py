@@ -150,6 +150,7 @@ class Loop:
         self._catch_up()
         if self.policy.managed:
             self.feed(m.Tick(time.monotonic()))  # the first start
+        gc.freeze()  # what is imported stays: no collection need look at it
         gc.enable()  # start disabled it for the imports
         while self.exit is None:
             self.turn()

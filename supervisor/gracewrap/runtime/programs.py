@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.config.problems import COMMAND_LINE
+from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.linux import process_tree, spawn
 from gracewrap.linux.procfs import EMFILE, ENFILE
 from gracewrap.linux.signals import HARMLESS

@@ -12,7 +12,6 @@ import _socket
 import posix
 import sys
 
-from gracewrap.config.probe_specs import Address
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.server import listen
 
@@ -38,12 +37,12 @@ def create(explicit: str | None = None) -> tuple[int, str] | None:
     """Return a listening file descriptor and its path, or None if none can be created.
 
     The path is *explicit*, or else in the first directory that accepts the socket.  Never raises;
-    listen.bind() tells why an explicit path fails.  remove() removes the file again.
+    listen.bind_unix() tells why an explicit path fails.  remove() removes the file again.
     """
     name = f"{PREFIX}{posix.getpid()}{SUFFIX}"
     for path in [explicit] if explicit else [f"{directory}/{name}" for directory in directories()]:
         try:
-            return listen.bind(Address(path=path), MODE), path
+            return listen.bind_unix(path, MODE), path
         except (OSError, ValueError):
             # Read-only, not ours, full, does not exist; ValueError: the path contains a NUL.
             continue

@@ -36,7 +36,7 @@ def bind(address: Address, mode: int = 0o660) -> int:
         OSError: If it is impossible; EADDRINUSE if another process listens there.
     """
     if address.path:
-        return _bind_unix(address.path, mode)
+        return bind_unix(address.path, mode)
     if ":" in address.host:
         return _bind_tcp(_socket.AF_INET6, address.host, address.port)
     if address.host:
@@ -74,8 +74,8 @@ def _bind_tcp(family: int, host: str, port: int) -> int:
     return sock.detach()
 
 
-def _bind_unix(path: str, mode: int) -> int:
-    """Return a listening unix socket."""
+def bind_unix(path: str, mode: int) -> int:
+    """Return a file descriptor that listens at *path*; the rest is as in bind()."""
     if len(path.encode(errors="surrogateescape")) > _MAX_PATH:
         raise OSError(
             _ENAMETOOLONG, f"the path of a unix socket has at most {_MAX_PATH} bytes", path
