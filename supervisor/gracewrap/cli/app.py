@@ -101,70 +101,40 @@ def call(name: str, words: Sequence[str]) -> int:
         return 130
 
 
+# Where each subcommand is declared: module and name.
+_DECLARED = {
+    "health": ("gracewrap.cli.cmd_health", "HEALTH"),
+    "status": ("gracewrap.cli.cmd_status", "STATUS"),
+    "drain": ("gracewrap.cli.cmd_drain", "DRAIN"),
+    "undrain": ("gracewrap.cli.cmd_drain", "UNDRAIN"),
+    "stop": ("gracewrap.cli.cmd_stop", "STOP"),
+    "restart": ("gracewrap.cli.cmd_stop", "RESTART"),
+    "schema": ("gracewrap.cli.cmd_schema", "SCHEMA"),
+    "signal": ("gracewrap.cli.cmd_signal", "SIGNAL"),
+    "reopen": ("gracewrap.cli.cmd_reopen", "REOPEN"),
+    "report": ("gracewrap.cli.cmd_report", "REPORT"),
+    "learn": ("gracewrap.cli.cmd_learn", "LEARN"),
+    "presets": ("gracewrap.cli.cmd_presets", "PRESETS_COMMAND"),
+    "init": ("gracewrap.cli.cmd_init", "INIT"),
+}
+
+
 def load(name: str) -> Subcommand:
     """Return the declaration of a subcommand; only its own module is loaded."""
-    match name:
-        case "health":
-            from gracewrap.cli import cmd_health
+    if name == "completion":  # this and the next are made of those of all others
+        from gracewrap.cli import completion
 
-            return cmd_health.HEALTH
-        case "status":
-            from gracewrap.cli import cmd_status
+        return completion.declared(load)
+    if name == "man":
+        from gracewrap.cli import man_page
 
-            return cmd_status.STATUS
-        case "drain":
-            from gracewrap.cli import cmd_drain
-
-            return cmd_drain.DRAIN
-        case "undrain":
-            from gracewrap.cli import cmd_drain
-
-            return cmd_drain.UNDRAIN
-        case "stop":
-            from gracewrap.cli import cmd_stop
-
-            return cmd_stop.STOP
-        case "restart":
-            from gracewrap.cli import cmd_stop
-
-            return cmd_stop.RESTART
-        case "schema":
-            from gracewrap.cli import cmd_schema
-
-            return cmd_schema.SCHEMA
-        case "completion":
-            from gracewrap.cli import completion
-
-            return completion.declared(load)
-        case "man":
-            from gracewrap.cli import man_page
-
-            return man_page.declared(load)
-        case "signal":
-            from gracewrap.cli import cmd_signal
-
-            return cmd_signal.SIGNAL
-        case "reopen":
-            from gracewrap.cli import cmd_reopen
-
-            return cmd_reopen.REOPEN
-        case "report":
-            from gracewrap.cli import cmd_report
-
-            return cmd_report.REPORT
-        case "learn":
-            from gracewrap.cli import cmd_learn
-
-            return cmd_learn.LEARN
-        case "presets":
-            from gracewrap.cli import cmd_presets
-
-            return cmd_presets.PRESETS_COMMAND
-        case "init":
-            from gracewrap.cli import cmd_init
-
-            return cmd_init.INIT
-    raise ValueError(f"there is no subcommand {name}")
+        return man_page.declared(load)
+    if name not in _DECLARED:
+        raise ValueError(f"there is no subcommand {name}")
+    module, constant = _DECLARED[name]
+    __import__(module)
+    declared: Subcommand = getattr(sys.modules[module], constant)
+    return declared
 
 
 def _flush(status: int) -> int:

@@ -73,12 +73,7 @@ def check(line: command_line.CommandLine, strict: bool = False, as_json: bool = 
     for if this is *strict*."""
     if line.action != "run":  # `check init`: a program of that name
         line = replace(line, command=(line.action, *line.command), action="run")
-    if (
-        line.config is None
-        and len(line.command) == 1
-        and line.command[0].endswith(".toml")
-        and os.path.isfile(line.command[0])
-    ):
+    if line.config is None and _is_settings_file(line.command):
         _complain(f"cannot check the command {line.command[0]!r}: it is a file of settings; write "
                   "gracewrap check --config "
                   f"{shlex.quote(line.command[0])}")  # fmt: skip
@@ -114,6 +109,10 @@ def check(line: command_line.CommandLine, strict: bool = False, as_json: bool = 
         return 125
     _print_all(settings, config, "gracewrap" if origin == "default" else "")
     return 0
+
+
+def _is_settings_file(command: Sequence[str]) -> bool:
+    return len(command) == 1 and command[0].endswith(".toml") and os.path.isfile(command[0])
 
 
 def _print_all(settings: Settings, config: str | None, start: str) -> None:

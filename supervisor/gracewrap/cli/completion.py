@@ -147,6 +147,12 @@ def _names(options: list[_Option]) -> str:
     return " ".join(option.name for option in options)
 
 
+def _with_value(load: _Load) -> dict[str, None]:
+    """Return the options that need a value, of a run and of what reads its words."""
+    every = [*_run_options(), *(option for name in _OWN for option in _options(name, load))]
+    return dict.fromkeys(option.name for option in every if option.metavar)
+
+
 # --- bash ----------------------------------------------------------------------------------------
 
 
@@ -158,24 +164,39 @@ def _bash_value(option: _Option, of: str = "*") -> str:
     return f"        {of}:{option.name}) COMPREPLY=({made}); return ;;\n"
 
 
-def _bash(load: _Load) -> str:
-    run = _run_options()
-    values, subs = "", ""
+def _bash_values(run: list[_Option], load: _Load) -> str:
+    """Return the branches that complete the values of options."""
+    rows = [
+        _bash_value(option, name)
+        for name in SUBCOMMANDS
+        for option in _options(name, load)
+        if option.metavar
+    ]
+    rows += [_bash_value(option) for option in run if option.metavar]
+    return "".join(rows) + _bash_value(replace(run[-4], name="-c"))
+
+
+def _bash_options(run: list[_Option], load: _Load) -> str:
+    """Return the branches that say which options a subcommand has."""
+    rows = ""
     for name in SUBCOMMANDS:
-        own = _options(name, load)
-        values += "".join(_bash_value(option, name) for option in own if option.metavar)
-        words = [_names(own)] + ([_names(run)] if name in _OWN else [])
-        subs += f'        {name}) options="{" ".join(words)}" ;;\n'
-    values += "".join(_bash_value(option) for option in run if option.metavar)
-    values += _bash_value(replace(run[-4], name="-c"))
-    operands = "".join(
+        words = [_names(_options(name, load))] + ([_names(run)] if name in _OWN else [])
+        rows += f'        {name}) options="{" ".join(words)}" ;;\n'
+    return rows
+
+
+def _bash_operands() -> str:
+    """Return the branches that say which words without a dash a subcommand takes."""
+    return "".join(
         f'        {name}) words="{" ".join(words)}" ;;\n'
         if words
         else f'        {name}) words=$(compgen -f -- "$word") ;;\n'
         for name, words in _OPERANDS.items()
     )
-    every = [*run, *(option for name in _OWN for option in _options(name, load))]
-    valued = "|".join(dict.fromkeys(option.name for option in every if option.metavar))
+
+
+def _bash(load: _Load) -> str:
+    run = _run_options()
     return f"""\
 # Completion of gracewrap for bash: source <(gracewrap completion bash)
 _gracewrap() {{
@@ -188,7 +209,7 @@ _gracewrap() {{
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${{COMP_WORDS[i]}} in
             --) _gracewrap_command $((i + 1)); return ;;
-            -c|{valued})
+            -c|{"|".join(_with_value(load))})
                 if [[ ${{COMP_WORDS[i+1]}} == = ]]; then ((i++)); fi
                 ((i++)) ;;
             -*) ;;
@@ -200,12 +221,12 @@ _gracewrap() {{
         esac
     done
     case $of:$before in
-{values}    esac
+{_bash_values(run, load)}    esac
     case $of in
-{subs}        *) options="{_names(run)}" ;;
+{_bash_options(run, load)}        *) options="{_names(run)}" ;;
     esac
     case $of in
-{operands}        '') words="{" ".join(SUBCOMMANDS)} help" ;;
+{_bash_operands()}        '') words="{" ".join(SUBCOMMANDS)} help" ;;
     esac
     if [[ $word == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$word"))
@@ -303,12 +324,9 @@ def _fish_row(option: _Option, of: str) -> str:
     )
 
 
-def _fish(load: _Load) -> str:
-    run = _run_options()
-    every = [*run, *(option for name in _OWN for option in _options(name, load))]
-    valued = " ".join(dict.fromkeys(option.name for option in every if option.metavar))
-    rows = [
-        f"""\
+def _fish_in(load: _Load) -> str:
+    """Return the function that finds out which subcommand the words before the cursor name."""
+    return f"""\
 # Completion of gracewrap for fish: gracewrap completion fish | source
 function __gracewrap_in -d 'Is the cursor behind one of these subcommands (none: before one)?'
     set -l of none
@@ -316,7 +334,7 @@ function __gracewrap_in -d 'Is the cursor behind one of these subcommands (none:
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word -c {valued}
+        else if contains -- $word -c {" ".join(_with_value(load))}
             set skip 1
         else if test $word = --
             set of command
@@ -332,7 +350,12 @@ function __gracewrap_in -d 'Is the cursor behind one of these subcommands (none:
         end
     end
     contains -- $of $argv
-end""",
+end"""
+
+
+def _fish(load: _Load) -> str:
+    rows = [
+        _fish_in(load),
         f"complete -c gracewrap -n '__gracewrap_in none {' '.join(_OWN)}' "
         "-a '(__fish_complete_command)'",
     ]
@@ -348,7 +371,7 @@ end""",
         for name, words in _OPERANDS.items()
         if words
     ]
-    rows += [_fish_row(option, f"none {' '.join(_OWN)}") for option in run]
+    rows += [_fish_row(option, f"none {' '.join(_OWN)}") for option in _run_options()]
     return "\n".join(rows) + "\n"
 
 

@@ -61,10 +61,8 @@ def wait(
     try:
         while True:
             elapsed = time.monotonic() - began
-            left = LOOK if timeout is None else timeout - elapsed
-            peer.timeout = control_client.WAIT
-            if timeout is not None:
-                peer.timeout = max(0.05, min(control_client.WAIT, left))
+            left = float("inf") if timeout is None else timeout - elapsed
+            peer.timeout = max(0.05, min(control_client.WAIT, left))
             doing, limit = "no answer", ""
             try:
                 last = peer.status(processes=False, request="" if part is None else part.request)
@@ -72,8 +70,7 @@ def wait(
                     return progress.end(*verdict)
                 doing, limit = _standing(last, part)
             except control_client.Gone:
-                end = _gone(peer, last, elapsed) if part is None else part.gone(last, elapsed)
-                return progress.end(*end)
+                return progress.end(*_gone(peer, last, elapsed, part))
             except control_client.NoAnswer:
                 pass
             if left <= 0:
@@ -94,16 +91,19 @@ def _standing(last: dict[str, Any], part: Waited | None) -> tuple[str, str]:
     return status_view.waiting_for(last), status_view.until_sigkill(last)
 
 
-def _gone(peer: control_client.Peer, last: dict[str, Any], elapsed: float) -> tuple[int, str]:
+def _gone(
+    peer: control_client.Peer, last: dict[str, Any], elapsed: float, part: Waited | None
+) -> tuple[int, str]:
     """Return exit status and last word about a gracewrap that has ended: what it killed was not
     drained."""
+    if part is not None:
+        return part.gone(last, elapsed)
     from gracewrap.cli import status_view
 
     killed = status_view.word(last, "phase") == "killing"
     cut = f"; it was killing what was left: {status_view.waiting_for(last)}" if killed else ""
-    return int(
-        killed
-    ), f"gracewrap (pid {peer.pid}) has gone after {status_view.span(elapsed)}{cut}"
+    text = f"gracewrap (pid {peer.pid}) has gone after {status_view.span(elapsed)}{cut}"
+    return int(killed), text
 
 
 class Progress:
