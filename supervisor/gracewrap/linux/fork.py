@@ -135,18 +135,8 @@ def _become(
     try:
         posix.setpgid(0, 0)
         if tty is not None:
-            try:
-                posix.tcsetpgrp(
-                    tty, posix.getpid()
-                )  # SIGTTOU is still blocked, so this does not stop us
-            except OSError:
-                pass  # the terminal hung up meanwhile
-        for name in (
-            b"LISTEN_PID",
-            b"WATCHDOG_PID",
-        ):  # sd_listen_fds(3): they name the receiver, which we are not
-            if env.get(name) == str(posix.getppid()).encode():
-                env[name] = str(posix.getpid()).encode()
+            _take_terminal(tty)
+        _name_receiver(env)
         _connect(stdio)
         if process is not None:
             from gracewrap.linux.exec_context import become
@@ -169,6 +159,21 @@ def _become(
         target = status_fd if status_fd >= 0 else people
         posix.write(target, data.encode(errors="backslashreplace")[:_LONGEST])
         posix._exit(status)
+
+
+def _take_terminal(tty: int) -> None:
+    try:
+        posix.tcsetpgrp(tty, posix.getpid())  # SIGTTOU is still blocked, so this does not stop us
+    except OSError:
+        pass  # the terminal hung up meanwhile
+
+
+def _name_receiver(env: dict[bytes, bytes]) -> None:
+    """Put our pid where our parent's is: these variables name the process that they are for
+    (sd_listen_fds(3))."""
+    for name in (b"LISTEN_PID", b"WATCHDOG_PID"):
+        if env.get(name) == str(posix.getppid()).encode():
+            env[name] = str(posix.getpid()).encode()
 
 
 def _connect(stdio: tuple[int, int]) -> None:

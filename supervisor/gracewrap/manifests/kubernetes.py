@@ -126,10 +126,6 @@ def _container(
     ports = {port.string("name") or "": port.number("containerPort") for port in
              _items(one.get("ports"))}  # fmt: skip
     probes = {name: probe for name in PROBES if (probe := _probe(one, name, ports)) is not None}
-    readiness = probes.get("readinessProbe")
-    serves = one.pair("ports")[0] if ports else None
-    if serves is None and readiness is not None and readiness.how != "exec":
-        serves = one.pair("readinessProbe")[0]
     return Container(
         file=file,
         platform="kubernetes",
@@ -146,7 +142,7 @@ def _container(
         shared_pid=_said(pod, "shareProcessNamespace"),
         host_pid=_said(pod, "hostPID"),
         probes=probes,
-        serves=serves,
+        serves=_serves(one, bool(ports), probes),
         ports=_ports(one),
         security=_security(pod, one),
         termination_path=one.get("terminationMessagePath"),
@@ -157,6 +153,16 @@ def _container(
         rollout=rollout,
         image=one.string("image") or "",
     )
+
+
+def _serves(one: Node, has_ports: bool, probes: Mapping[str, Probe]) -> Node | None:
+    """Return the key that says that the container serves requests; None: there is none."""
+    if has_ports:
+        return one.pair("ports")[0]
+    readiness = probes.get("readinessProbe")
+    if readiness is not None and readiness.how != "exec":
+        return one.pair("readinessProbe")[0]
+    return None
 
 
 def _ports(one: Node) -> frozenset[int]:

@@ -139,52 +139,56 @@ def _off_the_clock(subject: Subject) -> float:
 
 def _grace(subject: Subject, plan: Plan) -> Iterator[Finding]:
     one, budget = subject.container, subject.settings.shutdown_timeout
-    grace = one.grace
-    hook = _off_the_clock(subject)
-    if grace.seconds is None:
+    granted = one.grace.seconds
+    if granted is None:
         return
-    over = budget + hook + MARGIN - grace.seconds
+    over = budget + _off_the_clock(subject) + MARGIN - granted
     if over > 0:
-        wanted = max(float(math.ceil(budget + hook + SPARE)), plan.grace or 0.0)
-        default = " (the default)" if grace.node is None else ""
-        why = (
-            f"gracewrap may take shutdown_timeout = {show_duration(budget)}, and {grace.key} "
-            f"grants {number(grace.seconds)} s{default}"
-        )
-        why += f", of which preStop takes {number(hook)} s" if hook else ""
-        if over > MARGIN:
-            why += f": SIGKILL comes {number(round(over - MARGIN, 3))} s before the budget is over"
-        else:
-            why += f": only {number(round(MARGIN - over, 3))} s are left for the exit"
-        shorter = _shorter(subject, plan)
-        also = ""
-        if shorter:
-            also = f"; or {subject.setting('shutdown_timeout', f'{shorter}s')[0]}"
-        if grace.most is None or wanted <= grace.most:
-            remedy = f"set {grace.key}: {_spelled(subject, wanted)}{also}"
-            yield subject.find("grace-period", grace.node, why, remedy, _set(subject, wanted))
-        elif most := _most(subject, plan):
-            text, edit = subject.setting("shutdown_timeout", f"{most}s")
-            remedy = f"set {grace.key}: {_spelled(subject, grace.most)}, and {text}"
-            yield subject.find(
-                "grace-period", grace.node, why, remedy, _set(subject, grace.most), edit
-            )
-        else:
-            remedy = (
-                "remove preStop, or shorten it"
-                if hook
-                else f"set {grace.key}: {_spelled(subject, grace.most)}, and shorten "
-                "shutdown_timeout and what it has to hold"
-            )
-            yield subject.find("grace-period", grace.node, why, remedy)
+        yield _too_short(subject, plan, granted, over)
     if one.pre_stop is not None and one.pre_stop.seconds is None and one.pre_stop.counts:
-        room = grace.seconds - budget - MARGIN
+        room = granted - budget - MARGIN
         why = (
             "it runs before the stop signal and takes its time off the grace period; "
             f"{number(max(0.0, room))} s are there for it"
         )
         remedy = "move it to gracewrap's pre_stop, which has its place in the budget"
         yield subject.find("pre-stop-unknown", one.pre_stop.key, why, remedy)
+
+
+def _too_short(subject: Subject, plan: Plan, granted: float, over: float) -> Finding:
+    """Return the finding about a grace period of *granted* seconds, *over* too few; the best remedy
+    that is possible."""
+    grace, budget = subject.container.grace, subject.settings.shutdown_timeout
+    hook = _off_the_clock(subject)
+    why = _why_too_short(subject, granted, over)
+    wanted = max(float(math.ceil(budget + hook + SPARE)), plan.grace or 0.0)
+    if grace.most is None or wanted <= grace.most:
+        remedy = f"set {grace.key}: {_spelled(subject, wanted)}"
+        if shorter := _shorter(subject, plan):
+            remedy += f"; or {subject.setting('shutdown_timeout', f'{shorter}s')[0]}"
+        return subject.find("grace-period", grace.node, why, remedy, _set(subject, wanted))
+    longest = f"set {grace.key}: {_spelled(subject, grace.most)}, and"
+    if most := _most(subject, plan):
+        text, edit = subject.setting("shutdown_timeout", f"{most}s")
+        longer = _set(subject, grace.most)
+        return subject.find("grace-period", grace.node, why, f"{longest} {text}", longer, edit)
+    remedy = f"{longest} shorten shutdown_timeout and what it has to hold"
+    if hook:
+        remedy = "remove preStop, or shorten it"
+    return subject.find("grace-period", grace.node, why, remedy)
+
+
+def _why_too_short(subject: Subject, granted: float, over: float) -> str:
+    grace, hook = subject.container.grace, _off_the_clock(subject)
+    default = " (the default)" if grace.node is None else ""
+    why = (
+        f"gracewrap may take shutdown_timeout = {show_duration(subject.settings.shutdown_timeout)}"
+        f", and {grace.key} grants {number(granted)} s{default}"
+    )
+    why += f", of which preStop takes {number(hook)} s" if hook else ""
+    if over > MARGIN:
+        return f"{why}: SIGKILL comes {number(round(over - MARGIN, 3))} s before the budget is over"
+    return f"{why}: only {number(round(MARGIN - over, 3))} s are left for the exit"
 
 
 def _shorter(subject: Subject, plan: Plan) -> int:
