@@ -103,18 +103,20 @@ def put_together(
             values["drain"] = ProbeSpecs((AgentProbeSpec(),))
     if not problems:
         problems += [Problem(text) for text in _faults(values, where, unusable)]
-    probes = _asked(values)
-    if (
-        any(isinstance(probe, NotifyProbeSpec) for probe in probes)
-        or values["watchdog"] is not None
-    ):
+    _compute(values, origins)
+    return problems
+
+
+def _compute(values: dict[str, Any], origins: Mapping[str, str]) -> None:
+    """Set what follows from other settings."""
+    hears = any(isinstance(probe, NotifyProbeSpec) for probe in _asked(values))
+    if hears or values["watchdog"] is not None:
         values["notify"] = True
     if "drain.linger" not in origins:
         values["drain_linger"] = _linger(values["drain"])
     if values["report_pushgateway"] and not values["report_pushgateway_job"]:
         command = values.get("command") or ("gracewrap",)
         values["report_pushgateway_job"] = command[0].rpartition("/")[2] or "gracewrap"
-    return problems
 
 
 def _asked(values: Mapping[str, Any]) -> tuple[ProbeSpec, ...]:

@@ -31,10 +31,8 @@ class CommandLine(Record):
 def read_command_line(args: Sequence[str]) -> CommandLine:
     """Take the words after `gracewrap` apart: options first, then `--` or the first other word
     starts the command."""
-    options = {name: s for s in CORE if s.flag for name in (s.option, *s.aliases)}
-    given: dict[str, RawValue] = {}
-    problems: list[Problem] = []
-    config, action, command, i = None, "run", tuple[str, ...](), 0
+    options, i = _Options(), 0
+    action, command = "run", tuple[str, ...]()
     explicit = no_drain = False  # explicit: `run` was written, so a command follows
     while i < len(args):
         word, i = args[i], i + 1
@@ -50,34 +48,59 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
             no_drain = True
             continue
         if not word.startswith("-") or word == "-":
-            action, command = (
-                ("run", tuple(args[i - 1 :])) if explicit else _first_word(args[i - 1 :], problems)
-            )
+            command = tuple(args[i - 1 :])
+            if not explicit:
+                action, command = _first_word(command, options.problems)
             break
-        name, equals, value = word.partition("=")
-        if name not in options and name not in CONFIG:
-            from gracewrap.config.schema import OPTIONS  # the drain and the like, and all they need
-
-            options = OPTIONS
-        setting = options.get(name)
-        if setting is None and name not in CONFIG:
-            problems.append(
-                _unknown_option(name, options, value if equals else "".join(args[i : i + 1]))
-            )
-            break  # whether the next word is its value or the command, nobody knows
-        if not equals:
-            words = _value(setting, args[i:])
-            if words is None:
-                problems.append(_no_value(name, setting))
-                break
-            value, i = words[0] if words else "true", i + len(words)
-        if setting is None:
-            config = value
-        else:
-            _give(given, setting, value, name)
+        taken = options.take(word, args[i:])
+        if taken is None:
+            break
+        i += taken
+    given, problems = options.given, options.problems
     if no_drain:
         problems += _no_drain_beside(given)
-    return CommandLine(tuple(given.values()), command, config, action, tuple(problems), no_drain)
+    return CommandLine(
+        tuple(given.values()), command, options.config, action, tuple(problems), no_drain
+    )
+
+
+class _Options:
+    """What options have said so far."""
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.given: dict[str, RawValue] = {}
+        self.problems: list[Problem] = []
+        self._known = {name: s for s in CORE if s.flag for name in (s.option, *s.aliases)}
+
+    def take(self, word: str, following: Sequence[str]) -> int | None:
+        """Take in one option; return how many of the words *following* it are its value.
+
+        None: it cannot be used, and whether the next word is its value or the command, nobody
+        knows.
+        """
+        name, equals, value = word.partition("=")
+        if name not in self._known and name not in CONFIG:
+            from gracewrap.config.schema import OPTIONS  # the drain and the like, and all they need
+
+            self._known = OPTIONS
+        setting = self._known.get(name)
+        if setting is None and name not in CONFIG:
+            value = value if equals else "".join(following[:1])
+            self.problems.append(_unknown_option(name, self._known, value))
+            return None
+        taken = 0
+        if not equals:
+            words = _value(setting, following)
+            if words is None:
+                self.problems.append(_no_value(name, setting))
+                return None
+            value, taken = words[0] if words else "true", len(words)
+        if setting is None:
+            self.config = value
+        else:
+            _give(self.given, setting, value, name)
+        return taken
 
 
 def _value(setting: Setting | None, words: Sequence[str]) -> Sequence[str] | None:

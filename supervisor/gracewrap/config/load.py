@@ -42,13 +42,37 @@ def resolve(
         otherwise: The file to read where neither of them names one.
     """
     problems = list(line.problems)
-    from_env: list[RawValue] = []
+    config, origin = config_file(line, env, otherwise)
+    from_file, from_env = _read(line, env, config, origin, problems)
+    if any(one.place for one in from_file):
+        from gracewrap.config import programs
+
+        settings, wrong = programs.resolve(
+            from_file, (*from_env, *line.given), line.command, not _errors(problems)
+        )
+        return _outcome(settings, [*problems, *wrong])
+    if line.command:
+        from_file = tuple(g for g in from_file if not _second_command(g, problems))
+    elif needs_command and not any(g.key == "command" for g in from_file) and not _errors(problems):
+        problems.append(_nothing_to_run(config))
+    values, origins = _parse((*from_file, *from_env, *line.given), problems, line.command)
+    return _outcome(None if _errors(problems) else Settings(**values, origins=origins), problems)
+
+
+def _read(
+    line: CommandLine,
+    env: Mapping[bytes, bytes],
+    config: str | None,
+    origin: str,
+    problems: list[Problem],
+) -> tuple[tuple[RawValue, ...], tuple[RawValue, ...]]:
+    """Return what the file says, with the preset beneath it, and what variables say."""
+    from_env: Iterable[RawValue] = ()
     if any(name.startswith(b"GRACEWRAP_") for name in env):
         from gracewrap.config.environment import read_environment
 
         from_env, wrong = read_environment(env)
         problems += wrong
-    config, origin = config_file(line, env, otherwise)
     from_file: Iterable[RawValue] = ()
     if config is not None:
         from gracewrap.config.toml_file import read_toml  # tomllib costs 23 ms: only with a file
@@ -63,19 +87,7 @@ def resolve(
     if line.no_drain:
         from_file = [one for one in from_file if not one.key.startswith("drain.")]
         from_env = [one for one in from_env if not one.key.startswith("drain.")]
-    if any(one.place for one in from_file):
-        from gracewrap.config import programs
-
-        settings, wrong = programs.resolve(
-            tuple(from_file), (*from_env, *line.given), line.command, not _errors(problems)
-        )
-        return _outcome(settings, [*problems, *wrong])
-    if line.command:
-        from_file = [g for g in from_file if not _second_command(g, problems)]
-    elif needs_command and not any(g.key == "command" for g in from_file) and not _errors(problems):
-        problems.append(_nothing_to_run(config))
-    values, origins = _parse((*from_file, *from_env, *line.given), problems, line.command)
-    return _outcome(None if _errors(problems) else Settings(**values, origins=origins), problems)
+    return tuple(from_file), tuple(from_env)
 
 
 def _outcome(

@@ -94,17 +94,11 @@ def resolve(
         fault = "there is no program in it; write [programs.web], and below it its command"
         problems.append(Problem(f"cannot use [programs] ({tables[PROGRAMS]}): {fault}"))
     rest = [one for one in from_file if one.key and _is_in_place(one)]
-    for_all = [one for one in (*rest, *shared) if one.key in GLOBAL and not one.place]
-    overall = Layer(for_all, problems)
-    over = Layer([one for one in shared if one.key not in GLOBAL], problems)
-    defaults = Layer(
-        [one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems
-    )
-    base = _for_all(overall, problems)
+    making = _making(rest, shared, problems)
+    overall = making.overall
     by_place: dict[str, list[RawValue]] = {}
     for one in rest:
         by_place.setdefault(one.place, []).append(one)
-    making = _Making(base, overall, over, defaults)
     programs = []
     for name in names:
         place = f"programs.{name}"
@@ -113,14 +107,28 @@ def resolve(
         programs, overall.values.get("exit_code_from"), Origins(overall.origins)
     )
     if sound and not any(not problem.warning for problem in problems):
-        problems += _unused((over, defaults))
+        problems += _unused((making.over, making.defaults))
     problems += program_checks.check_runs(programs)
     if not sound or any(not problem.warning for problem in problems):
         return None, problems
     settings = Settings(
-        **base, origins=overall.origins, programs=tuple(map(making.settings, programs))
+        **making.base, origins=overall.origins, programs=tuple(map(making.settings, programs))
     )
     return settings, [*problems, *program_checks.check_budget(settings)]
+
+
+def _making(
+    rest: Iterable[RawValue], shared: Iterable[RawValue], problems: list[Problem]
+) -> _Making:
+    """Return what programs are made with, from what is for all or for several of them."""
+    overall = Layer(
+        [one for one in (*rest, *shared) if one.key in GLOBAL and not one.place], problems
+    )
+    over = Layer([one for one in shared if one.key not in GLOBAL], problems)
+    defaults = Layer(
+        [one for one in rest if one.place == DEFAULTS and one.key not in _OF_ONE], problems
+    )
+    return _Making(_for_all(overall, problems), overall, over, defaults)
 
 
 def _is_in_place(one: RawValue) -> bool:
@@ -199,7 +207,7 @@ class _Making:
     def __init__(
         self, base: Mapping[str, Any], overall: Layer, over: Layer, defaults: Layer
     ) -> None:
-        self._base, self._overall, self._over, self._defaults = base, overall, over, defaults
+        self.base, self.overall, self.over, self.defaults = base, overall, over, defaults
         self._kept = {field for field, value in base.items() if not _is_class(field, value)}
         self._said: set[str] = set()  # of which problems, whosever they are
         # Most say nothing that others depend on: what is true of the first of them is true of all,
@@ -216,7 +224,7 @@ class _Making:
         own = Layer(given, problems)
         if "command" not in own.places:
             problems.append(Problem(f"cannot use {place} ({origin}): {_NO_COMMAND}"))
-        if own.unusable or not own.origins.keys() <= _FREE - self._over.origins.keys():
+        if own.unusable or not own.origins.keys() <= _FREE - self.over.origins.keys():
             made = program_checks.Program(name, origin, own.origins, *self._merged(place, own))
             problems += self._checked(made)
             return made
@@ -238,7 +246,7 @@ class _Making:
 
     def settings(self, made: program_checks.Program) -> Settings:
         """Return the settings of a program; what the class has anyway takes no memory."""
-        values, base = made.values, self._base
+        values, base = made.values, self.base
         if made.name in self._alike:
             fields = self._firsts.union(BY_KEY[key].field for key in made.own)
             kept = {field: values[field] for field in fields if not _is_class(field, values[field])}
@@ -253,12 +261,12 @@ class _Making:
     def _merged(self, place: str, own: Layer) -> tuple[dict[str, Any], Origins, set[str]]:
         """Return the values of the program of *place*, where they are from, and which are
         unusable."""
-        values, origins = dict(self._base), dict(self._overall.origins)
+        values, origins = dict(self.base), dict(self.overall.origins)
         places = dict.fromkeys(GLOBAL, "")
-        layers = self._over, own, self._defaults
+        layers = self.over, own, self.defaults
         for layer, dropped in reversed(tuple(zip(layers, _dropped(layers)))):
             layer.meant |= layer.origins.keys() - dropped
-            if self._over.kind or layer.kind:  # another probe is asked, but this is no mistake
+            if self.over.kind or layer.kind:  # another probe is asked, but this is no mistake
                 layer.meant |= layer.origins.keys() & _OF_PROBES
             for key, origin in layer.origins.items():
                 if key not in dropped:
@@ -271,7 +279,7 @@ class _Making:
         return (
             values,
             Origins(origins, places, place),
-            self._overall.unusable.union(*(layer.unusable for layer in layers)),
+            self.overall.unusable.union(*(layer.unusable for layer in layers)),
         )
 
     def _checked(self, made: program_checks.Program) -> Iterable[Problem]:
