@@ -220,17 +220,8 @@ def _one_step(
 ) -> one.Step | None:
     phase, limit = system.programs[i], min(kill_at, stop_of(system, i)[1])
     match event:
-        case LeaderExited():
-            return one.leader_exited(phase, i, rules, event, limit)
-        case ProgramGone():
-            return one.gone(phase)
-        case ProgramStarted(at=at):
-            after, commands = one.spawned(phase, i)
-            if isinstance(system, Up) and system.drain:
-                after, commands = one.hold(after, i, rules, at)
-            return after, commands
-        case StartFailed(status=status):
-            return one.start_failed(phase, i, status)
+        case LeaderExited() | ProgramGone() | ProgramStarted() | StartFailed():
+            return _leader_step(system, i, rules, event, limit)
         case TreeSeen():
             return one.tree_seen(phase, event)
         case MemberEnded(at=at):
@@ -255,23 +246,39 @@ def _one_step(
             if at >= limit and is_waiting(system, i):
                 return one.kill(phase, i, at, one.OUT_OF_TIME)
             return one.tick(phase, i, rules, at)
-        case (
-            TimeExtended()
-            | SignalReceived()
-            | StopRequested()
-            | WatchdogMissed()
-            | ProgramReady()
-            | ProgramUnready()
-            | NotReadyInTime()
-            | ProgramUnhealthy()
-            | ProgramHealthy()
-            | PartRequested()
-            | RollingRestartRequested()
-            | UnsentCounted()
-            | TimeGap()
-            | ProgramSignalRequested()
-        ):
+        case SignalReceived() | StopRequested() | PartRequested() | RollingRestartRequested():
             return None
+        case ProgramSignalRequested() | TimeExtended() | UnsentCounted() | TimeGap():
+            return None
+        case ProgramReady() | ProgramUnready() | NotReadyInTime() | WatchdogMissed():
+            return None
+        case ProgramUnhealthy() | ProgramHealthy():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _leader_step(
+    system: Up | ShuttingDown,
+    i: int,
+    rules: ProgramPolicy,
+    event: LeaderExited | ProgramGone | ProgramStarted | StartFailed,
+    limit: float,
+) -> one.Step:
+    """Take the step that a leader's start or end makes."""
+    phase = system.programs[i]
+    match event:
+        case LeaderExited():
+            return one.leader_exited(phase, i, rules, event, limit)
+        case ProgramGone():
+            return one.gone(phase)
+        case ProgramStarted(at=at):
+            after, commands = one.spawned(phase, i)
+            if isinstance(system, Up) and system.drain:
+                after, commands = one.hold(after, i, rules, at)
+            return after, commands
+        case StartFailed(status=status):
+            return one.start_failed(phase, i, status)
         case _:
             assert_never(event)
 

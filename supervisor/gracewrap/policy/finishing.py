@@ -142,17 +142,8 @@ def flushing(system: Flushing, event: Event, policy: Policy) -> Step:
 
 def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
     match event:
-        case HelperEnded(program, what, ok, why, at) if (program, what) in system.pending:
-            said = log_events.HelperEnded(program, what, ok, why)
-            system = replace(system, pending=system.pending - {(program, what)})
-            if system.pending:
-                return system, (said,)
-            after, commands = (
-                (Ended(system.status), (Exit(system.status),))
-                if what == "push"
-                else _push(system, at, policy)
-            )
-            return after, (said, *commands)
+        case HelperEnded(program, what) if (program, what) in system.pending:
+            return _helper_ended(system, event, policy)
         case SignalReceived(at=at) | StopRequested(at=at) if _is_request(event, policy):
             if not _again(system, at, policy):
                 return _noted(system, at), ()
@@ -190,6 +181,19 @@ def finishing(system: Finishing, event: Event, policy: Policy) -> Step:
             return system, ()
         case _:
             assert_never(event)
+
+
+def _helper_ended(system: Finishing, event: HelperEnded, policy: Policy) -> Step:
+    """When the last hook has ended the metrics are pushed; when they are, all is over."""
+    program, what = event.program, event.what
+    said = log_events.HelperEnded(program, what, event.ok, event.why)
+    system = replace(system, pending=system.pending - {(program, what)})
+    if system.pending:
+        return system, (said,)
+    if what == "push":
+        return Ended(system.status), (said, Exit(system.status))
+    after, commands = _push(system, event.at, policy)
+    return after, (said, *commands)
 
 
 def _is_request(event: Event, policy: Policy) -> bool:

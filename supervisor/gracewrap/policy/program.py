@@ -389,26 +389,28 @@ def stop(
     if hurried:
         after, commands = _signal(PreStop(since, Drained(), kill_at, at), program, policy, at)
         return after, (*ended, *told, *commands)
+    held = _held_back(policy, since, at, kill_at, started)
+    hook = (RunHelper(program, "pre_stop", held.signal_at),) if policy.pre_stop else ()
+    serving = since + policy.propagation_delay - at
+    said = (log_events.Serving(program, serving),) if serving > 0 else ()
+    after, commands = _go_on(held, program, policy, at)
+    return after, (*ended, *said, *told, *hook, *commands)
+
+
+def _held_back(
+    policy: ProgramPolicy, since: float, at: float, kill_at: float, started: bool
+) -> PreStop:
+    """Return the phase in which the stop signal is held back, no longer than leaves it enough
+    time."""
     reserve = (
         min(RESERVE, RESERVE_PART * (kill_at - at))
         if policy.stop_timeout is None
         else policy.stop_timeout
     )
-    signal_at = max(at, kill_at - reserve)
     agents_until = at + min(AGENT_LIMIT, (kill_at - at) / 2) if policy.agent else None
-    signal_at = max(signal_at, agents_until or 0.0)
-    held = PreStop(
-        since,
-        Waiting(since + policy.propagation_delay, policy.pre_stop, agents_until),
-        kill_at,
-        signal_at,
-        started,
-    )
-    hook = (RunHelper(program, "pre_stop", signal_at),) if policy.pre_stop else ()
-    serving = since + policy.propagation_delay - at
-    said = (log_events.Serving(program, serving),) if serving > 0 else ()
-    after, commands = _go_on(held, program, policy, at)
-    return after, (*ended, *said, *told, *hook, *commands)
+    waiting = Waiting(since + policy.propagation_delay, policy.pre_stop, agents_until)
+    signal_at = max(at, kill_at - reserve, agents_until or 0.0)
+    return PreStop(since, waiting, kill_at, signal_at, started)
 
 
 def limit(phase: Phase, policy: ProgramPolicy, at: float, kill_at: float) -> Phase:

@@ -84,15 +84,8 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
     """Take in what happened to all, or what was asked; return the whole step if that ends it."""
     at = event.at
     match event:
-        case SignalReceived(signum) if signum in policy.stop_on:
-            return shut_down(system, at, policy, 1, log_events.StopRequested(signum))
-        case SignalReceived():
-            return system, forward(system.programs, event, policy)
-        case ProgramSignalRequested():
-            return system, send_one(system.programs, event, policy)
-        case StopRequested(by, _, failure):
-            said = log_events.StopRequested(0, by)
-            return shut_down(system, at, policy, 0 if failure else 1, said)
+        case SignalReceived() | ProgramSignalRequested() | StopRequested():
+            return _take_request(system, event, policy)
         case LeaderExited() | StartFailed():
             system, ended, then = _an_end(system, event, policy)
             if then == "shutdown":
@@ -130,6 +123,23 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
         case _:
             assert_never(event)
     return system
+
+
+def _take_request(
+    system: Up, event: SignalReceived | ProgramSignalRequested | StopRequested, policy: Policy
+) -> Step:
+    match event:
+        case SignalReceived(signum, at) if signum in policy.stop_on:
+            return shut_down(system, at, policy, 1, log_events.StopRequested(signum))
+        case SignalReceived():
+            return system, forward(system.programs, event, policy)
+        case ProgramSignalRequested():
+            return system, send_one(system.programs, event, policy)
+        case StopRequested(by, at, failure):
+            said = log_events.StopRequested(0, by)
+            return shut_down(system, at, policy, 0 if failure else 1, said)
+        case _:
+            assert_never(event)
 
 
 def _take_miss(system: Up, event: WatchdogMissed, done: list[Command], policy: Policy) -> Up | Step:

@@ -141,12 +141,8 @@ def kill_times(
 def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
     done: list[Command] = []
     match event:
-        case SignalReceived(signum, at) if signum in policy.stop_on:
-            return _asked_again(system, signum, at, policy)
-        case SignalReceived():
-            return system, forward(system.programs, event, policy)
-        case ProgramSignalRequested():
-            return system, send_one(system.programs, event, policy)
+        case SignalReceived() | ProgramSignalRequested():
+            return _signalled(system, event, policy)
         case RollingRestartRequested(signum):
             return system, (log_events.Dropped(signum),)
         case StopRequested(at=at, failure=failure):
@@ -187,6 +183,16 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
             assert_never(event)
     system = each(system, done, policy, event, system.kill_at)
     return _close(turns_at(system, done, policy, event, at), done, policy, at)
+
+
+def _signalled(
+    system: ShuttingDown, event: SignalReceived | ProgramSignalRequested, policy: Policy
+) -> Step:
+    if isinstance(event, ProgramSignalRequested):
+        return system, send_one(system.programs, event, policy)
+    if event.signum in policy.stop_on:
+        return _asked_again(system, event.signum, event.at, policy)
+    return system, forward(system.programs, event, policy)
 
 
 def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -> Step:
