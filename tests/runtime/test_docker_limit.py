@@ -12,7 +12,7 @@ from gracewrap.config.load import resolve
 from gracewrap.policy.log_events import StopRequested
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
-from gracewrap.runtime import docker_limit
+from gracewrap.runtime import recording
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_only_where_nobody_has_said_how_long(monkeypatch, words, pid, variables,
     monkeypatch.setattr(posix, "getpid", lambda: pid)
     monkeypatch.setattr(posix, "environ", variables)
     monkeypatch.setattr(posix, "lstat", lstat)
-    found = docker_limit.is_exceeded(settings)
+    found = recording.exceeds_docker(settings)
     monkeypatch.undo()
     assert found is says
 

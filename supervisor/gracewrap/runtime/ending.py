@@ -8,21 +8,15 @@ import time
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gracewrap.config.settings import Settings
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.control import ControlApi
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.programs import Programs
+    from gracewrap.runtime.side_tasks import SideTasks
 
 
 class Ending:
-    """What the loop does last.
-
-    Args:
-        last_metrics: Returns the metrics of a run of which nothing is left.
-    """
+    """What the loop does last."""
 
     def __init__(
         self,
@@ -30,11 +24,10 @@ class Ending:
         settings: Settings,
         recorder: Recorder,
         programs: Programs,
-        last_metrics: Callable[[], str],
+        side: SideTasks,
     ) -> None:
         self.handover, self.settings = handover, settings
-        self.recorder, self.programs, self.last_metrics = recorder, programs, last_metrics
-        self.control: ControlApi | None = None
+        self.recorder, self.programs, self.side = recorder, programs, side
         self.over_at = handover.at  # when nothing was left to do but to say how it went
 
     def leave(self, status: int) -> int:
@@ -60,18 +53,19 @@ class Ending:
         if self.settings.writes_reports or self.recorder.run.is_worth_a_summary():
             from gracewrap.runtime import last_word
 
-            last_word.say(self.recorder, self.settings, status, self.over_at, self.last_metrics)
+            metrics = self.side.last_metrics
+            last_word.say(self.recorder, self.settings, status, self.over_at, metrics)
 
     def tell_end(self, status: int) -> None:
         """Answer those who wait on the control socket for the end of the run."""
-        if self.control is not None:
-            self.control.tell_end(status, self.over_at)
+        if self.side.control is not None:
+            self.side.control.tell_end(status, self.over_at)
 
     def close(self, _: int) -> None:
         """Remove what others could find of us: helpers, and sockets in the file system."""
         self.programs.kill_helpers()
-        if self.control is not None:
-            self.control.close()
+        if self.side.control is not None:
+            self.side.control.close()
         equipment = self.handover.equipment
         has_sockets = any(one.notify is not None or one.agent is not None for one in equipment)
         if self.handover.listening or has_sockets:

@@ -10,34 +10,26 @@ from __future__ import annotations
 
 import _signal
 import gc
-import posix
 import time
 
 from gracewrap.config.to_policy import policy_of
-from gracewrap.linux import launcher, terminal, unsent_bytes
+from gracewrap.linux import unsent_bytes
 from gracewrap.linux.procfs import keep_spare
 from gracewrap.linux.reactor import Reactor
-from gracewrap.linux.signals import (
-    BLOCKABLE,
-    SIGCHLD,
-    SIGIO,
-    fetch,
-)
+from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGIO, fetch
 from gracewrap.policy import model as m
 from gracewrap.policy import step, system
-from gracewrap.policy.log_events import Forwarded, LogRecord, OfAPart, StopSignal
-from gracewrap.policy.system import ShuttingDown, System, Up
+from gracewrap.policy.log_events import LogRecord
+from gracewrap.policy.system import System
 from gracewrap.record import TYPE_CHECKING, replace
-from gracewrap.report.log import Log
-from gracewrap.report.program_history import PassedOn
-from gracewrap.report.recorder import Recorder
-from gracewrap.report.runtime_events import CannotRun, ProgramGone
-from gracewrap.runtime import docker_limit, fallback, lazy_imports
+from gracewrap.report.runtime_events import CannotRun
+from gracewrap.runtime import recording
 from gracewrap.runtime.ending import Ending
 from gracewrap.runtime.gap_detector import GapDetector
 from gracewrap.runtime.policy_commands import CommandExecutor
 from gracewrap.runtime.programs import Programs, hint
 from gracewrap.runtime.reaping import ExitCollector
+from gracewrap.runtime.side_tasks import SideTasks
 from gracewrap.runtime.signal_router import SignalRouter
 
 if TYPE_CHECKING:
@@ -45,45 +37,10 @@ if TYPE_CHECKING:
 
     from gracewrap.config.settings import Settings
     from gracewrap.linux.reaper import Reaped
-    from gracewrap.policy.log_events import LogEvent
-    from gracewrap.runtime.child import Child
-    from gracewrap.runtime.control import ControlApi
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.program import ProgramRuntime
-    from gracewrap.runtime.progress import Progress
-    from gracewrap.runtime.rest import Rest
-    from gracewrap.runtime.service_manager import ServiceManager
 
 HEARTBEAT = 1.0  # seconds between two wakeups at most while the policy has something timed
-LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
-
-
-# What a stop and the end of a run need.  Loaded when the command has been started and nothing else
-# is to be done: a later stop finds them even if the package has been replaced meanwhile.
-AT_REST = (
-    *lazy_imports.STOP,
-    "gracewrap.policy.kill_reason",
-    "gracewrap.policy.time_gap",
-    "gracewrap.policy.successor",
-    "gracewrap.report.held_up",
-    "gracewrap.runtime.program_status",
-    "gracewrap.runtime.progress",
-    "gracewrap.report.program_summary",
-    "gracewrap.config.recognise",
-    "gracewrap.report.summary",
-    "gracewrap.report.report_files",
-    "gracewrap.runtime.last_word",
-)
-# What else may be decided about programs that are started again, or one by one.
-OF_PROGRAMS = (
-    "gracewrap.policy.restart",
-    "gracewrap.policy.dependencies",
-    "gracewrap.policy.rolling",
-    "gracewrap.policy.part_stop",
-    "gracewrap.policy.check_failure",
-    "gracewrap.policy.watchdog",
-    "gracewrap.runtime.partial_restart",
-)
 
 
 class Loop:
@@ -105,21 +62,8 @@ class Loop:
         self.exit: int | None = None
         # The signal that is being acted on; should that raise, the fallback acts on it.
         self.in_hand = 0
-        self.log = Log(
-            settings.log_format_in_use, settings.log_level, settings.log_file, settings.log_time
-        )
-        programs = [(program.name, program.command) for program in settings.each]
-        self.recorder = Recorder(
-            self.log, settings.shutdown_timeout, handover.at, _wall(handover.at), programs
-        )
-        self.recorder.run.orphans_reaped = handover.orphans_reaped
-        self.recorder.run.is_short_of_docker = docker_limit.is_exceeded(settings)
-        self.recorder.run.signals_forwarded = handover.signals_forwarded
-        if handover.passed_on[0]:
-            signum, at, as_what = handover.passed_on
-            self.recorder.histories[0].passed_on[as_what] = PassedOn(signum, at)
-        self.recorder.run.interactive = handover.tty is not None
-        self.recorder.run.exit_code_from = self.policy.exit_code_from
+        self.recorder = recording.begin(settings, self.policy, handover)
+        self.log = self.recorder.log
         self.reactor = Reactor(self.fault)
         self.posted: list[m.Event] = []  # events for the policy that are to be fed
         self.started: m.Event | None = None  # the answer to StartProgram, likewise
@@ -131,11 +75,25 @@ class Loop:
         self.signals = SignalRouter(
             settings, self.policy, self.programs, self.recorder, handover.tty, self.do, self.safely
         )
-        self.ending = Ending(handover, settings, self.recorder, self.programs, self.last_metrics)
-        self.control: ControlApi | None = None
-        self.progress: Progress | None = None
-        self.above: ServiceManager | None = None  # None: nobody there wants to be told
-        self.rest: Rest | None = None  # None: we stay
+        self.side = self._side_tasks()
+        self.ending = Ending(handover, settings, self.recorder, self.programs, self.side)
+        self.reported = recording.PolicyEvents(
+            self.recorder, handover, bool(settings.programs), self.side.noted
+        )
+
+    def _side_tasks(self) -> SideTasks:
+        return SideTasks(
+            self.settings,
+            self.policy,
+            self.handover,
+            self.programs,
+            self.recorder,
+            self.reactor,
+            lambda: self.system,
+            lambda: None if self.posted or self.started else self.system,
+            self.posted.append,
+            self.safely,
+        )
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -160,13 +118,13 @@ class Loop:
         """Feed what has happened before we were there."""
         for request in self.handover.stop_requests:
             self.recorder.run.sender = request.sender
-            self.log.moment = _wall(request.at)
+            self.log.moment = recording.wall(request.at)
             self._stop_requested(request.signum, request.at)
         dead_at, ended = self.handover.dead_at, self.handover.ended
         if self.handover.told is not None:
             self.recorder.histories[0].watched_from = time.monotonic()
         if dead_at is not None:
-            self.log.moment = _wall(dead_at)
+            self.log.moment = recording.wall(dead_at)
             self.collect(dead_at)
         self.log.moment = None
         if ended is not None:
@@ -177,69 +135,9 @@ class Loop:
     def set_up(self) -> None:
         """Open what can be asked from outside, and prepare what the settings ask for.  A failure of
         any of it is logged; the child keeps running."""
-        self.safely(lambda: self.programs.prepare(self.policy.push, self.last_metrics))
+        self.safely(lambda: self.programs.prepare(self.policy.push, self.side.last_metrics))
         self.safely(self.programs.open_output)
-        settings = self.settings
-        if settings.control_socket != "off" or self.handover.listening or settings.tells_metrics:
-            self.safely(self._open_control)
-        if b"NOTIFY_SOCKET" in posix.environ:
-            self.safely(self._find_service_manager)
-        # Not while the command starts, which may have no other CPU.
-        self.reactor.call_at(time.monotonic() + LOAD_AFTER, self._come_to_rest)
-
-    def _come_to_rest(self) -> None:
-        """Leave the command to the native launcher, if it has started us and there is nothing for
-        us to do; else load what is needed some time."""
-        if launcher.path() is not None and not self.policy.managed and self.above is None:
-            from gracewrap.runtime import rest
-
-            if rest.is_possible(self.settings, self.handover):
-                self.rest = rest.Rest(
-                    self.settings,
-                    self.handover,
-                    self.policy,
-                    self.programs,
-                    self.recorder,
-                    self.reactor,
-                    self.control,
-                    self._idle_system,
-                    self._stay,
-                )
-                self.rest.begin()
-                return
-        self._stay()
-
-    def _stay(self) -> None:
-        self.rest = None
-        modules = AT_REST + OF_PROGRAMS if self.policy.managed else AT_REST
-        self.reactor.run_in_slices(lazy_imports.load(modules))
-
-    def _idle_system(self) -> System | None:
-        return None if self.posted or self.started else self.system
-
-    def _find_service_manager(self) -> None:
-        from gracewrap.runtime import service_manager
-
-        to = service_manager.address()
-        if to is not None:
-            self.above = service_manager.ServiceManager(
-                to, self.policy, self.programs, self.recorder
-            )
-
-    def _open_control(self) -> None:
-        from gracewrap.runtime.control import ControlApi
-
-        self.control = self.ending.control = ControlApi(
-            self.reactor,
-            self.handover,
-            self.recorder,
-            self.settings,
-            self.policy,
-            self.programs,
-            lambda: self.system,
-            self.posted.append,
-        )
-        self.control.open()
+        self.side.begin()
 
     def safely(self, act: Callable[[], object]) -> None:
         """Call *act*.  Log an exception instead of raising it: no extra may cost the child."""
@@ -285,24 +183,9 @@ class Loop:
                 self.collect(at)
             if self.is_due(at):
                 self.feed(m.Tick(at))
-        if self.above is not None:
-            above = self.above
-            self.safely(lambda: above.look(self.system))
-        if isinstance(self.system, ShuttingDown):
-            self.safely(lambda: self._show_progress(at))
-            if self.rest is not None:  # there is none any more
-                self._stay()
+        self.side.look(at)
         self.log.flush()
-        if self.rest is not None:
-            self.rest.begin_later(at)
-
-    def _show_progress(self, at: float) -> None:
-        if self.progress is None:
-            from gracewrap.runtime.progress import Progress
-
-            self.progress = Progress(self.recorder, self.policy, self.programs, at)
-        if isinstance(self.system, ShuttingDown):
-            self.progress.show(self.system, at)
+        self.side.begin_rest(at)
 
     def due(self) -> float | None:
         """Return when the policy next needs a tick; worked out only when the system has changed:
@@ -325,8 +208,9 @@ class Loop:
         due = self.due()
         if due is not None:  # what is timed is looked after, to see a gap in time
             due = min(due, now + HEARTBEAT)
-        if isinstance(self.system, ShuttingDown) and self.progress is not None and due is not None:
-            due = min(due, self.progress.at)
+        line_at = self.side.due()
+        if due is not None and line_at is not None:
+            due = min(due, line_at)
         if self.reactor.busy:
             soon = self.reactor.due(now)
             due = soon if due is None else due if soon is None else min(due, soon)
@@ -374,34 +258,19 @@ class Loop:
     def _leader_exited(
         self, program: ProgramRuntime, reaped: Reaped, left: bool, at: float
     ) -> None:
-        """Feed a leader's exit; take the terminal back, find out whether its exec had failed."""
+        """Feed a leader's exit, or that its exec had failed."""
         if isinstance(self.started, m.ProgramStarted) and self.started.program == program.index:
             self.feed_start()  # it was started a moment ago, and has ended already
-        child = program.child
-        del self.programs.leaders[reaped.pid]
-        if self.handover.tty is not None:
-            terminal.take_back(self.handover.tty, child.pid)
-        failure = child.ended(reaped.status)
-        if failure is not None and not self.policy.managed:
-            self.exit = child.status = self._cannot_run(program, *failure, at)
+        event = self.exits.leader_exited(program, reaped, left, at)
+        failed = isinstance(event, m.StartFailed)
+        if isinstance(event, m.StartFailed) and not self.policy.managed:
+            self.exit = program.child.status = self._cannot_run(event.status, event.why, at)
             return
-        if not left or failure is not None:
+        if failed or not left:
             self.programs.on_gone(program)
-        if failure is not None:
-            status, why = failure
-            why += hint(status, program.settings)
-            self.feed(m.StartFailed(program.index, status, why, at))
-            return
-        event = m.LeaderExited(
-            program.index, reaped.status, reaped.signum, left, at, self._terminal_group(child)
-        )
-        self.feed(event, None if left else program)
-        if left:
+        self.feed(event, None if failed or left else program)
+        if left and not failed:
             program.on_leftover()
-
-    def _terminal_group(self, child: Child) -> int:
-        """Return the group that has had what was typed on the terminal; 0: there is none."""
-        return child.group if self.handover.tty is not None else 0
 
     def _is_watched(self, index: int) -> bool:
         return system.waits_for_rest(self.system, index)
@@ -410,13 +279,13 @@ class Loop:
         """Log why the command could not be executed; return the exit status."""
         from gracewrap.linux import exec_errors  # only now of use
 
-        status, why = exec_errors.explain(self.settings.command, self.handover.exec_errno)
-        return self._cannot_run(self.programs[0], status, why, self.handover.at)
+        command = self.settings.command
+        status, why = exec_errors.explain(command, self.handover.exec_errno)
+        return self._cannot_run(status, why + hint(status, self.settings), self.handover.at)
 
-    def _cannot_run(self, program: ProgramRuntime, status: int, why: str, at: float) -> int:
-        """Log why the command could not be run; return the exit status."""
-        why += hint(status, program.settings)
-        self.recorder.record(CannotRun(program.index, why, status), at)
+    def _cannot_run(self, status: int, why: str, at: float) -> int:
+        """Log why the one command could not be run; return the exit status."""
+        self.recorder.record(CannotRun(0, why, status), at)
         return status
 
     # --- deciding, doing, logging ----------------------------------------------------------------
@@ -448,50 +317,15 @@ class Loop:
         answers = [self.do(command) for command in first]
         self.in_hand = 0
         if isinstance(event, m.SignalReceived):
-            self._passed_on(event, commands)
+            self.reported.passed_on(event, commands)
         if isinstance(event, m.Sampled):
             self.recorder.sampled(event.program, event.probe, event.reading, event.at)
-        self._record([one for one in first if isinstance(one, LogRecord)], event.at, gone)
+        said = [one for one in first if isinstance(one, LogRecord)]
+        self.reported.record(said, event.at, None if gone is None else gone.index)
         answers += [self.do(command) for command in last]
         for answer in answers:
             if answer is not None:
                 self.feed(answer)
-
-    def _passed_on(self, event: m.SignalReceived, commands: tuple[m.Command, ...]) -> None:
-        """Remember a signal that the policy has passed on, unless the kernel sent it."""
-        info = self.recorder.run.siginfo
-        by_kernel = info is not None and info[2] > 0
-        if not by_kernel and any(isinstance(one, Forwarded) for one in commands):
-            sent = [
-                (one.program, one.signum)
-                for one in commands
-                if isinstance(one, m.SendLeader | m.SendGroup)
-            ]
-            self.recorder.passed_on(event.signum, sent, event.at)
-
-    def _record(self, events: list[LogEvent], at: float, gone: ProgramRuntime | None) -> None:
-        """Log events; those about a program that is *gone* before what follows for others."""
-        if gone is None or not self.settings.programs:
-            for event in events:
-                self._record_one(event, at)
-            return
-        own = [event for event in events if getattr(event, "program", None) == gone.index]
-        for event in own:
-            self._record_one(event, at)
-        self.recorder.record(ProgramGone(gone.index), at)
-        for event in events:
-            if event not in own:
-                self._record_one(event, at)
-
-    def _record_one(self, event: LogEvent, at: float) -> None:
-        if isinstance(event, StopSignal) and self.log.moment is not None:
-            # The request was before we were there; if the launcher has not sent it, we do so now.
-            told = self.handover.told
-            at = time.monotonic() if told is None else told.at
-        self.recorder.record(event, at)
-        control = self.control
-        if control is not None and isinstance(event, OfAPart):  # somebody may wait for it there
-            self.safely(lambda: control.noted(event, at))
 
     def do(self, command: m.Command) -> m.Event | None:
         """Carry out one command; return the event that answers at once, if any."""
@@ -505,28 +339,3 @@ class Loop:
             case _:
                 return self.commands.do(command, self.system)
         return None
-
-    # --- the end ---------------------------------------------------------------------------------
-
-    def fallback_state(self) -> fallback.FallbackState:
-        """Return what the fallback has to know."""
-        children = [program.child for program in self.programs]
-        return fallback.FallbackState(
-            {pid: one.settings.stop_signal for pid, one in self.programs.leaders.items()},
-            tuple(child.status for child in children if child.status is not None),
-            self.system.kill_at if isinstance(self.system, ShuttingDown) else None,
-            any(child.history.sent for child in children),
-            self.in_hand,
-            self.programs.output_sources(),
-        )
-
-    def last_metrics(self) -> str:
-        """Return the metrics of a run of which nothing is left."""
-        if isinstance(self.system, Up | ShuttingDown) or self.control is None:
-            return ""
-        return self.control.last_metrics(self.system.status)
-
-
-def _wall(at: float) -> float:
-    """Return what time of day it was, in seconds since 1970, at a time of the monotonic clock."""
-    return time.time() - max(0.0, time.monotonic() - at)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 from gracewrap.linux import process_tree, reaper, terminal
+from gracewrap.policy.model import LeaderExited, StartFailed
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import ChildStopped, LeaderReplaced, Reaped
+from gracewrap.runtime.programs import hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,30 @@ class ExitCollector:
         if programs.owners is not None:
             self._sort(found, [program.index for program, _ in ended])
         return ended, left
+
+    def leader_exited(
+        self, program: ProgramRuntime, reaped: reaper.Reaped, left: bool, at: float
+    ) -> LeaderExited | StartFailed:
+        """Take the terminal back from a leader, and find out whether its exec had failed; return
+        the event.
+
+        Args:
+            program: Its program.
+            reaped: Its exit.
+            left: Whether anything is left of the program.
+            at: When.
+        """
+        child = program.child
+        del self._programs.leaders[reaped.pid]
+        group = 0  # that has had what was typed on the terminal
+        if self._tty is not None:
+            terminal.take_back(self._tty, child.pid)
+            group = child.group
+        failure = child.ended(reaped.status)
+        if failure is None:
+            return LeaderExited(program.index, reaped.status, reaped.signum, left, at, group)
+        status, why = failure
+        return StartFailed(program.index, status, why + hint(status, program.settings), at)
 
     def _leaving(self) -> dict[int, process_tree.Member | None]:
         """Return the leaders that have ended, and what they were: known only until they are

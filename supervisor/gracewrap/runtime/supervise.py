@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from gracewrap.policy.system import ShuttingDown
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import Bug
 from gracewrap.runtime import fallback
@@ -31,7 +32,7 @@ def last_resort(
     """Log what has raised, and carry on without it."""
     known = handover.fallback_state(fallback.rules_of(settings))
     if loop is not None:
-        known = loop.fallback_state()
+        known = fallback_state(loop)
         try:
             bug = Bug(f"{type(error).__name__}: {error}")
             loop.recorder.record(bug, time.monotonic())
@@ -41,3 +42,16 @@ def last_resort(
     if not known.leaders and not known.statuses:
         return 125  # nothing has been started
     return fallback.run(known, fallback.rules_of(settings))
+
+
+def fallback_state(loop: Loop) -> fallback.FallbackState:
+    """Return what the fallback has to know."""
+    children = [program.child for program in loop.programs]
+    return fallback.FallbackState(
+        {pid: one.settings.stop_signal for pid, one in loop.programs.leaders.items()},
+        tuple(child.status for child in children if child.status is not None),
+        loop.system.kill_at if isinstance(loop.system, ShuttingDown) else None,
+        any(child.history.sent for child in children),
+        loop.in_hand,
+        loop.programs.output_sources(),
+    )
