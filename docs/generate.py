@@ -20,7 +20,7 @@ from gracewrap.cli.cmd_init import value_text
 from gracewrap.config.schema import SECTIONS, TABLE, section
 from gracewrap.config.schema_core import Setting
 from gracewrap.policy import log_events
-from gracewrap.report import runtime_events
+from gracewrap.report import probe_events, runtime_events
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "tests" / "report" / "log_lines.txt"
@@ -86,7 +86,7 @@ def events() -> str:
     tests/report compares with what the code writes."""
     kinds = {
         kind.EVENT: kind
-        for module in (runtime_events, log_events)
+        for module in (runtime_events, probe_events, log_events)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, log_events.LogRecord) and kind.EVENT
     }

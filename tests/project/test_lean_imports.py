@@ -54,7 +54,6 @@ AFTER_THE_SPAWN = {
     # loaded when it is used.
     "_socket",
     "fcntl",
-    "gracewrap.config.probe_specs",
     "gracewrap.config.recognise",  # what a program that died at once had better be given
     "gracewrap.config.to_policy",
     "gracewrap.linux.nonblocking_writer",

@@ -32,7 +32,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program import NO_REQUEST
 from gracewrap.record import replace
-from gracewrap.report import runtime_events
+from gracewrap.report import probe_events, runtime_events
 from gracewrap.report.in_flight import InFlight
 from gracewrap.report.json_text import dumps
 from gracewrap.report.log import Log
@@ -44,7 +44,7 @@ HUP, INT, QUIT, KILL, TERM = 1, 2, 3, 9, 15
 # The class of each event that is made by its name here; "waiting" has two.
 KINDS = {
     kind.EVENT: kind
-    for module in (log_events, runtime_events)
+    for module in (log_events, runtime_events, probe_events)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, LogRecord)
 }

@@ -22,7 +22,7 @@ from gracewrap.policy.model import (
     SignalReceived,
 )
 from gracewrap.policy.program import GIVE_UP, Gone
-from gracewrap.report import messages, report_files, runtime_events, summary
+from gracewrap.report import messages, probe_events, report_files, runtime_events, summary
 from gracewrap.report.in_flight import InFlight, number
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
@@ -527,8 +527,8 @@ def test_hooks_learn_of_their_own_program():
 
 def test_the_push_of_metrics_is_nobodys():
     run = Run(many(2))
-    run.recorder.record(runtime_events.HookStarted(0, "push", "PUT http://gateway/"), run.at)
-    run.recorder.record(runtime_events.HookStarted(0, "post_stop", "x"), run.at)
+    run.recorder.record(probe_events.HookStarted(0, "push", "PUT http://gateway/"), run.at)
+    run.recorder.record(probe_events.HookStarted(0, "post_stop", "x"), run.at)
     first, second = run.log.lines[-2:]
     assert (
         "program" not in first

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from gracewrap.linux.signals import name
 from gracewrap.policy import log_events
-from gracewrap.record import TYPE_CHECKING, Record, assert_never
+from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import runtime_events
 from gracewrap.report.text import (
+    HOOKS,
     MOST,
+    Line,
+    because,
+    in_flight_now,
     listed,
     ordinal,
     outcome,
@@ -17,20 +21,13 @@ from gracewrap.report.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from gracewrap.report import probe_events
     from gracewrap.report.program_history import ProgramHistory
     from gracewrap.report.run_history import RunHistory
 
-    Event = log_events.LogEvent | runtime_events.RuntimeEvent
-
-
-class Line(Record):
-    """One log line.  Of the fields those that are None or "" are left out."""
-
-    level: str
-    text: str
-    fields: Mapping[str, object] = {}
+    Event = log_events.LogEvent | runtime_events.RuntimeEvent | probe_events.ProbeEvent
 
 
 _DOCKER = (
@@ -49,13 +46,6 @@ _NAMELESS = (
     log_events.ProbeInvalid,
     log_events.HelperEnded,
     log_events.HeldUp,
-    runtime_events.ProbeSilent,
-    runtime_events.ProbeSeen,
-    runtime_events.InFlightChanged,
-    runtime_events.HookStarted,
-    runtime_events.AgentExited,
-    runtime_events.AgentTrouble,
-    runtime_events.AgentsAnswered,
     runtime_events.Unheard,
 )
 
@@ -69,6 +59,7 @@ def describe(event: Event, history: ProgramHistory, run: RunHistory, at: float) 
         run: The run as a whole.
         at: When it happened.
     """
+    nameless = False
     if isinstance(event, log_events.OfASignal):
         line = _signal(event, history, run)
     elif isinstance(event, log_events.OfAProgram):
@@ -80,17 +71,19 @@ def describe(event: Event, history: ProgramHistory, run: RunHistory, at: float) 
     elif isinstance(event, runtime_events.OfAProcess):
         line = _life(event, history, run, at)
     elif isinstance(event, runtime_events.OfAProbe):
-        line = _probe(event, history, at)
+        from gracewrap.report import probe_messages  # loaded: there are probes
+
+        line = probe_messages.describe(event, history, at)
+        nameless = isinstance(event, probe_messages.NAMELESS)
     elif isinstance(event, runtime_events.OfTheRun):
         line = _run(event)
     else:
         assert_never(event)
     named = bool(run.several) and history is not run.all
-    whose = f"{history.name}: " if named and isinstance(event, _NAMELESS) else ""
+    whose = f"{history.name}: " if named and (nameless or isinstance(event, _NAMELESS)) else ""
     fields = {k: v for k, v in line.fields.items() if v not in (None, "")}
-    return Line(
-        line.level, whose + line.text, {"program": history.name, **fields} if named else fields
-    )
+    fields = {"program": history.name, **fields} if named else fields
+    return replace(line, text=whose + line.text, fields=fields)
 
 
 def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory) -> Line:
@@ -366,20 +359,20 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
         case log_events.GoodMoment(_, in_flight, after):
             text = f"{who} will not be drained, for clients go on sending; the stop signal goes now"
             told = {"in_flight": in_flight, "after": after}
-            return Line("info", f"{text}{_in_flight(in_flight)}", told)
+            return Line("info", f"{text}{in_flight_now(in_flight)}", told)
         case log_events.MayBeAtWork(_, work):
             text = f"{who} is not ended early, for it may be at work: {work}"
             return Line("info", text, {"work": work})
         case log_events.Undrained(_, probe, in_flight, why):
-            text = f"{who} is busy again{_in_flight(in_flight)}{_because(why)}"
+            text = f"{who} is busy again{in_flight_now(in_flight)}{because(why)}"
             kind = history.in_flight.probes[probe].kind
             return Line("warning", text, {"probe": kind, "in_flight": in_flight, "why": why})
         case log_events.DrainFailed(_, probe, why):
             kind = history.in_flight.probes[probe].kind
-            text = f"the drain is abandoned{_because(why)}"
+            text = f"the drain is abandoned{because(why)}"
             return Line("warning", text, {"probe": kind, "why": why})
         case log_events.DrainTimeout(_, after, in_flight):
-            text = f"not drained after {seconds(after)} (drain.timeout){_in_flight(in_flight)}"
+            text = f"not drained after {seconds(after)} (drain.timeout){in_flight_now(in_flight)}"
             return Line("warning", text, {"after": after, "in_flight": in_flight})
         case log_events.ProbeInvalid(_, probe, why):
             kind = history.in_flight.probes[probe].kind
@@ -390,27 +383,11 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
             took = history.hooks[hook].seconds
             done = f"done in {seconds(took or 0)}" if ok else f"failed in {seconds(took or 0)}"
             what = "drain" if hook == "start" and run.since is None else "stop"
-            text = f"{_HOOKS[hook]} {done}" + ("" if ok else f": {why}; the {what} goes on")
+            text = f"{HOOKS[hook]} {done}" + ("" if ok else f": {why}; the {what} goes on")
             fields = {"hook": hook, "ok": ok, "why": why, "took": took}
             return Line("info" if ok else "warning", text, fields)
         case _:
             assert_never(event)
-
-
-_HOOKS = {
-    "pre_stop": "pre_stop",
-    "start": "drain.start",
-    "post_stop": "post_stop",
-    "push": "the push of metrics",
-}
-
-
-def _in_flight(number: float | None) -> str:
-    return "" if number is None else f"; in flight: {number:g}"
-
-
-def _because(why: str) -> str:
-    return f" ({why})" if why else ""
 
 
 def _are(run: RunHistory) -> str:
@@ -426,12 +403,12 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
             text = f"{who} is ready after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
         case log_events.Unready(_, why):
-            return Line("warning", f"{who} is not ready any more{_because(why)}", {"why": why})
+            return Line("warning", f"{who} is not ready any more{because(why)}", {"why": why})
         case log_events.ReadyAgain(_, after):
             text = f"{who} is ready again, after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
         case log_events.Unhealthy(_, why, then):
-            text = f"{who} is not healthy{_because(why)}"
+            text = f"{who} is not healthy{because(why)}"
             return Line("error", text, {"why": why, "then": then})
         case log_events.HealthyAgain(_, after):
             text = f"{who} is healthy again, after {seconds(round(after, 3))}"
@@ -619,79 +596,6 @@ def _program_gone(history: ProgramHistory, run: RunHistory, at: float) -> Line:
     )
 
 
-def _probe(event: runtime_events.ProbeEvent, history: ProgramHistory, at: float) -> Line:
-    who, probes = history.who, history.in_flight.probes
-    match event:
-        case runtime_events.NotReady(_, after, why):
-            text = f"{who} is not ready after {seconds(round(after))}{_because(why)}"
-            return Line("warning", text, {"after": after, "why": why})
-        case runtime_events.NotYetHealthy(_, after, why):
-            text = f"{who} has not passed its live check once in {seconds(round(after))}"
-            text += f"{_because(why)}; until it has, it does not count"
-            return Line("warning", text, {"after": after, "why": why})
-        case runtime_events.ProbeSilent(_, probe, why, after):
-            kind = probes[probe].kind
-            text = f"probe {kind} has had no answer in {seconds(round(after))}{_because(why)}"
-            return Line("warning", text, {"probe": kind, "why": why, "after": after})
-        case runtime_events.ProbeSeen(_, probe, reading):
-            kind, number, why = probes[probe].kind, reading.in_flight, reading.why
-            text = f"probe {kind}: {reading.kind}{_in_flight(number)}{_because(why)}"
-            fields = {"probe": kind, "reading": reading.kind, "in_flight": number, "why": why}
-            return Line("debug", text, fields)
-        case runtime_events.InFlightChanged():
-            numbers, total = history.in_flight.shown(at), history.in_flight.total()
-            text = f"in flight: {numbers}"
-            return Line("debug", text, {"numbers": numbers, "in_flight": total})
-        case runtime_events.HookStarted(_, hook, command):
-            text = f"running {_HOOKS[hook]}: {command}"
-            return Line("info", text, {"hook": hook, "command": command})
-        case runtime_events.Said(_, said):
-            return Line("info", f"{who} says: {said}", {"text": said})
-        case runtime_events.MainPid(_, was, main):
-            text = f"{was} says that its main process is {main}; signals go there"
-            return Line("info", text, {"main": main})
-        case runtime_events.AgentOff() | runtime_events.AgentConnected():
-            return _agent(event, who)
-        case runtime_events.AgentTrouble() | runtime_events.AgentsAnswered():
-            return _agent(event, who)
-        case runtime_events.AgentExited():
-            return _agent(event, who)
-        case _:
-            assert_never(event)
-
-
-def _agent(event: runtime_events.AgentEvent, who: str) -> Line:
-    match event:
-        case runtime_events.AgentOff(_, why):
-            return Line("warning", f"{who} runs without the agent: {why}", {"why": why})
-        case runtime_events.AgentConnected(_, pid, runtime, thread):
-            where = f", thread {thread}" if thread else ""
-            text = f"agent in {runtime} (pid {pid}{where}) connected"
-            fields = {"pid": pid, "runtime": runtime, "thread": thread or None}
-            return Line("debug", text, fields)
-        case runtime_events.AgentTrouble(_, pid, why):
-            return Line("warning", f"agent (pid {pid}): {why}", {"pid": pid, "why": why})
-        case runtime_events.AgentExited(_, pid, counts, what):
-            cut = "it is" if counts.in_flight + counts.websockets == 1 else "they are"
-            text = f"pid {pid} exits with {what} in flight: {cut} cut"
-            jobs = counts.in_flight - counts.requests
-            return Line("warning", text, {"pid": pid, "requests": counts.requests, "jobs": jobs})
-        case runtime_events.AgentsAnswered(_, own, agent, none):
-            parts = [
-                f"{count} {what}"
-                for count, what in (
-                    (own, "with a handler of its own"),
-                    (agent, "to be finished by the agent"),
-                    (none, "with nothing to finish"),
-                )
-                if count
-            ]
-            text = f"agents told of the stop: {', '.join(parts)}"
-            return Line("info" if own or agent else "debug", text, {"own": own, "agent": agent})
-        case _:
-            assert_never(event)
-
-
 def _run(event: runtime_events.RunEvent) -> Line:
     match event:
         case runtime_events.WaitingForPrograms(parts, elapsed, remaining):
@@ -729,7 +633,7 @@ def _waiting_for_command(event: runtime_events.WaitingForCommand) -> Line:
     doing = event.doing or f"waiting for {event.who}"
     return Line(
         "info",
-        f"{doing}: {numbers}{left}{_because(event.why)}",
+        f"{doing}: {numbers}{left}{because(event.why)}",
         {
             "remaining": event.remaining,
             "elapsed": event.elapsed,

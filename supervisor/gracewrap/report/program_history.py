@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gracewrap.policy.model import AgentCounts, QueueJobs
     from gracewrap.report.held_up import HeldUp
+    from gracewrap.report.probe_events import ProbeEvent
 
 AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
 # What a script starts only to wait, or to pass on what others write: nothing of its own is lost.
@@ -163,7 +164,7 @@ class ProgramHistory:
 
     def take(
         self,
-        event: log_events.LogEvent | runtime_events.RuntimeEvent,
+        event: log_events.LogEvent | runtime_events.RuntimeEvent | ProbeEvent,
         at: float,
         since: float | None,
     ) -> None:
@@ -181,9 +182,11 @@ class ProgramHistory:
         elif isinstance(event, runtime_events.OfAProcess):
             self._take_life(event, at)
         elif isinstance(event, runtime_events.OfAProbe):
-            if isinstance(event, runtime_events.HookStarted):
+            from gracewrap.report import probe_events  # loaded: there are probes
+
+            if isinstance(event, probe_events.HookStarted):
                 self.hooks[event.hook] = HookRun(at)
-            elif isinstance(event, runtime_events.AgentExited):
+            elif isinstance(event, probe_events.AgentExited):
                 self._exited_with(event.counts)
         elif isinstance(event, runtime_events.OfTheRun):
             pass

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gracewrap.policy.model import Reading
+    from gracewrap.report import probe_events
     from gracewrap.report.log import Log
-    from gracewrap.report.messages import Line
     from gracewrap.report.program_history import ProgramHistory
+    from gracewrap.report.text import Line
 
-    Event = log_events.LogEvent | runtime_events.RuntimeEvent
+    Event = log_events.LogEvent | runtime_events.RuntimeEvent | probe_events.ProbeEvent
 
 # Events that are kept for the report, and so many more for each further program: a flood of them
 # must not fill the memory.
@@ -83,10 +84,9 @@ class Recorder:
 
     def _log(self, event: Event, line: Line, at: float) -> None:
         level, text, since = line.level, line.text, self.run.since
-        is_number = isinstance(event, runtime_events.InFlightChanged)
-        if level != "debug" or is_number:
+        if level != "debug" or line.on_change:
             self._keep(event.EVENT, line, at)
-        if is_number and self.log.format == "json":
+        if line.on_change and self.log.format == "json":
             level = "info"  # an event on change; people read it in the line of each second
         if not self.log.enabled(level):
             return
@@ -164,19 +164,23 @@ class Recorder:
         history = self.histories[program]
         changed = history.in_flight.take(probe, reading, at)
         if changed and history.in_flight.shown(at) and history.drain_began is not None:
-            self.record(runtime_events.InFlightChanged(program), at)
+            from gracewrap.report import probe_events  # loaded: there are probes
+
+            self.record(probe_events.InFlightChanged(program), at)
 
     def looked(self, program: int, probe: int, reading: Reading, at: float) -> None:
         """Log what a look with a probe has shown while nothing is drained: a mistake as a warning,
         the rest at debug level."""
+        from gracewrap.report import probe_events  # loaded: there are probes
+
         mistake = log_events.ProbeInvalid(program, probe, reading.why)
         if reading.kind == INVALID and self._is_news(_mistake(mistake)):
             self._take(mistake, at)
         elif reading.kind == UNREACHABLE:
             after = at - self.histories[program].started
-            self.record(runtime_events.ProbeSilent(program, probe, reading.why, after), at)
+            self.record(probe_events.ProbeSilent(program, probe, reading.why, after), at)
         elif self.log.lowest == 0:
-            self.record(runtime_events.ProbeSeen(program, probe, reading), at)
+            self.record(probe_events.ProbeSeen(program, probe, reading), at)
 
     def fault(self, error: BaseException, at: float) -> None:
         """Log an internal error that does not concern the programs; each kind of it once."""

@@ -11,6 +11,7 @@ from gracewrap.report.text import listed, outcome, signal_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gracewrap.report.probe_events import ProbeEvent
     from gracewrap.report.runtime_events import RuntimeEvent
 
 
@@ -67,7 +68,10 @@ class RunHistory:
         return f"{self.several} programs ({names})" if self.several > 1 else names
 
     def take(
-        self, event: log_events.LogEvent | RuntimeEvent, at: float, history: ProgramHistory
+        self,
+        event: log_events.LogEvent | RuntimeEvent | ProbeEvent,
+        at: float,
+        history: ProgramHistory,
     ) -> None:
         """Take in an event; *history* is that of the program that it is about."""
         match event:

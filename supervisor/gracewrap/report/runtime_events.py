@@ -1,5 +1,5 @@
 """What the runtime reports beside the policy: one record for each kind of event in the log and the
-report.
+report; those about probes are in probe_events.py.
 
 As in policy/log_events.py, a program is named by its index and times are seconds.
 """
@@ -7,7 +7,6 @@ As in policy/log_events.py, a program is named by its index and times are second
 from __future__ import annotations
 
 from gracewrap.policy.log_events import LogRecord
-from gracewrap.policy.model import AgentCounts, Reading
 from gracewrap.record import TYPE_CHECKING, Record
 
 
@@ -63,67 +62,6 @@ class Reaped(OfAProcess):
     status: int
 
 
-class NotReady(OfAProbe):
-    """The ready probes have not passed in *after* seconds."""
-
-    EVENT = "not_ready"
-    program: int
-    after: float
-    why: str
-
-
-class NotYetHealthy(OfAProbe):
-    """The live probes have not passed once in *after* seconds."""
-
-    EVENT = "not_yet_healthy"
-    program: int
-    after: float
-    why: str
-
-
-class ProbeSilent(OfAProbe):
-    """A drain probe has had no answer in the *after* seconds since the start."""
-
-    EVENT = "probe_silent"
-    program: int
-    probe: int
-    why: str
-    after: float
-
-
-class ProbeSeen(OfAProbe):
-    """What a drain probe says while nothing is being drained."""
-
-    EVENT = "probe_seen"
-    program: int
-    probe: int
-    reading: Reading
-
-
-class InFlightChanged(OfAProbe):
-    """The number of requests or jobs in flight has changed during a drain."""
-
-    EVENT = "in_flight"
-    program: int
-
-
-class HookStarted(OfAProbe):
-    """A hook, or the push of metrics, was started."""
-
-    EVENT = "hook"
-    program: int
-    hook: str
-    command: str
-
-
-class Said(OfAProbe):
-    """The program has sent a status by sd_notify(3)."""
-
-    EVENT = "said"
-    program: int
-    text: str
-
-
 class LeaderReplaced(OfAProcess):
     """The leader, *was*, has exited with 0; its successor *main*, which it had started, is the
     program now."""
@@ -132,63 +70,6 @@ class LeaderReplaced(OfAProcess):
     program: int
     was: str
     main: int
-
-
-class MainPid(OfAProbe):
-    """The program, so far *who*, has named its main process by sd_notify(3)."""
-
-    EVENT = "main_pid"
-    program: int
-    who: str
-    main: int
-
-
-class AgentOff(OfAProbe):
-    """The program was started without the agent that the settings ask for."""
-
-    EVENT = "agent_off"
-    program: int
-    why: str
-
-
-class AgentConnected(OfAProbe):
-    """An agent in a process of the program has said hello; *thread* 0 is the main one."""
-
-    EVENT = "agent"
-    program: int
-    pid: int
-    runtime: str
-    thread: int
-
-
-class AgentTrouble(OfAProbe):
-    """A part of an agent has been switched off, or it cannot be talked to."""
-
-    EVENT = "agent_trouble"
-    program: int
-    pid: int
-    why: str
-
-
-class AgentExited(OfAProbe):
-    """A process exits in a stop, and its agent says that something is in flight: that is cut."""
-
-    EVENT = "exited_with_work"
-    program: int
-    pid: int
-    counts: AgentCounts
-    what: str  # the counts for people
-
-
-class AgentsAnswered(OfAProbe):
-    """The agents know of the stop: so many processes have their own handler for the stop signal, or
-    leave it to the agent, or have none and nothing to finish."""
-
-    EVENT = "agents_told"
-    program: int
-    own: int
-    agent: int
-    none: int
 
 
 class WaitedFor(Record):
@@ -282,19 +163,7 @@ class Bug(OfTheRun):
 # As in policy/log_events.py, for mypy alone.
 if TYPE_CHECKING:
     LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | LeaderReplaced | Reaped
-    AgentEvent = AgentOff | AgentConnected | AgentExited | AgentTrouble | AgentsAnswered
-    ProbeEvent = (
-        NotReady
-        | NotYetHealthy
-        | ProbeSilent
-        | ProbeSeen
-        | InFlightChanged
-        | HookStarted
-        | Said
-        | MainPid
-        | AgentEvent
-    )
     RunEvent = (
         WaitingForPrograms | WaitingForCommand | OutputLost | LogReopened | Unheard | Fault | Bug
     )
-    RuntimeEvent = LifeEvent | ProbeEvent | RunEvent
+    RuntimeEvent = LifeEvent | RunEvent

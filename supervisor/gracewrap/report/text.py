@@ -1,14 +1,35 @@
-"""Numbers, names and statuses as people read them."""
+"""A log line, and what its sentences are made of: numbers, names and statuses as people read
+them."""
 
 from __future__ import annotations
 
 from gracewrap.linux.signals import name
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+# What they are called in the settings.
+HOOKS = {
+    "pre_stop": "pre_stop",
+    "start": "drain.start",
+    "post_stop": "post_stop",
+    "push": "the push of metrics",
+}
 
 MOST = 6  # programs that are named in one line; more are counted
+
+
+class Line(Record):
+    """One log line.  Of the fields those that are None or "" are left out.
+
+    *on_change*: it is about a number that has changed; people read it in the line of each second.
+    """
+
+    level: str
+    text: str
+    fields: Mapping[str, object] = {}
+    on_change: bool = False
 
 
 def seconds(value: float) -> str:
@@ -47,3 +68,13 @@ def times(count: int) -> str:
 def signal_name(signum: int) -> str | None:
     """Return the name of a signal, or None for 0."""
     return name(signum) if signum else None
+
+
+def in_flight_now(number: float | None) -> str:
+    """Return the end of a sentence: how much is in flight, if that is known."""
+    return "" if number is None else f"; in flight: {number:g}"
+
+
+def because(why: str) -> str:
+    """Return the end of a sentence: *why*, if that is known."""
+    return f" ({why})" if why else ""

@@ -9,7 +9,7 @@ from gracewrap.linux.agent_socket import Listener, Peer
 from gracewrap.policy.model import AgentsTold
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_text import dumps
-from gracewrap.report.runtime_events import (
+from gracewrap.report.probe_events import (
     AgentConnected,
     AgentExited,
     AgentsAnswered,

@@ -23,7 +23,7 @@ from gracewrap.policy.model import (
     Reading,
 )
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.runtime_events import NotReady, NotYetHealthy
+from gracewrap.report.probe_events import NotReady, NotYetHealthy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

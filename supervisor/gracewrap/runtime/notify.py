@@ -9,7 +9,7 @@ from gracewrap.config.probe_specs import NotifyProbeSpec
 from gracewrap.linux import sd_notify
 from gracewrap.policy.model import TimeExtended, WatchdogMissed
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.runtime_events import MainPid, Said
+from gracewrap.report.probe_events import MainPid, Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable

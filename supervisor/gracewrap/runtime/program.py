@@ -30,7 +30,8 @@ from gracewrap.policy.model import (
 )
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.program_history import name_members
-from gracewrap.report.runtime_events import AgentOff, Unheard
+from gracewrap.report.runtime_events import Unheard
+from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,8 @@ class ProgramRuntime:
         from gracewrap.linux.helper_processes import Helpers
         from gracewrap.runtime import hooks, probing
 
+        lazy_imports.import_now("gracewrap.report.probe_messages")  # what these have to say
+
         child, reactor, recorder = self.child, self._reactor, self._recorder
         child.history.in_flight = probing.in_flight_of(child.settings)
         self.helpers = Helpers(reactor, child.equipment.process)
@@ -114,8 +117,10 @@ class ProgramRuntime:
             self.agents = Agents(reactor, child, fd, is_member, self._post, recorder)
             self.prober.agents = self.agents
         if child.equipment.without_agent:
+            from gracewrap.report import probe_events
+
             why = child.equipment.without_agent
-            recorder.record(AgentOff(self.index, why), time.monotonic())
+            recorder.record(probe_events.AgentOff(self.index, why), time.monotonic())
 
     def open_output(self, outputs: Outputs, width: int) -> None:
         """Make the pipes that the program writes to; *width* is the length of the longest name."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import launcher
 from gracewrap.policy.system import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.runtime import lazy_imports
@@ -126,6 +125,9 @@ class SideTasks:
     def _come_to_rest(self) -> None:
         """Leave the command to the native launcher, if it has started us and there is nothing for
         us to do; else load what is needed some time."""
+        lazy_imports.import_now("gracewrap.linux.launcher")
+        from gracewrap.linux import launcher
+
         if launcher.path() is not None and not self.policy.managed and self.above is None:
             from gracewrap.runtime import rest
 
