@@ -37,13 +37,10 @@ class Record:
     _needed: frozenset[str] = _NOT_KNOWN_YET  # the fields without a default
 
     def __init_subclass__(cls) -> None:
-        inherited = cls.__match_args__
-        own = [
-            name
-            for name in cls.__dict__.get("__annotations__", ())
-            if name[0] != "_" and name not in inherited
-        ]
-        setattr(cls, "__match_args__", (*inherited, *own))  # noqa: B010 - mypy forbids the plain assignment
+        if own := cls.__dict__.get("__annotations__"):
+            inherited = cls.__match_args__
+            names = [name for name in own if name[0] != "_" and name not in inherited]
+            setattr(cls, "__match_args__", (*inherited, *names))  # noqa: B010 - mypy forbids the plain assignment
         if cls._needed is not _NOT_KNOWN_YET:  # it inherits from a record that has been made
             cls._needed = _NOT_KNOWN_YET
 
