@@ -246,10 +246,14 @@ def roll(
             via=None if proxy is None else proxy.port,
         )
 
-        def both_are_ready() -> bool:
-            """As an orchestrator knows it, and the proxy, which asks at times of its own."""
-            return len(clients.ready) == 2 and (proxy is None or proxy.up() == 2)
+        def serves() -> bool:
+            """The proxy asks at times of its own."""
+            return proxy is None or proxy.up() == 2
 
+        def both_are_ready() -> bool:
+            return len(clients.ready) == 2 and serves()
+
+        wait_until(serves, "the proxy has found both ready")
         with clients:
             for turn in range(2 * restarts):
                 clients.wait(both_are_ready, "both are ready")
@@ -290,7 +294,7 @@ LAYOUTS = {"one process": ("both",), "two processes": ("web", "worker")}
 
 @pytest.mark.parametrize(
     ("layout", "behind_haproxy"),
-    [("one process", False), ("two processes", False), ("one process", True)],
+    [*itertools.product(LAYOUTS, (False, True))],
 )
 def test_nothing_is_lost_with_the_agent(
     layout: str, behind_haproxy: bool, apps: Path, tmp_path: Path

@@ -98,7 +98,7 @@ class Haproxy(NamedTuple):
     stats: Path
 
     def up(self) -> int:
-        """Return how many instances it sends requests to."""
+        """Return how many instances it has found ready; before it has asked, it takes all to be."""
         with socket.socket(socket.AF_UNIX) as asked:
             asked.settimeout(BOUND)
             try:
@@ -107,8 +107,8 @@ class Haproxy(NamedTuple):
                 return 0
             asked.sendall(b"show stat\n")
             with asked.makefile(newline="") as said:
-                return sum(row["status"] == "UP" for row in csv.DictReader(said)
-                           if row["svname"].startswith("i"))  # fmt: skip
+                servers = [row for row in csv.DictReader(said) if row["svname"].startswith("i")]
+        return sum((row["status"], row["check_status"]) == ("UP", "L7OK") for row in servers)
 
 
 @contextlib.contextmanager
