@@ -3,15 +3,19 @@ Nothing is lost or late."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h11
 import pytest
 
 from gracewrap.config import settings
@@ -28,8 +32,12 @@ from processes import (
     environment,
     pause,
     require_other_user,
+    running,
     wait_until,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FULL = "/dev/full"
 
@@ -321,6 +329,61 @@ def test_losing_the_package_later_costs_nothing(tmp_path, programs):
         assert run.log_line("summary")["outcome"] == "killed"
     finally:
         run.close()
+
+
+@contextlib.contextmanager
+def without_package(directory: Path, text: str, last: str) -> Iterator[Run]:
+    """Give a run of a file with *text* that loses its package when it has loaded all that it may
+    need, of which *last* is the last."""
+    copy, config = copied_package(directory), directory / "gracewrap.toml"
+    (directory / "h11").symlink_to(Path(h11.__file__).parent)
+    config.write_text(text)
+    python = [GRACEWRAP[0], "-X", "importtime", *GRACEWRAP[1:-1]]
+    with running("--config", config, command=[*python, str(copy / "__main__.py")]) as run:
+        run.ready()
+        assert run.err is not None
+        run.err.until(f" {last}")
+        copy.rename(directory / "gone")
+        yield run
+
+
+def test_losing_the_package_and_the_command_does_not_cost_its_restart(tmp_path):
+    """As when an image, or a directory, is replaced: it is said why it cannot be run, and it is
+    tried again."""
+    app = tmp_path / "app"
+    app.symlink_to(shutil.which("true") or "/bin/true")
+    text = (
+        f"[programs.talker]\ncommand = {json.dumps([*TALKER, 'exit=0'])}\n"
+        f'[programs.app]\ncommand = ["{app}"]\nrestart = "always"\nbackoff = "200ms"\n'
+    )
+    with without_package(tmp_path, text, "gracewrap.linux.exec_context") as run:
+        app.rename(tmp_path / "app.old")
+        assert "No such file or directory" in str(run.log_line("start_failed")["message"])
+        (tmp_path / "app.old").rename(app)
+        assert run.log_line("started")["program"] == "app"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        assert run.log_line("summary")
+
+
+def test_losing_the_package_costs_neither_checks_nor_hooks_nor_metrics(tmp_path):
+    alive, report = tmp_path / "alive", tmp_path / "report"
+    alive.touch()
+    check = f'{{exec = ["test", "-e", "{alive}"], every = "100ms", failures = 1}}'
+    text = (
+        f'command = {json.dumps([*TALKER, "exit=0"])}\nlive = {check}\non_unhealthy = "stop"\n'
+        'pre_stop = "http://127.0.0.1:1/"\npost_stop = ["true"]\n'
+        f'report = {{file = "{report}", pushgateway = "http://127.0.0.1:1/"}}\n'
+    )
+    with without_package(tmp_path, text, "gracewrap.http_client.hook") as run:
+        alive.unlink()
+        ended = [run.log_line("helper_ended") for _ in range(3)]
+        assert [line["hook"] for line in ended] == ["pre_stop", "post_stop", "push"]
+        assert "connection refused" in str(ended[0]["message"])
+        assert ended[1]["ok"]
+        assert "connection refused" in str(ended[2]["message"])
+        assert run.wait() == 1
+        assert json.loads(report.read_text())["outcome"] == "graceful"
 
 
 def test_losing_the_package_after_the_spawn_is_survived(tmp_path):

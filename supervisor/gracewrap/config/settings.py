@@ -243,6 +243,14 @@ class Settings(Record):
         )
 
     @property
+    def hook_schemes(self) -> frozenset[str]:
+        """What hooks and the push of metrics speak: http, https; empty: nothing of the kind."""
+        hooks = (self.pre_stop, self.post_stop, self.drain_start)
+        urls = [hook.request.url for hook in hooks if hook and hasattr(hook, "request")]
+        pushed = self.report_pushgateway
+        return frozenset(url.scheme for url in (*urls, *([pushed] if pushed else [])))
+
+    @property
     def writes_reports(self) -> bool:
         """Whether a file tells how the run went when all is over."""
         files = (self.report_file, self.report_termination_log, self.report_prometheus_textfile)

@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from gracewrap.runtime.child import Child
     from gracewrap.runtime.output import Output
 
-# In this order none of them takes long.
-MODULES = (
-    "gracewrap.policy.evidence",
-    "gracewrap.policy.hangs",
-    "gracewrap.linux.process_facts",
-    "gracewrap.linux.sock_diag",
-    "gracewrap.linux.listening_ports",
-    "gracewrap.linux.waits",
-    "gracewrap.linux.examine",
-)
 TREE = 0.05  # seconds, to find the processes at most
 
 
@@ -63,7 +53,7 @@ class FlightRecorder:
         self._reactor.run_in_slices(self._steps)
 
     def _run(self) -> Iterator[None]:
-        yield from lazy_imports.load(MODULES)
+        yield from lazy_imports.load(lazy_imports.EXAMINE)
         from gracewrap.linux import examine
 
         # At half of the time there is more of it, if others have the CPU meanwhile.

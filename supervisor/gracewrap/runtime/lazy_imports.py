@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 # What decides who is sent the stop signal.
 STOP = ("gracewrap.policy.recipients", "gracewrap.linux.process_facts")
 
+# What finds out what holds a stop up; in this order none of them takes long.
+EXAMINE = (
+    "gracewrap.policy.evidence",
+    "gracewrap.policy.hangs",
+    "gracewrap.linux.process_facts",
+    "gracewrap.linux.sock_diag",
+    "gracewrap.linux.listening_ports",
+    "gracewrap.linux.waits",
+    "gracewrap.linux.examine",
+)
+
 # All that h11 imports, in an order in which only h11 itself takes longer than a few milliseconds.
 H11 = (
     *("types", "operator", "_collections_abc", "collections", "functools", "enum", "re"),

@@ -267,7 +267,7 @@ def hint(status: int, settings: Settings) -> str:
         return ""
     try:
         from gracewrap.config import suggestions
-    except ImportError:  # python3-minimal has no difflib
+    except (ImportError, OSError):  # python3-minimal has no difflib; no descriptor is left
         return ""
     return suggestions.unknown_command(*command)
 

@@ -29,32 +29,6 @@ if TYPE_CHECKING:
     from gracewrap.runtime.service_manager import ServiceManager
 
 LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
-# What a stop and the end of a run need.  Loaded when the command has been started and nothing else
-# is to be done: a later stop finds them even if the package has been replaced meanwhile.
-AT_REST = (
-    *lazy_imports.STOP,
-    "gracewrap.policy.kill_reason",
-    "gracewrap.policy.time_gap",
-    "gracewrap.policy.successor",
-    "gracewrap.report.held_up",
-    "gracewrap.runtime.program_status",
-    "gracewrap.runtime.progress",
-    "gracewrap.report.program_summary",
-    "gracewrap.config.recognise",
-    "gracewrap.report.summary",
-    "gracewrap.report.report_files",
-    "gracewrap.runtime.last_word",
-)
-# What else may be decided about programs that are started again, or one by one.
-OF_PROGRAMS = (
-    "gracewrap.policy.restart",
-    "gracewrap.policy.dependencies",
-    "gracewrap.policy.rolling",
-    "gracewrap.policy.part_stop",
-    "gracewrap.policy.check_failure",
-    "gracewrap.policy.watchdog",
-    "gracewrap.runtime.partial_restart",
-)
 
 
 class SideTasks:
@@ -148,9 +122,10 @@ class SideTasks:
         self._stay()
 
     def _stay(self) -> None:
+        from gracewrap.runtime import needed_later
+
         self.rest = None
-        modules = AT_REST + OF_PROGRAMS if self.policy.managed else AT_REST
-        self.reactor.run_in_slices(lazy_imports.load(modules))
+        self.reactor.run_in_slices(lazy_imports.load(needed_later.modules(self.settings)))
 
     def look(self, at: float) -> None:
         """Do what is to be done at the end of each turn of the loop."""

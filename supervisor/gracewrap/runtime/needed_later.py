@@ -1,0 +1,70 @@
+"""What a run may need at any time from its start to its end.
+
+It is loaded when the command has been started and nothing else is to be done: a stop, a restart or
+a hook finds it even if the package has been replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+from gracewrap.record import TYPE_CHECKING
+from gracewrap.runtime import lazy_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gracewrap.config.settings import Settings
+
+AT_REST = (
+    *lazy_imports.STOP,
+    "gracewrap.policy.kill_reason",
+    "gracewrap.policy.time_gap",
+    "gracewrap.policy.successor",
+    "gracewrap.report.held_up",
+    "gracewrap.runtime.program_status",
+    "gracewrap.runtime.progress",
+    "gracewrap.report.program_summary",
+    "gracewrap.config.recognise",
+    "gracewrap.report.summary",
+    "gracewrap.report.report_files",
+    "gracewrap.runtime.last_word",
+)
+# What else may be decided about programs that are started again, or one by one.
+OF_PROGRAMS = (
+    "gracewrap.policy.restart",
+    "gracewrap.policy.dependencies",
+    "gracewrap.policy.rolling",
+    "gracewrap.policy.part_stop",
+    "gracewrap.runtime.partial_restart",
+)
+# What a check that fails leads to, and what a start of something needs.
+OF_ERRANDS = (
+    "gracewrap.policy.check_failure",
+    "gracewrap.policy.watchdog",
+    "gracewrap.linux.standard_streams",
+    "gracewrap.linux.fork",
+    "gracewrap.linux.exec_context",
+)
+OF_METRICS = (
+    "gracewrap.runtime.readiness",
+    "gracewrap.runtime.snapshot",
+    "gracewrap.report.metrics",
+)
+
+
+def modules(settings: Settings) -> Iterator[str]:
+    """Return what a run with these settings may still need, in an order in which no module takes
+    long."""
+    yield from AT_REST
+    if settings.is_managed:
+        yield from OF_PROGRAMS
+    if settings.is_managed or any(one.needs_errands for one in settings.each):
+        yield from OF_ERRANDS
+    if settings.tells_metrics:
+        yield from OF_METRICS
+    if any(one.dump_signal for one in settings.each):  # else only a sentence would be missing
+        yield from ("gracewrap.runtime.flight_recorder", *lazy_imports.EXAMINE)
+    schemes = settings.hook_schemes.union(*(one.hook_schemes for one in settings.each))
+    if schemes:
+        yield from (*lazy_imports.H11, "gracewrap.http_client.hook")
+    if "https" in schemes:
+        yield from ("ssl", "gracewrap.http_client.tls")
