@@ -212,7 +212,7 @@ def take_over(note: str, args: Sequence[str]) -> int:
             from gracewrap.runtime import rest
 
             settings = rest.kept_settings(child.settings_fd)
-        except Exception:  # gracewrap has been replaced by another version
+        except Exception:  # gracewrap or Python has been replaced by one that cannot read them
             settings = _settings_again(args)
     return _supervise(replace(child, words=tuple(args)), args, settings)
 

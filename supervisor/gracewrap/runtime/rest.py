@@ -20,7 +20,7 @@ from gracewrap.policy import advance, program, step
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.system import System, Up
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 VERSION = "2"  # of the notes, as in launcher/launch.h
 REST_AFTER = 2.0  # seconds without anything to do; one visitor may follow another
+FORMAT = 4  # of marshal, which every Python reads: it may have been replaced too
 SEPARATOR = b"\0"  # between what the launcher reads and what it keeps for us
 # It cannot tell those of the kernel and of a terminal from requests.
 NO_REQUESTS = frozenset((SIGCHLD, SIGIO, SIGWINCH))
@@ -185,7 +186,7 @@ def _keep(note: str, settings: Settings) -> int:
         OSError: If there is no memory.
         ValueError: If the settings hold what cannot be written down.
     """
-    data = note.encode(errors="surrogateescape") + SEPARATOR + marshal.dumps(vars(settings))
+    data = note.encode(errors="surrogateescape") + SEPARATOR + marshal.dumps(vars(settings), FORMAT)
     fd = posix.memfd_create("gracewrap", posix.MFD_CLOEXEC)
     try:
         while data:
@@ -199,11 +200,21 @@ def _keep(note: str, settings: Settings) -> int:
 def kept_settings(fd: int) -> Settings:
     """Return the settings that were kept when the launcher was executed, and close *fd*.
 
+    The package may have been replaced since: what another version has kept and this one does not
+    know is left out, what it has not kept has its default.
+
     Raises:
-        Exception: Of whatever kind, if they are those of another version of gracewrap.
+        Exception: Of whatever kind, if they cannot be read.
     """
     try:
         data = posix.pread(fd, posix.fstat(fd).st_size, 0)
     finally:
         posix.close(fd)
-    return Settings(**marshal.loads(data.partition(SEPARATOR)[2]))
+    kept = marshal.loads(data.partition(SEPARATOR)[2])
+    try:
+        return Settings(**kept)
+    except TypeError:
+        from gracewrap.config import load
+
+        known = {name: kept[name] for name in Settings.__match_args__ if name in kept}
+        return replace(load.defaults(kept["command"]), **known)
