@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -135,6 +136,29 @@ def test_what_is_frozen_is_killed_and_started_again(app, tmp_path):
     (tmp_path / "app.sock").unlink()
     run.log_line("restarts")
     run.out.until("ready")
+
+
+def test_what_cannot_be_asked_is_not_ended_for_that(start, tmp_path):
+    """Without a descriptor, or a process, for the probe; the restart would have none either."""
+    alive, passed = tmp_path / "alive", tmp_path / "passed"
+    alive.touch()
+    config = tmp_path / "gracewrap.toml"
+    script = f"test -e {alive} && touch {passed}"
+    check = f'{{exec = ["sh", "-c", "{script}"], every = "100ms", failures = 1}}'
+    config.write_text(
+        f'command = {json.dumps([*TALKER, "exit=0"])}\nlive = {check}\non_unhealthy = "stop"\n'
+    )
+    run = start("--config", config)
+    run.ready()
+    wait_until(passed.exists, "the check has passed")
+    soft, hard = resource.prlimit(run.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (3, hard))
+    unheard = run.log_line("unheard")
+    assert "Too many open files" in str(unheard["message"]) and "live" in str(unheard["message"])
+    resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    alive.unlink()
+    assert "Too many" not in str(run.log_line("unhealthy")["why"])
+    assert run.wait() == 1
 
 
 def test_tell_only_says_so_at_livez_and_in_the_log(app, tmp_path):

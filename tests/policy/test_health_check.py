@@ -16,8 +16,9 @@ from gracewrap.record import replace
 START, EPSILON = 100.0, 1e-6
 TIMEOUT = 2.0  # of one answer, as the runtime has it
 
-# Returns for a probe and a time whether it passes, and how long the answer takes.
-Answers = Callable[[int, float], tuple[bool, float]]
+# Returns for a probe and a time whether it passes (None: it cannot be asked), and how long the
+# answer takes.
+Answers = Callable[[int, float], tuple[bool | None, float]]
 ONE = CheckPolicy((False,))
 
 
@@ -34,9 +35,9 @@ class Asked:
     def __init__(self, policy: CheckPolicy, answers: Answers) -> None:
         self.policy, self.answers, self.now = policy, answers, START
         self.check: Check = health_check.begin(policy, START, START)
-        self._coming: dict[int, tuple[float, bool]] = {}
+        self._coming: dict[int, tuple[float, bool | None]] = {}
         self.asks: list[tuple[float, int]] = []
-        self.said: list[tuple[float, int, bool]] = []
+        self.said: list[tuple[float, int, bool | None]] = []
         self.changes: list[tuple[float, bool]] = []
         self.overdue_at: float | None = None
         self._tick()
@@ -120,6 +121,20 @@ def test_then_it_is_asked_as_often_as_the_settings_say():
 def test_what_is_to_be_asked_more_often_than_the_start_is_so_from_the_start():
     s = Asked(replace(ONE, every=0.1), from_to()).run(2)
     assert max(gaps(s.times())) == near(0.1)
+
+
+def test_what_cannot_be_asked_is_neither_well_nor_ill_and_is_asked_again():
+    """For want of a process; two answers before and one after make no three in a row."""
+
+    def answers(_: int, at: float) -> tuple[bool | None, float]:
+        passes = {10: False, 11: False, 22: False, 23: False, 24: False}
+        return (None if 12 <= at - START < 22 else passes.get(int(at - START), True)), 0.001
+
+    s = Asked(replace(ONE, every=1.0), answers).run(21)
+    assert [passing for _, passing in s.changes] == [True]
+    assert max(gaps(s.times(since=2.0))) == near(1.0)
+    s.run(9)
+    assert [passing for _, passing in s.changes] == [True, False, True]
 
 
 def test_what_is_not_ready_in_time_is_overdue_once_and_goes_on_being_asked():

@@ -145,7 +145,7 @@ def test_no_free_descriptor_is_unreachable(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert found.kind == DRAINED and searched == Reading(
-        UNREACHABLE, None, f"{path}: Too many open files"
+        UNREACHABLE, None, f"{path}: Too many open files", asked=False
     )
 
 
@@ -276,7 +276,8 @@ def test_no_free_descriptor_or_process_is_unreachable():
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
             answer = exec_probe.sample()
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            assert answer == Reading(UNREACHABLE, None, "cannot run 'true': Too many open files")
+            why = "cannot run 'true': Too many open files"
+            assert answer == Reading(UNREACHABLE, None, why, asked=False)
         assert exec_probe.sample() == Reading(DRAINED)
 
 

@@ -301,7 +301,10 @@ def test_no_free_file_descriptor(driver, served):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert reading == Reading(
-        UNREACHABLE, None, "cannot query the kernel's connections: Too many open files"
+        UNREACHABLE,
+        None,
+        "cannot query the kernel's connections: Too many open files",
+        asked=False,
     )
 
 

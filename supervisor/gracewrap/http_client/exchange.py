@@ -29,6 +29,7 @@ from gracewrap.http_client.response import (
 )
 from gracewrap.http_client.safe_text import printable
 from gracewrap.linux import sock_diag
+from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ class Exchange:
             dns.forget(url.host)
         not_refused = [code for code in errors if code != errno.ECONNREFUSED]
         if not_refused:
-            return Failure(UNREACHABLE, posix.strerror(not_refused[0]))
+            code = not_refused[0]
+            return Failure(UNREACHABLE, posix.strerror(code), asked=code not in SHORTAGE)
         return Failure(REFUSED, "connection refused")
 
     def _transfer(self) -> Response | None:
@@ -333,5 +335,7 @@ def explain(error: Exception) -> Failure:
 
         return tls.explain(error)
     if isinstance(error, OSError) and error.errno:
-        return Failure(UNREACHABLE, posix.strerror(error.errno))
-    return Failure(UNREACHABLE, f"{type(error).__name__}: {printable(str(error))}")
+        asked = error.errno not in SHORTAGE
+        return Failure(UNREACHABLE, posix.strerror(error.errno), asked)
+    why = f"{type(error).__name__}: {printable(str(error))}"
+    return Failure(UNREACHABLE, why, not isinstance(error, MemoryError))

@@ -59,6 +59,7 @@ class Failure(Record):
 
     kind: str
     why: str
+    asked: bool = True  # False: we had no process, memory or descriptor for it
 
 
 class HttpError(Exception):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 ENFILE, EMFILE = 23, 24
+# No process, memory or descriptor is left: what failed may succeed the next time.
+SHORTAGE = frozenset((11, 12, ENFILE, EMFILE))  # EAGAIN, ENOMEM
 _SPARE: list[int] = []
 
 

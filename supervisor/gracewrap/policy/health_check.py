@@ -107,11 +107,18 @@ def hurry(check: Check, at: float) -> Check:
 
 
 def answered(
-    check: Check, policy: CheckPolicy, probe: int, passes: bool, why: str, at: float
+    check: Check, policy: CheckPolicy, probe: int, passes: bool | None, why: str, at: float
 ) -> Check:
-    """Return the check when a probe has answered; *why* says what is wrong."""
+    """Return the check when a probe has answered; *why* says what is wrong.
+
+    *passes* is None if nobody could be asked: that says nothing about the program, which would be
+    ended for want of processes and then not be started again.
+
+    Source: the kubelet throws away what a probe that cannot be run has brought.
+    """
     states = list(check.probes)
-    states[probe] = _turned(states[probe], policy, passes)
+    if passes is not None:
+        states[probe] = _turned(states[probe], policy, passes)
     enough = all if policy.combine == "all" else any
     passing = enough(state.passing for state in states)
     changed = passing is not check.passing

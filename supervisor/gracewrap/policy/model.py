@@ -76,6 +76,8 @@ class Reading(Record):
     only_streams: bool = False  # BUSY, because of streams that move, and of nothing else
     counts: AgentCounts | None = None  # of a probe that asks agents
     refused: bool = False  # UNREACHABLE, for nobody listens there
+    # False: nobody could be asked, for we had no process, memory or descriptor for it.
+    asked: bool = True
 
 
 def in_words(streams: int, idle: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gracewrap.linux.exec_errors import explain
+from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.linux.signals import name
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.base import Probe
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 MAX_OUTPUT = 4096  # bytes of stdout that are kept
 _MAX_LINE = 120  # characters of its first line that are shown
-# EAGAIN, ENOMEM, ENFILE, EMFILE: not the command's fault; the next sample may succeed.
-_TEMPORARY = {11, 12, 23, 24}
 
 
 class ExecProbe(Probe):
@@ -88,6 +87,7 @@ def _number(word: bytes) -> float | None:
 
 
 def _not_started(command: Sequence[str], errno: int) -> Reading:
-    return Reading(
-        UNREACHABLE if errno in _TEMPORARY else INVALID, None, explain(command, errno)[1]
-    )
+    why = explain(command, errno)[1]
+    if errno in SHORTAGE:  # it is not the command's fault
+        return Reading(UNREACHABLE, None, why, asked=False)
+    return Reading(INVALID, None, why)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
@@ -41,7 +42,8 @@ class FileProbe(Probe):
             reading = self._not_found()
         except OSError as error:
             kind = UNREACHABLE if error.errno in _TEMPORARY else INVALID
-            reading = Reading(kind, None, f"{self._path}: {error.strerror}")
+            why = f"{self._path}: {error.strerror}"
+            reading = Reading(kind, None, why, asked=error.errno not in SHORTAGE)
         except ValueError as error:  # the path contains a NUL
             reading = Reading(INVALID, None, f"{self._path!r}: {error}")
         on_reading(reading)

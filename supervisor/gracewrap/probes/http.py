@@ -54,4 +54,5 @@ def reading(spec: HttpProbeSpec, outcome: Response | Failure) -> Reading:
     if outcome.kind == REFUSED:
         kind = {"drained": DRAINED, "fail": FAILED}.get(spec.on_refused, UNREACHABLE)
         return Reading(kind, None, outcome.why, refused=kind == UNREACHABLE)
-    return Reading(INVALID if outcome.kind == INVALID else UNREACHABLE, None, outcome.why)
+    kind = INVALID if outcome.kind == INVALID else UNREACHABLE
+    return Reading(kind, None, outcome.why, asked=outcome.asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.policy.model import UNREACHABLE, Reading
 from gracewrap.record import TYPE_CHECKING
 
@@ -47,7 +48,9 @@ class Sampler:
             self.probe.sample(finish)
         except Exception as error:  # a bug, or no memory: the stop continues without this sample
             self._safely(self.probe.cancel)
-            finish(Reading(UNREACHABLE, None, f"{type(error).__name__}: {error}"))
+            short = isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORTAGE
+            why = f"{type(error).__name__}: {error}"
+            finish(Reading(UNREACHABLE, None, why, asked=not short))
 
     def cancel(self) -> None:
         """Abort the sample in progress, if any."""

@@ -23,6 +23,7 @@ import time
 
 from gracewrap.linux import blocked_readers, sock_diag
 from gracewrap.linux.listening_ports import Ports
+from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words
 from gracewrap.probes.background import Background
@@ -175,7 +176,7 @@ class TcpProbe(Probe):
                 reading = yield from self._with_background(reading)
         except OSError as error:  # neither sock_diag nor /proc works: no descriptor, no memory
             why = f"cannot query the kernel's connections: {error.strerror or error}"
-            reading = Reading(UNREACHABLE, None, why)
+            reading = Reading(UNREACHABLE, None, why, asked=error.errno not in SHORTAGE)
         self._steps = None
         on_reading(reading)
 

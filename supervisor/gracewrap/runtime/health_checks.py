@@ -24,6 +24,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.probe_events import NotReady, NotYetHealthy
+from gracewrap.report.runtime_events import Unheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class HealthCheck:
         limit: Seconds in which it must pass for the first time; None: no limit.
     """
 
+    NAME = "ready"
     START_INTERVAL = health_check.START_INTERVAL
 
     def __init__(
@@ -81,6 +83,7 @@ class HealthCheck:
         self._check: Check | None = None  # until begin(), and after end()
         self._timer: Timer | None = None
         self._log_after = NOT_READY
+        self._could_ask = True  # the last time
 
     def begin(self) -> None:
         """Begin to ask."""
@@ -141,7 +144,11 @@ class HealthCheck:
         before, at = self._check, time.monotonic()
         if before is None:
             return
-        passes = reading.kind == DRAINED
+        passes = reading.kind == DRAINED if reading.asked else None
+        if not reading.asked and self._could_ask:
+            what = f"{self.NAME} of {self._child.history.who} is neither passed nor failed"
+            self.recorder.record(Unheard(what, reading.why), at)
+        self._could_ask = reading.asked
         check = health_check.answered(before, self._policy, probe, passes, reading.why, at)
         self._check = check
         if check.passing is not before.passing:
@@ -200,6 +207,7 @@ class LiveCheck(HealthCheck):
     slow start.
     """
 
+    NAME = "live"
     START_INTERVAL = 1.0  # nobody waits for it
 
     def __init__(self, *args: Any) -> None:
