@@ -18,7 +18,7 @@ from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.redact import concealed
 from gracewrap.config.schema import BY_KEY, TABLE
-from gracewrap.config.settings import Settings, defaults
+from gracewrap.config.settings import RESTART, Settings, defaults
 from gracewrap.config.suggestions import (
     unknown_command,
     unknown_key,
@@ -216,7 +216,7 @@ EXAMPLES = [
     (values.signal_map, "HUP=QUIT,USR1=none", {1: 3, 10: 0}),
     (values.signal_map, {"HUP": "QUIT", "USR1": "none", "USR2": 0}, {1: 3, 10: 0, 12: 0}),
     (values.signal_map, "", {}),
-    (values.signal_map, "HUP=restart", {1: values.RESTART}),
+    (values.signal_map, "HUP=restart", {1: RESTART}),
     (values.signal_map, "HUP:QUIT", "write HUP=QUIT"),
     (values.signal_map, "HUP:USR1", "write HUP=USR1"),
     (values.signal_map, "HUP", "write HUP=QUIT"),
@@ -559,9 +559,9 @@ def test_every_setting_is_a_field_and_has_its_own_names():
             assert raw is None or setting.parse(raw) is not None, setting.key
 
 
-def test_the_defaults_need_no_further_table():
+def test_the_defaults_need_no_table():
     """Settings has them as defaults of its own; with one further setting given, the rest comes from
-    the table."""
+    the tables."""
     plain = defaults(["true"])
     given, problems = resolve(read_command_line(["--propagation-delay=0s", *COMMAND]), {})
     assert problems == [] and given is not None

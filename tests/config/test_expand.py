@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
-from gracewrap.config.parsers import process
+from gracewrap.config.settings import FromFile
 
 
 def expanded(tmp_path: Path, text: str, **env: str) -> tuple[object, list[str]]:
@@ -48,7 +48,7 @@ def test_what_is_filled_in(tmp_path):
         "/srv/a p",
         "/tmp/a p.json",
     )
-    assert settings.env == {"URL": "http://localhost:1/", "KEY": process.FromFile("/run/a p")}
+    assert settings.env == {"URL": "http://localhost:1/", "KEY": FromFile("/run/a p")}
     assert (settings.pre_stop.request.url.host, settings.post_stop.command) == (
         "127.0.0.1",
         ("say", "x"),

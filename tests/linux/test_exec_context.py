@@ -19,6 +19,7 @@ from gracewrap.config import env_file, exec_context
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers import process
+from gracewrap.config.settings import FromFile
 from gracewrap.config.values import BadValue
 from gracewrap.linux.exec_context import ExecContext
 from processes import (
@@ -413,7 +414,7 @@ def test_any_file_is_read_or_refused(content):
         (process.limits, "nproc=1:infinity,cpu=2", {"nproc": (1, -1), "cpu": (2, 2)}),
         (process.variables, "A=1\0B=2,3", {"A": "1", "B": "2,3"}),
         (process.variables, ["A=1"], {"A": "1"}),
-        (process.variables, {"A": {"file": "/x"}}, {"A": process.FromFile("/x")}),
+        (process.variables, {"A": {"file": "/x"}}, {"A": FromFile("/x")}),
         (process.places, "/a,/b", ("/a", "/b")),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gracewrap.config import problems
-from gracewrap.config.parsers.process import FromFile, shown_limit
+from gracewrap.config.parsers.process import shown_limit
 from gracewrap.config.probe_specs import (
     Action,
     Address,
@@ -27,7 +27,8 @@ from gracewrap.config.probe_specs import (
     TcpProbeSpec,
     Url,
 )
-from gracewrap.config.values import DRAINED, REOPEN, RESTART, show_duration
+from gracewrap.config.settings import DRAINED, REOPEN, RESTART, FromFile
+from gracewrap.config.values import show_duration
 from gracewrap.linux.signals import BLOCKABLE, RTMAX, SIGKILL
 from gracewrap.linux.signals import name as signal_name
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import textwrap
 
 from gracewrap.cli import explain_stop
+from gracewrap.config.settings import RESTART
 from gracewrap.config.to_policy import policy_of
-from gracewrap.config.values import RESTART, show_duration
+from gracewrap.config.values import show_duration
 from gracewrap.linux.signals import name as signal_name
 from gracewrap.policy import budget as budget_
 from gracewrap.policy import dependencies, finishing

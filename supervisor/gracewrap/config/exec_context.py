@@ -11,8 +11,8 @@ import posix
 import sys
 
 from gracewrap.config import env_file
-from gracewrap.config.parsers.process import FromFile
 from gracewrap.config.safe_read import Unreadable, read, remedy
+from gracewrap.config.settings import FromFile
 from gracewrap.linux import spawn
 from gracewrap.linux.exec_context import ExecContext, Limit
 from gracewrap.record import TYPE_CHECKING, replace

@@ -6,8 +6,9 @@ from __future__ import annotations
 from gracewrap.config.did_you_mean import close_to
 from gracewrap.config.origins import Origins
 from gracewrap.config.problems import Problem
+from gracewrap.config.settings import RESTART
 from gracewrap.config.to_policy import policy_of
-from gracewrap.config.values import RESTART, show_duration
+from gracewrap.config.values import show_duration
 from gracewrap.policy import budget as budget_
 from gracewrap.policy import dependencies
 from gracewrap.policy import model as m

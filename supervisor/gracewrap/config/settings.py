@@ -1,19 +1,17 @@
 """The parsed settings: a field for each row of the tables in config.schema_core and config.schema.
 
-It is imported before the command is started, so it imports nothing that would delay that.
+It is imported before the command is started, so it imports nothing that would delay that: no table,
+and no parser.
 """
 
 from __future__ import annotations
 
-from gracewrap.config import values
-from gracewrap.config.schema_core import CORE
+from gracewrap.linux.signals import SIGINT, SIGTERM
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
-    from gracewrap.config.parsers.process import FromFile
     from gracewrap.config.probe_specs import (
         Action,
         Address,
@@ -27,35 +25,48 @@ if TYPE_CHECKING:
 
 
 COMMAND_LINE = "command line"  # an origin
+# A terminal sends them for other reasons, or nobody can receive them: KILL, CONT, STOP, TSTP, TTIN,
+# TTOU, WINCH.
+NO_REQUESTS = frozenset((9, 18, 19, 20, 21, 22, 28))
+RESTART = -1  # in signal_map: what such a signal is sent on as
+REOPEN = -2  # likewise
+DRAINED = 256  # among exit statuses: of what was killed because it was drained
+
+
+class FromFile(Record):
+    """The value of a variable that is in a file, without the line end at its end."""
+
+    path: str  # absolute
 
 
 class Settings(Record):
     """What is configured, parsed.  Fields as in the table, with underscores for dots; *origins*
     says where each came from.
 
-    What has a default here has its row in config.schema, which need not be loaded for it.  Made
+    A default is that of its row, parsed, so that a run which is given nothing needs no table.  Made
     from several settings are *drain* and *ready* (what is asked; None: nothing), *notify* (whether
     NOTIFY_SOCKET is offered) and *drain_linger* (None: off).
     """
 
     command: tuple[str, ...]
-    shutdown_timeout: float
-    stop_on: frozenset[int]
-    stop_signal: int
-    stop_timeout: float | None
-    escalation: tuple[tuple[float, int], ...]
-    kill_mode: str
-    signal_map: Mapping[int, int]
-    success_exit_codes: frozenset[int]
-    on_repeat: str
-    flush_timeout: float
-    parent_death_signal: int | None
-    log_format: str
-    log_level: str
-    log_file: str | None
-    report_file: str | None
-    report_termination_log: str | None
     origins: Mapping[str, str]
+
+    shutdown_timeout: float = 25.0
+    stop_on: frozenset[int] = frozenset((SIGTERM, SIGINT))
+    stop_signal: int = SIGTERM
+    stop_timeout: float | None = None
+    escalation: tuple[tuple[float, int], ...] = ()
+    kill_mode: str = "mixed"
+    signal_map: Mapping[int, int] = {}
+    success_exit_codes: frozenset[int] = frozenset()
+    on_repeat: str = "escalate"
+    flush_timeout: float = 1.0
+    parent_death_signal: int | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
+    log_file: str | None = None
+    report_file: str | None = None
+    report_termination_log: str | None = None
 
     preset: str | None = None
     log_time: bool = False
@@ -165,7 +176,7 @@ class Settings(Record):
         """
         if "stop_on" in self.origins:
             return self.stop_on
-        own = {one.stop_signal for one in self.each} - values.NO_REQUESTS - self.signal_map.keys()
+        own = {one.stop_signal for one in self.each} - NO_REQUESTS - self.signal_map.keys()
         return self.stop_on | own
 
     @property
@@ -180,7 +191,7 @@ class Settings(Record):
             or again
             or (self.live is not None and self.on_unhealthy == "restart")
             or self.reads_output
-            or values.RESTART in self.signal_map.values()
+            or RESTART in self.signal_map.values()
         )
 
     @property
@@ -273,6 +284,4 @@ class Settings(Record):
 
 def defaults(command: Sequence[str]) -> Settings:
     """Return the settings of a plain `gracewrap -- COMMAND`."""
-    fields: dict[str, Any] = {setting.field: setting.initial() for setting in CORE}
-    fields["command"] = tuple(command)
-    return Settings(**fields, origins={"command": COMMAND_LINE})
+    return Settings(tuple(command), {"command": COMMAND_LINE})

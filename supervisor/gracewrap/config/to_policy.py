@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config.values import DRAINED
+from gracewrap.config.settings import DRAINED
 from gracewrap.linux.signals import SIGHUP
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING, replace

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.config.settings import DRAINED, REOPEN, RESTART
 from gracewrap.linux import signals
 from gracewrap.record import TYPE_CHECKING
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 30 * 24 * 3600.0  # no grace period is longer; a larger number is a slip
-# A terminal sends them for other reasons, or nobody can receive them: KILL, CONT, STOP, TSTP, TTIN,
-# TTOU, WINCH.
-NO_REQUESTS = frozenset((9, 18, 19, 20, 21, 22, 28))
-RESTART = -1  # in signal_map: what such a signal is sent on as
-REOPEN = -2  # likewise
-DRAINED = 256  # among exit statuses: of what was killed because it was drained
 _NO_DURATION = 'not a duration; write "10s", "500ms" or "1m30s"'
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gracewrap.config.values import REOPEN, RESTART
+from gracewrap.config.settings import REOPEN, RESTART
 from gracewrap.linux import signals
 from gracewrap.manifests import edits
 from gracewrap.manifests.wrapped import is_sidecar, wrapped

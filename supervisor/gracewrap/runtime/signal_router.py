@@ -3,7 +3,7 @@ terminal's job control, or to the policy."""
 
 from __future__ import annotations
 
-from gracewrap.config.values import REOPEN, RESTART
+from gracewrap.config.settings import REOPEN, RESTART
 from gracewrap.linux import process_tree, terminal
 from gracewrap.linux.signals import SIGCONT, SIGTSTP, SIGWINCH, is_our_own, name
 from gracewrap.policy import advance

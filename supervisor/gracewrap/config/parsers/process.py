@@ -7,8 +7,9 @@ command is started (equip).
 from __future__ import annotations
 
 from gracewrap.config import did_you_mean, values
+from gracewrap.config.settings import FromFile
 from gracewrap.config.values import BadValue
-from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +39,6 @@ LIMITS = (
 )
 _OF_SYSTEMD = "limit"  # LimitNOFILE= is nofile here
 _SECRETS = '{DB_PASSWORD = {file = "/run/secrets/db"}}'
-
-
-class FromFile(Record):
-    """The value of a variable that is in a file, without the line end at its end."""
-
-    path: str  # absolute
 
 
 def account(raw: object) -> str:
