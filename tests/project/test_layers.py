@@ -215,3 +215,20 @@ def test_each_room_says_what_is_in_it():
     for path in SOURCE.rglob("__init__.py"):
         said = ast.get_docstring(ast.parse(path.read_text())) or ""
         assert len(said.split()) > 3, f"{path} says {said!r}"
+
+
+SCREEN = 45  # lines, docstring included
+# One sentence for each event, which is easier to find in one list.
+TABLES = {("gracewrap.report.messages", one) for one in ("_drain", "_program", "_signal", "_stop")}
+
+
+def test_a_function_fits_on_a_screen():
+    long = {
+        (name(path), node.name)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= SCREEN
+    }
+    assert long == TABLES
