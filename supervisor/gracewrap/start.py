@@ -306,8 +306,8 @@ def _ask_the_kernel(parent_death_signal: int | None) -> None:
 
     if posix.getpid() != 1 and not prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1):
         _say(
-            "cannot become a subreaper (no ctypes in this Python): orphans of the command go to "
-            "PID 1 unseen"
+            "cannot become a subreaper (no ctypes in this Python, or an emulator such as qemu): "
+            "orphans of the command go to PID 1 unseen"
         )
     if parent_death_signal and not prctl.prctl(prctl.PR_SET_PDEATHSIG, parent_death_signal):
         _say("cannot set parent_death_signal: no ctypes in this Python")

@@ -129,6 +129,14 @@ def test_it_looks_for_nothing_in_the_image(single_file, tmp_path):
     assert not [path for path in paths if "python" in path or path.endswith((".cfg", "._pth"))]
 
 
+def test_where_the_machine_is_emulated_it_is_still_alone(single_file):
+    """The emulator has a thread of its own in the process."""
+    require(shutil.which("qemu-x86_64"), "qemu-user")
+    words = ["qemu-x86_64", single_file, "--shutdown-timeout", "8s", "--", "sh", "-c", "exit 3"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and "thread" not in done.stderr, done
+
+
 def test_it_speaks_https(single_file, start, tmp_path):
     """Drained is what a server with a certificate of its own CA says."""
     require(shutil.which("openssl"), "openssl")
