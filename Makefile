@@ -1,11 +1,12 @@
 # make demo   wrap a real server, stop it with a request in flight, show the timeline; rehearse the stops of a server and of a worker with and without gracewrap
 # make test   lint, types, tests
-# make dist   gracewrap as one file for any image, dist/gracewrap-linux-x86_64 (docs/install.md)
+# make dist   gracewrap as one file for any image, dist/gracewrap-linux-x86_64 (docs/install.md); with ARCH=aarch64 the one for that
 # make bench  gracewrap beside tini, dumb-init, catatonit and supervisord (Debian packages)
 # Needs python3 (3.11 or newer) with venv, and make; the rest is set up in .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
+ARCH ?= x86_64
 BIN := $(VENV)/bin
 PYTEST ?=
 
@@ -25,8 +26,8 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
-dist: $(VENV)/ready
-	@$(BIN)/python launcher/single_file dist/gracewrap-linux-x86_64
+dist: $(VENV)/ready $(if $(filter-out x86_64,$(ARCH)),$(VENV)/cross)
+	@$(BIN)/python launcher/single_file dist/gracewrap-linux-$(ARCH) $(ARCH)
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py

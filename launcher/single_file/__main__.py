@@ -1,11 +1,12 @@
 """Makes gracewrap as one file for any image: the launcher with a Python and the package inside.
 
-    python launcher/single_file TARGET
+    python launcher/single_file TARGET [MACHINE]
 
 It needs musl-tools, make, dpkg-dev and the kernel's headers (linux-libc-dev), and as Python one in
-which gracewrap's own dependencies are installed.  What takes minutes, OpenSSL and CPython, is kept
-in GRACEWRAP_DIST_CACHE, or else ~/.cache/gracewrap-dist: a change of our own code alone takes
-seconds.  Beside TARGET it writes what is inside, TARGET.spdx.json, and the licences, NOTICE.
+which gracewrap's own dependencies are installed; for another MACHINE (aarch64), ziglang too.  What
+takes minutes, OpenSSL and CPython, is kept in GRACEWRAP_DIST_CACHE, or else in
+~/.cache/gracewrap-dist: a change of our own code alone takes seconds.  Beside TARGET it writes what
+is inside, TARGET.spdx.json, and the licences, TARGET.NOTICE.
 """
 
 from __future__ import annotations
@@ -29,25 +30,43 @@ WARN = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 TOOLS = {"musl-gcc": "musl-tools", "gcc": "gcc", "make": "make", "dpkg-source": "dpkg-dev"}
 
 
-def main(target: Path) -> None:
+def main(target: Path, machine: str = static.HERE) -> None:
     """Make everything."""
-    if platform.machine() != "x86_64":
-        sys.exit("cannot make the single file: so far it is made for x86_64, on x86_64")
+    if platform.machine() != static.HERE or machine not in (static.HERE, *static.OTHERS):
+        known = " and ".join((static.HERE, *static.OTHERS))
+        sys.exit(f"cannot make the single file: it is made on {static.HERE}, for {known}")
     if missing := [package for tool, package in TOOLS.items() if not shutil.which(tool)]:
         sys.exit(f"cannot make the single file: apt-get install {' '.join(missing)}")
-    made = static.libraries()
+    made = static.libraries(machine)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gracewrap-dist-") as folder:
-        freeze(Path(folder), made.python)
+        freeze(Path(folder), made.interpreter)
         link(Path(folder), target, made)
     inside: list[Component] = [
         of_source(made.python_source, "PSF-2.0", "LICENSE"),
         of_source(made.openssl_source, "Apache-2.0", "LICENSE.txt"),
-        Component("musl", _version_of("musl-dev"), "MIT", "/usr/share/doc/musl-dev/copyright"),
+        *(musl() if machine == static.HERE else musl_of_zig()),
         *map(of_python_package, PACKAGES),
     ]
     write(target, inside, ROOT)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+
+
+def musl() -> list[Component]:
+    """Return what the compiler of this machine links in."""
+    version = run(["dpkg-query", "-W", "-f", "${Version}", "musl-dev"], ROOT)
+    return [Component("musl", version, "MIT", "/usr/share/doc/musl-dev/copyright")]
+
+
+def musl_of_zig() -> list[Component]:
+    """Return what Zig's compiler links in: musl, with parts of its own."""
+    version, own = importlib.metadata.version("ziglang"), static.zig()
+    library = own / "lib" / "libc" / "musl"
+    of_musl = (library / "src" / "internal" / "version.h").read_text().split('"')[1]
+    return [
+        Component("musl", of_musl, "MIT", library / "COPYRIGHT", f"pkg:generic/musl@{of_musl}"),
+        Component("ziglang", version, "MIT", own / "LICENSE", f"pkg:pypi/ziglang@{version}"),
+    ]
 
 
 def freeze(folder: Path, interpreter: Path) -> None:
@@ -117,12 +136,8 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _version_of(package: str) -> str:
-    return run(["dpkg-query", "-W", "-f", "${Version}", package], ROOT)
-
-
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]).absolute())
+        main(Path(sys.argv[1]).absolute(), *sys.argv[2:])
     except (Failed, importlib.metadata.PackageNotFoundError) as fault:
         sys.exit(f"cannot make the single file: {fault}")

@@ -50,7 +50,7 @@ def of_python_package(name: str) -> Component:
 
 
 def write(target: Path, inside: list[Component], root: Path) -> None:
-    """Write TARGET.spdx.json and NOTICE beside it."""
+    """Write TARGET.spdx.json and TARGET.NOTICE beside it."""
     notice = [
         "gracewrap, as a single file, has these parts of others inside.  Each is under its own\n"
         "licence, which follows; gracewrap itself is under the first one.\n"
@@ -60,7 +60,7 @@ def write(target: Path, inside: list[Component], root: Path) -> None:
     for one in inside:
         terms = Path(one.terms).read_text(errors="replace")
         notice.append(f"{one.name} {one.version} ({one.licence})\n\n{terms}")
-    target.with_name("NOTICE").write_text(rule.join(notice))
+    target.with_name(f"{target.name}.NOTICE").write_text(rule.join(notice))
     target.with_name(f"{target.name}.spdx.json").write_text(
         json.dumps(_spdx(target, inside, _own_version(root)), indent=2) + "\n"
     )

@@ -1,6 +1,6 @@
 """Builds OpenSSL and CPython as static libraries for musl, once: they are kept in a cache.
 
-    python launcher/single_file/static.py
+    python launcher/single_file/static.py [MACHINE]
 
 That is GRACEWRAP_DIST_CACHE, or else ~/.cache/gracewrap-dist.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,6 +22,9 @@ from pathlib import Path
 import sources
 from sources import Source
 
+# Where it is made; for others it is cross-built, by what CPython and OpenSSL call them.
+HERE = "x86_64"
+OTHERS = ("aarch64",)
 # The kernel's headers, which musl does not have: without them Python has no netlink, no pidfd.
 KERNEL = {
     "linux": ("/usr/include/linux",),
@@ -75,6 +80,20 @@ COMPILER = """\
 [ "$1" = --print-multiarch ] && exit 0
 exec musl-gcc -idirafter "{headers}" "$@"
 """
+# Zig has musl and the kernel's headers.  It keeps musl in the cache, and what else it compiles in
+# the current directory, which is removed.  It forbids __DATE__, which CPython says of itself.
+CROSS_COMPILER = """\
+#!/bin/sh
+[ "$1" = --print-multiarch ] && exit 0
+export ZIG_GLOBAL_CACHE_DIR="{cache}" ZIG_LOCAL_CACHE_DIR="$PWD/.zig"
+exec "{zig}" cc -target {machine}-linux-musl -Wno-date-time "$@"
+"""
+# What CPython's configure can only find out by running a program; else it expects the worst.
+ANSWERS = (
+    *("ac_cv_file__dev_ptmx=yes", "ac_cv_file__dev_ptc=no", "ac_cv_buggy_getaddrinfo=no"),
+    *("ac_cv_aligned_required=no", "ac_cv_broken_sem_getvalue=no", "ac_cv_computed_gotos=yes"),
+    *("ac_cv_working_tzset=yes", "ac_cv_pthread_system_supported=yes"),
+)
 
 
 class Failed(Exception):
@@ -105,44 +124,66 @@ class Libraries:
 
     compiler: Path
     python_source: Source
-    python: Path  # with python, libpython.a, include/ and the standard library, Lib/
+    interpreter: Path  # of this machine: with python, and the standard library, Lib/
+    python: Path  # with libpython.a and include/
     openssl_source: Source
     openssl: Path  # with include/, libssl.a and libcrypto.a
 
 
-def libraries() -> Libraries:
+def zig() -> Path:
+    """Return the directory of PyPI's ziglang.  Raises Failed."""
+    found = importlib.util.find_spec("ziglang")
+    if found is None or found.origin is None:
+        raise Failed("PyPI's ziglang is needed for another machine: pip install --group cross")
+    return Path(found.origin).parent
+
+
+def libraries(machine: str) -> Libraries:
     """Return all that is linked into the single file, built if need be.  Raises Failed."""
     default = Path.home() / ".cache" / "gracewrap-dist"
     cache = Path(os.environ.get("GRACEWRAP_DIST_CACHE") or default).absolute()
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # somebody else may build them
+        jobs = os.cpu_count() or 1
+        here = Builder(cache, jobs)
+        builder = here if machine == HERE else CrossBuilder(cache, jobs, here, machine)
         python, openssl = sources.get(["python3.11", "openssl"], cache)
-        builder = Builder(cache, os.cpu_count() or 1)
         return Libraries(
-            builder.compiler, python, builder.python(python), openssl, builder.openssl(openssl)
+            compiler=builder.compiler,
+            python_source=python,
+            interpreter=here.python(python),
+            python=builder.python(python),
+            openssl_source=openssl,
+            openssl=builder.openssl(openssl),
         )
 
 
 class Builder:
     """Builds into directories of *cache* that are named by all that goes into them."""
 
+    machine = HERE
+    python_flags: tuple[str, ...] = ()
+
     def __init__(self, cache: Path, jobs: int) -> None:
         self.cache, self.jobs = cache, jobs
-        self.compiler = self._compiler()
-        about = run(["gcc", "--version"], cache).splitlines()[0]
-        self._tools = f"{about} {COMPILER} {sorted(KERNEL)}"  # not where the cache is
+        self.compiler, self._tools = self._compiler()  # _tools: not where the cache is
 
-    def _compiler(self) -> Path:
-        """Make a compiler for musl that knows the kernel's headers, and return it."""
+    def _compiler(self) -> tuple[Path, str]:
+        """Make a compiler for musl that knows the kernel's headers; return what it is, too."""
         headers = self.cache / "headers"
         headers.mkdir(parents=True, exist_ok=True)
         for name, places in KERNEL.items():
             link = headers / name
             link.unlink(missing_ok=True)
             link.symlink_to(next((one for one in places if Path(one).exists()), places[0]))
-        script = self.cache / "cc"
-        script.write_text(COMPILER.format(headers=headers))
+        about = run(["gcc", "--version"], self.cache).splitlines()[0]
+        script = self._script("cc", COMPILER.format(headers=headers))
+        return script, f"{about} {COMPILER} {sorted(KERNEL)}"
+
+    def _script(self, name: str, text: str) -> Path:
+        script = self.cache / name
+        script.write_text(text)
         script.chmod(0o755)
         return script
 
@@ -161,7 +202,7 @@ class Builder:
             build = Path(folder) / "build"
             shutil.copytree(source.tree, build, symlinks=True)
             env = {"CC": str(self.compiler)}
-            run(["./Configure", "linux-x86_64", *TLS, *SMALL.split(), "-g0"], build, env)
+            run(["./Configure", f"linux-{self.machine}", *TLS, *SMALL.split(), "-g0"], build, env)
             run(["make", "-s", f"-j{self.jobs}", "build_generated"], build)
             run(["make", "-s", f"-j{self.jobs}", "libssl.a", "libcrypto.a"], build)
             made = Path(folder) / "made"
@@ -180,6 +221,7 @@ class Builder:
             "PKG_CONFIG=false",  # it would find glibc's libraries
             *("--disable-shared", "--disable-test-modules", "--without-doc-strings"),
             *("--without-ensurepip", "--without-readline", "--with-pymalloc"),
+            *self.python_flags,
         ]
         place = self._place(source, MODULES, *flags)
         if place.exists():
@@ -188,7 +230,8 @@ class Builder:
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:
             build, made = Path(folder) / "build", Path(folder) / "made"
             build.mkdir()
-            run([source.tree / "configure", "-q", f"CC={self.compiler}", *flags], build)
+            more = self._interpreter_for(source, Path(folder))
+            run([source.tree / "configure", "-q", f"CC={self.compiler}", *flags, *more], build)
             (build / "Modules" / "Setup.local").write_text(MODULES)
             run(["make", "-s", f"-j{self.jobs}", "python"], build)
             (made / "include").mkdir(parents=True)
@@ -201,9 +244,41 @@ class Builder:
             made.rename(place)
         return place
 
+    def _interpreter_for(self, source: Source, folder: Path) -> list[str]:
+        """Return options by which configure finds the interpreter that the build runs."""
+        del source, folder
+        return []  # the one that it makes
+
     def _say(self, source: Source) -> None:
-        print(f"building {source.name} {source.version}, once", file=sys.stderr, flush=True)
+        about = f"{source.name} {source.version} for {self.machine}"
+        print(f"building {about}, once", file=sys.stderr, flush=True)
+
+
+class CrossBuilder(Builder):
+    """Builds for another machine, with Zig's compiler and what *here* has built."""
+
+    def __init__(self, cache: Path, jobs: int, here: Builder, machine: str) -> None:
+        self.here, self.machine = here, machine
+        super().__init__(cache, jobs)
+        self.python_flags = (f"--host={machine}-linux-musl", f"--build={HERE}-linux-gnu", *ANSWERS)
+
+    def _compiler(self) -> tuple[Path, str]:
+        words = {"cache": self.cache / "zig", "zig": zig() / "zig", "machine": self.machine}
+        script = self._script(f"cc-{self.machine}", CROSS_COMPILER.format(**words))
+        version = importlib.metadata.version("ziglang")
+        return script, f"ziglang {version} {self.machine} {CROSS_COMPILER}"
+
+    def _interpreter_for(self, source: Source, folder: Path) -> list[str]:
+        """Lay the interpreter out as it finds its library without being told."""
+        place, home = self.here.python(source), folder / "here"
+        for name in ("bin", "lib"):
+            (home / name).mkdir(parents=True)
+        shutil.copy(place / "python", home / "bin")
+        (home / "lib" / source.name).symlink_to(place / "Lib")
+        # The plain name is refused, as one for this machine only.
+        readelf = shutil.which("readelf")
+        return [f"--with-build-python={home / 'bin' / 'python'}", f"READELF={readelf}"]
 
 
 if __name__ == "__main__":
-    libraries()
+    libraries(*sys.argv[1:2] or [HERE])

@@ -1,4 +1,4 @@
-"""The launcher for aarch64, cross-built, under qemu-user.
+"""The launcher and the single file for aarch64, cross-built, under qemu-user.
 
 The launcher is tested alone, without a Python that could take over: that would be one of this
 machine, and qemu-user does not hand pending signals on to it.
@@ -7,21 +7,36 @@ machine, and qemu-user does not hand pending signals on to it.
 from __future__ import annotations
 
 import importlib.util
+import json
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from launchers import BUILD, SOURCES, STRICT
-from processes import ROOT, environment, require
+from launchers import BUILD, SOURCES, STRICT, make_single_file
+from processes import ROOT, Run, environment, require
 
 pytestmark = pytest.mark.timeout(BUILD)
 ELF_AARCH64 = 183  # EM_AARCH64 of elf.h, at 18 in the file
+SERVER = """
+import signal, socket
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+connection, _ = listening.accept()
+print("accepted", flush=True)
+connection.recv(1)
+connection.close()
+print(int(signal.sigwait([signal.SIGTERM])), flush=True)
+raise SystemExit(4)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +70,28 @@ def launcher(qemu: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [qemu, str(file)]
 
 
+@pytest.fixture(scope="module")
+def single_file(qemu: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the words that start the single file."""
+    file = make_single_file(tmp_path_factory.mktemp("single") / "gracewrap", "aarch64")
+    assert file.read_bytes()[18] == ELF_AARCH64
+    return [qemu, str(file)]
+
+
+@pytest.fixture(params=["launcher", "single_file"])
+def either(request: pytest.FixtureRequest) -> list[str]:
+    found: list[str] = request.getfixturevalue(request.param)
+    return found
+
+
 def run(command: list[str], *words: object) -> subprocess.CompletedProcess[str]:
     env = environment()
     return subprocess.run(
         [*command, *map(str, words)], env=env, capture_output=True, text=True, timeout=60
     )
+
+
+# --- both ----------------------------------------------------------------------------------------
 
 
 def test_the_compiler_warns_of_nothing(qemu, tmp_path):
@@ -75,20 +107,20 @@ def test_the_compiler_warns_of_nothing(qemu, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_plain_command_has_its_output_and_status(launcher):
-    assert run(launcher, "--", "true").returncode == 0
-    done = run(launcher, "--", "sh", "-c", "echo said; exit 3")
+def test_a_plain_command_has_its_output_and_status(either):
+    assert run(either, "--", "true").returncode == 0
+    done = run(either, "--", "sh", "-c", "echo said; exit 3")
     assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
 
 
-def test_a_command_that_a_signal_ends(launcher):
-    done = run(launcher, "--", "sh", "-c", "kill -KILL $$")
+def test_a_command_that_a_signal_ends(either):
+    done = run(either, "--", "sh", "-c", "kill -KILL $$")
     assert done.returncode == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
-def test_signals_are_forwarded(launcher, talk, signum):
-    gracewrap = talk("exit=7", command=launcher)
+def test_signals_are_forwarded(either, talk, signum):
+    gracewrap = talk("exit=7", command=either)
     gracewrap.ready()
     gracewrap.send(signum)
     assert gracewrap.line() == str(int(signum))
@@ -96,3 +128,49 @@ def test_signals_are_forwarded(launcher, talk, signum):
         gracewrap.send(signal.SIGTERM)
         assert gracewrap.line() == str(int(signal.SIGTERM))
     assert gracewrap.wait() == 7
+
+
+# --- the single file -----------------------------------------------------------------------------
+
+
+def test_it_says_what_it_is(single_file):
+    said = run(single_file, "--version").stdout
+    assert "Python 3.11" in said and "single file" in said
+    about = "import os, ssl; print(os.uname().machine, ssl.OPENSSL_VERSION)"
+    done = run(single_file, "__python", "-c", about)
+    assert done.stdout.startswith("aarch64 OpenSSL 3."), done
+
+
+def test_the_first_real_time_signal_is_that_of_other_c_libraries(single_file):
+    script = "import _signal; print(_signal.SIGRTMIN, 34 in _signal.valid_signals())"
+    assert run(single_file, "__python", "-c", script).stdout == "34 True\n"
+
+
+def test_settings_are_checked(single_file):
+    done = run(single_file, "check", "--preset", "nginx", "--", "nginx")
+    assert done.returncode == 0 and "preset nginx" in done.stdout, done
+    assert run(single_file, "check", "--shutdown-timeout", "x", "--", "true").returncode == 125
+
+
+def test_a_stop_waits_until_it_is_drained(single_file, start: Callable[..., Run]):
+    drain = ("--drain-tcp", "auto", "--drain-when", "before-signal", "--drain-linger", "0s")
+    gracewrap = start(*drain, "--", sys.executable, "-c", SERVER, command=single_file)
+    with socket.create_connection(("127.0.0.1", int(gracewrap.line())), timeout=60) as client:
+        assert gracewrap.line() == "accepted"
+        gracewrap.send(signal.SIGTERM)
+        gracewrap.log_line("in_flight")
+        client.sendall(b"x")
+        gracewrap.log_line("drained")
+        gracewrap.log_line("stop_signal")
+    assert gracewrap.line() == str(int(signal.SIGTERM))
+    assert gracewrap.wait() == 4
+    assert gracewrap.log_line("summary")["outcome"] == "graceful"
+
+
+def test_what_is_inside_is_listed_with_its_licence(single_file):
+    file = Path(single_file[1])
+    bill = json.loads(file.with_name("gracewrap.spdx.json").read_text())
+    versions = {one["name"]: one["versionInfo"] for one in bill["packages"]}
+    assert versions.keys() >= {"gracewrap", "python3.11", "openssl", "musl", "ziglang"}
+    assert all(versions.values())
+    assert "musl" in file.with_name("gracewrap.NOTICE").read_text()

@@ -83,7 +83,7 @@ def test_what_is_inside_is_listed_with_its_licence(single_file):
     versions = {one["name"]: one["versionInfo"] for one in bill["packages"]}
     own = {"gracewrap", "python3.11", "openssl", "musl"}
     assert versions.keys() == own | {"h11", "rich", "tomli_w", "PyYAML"} and all(versions.values())
-    notice = single_file.with_name("NOTICE").read_text()
+    notice = single_file.with_name("gracewrap.NOTICE").read_text()
     for words in ("PYTHON SOFTWARE FOUNDATION LICENSE", "Apache License", "musl"):
         assert words in notice
 

@@ -37,7 +37,7 @@ def put_package(prefix: Path) -> None:
     (prefix / "h11").symlink_to(Path(h11.__file__).parent)
 
 
-def make_single_file(target: Path) -> Path:
+def make_single_file(target: Path, machine: str = "x86_64") -> Path:
     """Make gracewrap as one file (make dist); CPython and OpenSSL are built once and kept.
 
     Its interpreter is CPython 3.11: the tests of other versions have nothing to say about it.
@@ -46,7 +46,7 @@ def make_single_file(target: Path) -> Path:
         pytest.skip("the single file has Python 3.11, on x86_64")
     for tool in ("musl-gcc", "make", "dpkg-source", "apt-get"):
         require(shutil.which(tool), f"{tool}, to make the single file")
-    command = [sys.executable, str(ROOT / "launcher" / "single_file"), str(target)]
+    command = [sys.executable, str(ROOT / "launcher" / "single_file"), str(target), machine]
     done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD)
     require("cannot get the source" not in done.stderr, "Debian's source packages")
     assert done.returncode == 0, done.stdout + done.stderr
