@@ -116,6 +116,30 @@ def test_the_grace_period_must_hold_the_budget():
     assert 'set shutdown_timeout = "19s", or a grace period of 26 s' in fault.text
 
 
+def test_no_budget_is_advised_that_the_settings_do_not_fit_into():
+    (fault,) = planned("--stop-timeout", "22s", "--", "node", grace=20).faults
+    assert 'set a grace period of 26 s; shutdown_timeout = "19s" would be too short' in fault.text
+
+
+def test_a_grace_period_shorter_than_the_exit_needs_a_longer_one():
+    (fault,) = planned("--", "node", grace=0.5).faults
+    assert 'set a grace period of 26 s; shutdown_timeout = "0s" would be too short' in fault.text
+
+
+def test_a_propagation_delay_that_others_leave_no_time_for_is_said(tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text(
+        'shutdown_timeout = "26s"\n[programs.web]\ncommand = ["web"]\nstop_timeout = "15s"\n'
+        'propagation_delay = "5s"\n[programs.db]\ncommand = ["db"]\nstop_after = ["web"]\n'
+        'stop_timeout = "8s"\npropagation_delay = "4s"\n'
+    )
+    (fault,) = planned("--config", str(path)).faults  # db waits for longer than that anyway
+    assert (fault.program, fault.by) == ("web", 2)
+    assert "propagation_delay = 5s is cut by 2 s" in fault.text
+    path.write_text(path.read_text().replace("26s", "28s"))
+    assert not planned("--config", str(path)).faults
+
+
 def test_a_step_that_takes_no_time_is_none():
     made = planned("--drain-tcp", "auto", "--drain-when", "before-signal", "--", "node")
     (row,) = made.drained.rows

@@ -9,7 +9,7 @@ from gracewrap.picture.chart import Chart, Limit, Mark, Note, Row, Segment, show
 from gracewrap.picture.simulate import ALL_DRAINED, WORST, stop
 from gracewrap.policy import log_events
 from gracewrap.policy import model as m
-from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,17 +146,26 @@ def _steps(phases: tuple[tuple[float, str], ...], marks: tuple[Mark, ...]) -> It
 
 def _faults(settings: Settings, worst: Course, grace: float | None) -> Iterator[Fault]:
     """Yield what the worst case cuts short, and which setting mends it."""
-    for i, each in enumerate(settings.each):
-        if not each.oneshot:
-            yield from _of_program(settings, i, each, worst)
+    yield from _of_programs(settings, worst)
     budget = settings.shutdown_timeout
     if grace is not None and budget + MARGIN > grace:
         over = budget + MARGIN - grace
+        less = replace(settings, shutdown_timeout=max(0.0, grace - MARGIN))
+        shorter = f'shutdown_timeout = "{show_duration(less.shutdown_timeout)}"'
+        longer = f"a grace period of {shown(budget + MARGIN)}"
+        fits = grace > MARGIN and not any(_of_programs(less, stop(policy_of(less), WORST)))
+        mend = f"{shorter}, or {longer}" if fits else (
+            f"{longer}; {shorter} would be too short for the other settings")  # fmt: skip
         yield Fault("", "shutdown_timeout", over, (
             f"shutdown_timeout = {show_duration(budget)} is {shown(over)} too long for a grace "
-            f"period of {shown(grace)}, of which one second is for the exit: set "
-            f'shutdown_timeout = "{show_duration(max(0.0, grace - MARGIN))}", or a grace period '
-            f"of {shown(budget + MARGIN)}"))  # fmt: skip
+            f"period of {shown(grace)}, of which one second is for the exit: set {mend}"
+        ))  # fmt: skip
+
+
+def _of_programs(settings: Settings, worst: Course) -> Iterator[Fault]:
+    for i, each in enumerate(settings.each):
+        if not each.oneshot:
+            yield from _of_program(settings, i, each, worst)
 
 
 def _of_program(settings: Settings, index: int, each: Settings, worst: Course) -> Iterator[Fault]:
@@ -168,6 +177,14 @@ def _of_program(settings: Settings, index: int, each: Settings, worst: Course) -
     where = f"{each.name}: " if each.name else ""
     budget = settings.shutdown_timeout
     has = 0.0 if told is None else kill - told
+    # Who waits for its turn serves on meanwhile.
+    if told is not None and told + EPSILON < each.propagation_delay:
+        over = each.propagation_delay - told
+        yield Fault(each.name, "shutdown_timeout", over, (
+            f"{where}propagation_delay = {show_duration(each.propagation_delay)} is cut by "
+            f"{shown(over)}: the stop signal comes {shown(told)} after the request; set "
+            f'shutdown_timeout = "{show_duration(round(budget + over, 3))}"{_or_less(each)}'
+        ))  # fmt: skip
     if each.stop_timeout is not None and has + EPSILON < each.stop_timeout:
         over = each.stop_timeout - has
         yield Fault(each.name, "shutdown_timeout", over, (
