@@ -352,3 +352,11 @@ def test_what_the_others_have_lost_is_one_line(fates, said):
 def test_the_preset_for_a_command_that_lost_requests_is_named(report, said):
     runs = [ran(fates="ok reset", report=report)]
     assert said in formats.text(runs, verdict.judge(Asked(()), runs))
+
+
+@pytest.mark.parametrize("why", ["", "; held up by 1 connection"])
+def test_what_held_up_a_killed_command_is_said(why):
+    report = {"killed": ["node (pid 7)"], "held_up": why[2:] or None}
+    runs = [ran(status=137, report=report)]
+    shown = formats.text(runs, verdict.judge(Asked(()), runs))
+    assert f"  SIGKILL: node (pid 7){why}" in shown.splitlines()

@@ -119,9 +119,10 @@ def _lost_without(runs: Sequence[Run]) -> Iterator[str]:
 
 def _killed(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
-        killed = run.report.get("killed") if run.report is not None else None
+        report = run.report or {}
+        killed, why = report.get("killed"), report.get("held_up")
         if isinstance(killed, list) and killed:
-            yield f"  SIGKILL: {', '.join(map(str, killed))}"
+            yield f"  SIGKILL: {', '.join(map(str, killed))}{f'; {why}' if why else ''}"
 
 
 def _cures(runs: Sequence[Run]) -> Iterator[str]:
