@@ -90,7 +90,7 @@ def rehearse_requests() -> int:
 
 def rehearse_jobs() -> int:
     """Return 0 if no job was lost under gracewrap; without it, some are."""
-    load = ["--rate", "4", "--job-timeout", "3s", "--job-command"]
+    load = ["--rate", "4", "--job-timeout", "5s", "--job-command"]
     with (
         tempfile.TemporaryDirectory(prefix="gracewrap-demo-") as folder,
         redis(folder) if bullmq_is_here() else contextlib.nullcontext() as socket,
