@@ -157,8 +157,9 @@ def test_a_job_that_the_signal_may_have_cut_is_named(serve, queue, tmp_path, wor
     assert "no request in flight after" in summary and named == said, summary
 
 
-def test_what_uses_the_cpu_is_not_ended_early(serve):
-    run = serve("-")
+@pytest.mark.parametrize("quiet", ["200ms", "0s"])
+def test_what_uses_the_cpu_is_not_ended_early(serve, quiet):
+    run = serve("-", options=("--drain-quiet", quiet))
     order(run, "burn")
     run.send(signal.SIGTERM)
     assert "% of a CPU" in str(run.log_line("may_be_at_work")["work"])

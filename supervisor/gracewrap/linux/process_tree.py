@@ -76,23 +76,39 @@ def is_stopped(pid: int) -> bool:
     return state(pid) == "T"
 
 
-def cpu_time(pid: int) -> tuple[float, float]:
-    """Return the seconds of CPU time that a process has used, and those that its threads have run
-    or waited for a CPU (0 where the kernel does not tell: CONFIG_SCHED_INFO); zeros if it is gone.
+class CpuTime(Record):
+    """Seconds of CPU time of one process.
 
-    Source: Linux, Documentation/scheduler/sched-stats.rst.
+    Attributes:
+        used: What it has used.
+        wanted: What its threads have run or waited for a CPU; 0 where the kernel does not tell
+            (CONFIG_SCHED_INFO).
+        of_children: What those children had used, with theirs, that it has waited for.
+    """
+
+    used: float = 0.0
+    wanted: float = 0.0
+    of_children: float = 0.0
+
+
+def cpu_time(pid: int) -> CpuTime:
+    """Return the CPU time of a process; zeros if it is gone.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst; proc(5).
     """
     fields = stat(pid)[1]
-    if len(fields) < 13:
-        return 0.0, 0.0
-    used = (int(fields[11]) + int(fields[12])) / posix.sysconf("SC_CLK_TCK")
+    if len(fields) < 15:
+        return CpuTime()
+    user, kernel, of_user, of_kernel = (
+        int(ticks) / posix.sysconf("SC_CLK_TCK") for ticks in fields[11:15]
+    )
     wanted = 0
     try:
         for thread in spared(lambda: posix.listdir(f"/proc/{pid}/task")):
             wanted += sum(map(int, read_file(f"/proc/{pid}/task/{thread}/schedstat").split()[:2]))
     except OSError:
         pass  # it is gone
-    return used, wanted / 1e9
+    return CpuTime(user + kernel, wanted / 1e9, of_user + of_kernel)
 
 
 def waited_for_cpu() -> float:

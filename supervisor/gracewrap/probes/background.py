@@ -16,10 +16,11 @@ from gracewrap.policy.model import NOT_YET
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Set
+    from collections.abc import Callable, Generator, Iterable, Mapping, Set
 
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.peers import Peer
+    from gracewrap.linux.process_tree import CpuTime
     from gracewrap.linux.sock_diag import Connect
 
 # The part of one CPU that a program may use and still count as idle: timers, a collection of
@@ -28,6 +29,8 @@ IDLE_CPU = 0.03
 # On a busy machine one that would use a CPU gets little of it: then the time counts in which it
 # waited for one.
 IDLE_WAIT = 0.5
+# The shortest time over which that is measured, where nobody has to be *quiet* for so long.
+_SHORTEST = 0.25  # seconds
 _TICK = 1 / posix.sysconf("SC_CLK_TCK")
 MOST = 4  # peers that are named
 
@@ -59,8 +62,8 @@ class Background:
     ) -> None:
         self._ports, self._quiet, self._only_moving = ports, quiet, only_moving
         self._connect, self._clock = connect, clock
-        # When, and the seconds by pid: used, and used or waited for.
-        self._cpu: list[tuple[float, dict[int, tuple[float, float]]]] = []
+        self._window = max(quiet, _SHORTEST)  # seconds over which the CPU time is measured
+        self._cpu: list[tuple[float, dict[int, CpuTime]]] = []  # when, and by pid
 
     def look(self, counted: Set[int]) -> Generator[None, None, Seen]:
         """Return what there is besides the connections to the ports *counted*.
@@ -76,30 +79,43 @@ class Background:
         return Seen("; ".join(work), _named(found))
 
     def watch(self) -> None:
-        """Note the CPU time that has been used, for a look at the last *quiet* seconds."""
+        """Note the CPU time that has been used, for a look at the last seconds."""
         at = self._clock()
         self._cpu.append((at, {pid: process_tree.cpu_time(pid) for pid in self._ports.pids()}))
-        while len(self._cpu) > 1 and self._cpu[1][0] <= at - self._quiet:
+        while len(self._cpu) > 1 and self._cpu[1][0] <= at - self._window:
             del self._cpu[0]
 
     def _cpu_used(self) -> str:
-        """Return what the CPU time says about the last *quiet* seconds; "": nothing was done."""
+        """Return what the CPU time says about the last seconds; "": nothing was done."""
         if not self._cpu or not self._cpu[-1][1]:  # there are no processes
             return ""
         (since, before), (at, now) = self._cpu[0], self._cpu[-1]
         seconds = at - since
-        if seconds > 2 * self._quiet + 1:  # nobody has asked for long
+        if seconds > 2 * self._window + 1:  # nobody has asked for long
             del self._cpu[:-1]
             return NOT_YET
-        if seconds < self._quiet:
+        if seconds < self._window:
             return NOT_YET
-        used, wanted = (
-            sum(max(0.0, times[i] - before.get(pid, (0.0, 0.0))[i]) for pid, times in now.items())
-            for i in (0, 1)
-        )
+        used, wanted = _used(before, now)
         if used <= IDLE_CPU * seconds + _TICK and wanted <= IDLE_WAIT * seconds:
             return ""
         return f"it uses, or would use, {100 * max(used, wanted) / seconds:.0f} % of a CPU"
+
+
+def _used(before: Mapping[int, CpuTime], now: Mapping[int, CpuTime]) -> tuple[float, float]:
+    """Return the seconds of CPU time that were used, and those that were used or waited for.
+
+    What has ended between two looks is in the time of its parent, with all that it had used before.
+    """
+    used = wanted = ended = 0.0
+    for pid, time_now in now.items():
+        then = before.get(pid, process_tree.CpuTime())
+        used += max(0.0, time_now.used - then.used)
+        wanted += max(0.0, time_now.wanted - then.wanted)
+        ended += max(0.0, time_now.of_children - then.of_children)
+    gone = [then for pid, then in before.items() if pid not in now]
+    ended = max(0.0, ended - sum(then.used + then.of_children for then in gone))
+    return used + ended, wanted + ended
 
 
 def _at_work(found: Iterable[Peer], quiet: float, only_moving: bool) -> list[str]:
