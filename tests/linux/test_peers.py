@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 from gracewrap.linux import agent_socket, peers
+from processes import wait_until
 
 LISTENS = """
 import socket, sys
@@ -38,6 +43,63 @@ def test_an_agent_that_is_connected_to_us_is_no_work_of_the_program(tmp_path):
             for client in clients:
                 client.close()
             listener.communicate(timeout=30)
+
+
+def ask(client: socket.socket, served: socket.socket) -> None:
+    client.sendall(b"?")
+    assert served.recv(1) == b"?"
+
+
+def reply(client: socket.socket, served: socket.socket) -> None:
+    served.sendall(b"!")
+    assert client.recv(1) == b"!"
+
+
+@contextlib.contextmanager
+def client_of_another_port() -> Iterator[tuple[socket.socket, socket.socket, int]]:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+        listener.accept()[0] as served,
+    ):
+        yield client, served, listener.getsockname()[1]
+
+
+def is_due(port: int) -> bool:
+    """Return whether an answer is due on a port, once its last byte is no news any more."""
+    found: list[peers.Peer] = []
+
+    def settled() -> bool:
+        found[:] = _result(peers.find([os.getpid()], {port}, set()))
+        return [one.age is None or one.age > 0.3 for one in found] == [True]
+
+    wait_until(settled, "nothing moves")
+    assert found[0].to == f"port {port}"
+    return found[0].used
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+@pytest.mark.parametrize("answers", [0, 1, 3])
+def test_a_request_to_another_port_is_due_until_it_is_answered(answers, half_closed):
+    """Also one that comes with the connection, or right after the last answer."""
+    with client_of_another_port() as (client, served, port):
+        for _ in range(answers):
+            ask(client, served)
+            reply(client, served)
+        ask(client, served)
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)
+        assert is_due(port)
+        reply(client, served)
+        assert half_closed or not is_due(port)
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_client_of_another_port_that_has_asked_nothing_is_idle(half_closed):
+    with client_of_another_port() as (client, _, port):
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)
+        assert not is_due(port)
 
 
 def _result(steps):

@@ -9,8 +9,8 @@ import posix
 
 from gracewrap.linux import agent_socket, sock_diag, unix_diag
 from gracewrap.linux.listening_ports import sockets
-from gracewrap.linux.sock_diag import ESTABLISHED, SYN_SENT, Refused
-from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.linux.sock_diag import CLOSE_WAIT, ESTABLISHED, SYN_SENT, Refused
+from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Set
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Where the standard output of a service of systemd goes, and the bus: no work comes from there.
 _NO_WORK = ("/run/systemd/", "/run/dbus/", "/var/run/dbus/")
+# Two ages that differ by no more are a tie, which the "pingpong" bit decides once it is settled
+# (probes/tcp.py).
+_JIFFY, _SETTLED = 10, 250  # milliseconds
 _UNKNOWN = "unix sockets (the kernel does not say which)"
 
 
@@ -28,8 +31,7 @@ class Peer(Record):
     """One connection of the program that is not one of a client to the ports in question."""
 
     to: str  # "127.0.0.1:6379", "/run/postgresql/.s.PGSQL.5432"; "port 9000": of its own
-    # A byte was sent or received once, or that is not known; of its own ports: the client spoke
-    # last.
+    # A byte was sent or received once, or that is not known; of its own ports: an answer is due.
     used: bool = True
     age: float | None = None  # seconds since the last byte; None: not known
 
@@ -81,10 +83,10 @@ def _by_tcp(
     inodes: Set[int], users: Set[int], own: Set[int], counted: Set[int], connect: Connect
 ) -> Found:
     found: list[Peer] = []
+    ties: dict[int, int] = {}  # by inode, where it is in *found*
+    states = frozenset((ESTABLISHED, SYN_SENT, CLOSE_WAIT))
     try:
-        for batch in sock_diag.dump(
-            sock_diag.ends, frozenset((ESTABLISHED, SYN_SENT)), connect=connect
-        ):
+        for batch in sock_diag.dump(sock_diag.ends, states, connect=connect):
             for state, inode, uid, here, there, info in batch:
                 ours = inode in inodes or uid in users
                 if not ours or here[1] in counted:
@@ -93,8 +95,15 @@ def _by_tcp(
                     continue
                 if there[1] in own and _is_local(here, there):  # its other end is one of ours too
                     continue
-                found.append(_peer(state, here, there, info, here[1] in own))
+                if here[1] not in own:
+                    if state != CLOSE_WAIT:  # a client that has said all that it has to say
+                        found.append(_outgoing(state, there, info))
+                    continue
+                if _is_tie(state, info):
+                    ties[inode] = len(found)
+                found.append(_incoming(state, here, info))
             yield
+        yield from _decide(ties, found)
     except Refused:
         found.clear()
         for lines in sock_diag.table():
@@ -108,13 +117,48 @@ def _by_tcp(
     return found
 
 
-def _peer(state: int, here: Address, there: Address, info: Info | None, incoming: bool) -> Peer:
-    to = f"port {here[1]}" if incoming else sock_diag.shown(there)
+def _outgoing(state: int, there: Address, info: Info | None) -> Peer:
     if info is None or state == SYN_SENT:
+        return Peer(sock_diag.shown(there))
+    sent, received, count, segments, _ = info
+    used = bool(count or segments)
+    return Peer(sock_diag.shown(there), used, min(sent, received) / 1000 if used else None)
+
+
+def _incoming(state: int, here: Address, info: Info | None) -> Peer:
+    """Return a client of another port; of a tie as if an answer were due."""
+    to = f"port {here[1]}"
+    if info is None:
         return Peer(to)
     sent, received, count, segments, _ = info
-    used = received < sent if incoming else bool(count or segments)
-    return Peer(to, used, min(sent, received) / 1000 if count or segments else None)
+    heard = count > (state == CLOSE_WAIT)  # a received FIN counts as one byte
+    due = heard and (received < sent or not segments or _is_tie(state, info))
+    return Peer(to, due, min(sent, received) / 1000 if count or segments else None)
+
+
+def _is_tie(state: int, info: Info | None) -> bool:
+    """Return whether a request may have come right after the last answer."""
+    if info is None:
+        return False
+    sent, received, count, segments, _ = info
+    return count > (state == CLOSE_WAIT) and segments != 0 and 0 <= received - sent <= _JIFFY
+
+
+def _decide(ties: dict[int, int], found: list[Peer]) -> Generator[None, None, None]:
+    """Find out where an answer is due of those for which the ages tell nothing.
+
+    Where it cannot be found out, one is: to wait loses no work.
+    """
+    ports = frozenset(int(found[i].to.removeprefix("port ")) for i in ties.values())
+    try:
+        for lines in sock_diag.table(ports=ports) if ties else ():
+            for *_, inode, answered, _peer in lines:
+                i = ties.get(inode)
+                if i is not None and answered and (found[i].age or 0.0) >= _SETTLED / 1000:
+                    found[i] = replace(found[i], used=False)
+            yield
+    except OSError:
+        pass
 
 
 def _by_unix(inodes: Set[int], connect: Connect) -> Found:
