@@ -14,6 +14,7 @@ from gracewrap.policy.model import (
     SendLeader,
     SendTo,
 )
+from gracewrap.record import replace
 from programs import (
     DB,
     EPSILON,
@@ -108,6 +109,21 @@ def test_until_drained_is_enough_if_that_is_asked_for():
     stop(s)
     assert signalled(s) == {1: 100, 0: near(104.25)}
     assert [i for _, i in s.ends] == [0, 1]
+
+
+def test_without_a_request_it_is_not_drained_while_something_shows_work():
+    """It may have a job, which needs the database; at last, it is gone."""
+    drain = m.DrainPolicy(probes=1, linger=None, requests_only=True)
+    at_work = replace(DRAINED, work="used connections: 127.0.0.1:5432")
+    for script, seconds in (((4, DRAINED),), 104), ((), 114):
+        s = world(
+            rules("db", until="drained"),
+            rules("web", 0, drain=drain),
+            bodies={1: Body(14)},
+            probes={0: says((0, at_work), *script)},
+        )
+        stop(s)
+        assert signalled(s) == {1: 100, 0: near(seconds)}
 
 
 def test_a_program_that_dies_by_itself_while_it_waits_is_not_missed():

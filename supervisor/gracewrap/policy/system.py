@@ -244,8 +244,10 @@ def is_up(system: Up, counted: Policy | None = None) -> bool:
 
 
 def is_drained(phase: one.Phase) -> bool:
-    """Return whether a program that has been told to stop has no work left."""
-    return isinstance(phase, one.Stopping) and phase.drain.drained_at is not None
+    """Return whether a program that has been told to stop has no work left, as far as is seen."""
+    if not isinstance(phase, one.Stopping):
+        return False
+    return phase.drain.drained_at is not None and not phase.drain.work
 
 
 def is_over(phase: one.Phase, at: float) -> bool:
