@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from gracewrap.config import load
+from gracewrap.config.settings import defaults
 from gracewrap.record import replace
 from gracewrap.runtime import rest
 
@@ -23,7 +23,7 @@ def kept(values: dict[str, object]) -> int:
 def test_settings_that_another_version_has_kept_are_read(more, missing):
     """The package has been replaced: reading the file once more would find another one, or none,
     for the directory is another by now."""
-    plain = load.defaults(("sleep", "9"))
+    plain = defaults(("sleep", "9"))
     settings = replace(plain, shutdown_timeout=2.0, stop_signal=10, report_file="/report")
     values = {name: value for name, value in vars(settings).items() if name not in missing}
     assert rest.kept_settings(kept({**values, **more})) == settings

@@ -20,7 +20,7 @@ from gracewrap.policy import advance, program, step
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.system import System, Up
-from gracewrap.record import TYPE_CHECKING, replace
+from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,10 +211,4 @@ def kept_settings(fd: int) -> Settings:
     finally:
         posix.close(fd)
     kept = marshal.loads(data.partition(SEPARATOR)[2])
-    try:
-        return Settings(**kept)
-    except TypeError:
-        from gracewrap.config import load
-
-        known = {name: kept[name] for name in Settings.__match_args__ if name in kept}
-        return replace(load.defaults(kept["command"]), **known)
+    return Settings(**{name: kept[name] for name in Settings.__match_args__ if name in kept})
