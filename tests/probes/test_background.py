@@ -1,10 +1,14 @@
-"""What a program's CPU time says about work, where its processes come and go."""
+"""What a program's CPU time and its connections say about work, where its processes and its
+connections come and go."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 
+import pytest
+
+from gracewrap.linux.peers import Peer
 from gracewrap.linux.process_tree import CpuTime, cpu_time
 from gracewrap.probes import background
 
@@ -32,3 +36,38 @@ def test_what_ends_has_not_used_all_its_time_just_now():
 
 def test_a_new_process_counts_from_its_start():
     assert background._used({}, {2: CpuTime(0.25, 0.5)}) == (0.25, 0.5)
+
+
+class Connected(background.Background):
+    """The connections at a time, in seconds."""
+
+    def __init__(self, only_moving: bool = False) -> None:
+        self.at = 0.0
+        super().__init__(None, 2.0, only_moving, clock=lambda: self.at)  # type: ignore[arg-type]
+
+    def work(self, at: float, *found: Peer) -> str:
+        self.at = at
+        return "; ".join(self._at_work(found))
+
+
+@pytest.mark.parametrize("only_moving", [False, True])
+def test_a_connection_that_was_closed_since_has_moved(only_moving):
+    """A job may make one for each thing that it does."""
+    seen = Connected(only_moving)
+    assert seen.work(10, Peer("db", age=0.5)) == "bytes within 2 s: db"
+    assert seen.work(11) == "bytes within 2 s: db, closed since"
+    assert seen.work(11.4, Peer("other", used=False)) == "bytes within 2 s: db, closed since"
+    assert seen.work(11.6) == ""
+
+
+def test_one_that_was_idle_when_it_was_closed_holds_nothing():
+    seen = Connected()
+    assert seen.work(10, Peer("db", age=30.0)) == "used connections: db"
+    assert seen.work(10.25) == ""
+
+
+def test_of_a_unix_socket_it_is_not_known_when_a_byte_moved():
+    seen = Connected()
+    assert seen.work(10, Peer("/run/db")) == "used connections: /run/db"
+    assert seen.work(11.9) == "bytes within 2 s: /run/db, closed since"
+    assert seen.work(12.1) == ""

@@ -62,6 +62,8 @@ class Background:
     ) -> None:
         self._ports, self._quiet, self._only_moving = ports, quiet, only_moving
         self._connect, self._clock = connect, clock
+        # When the last byte was seen on a connection to somebody else, and to whom.
+        self._moved_at, self._moved = float("-inf"), ""
         self._window = max(quiet, _SHORTEST)  # seconds over which the CPU time is measured
         self._cpu: list[tuple[float, dict[int, CpuTime]]] = []  # when, and by pid
 
@@ -72,11 +74,31 @@ class Background:
             OSError: If the kernel cannot be asked.
         """
         found = yield from peers.find(self._ports.pids(), self._ports.known, counted, self._connect)
-        work = _at_work(found, self._quiet, self._only_moving)
+        work = self._at_work(found)
         cpu = self._cpu_used()
         if cpu and not (work and cpu == NOT_YET):
             work.append(cpu)
         return Seen("; ".join(work), _named(found))
+
+    def _at_work(self, found: Iterable[Peer]) -> list[str]:
+        """Return which connections show that the program may be at work.
+
+        One that has carried a byte and was closed since counts like those that are still open: jobs
+        may make a connection for each thing that they do.
+        """
+        at = self._clock()
+        for peer in found:
+            moved_at = at - (peer.age or 0.0)
+            if peer.used and moved_at >= self._moved_at:
+                self._moved_at, self._moved = moved_at, peer.to
+        moving = [peer for peer in found if peer.age is not None and peer.age < self._quiet]
+        shown = [f"bytes within {self._quiet:g} s: {_named(moving)}"] if moving else []
+        if at - self._moved_at < self._quiet and self._moved not in {peer.to for peer in found}:
+            shown.append(f"bytes within {self._quiet:g} s: {self._moved}, closed since")
+        used = [
+            peer for peer in found if peer.used and peer not in moving and not self._only_moving
+        ]
+        return shown + ([f"used connections: {_named(used)}"] if used else [])
 
     def watch(self) -> None:
         """Note the CPU time that has been used, for a look at the last seconds."""
@@ -116,14 +138,6 @@ def _used(before: Mapping[int, CpuTime], now: Mapping[int, CpuTime]) -> tuple[fl
     gone = [then for pid, then in before.items() if pid not in now]
     ended = max(0.0, ended - sum(then.used + then.of_children for then in gone))
     return used + ended, wanted + ended
-
-
-def _at_work(found: Iterable[Peer], quiet: float, only_moving: bool) -> list[str]:
-    """Return which connections show that the program may be at work."""
-    moving = [peer for peer in found if peer.age is not None and peer.age < quiet]
-    shown = [f"bytes within {quiet:g} s: {_named(moving)}"] if moving else []
-    used = [peer for peer in found if peer.used and peer not in moving and not only_moving]
-    return shown + ([f"used connections: {_named(used)}"] if used else [])
 
 
 def _named(found: Iterable[Peer]) -> str:
