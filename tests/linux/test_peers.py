@@ -102,6 +102,24 @@ def test_a_client_of_another_port_that_has_asked_nothing_is_idle(half_closed):
         assert not is_due(port)
 
 
+def test_where_descriptors_cannot_be_read_the_unix_sockets_of_the_user_count(tmp_path, monkeypatch):
+    """As those of a TCP connection do: another user's process, without CAP_SYS_PTRACE."""
+
+    def denied(pid: int) -> Iterator[int]:
+        raise PermissionError
+
+    path = str(tmp_path / "db.sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        client.connect(path)
+        with listener.accept()[0]:
+            monkeypatch.setattr(peers, "sockets", denied)
+            assert path in [one.to for one in _result(peers.find([os.getpid()], set(), set()))]
+            monkeypatch.setattr(peers, "_user", lambda pid: {os.getuid() + 34567})
+            assert path not in [one.to for one in _result(peers.find([os.getpid()], set(), set()))]
+
+
 def _result(steps):
     while True:
         try:

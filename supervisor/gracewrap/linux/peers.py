@@ -68,7 +68,7 @@ def find(
     if not inodes and not users:
         return []
     by_tcp = yield from _by_tcp(inodes, users, own, counted, connect)
-    by_unix = yield from _by_unix(inodes, connect)
+    by_unix = yield from _by_unix(inodes, users, connect)
     return by_tcp + by_unix
 
 
@@ -161,7 +161,7 @@ def _decide(ties: dict[int, int], found: list[Peer]) -> Generator[None, None, No
         pass
 
 
-def _by_unix(inodes: Set[int], connect: Connect) -> Found:
+def _by_unix(inodes: Set[int], users: Set[int], connect: Connect) -> Found:
     """Return the peers on unix sockets that somebody has bound to a path, on one side or the other:
     a socketpair(2) stays within a program.
 
@@ -170,9 +170,9 @@ def _by_unix(inodes: Set[int], connect: Connect) -> Found:
     names, peers = dict[int, str](), dict[int, int]()
     try:
         for batch in unix_diag.connected(connect):
-            for inode, peer, name in batch:
+            for inode, peer, name, uid in batch:
                 names[inode] = name
-                if inode in inodes:
+                if inode in inodes or (users and (uid is None or uid in users)):
                     peers[inode] = peer
             yield
     except Refused:
