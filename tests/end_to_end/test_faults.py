@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FULL = "/dev/full"
+TELLS_IMPORTS = [
+    GRACEWRAP[0],
+    "-X",
+    "importtime",
+    *GRACEWRAP[1:],
+]  # on stderr, each when it is done
 
 
 def test_closed_stderr_does_not_disturb_the_stop(talk):
@@ -219,6 +225,30 @@ def test_no_descriptors_left(descriptors):
         assert not any(alive(pid) for pid in pids)
 
 
+def test_the_last_descriptor_is_for_the_reports_and_for_a_restart(start, tmp_path):
+    report, termination = tmp_path / "report", tmp_path / "termination"
+    files = f'report = {{file = "{report}", termination_log = "{termination}"}}\n'
+    config = tmp_path / "gracewrap.toml"
+    config.write_text(
+        f"{files}[programs.talker]\ncommand = {json.dumps([*TALKER, 'exit=0'])}\n"
+        'restart = "always"\nbackoff = "50ms"\numask = "077"\n'
+    )
+    run = start("--config", config, command=TELLS_IMPORTS)
+    child = run.ready()
+    run.err.until(" gracewrap.policy.watchdog")  # all that it may need is loaded
+    _, hard = resource.prlimit(run.pid, resource.RLIMIT_NOFILE)
+    there = {int(fd) for fd in os.listdir(f"/proc/{run.pid}/fd")}
+    free = next(number for number in range(1 << 16) if number not in there)
+    resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (free, hard))
+    os.kill(child, signal.SIGKILL)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 0
+    assert run.log_line("summary")["outcome"] == "graceful"
+    assert json.loads(report.read_text())["exit_status"] == 0
+    assert json.loads(termination.read_text())["exit_status"] == 0
+
+
 BROKEN_POLICY = """
 import sys
 sys.path.insert(0, {source!r})
@@ -338,8 +368,8 @@ def without_package(directory: Path, text: str, last: str) -> Iterator[Run]:
     copy, config = copied_package(directory), directory / "gracewrap.toml"
     (directory / "h11").symlink_to(Path(h11.__file__).parent)
     config.write_text(text)
-    python = [GRACEWRAP[0], "-X", "importtime", *GRACEWRAP[1:-1]]
-    with running("--config", config, command=[*python, str(copy / "__main__.py")]) as run:
+    command = [*TELLS_IMPORTS[:-1], str(copy / "__main__.py")]
+    with running("--config", config, command=command) as run:
         run.ready()
         assert run.err is not None
         run.err.until(f" {last}")

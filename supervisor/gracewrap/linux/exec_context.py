@@ -6,6 +6,7 @@ from __future__ import annotations
 import posix
 
 from gracewrap.linux import standard_streams
+from gracewrap.linux.procfs import spared
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def become(process: ExecContext) -> None:
         Refused: With a message for people.
     """
     if process.no_stdin:
-        try:
-            fd = posix.open("/dev/null", posix.O_RDONLY)
+        try:  # with what we have held back, which is of no use to it
+            fd = spared(lambda: posix.open("/dev/null", posix.O_RDONLY))
             if fd != 0:
                 posix.dup2(fd, 0)
                 posix.close(fd)

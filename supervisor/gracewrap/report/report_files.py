@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.linux.procfs import spared
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_text import dumps
 
@@ -82,7 +83,7 @@ def _is_special(path: str) -> bool:
 
 
 def _write(path: str, data: bytes, flags: int) -> None:
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | flags, 0o644)
+    fd = spared(lambda: posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | flags, 0o644))
     try:
         while data:
             data = data[posix.write(fd, data) :]
@@ -109,7 +110,7 @@ def write_termination_log(path: str, report: Mapping[str, object]) -> str | None
     # A FIFO without a reader refuses a writer, but not who would read too (fifo(7)).
     mode = posix.O_WRONLY | posix.O_APPEND if special else posix.O_RDWR | posix.O_CREAT
     try:
-        fd = posix.open(path, mode | posix.O_CLOEXEC | posix.O_NONBLOCK, 0o644)
+        fd = spared(lambda: posix.open(path, mode | posix.O_CLOEXEC | posix.O_NONBLOCK, 0o644))
     except OSError as error:
         return f"cannot write the termination log to {path!r}: {error.strerror}"
     try:

@@ -112,8 +112,8 @@ def _copy(output: Sequence[tuple[int, int]]) -> None:
         try:
             while part := posix.read(reading, 1 << 16):
                 posix.write(ours, part)
-        except OSError:
-            pass  # EAGAIN: that was all; or nobody reads ours any more
+        except (OSError, MemoryError):
+            pass  # EAGAIN: that was all; or nobody reads ours any more; or there is no memory
 
 
 def _stop(leaders: Mapping[int, int]) -> None:
