@@ -32,6 +32,7 @@ from processes import (
     environment,
     pause,
     require_other_user,
+    require_root,
     running,
     wait_until,
 )
@@ -359,6 +360,17 @@ def test_losing_the_package_later_costs_nothing(tmp_path, programs):
         assert run.log_line("summary")["outcome"] == "killed"
     finally:
         run.close()
+
+
+def test_without_proc_what_is_left_in_the_group_is_killed(start):
+    require_root()
+    without = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
+    script = "trap '' TERM; sleep 1000 & echo $!"
+    run = start("--shutdown-timeout", "300ms", "--", "sh", "-c", script, prefix=without)
+    left = int(run.line())
+    assert run.wait() == 0
+    assert not alive(left)
+    assert [line for line in run.log() if line["event"] == "gave_up"] == []
 
 
 @contextlib.contextmanager

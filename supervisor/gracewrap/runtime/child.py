@@ -188,7 +188,12 @@ class Child:
 
     def kill(self, everyone: bool) -> list[process_tree.Member]:
         """SIGKILL all that is left of it; see tree.kill_all()."""
-        return process_tree.kill_all(self.leader, everyone, self.look, self.killed_groups)
+        leader = self.leader
+        if leader is None and self.group and process_tree.our_children() is None:
+            # Without /proc, its group is all that is known of what the leader has left behind; the
+            # number is not used again while there is anybody in it.
+            leader = self.group
+        return process_tree.kill_all(leader, everyone, self.look, self.killed_groups)
 
     # --- the main process ------------------------------------------------------------------------
 
