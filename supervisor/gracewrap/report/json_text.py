@@ -29,14 +29,29 @@ def _escape(char: str) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
+def quote_ascii(text: str) -> str:
+    """Return a text as a JSON string in ASCII."""
+    return _quote(text if text.isascii() else _without_surrogates(text))
+
+
+def _without_surrogates(text: str) -> str:
+    """Return a text with \\xHH for each byte that is not UTF-8: of surrogates, which would keep the
+    bytes, strict readers of JSON make nothing."""
+    try:
+        data = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # of other surrogates, which no byte has become
+        data = text.encode(errors="backslashreplace")
+    return data.decode(errors="backslashreplace")
+
+
 def quote_readable(text: str) -> str:
     """Return a text as a JSON string in which whatever can be printed stands for itself."""
     if text.isascii() or not text.isprintable():
-        return _quote(text)
+        return quote_ascii(text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def dumps(value: object, quote: Callable[[str], str] = _quote) -> str:
+def dumps(value: object, quote: Callable[[str], str] = quote_ascii) -> str:
     """Return *value* (None, bool, int, float, str, list, tuple, dict with string keys) as JSON on
     one line; in ASCII, unless *quote* is quote_readable."""
     if isinstance(value, str):
