@@ -97,6 +97,8 @@ static void try_path(const char *python, char **argv)
     }
 }
 
+const bool python_leaves_no_trace = true;
+
 void become_python(const char *self, char *note, char **words)
 {
     static char bin[LONGEST], script[LONGEST], own[LONGEST + 32], preload[LONGEST + 32], same[128];
@@ -141,5 +143,7 @@ void become_python(const char *self, char *note, char **words)
     try_one(bin, "python3", argv);
     try_path(version, argv);
     try_path("python3", argv);
+    if (preload[0])
+        setenv("LD_PRELOAD", preloaded, 1);
     free(argv);
 }

@@ -641,8 +641,8 @@ static _Noreturn void stop_bare(void)
 }
 
 /* Let Python take this process over, with all that is known; *left*: the child has gone, and
- * something is left of it. */
-static _Noreturn void hand_over(bool left)
+ * something is left of it.  Returns whether it may be tried again, if that is impossible. */
+static bool try_python(bool left)
 {
     add("version %s\n", VERSION);
     add("child %d %lld.%09ld\n", (int)run.child, (long long)run.since.tv_sec, run.since.tv_nsec);
@@ -662,9 +662,35 @@ static _Noreturn void hand_over(bool left)
             add("visitor %d\n", run.visitors[i]);
     if (run.settings >= 0 && fcntl(run.settings, F_SETFD, 0) == 0)
         add("settings %d\n", run.settings);
-    if (!memory_is_short())
-        become_python(run.self, note, run.words);
+    if (memory_is_short())
+        return true;
+    become_python(run.self, note, run.words);
+    return python_leaves_no_trace;
+}
+
+static _Noreturn void hand_over(bool left)
+{
+    try_python(left);
     stop_bare();
+}
+
+/* Let Python answer who asks.  If it cannot be had at the moment, they are sent away: nothing else
+ * needs it yet, and when a stop does, there may be memory, or the package, again. */
+static void answer(void)
+{
+    static bool was_said;
+    if (!try_python(false))
+        stop_bare();
+    note_length = 0;
+    while (run.visiting)
+        close(run.visitors[--run.visiting]);
+    fcntl(run.control, F_SETFD, FD_CLOEXEC);
+    if (run.settings >= 0)
+        fcntl(run.settings, F_SETFD, FD_CLOEXEC);
+    if (!was_said)
+        say("cannot start Python to answer gracewrap status and its like (no memory, or no "
+            "Python); the command keeps running");
+    was_said = true;
 }
 
 /* Go on with what Python leaves to us: read its note, which is at the beginning of the file *fd*.
@@ -854,7 +880,7 @@ static _Noreturn void look_after(void)
         /* Also if somebody else has sent it: only one SIGIO is kept, and the kernel's may be lost
          * in that one. */
         if (signum == SIGIO && is_asked())
-            hand_over(false);
+            answer();
     }
 }
 

@@ -2,11 +2,15 @@
 #ifndef GRACEWRAP_LAUNCH_H
 #define GRACEWRAP_LAUNCH_H
 
+#include <stdbool.h>
+
 #define VERSION "2" /* of the notes, both ways */
 
 /* Become Python, and have it run gracewrap with *words* (ended by NULL): from the beginning if
  * *note* is NULL, else to go on with what the note says has begun (gracewrap/launched.py).
  * *self* is our own file.  Returns only if there is no Python to be had. */
+/* Whether it may be called again when it has returned. */
+extern const bool python_leaves_no_trace;
 void become_python(const char *self, char *note, char **words);
 
 #endif

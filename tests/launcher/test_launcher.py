@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -762,6 +763,35 @@ def test_without_address_space_the_bare_stop_is_taken(start, launcher):
     run.send(signal.SIGTERM)
     assert run.wait() == 6
     assert "no memory" in "".join(run.err.rest())
+
+
+def test_a_visitor_whom_python_cannot_answer_costs_the_stop_nothing(start, launcher, tmp_path):
+    """A health check every few seconds, and one of them when memory was short: then the launcher
+    was alone for the rest of the run, without the settings, a summary or a report."""
+    report, config = tmp_path / "report", tmp_path / "gracewrap.toml"
+    config.write_text(f'report.file = "{report}"\nshutdown_timeout = "20s"\n')
+    run = start("--config", config, "--", *TALKER, "exit=4", command=[str(launcher)])
+    run.ready()
+    wait_until(lambda: rests(run), "the launcher at rest")
+    limits = resource.prlimit(run.pid, resource.RLIMIT_AS)
+    resource.prlimit(run.pid, resource.RLIMIT_AS, (24 << 20, limits[1]))
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(BOUND)
+            visitor.connect(control_socket.find(run.pid)[0].path)
+            visitor.send(b"GET /status HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert visitor.recv(1) == b""
+    assert run.err is not None
+    assert "to answer" in run.err.next()
+    run.send(signal.SIGHUP)
+    assert run.line() == "1"
+    resource.prlimit(run.pid, resource.RLIMIT_AS, limits)
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 4
+    assert run.log_line("stop_requested")["budget"] == 20.0
+    assert json.loads(report.read_text())["exit_status"] == 4
 
 
 @pytest.mark.root
