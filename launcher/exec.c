@@ -99,6 +99,11 @@ static void try_path(const char *python, char **argv)
 
 const bool python_leaves_no_trace = true;
 
+void drop_clean_pages(void)
+{
+    /* The whole file is not larger than what one page fault may bring in. */
+}
+
 void become_python(const char *self, char *note, char **words)
 {
     static char bin[LONGEST], script[LONGEST], own[LONGEST + 32], preload[LONGEST + 32], same[128];

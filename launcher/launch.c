@@ -866,6 +866,7 @@ static void collect(void)
 
 static _Noreturn void look_after(void)
 {
+    drop_clean_pages();
     for (;;) {
         siginfo_t info;
         int signum = wait_for(EVERY_SIGNAL, &info, NULL);

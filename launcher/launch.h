@@ -6,11 +6,15 @@
 
 #define VERSION "2" /* of the notes, both ways */
 
+/* Forget what of our own file is in memory and not needed at rest; it is read again on demand. */
+void drop_clean_pages(void);
+
 /* Become Python, and have it run gracewrap with *words* (ended by NULL): from the beginning if
  * *note* is NULL, else to go on with what the note says has begun (gracewrap/launched.py).
  * *self* is our own file.  Returns only if there is no Python to be had. */
-/* Whether it may be called again when it has returned. */
-extern const bool python_leaves_no_trace;
 void become_python(const char *self, char *note, char **words);
+
+/* Whether that may be tried again when it has returned. */
+extern const bool python_leaves_no_trace;
 
 #endif

@@ -210,6 +210,20 @@ def test_without_memory_for_python_it_stops_the_command_all_the_same(single_file
 # --- in containers -------------------------------------------------------------------------------
 
 
+def test_at_rest_the_python_inside_takes_no_memory(single_file, start):
+    """Not even as pages of the file: a container's memory limit counts them."""
+    run = start("--", "cat", command=[str(single_file)], stdin=subprocess.PIPE)
+    rollup = Path(f"/proc/{run.pid}/smaps_rollup")
+
+    def resident() -> int:
+        found = re.search(r"^Rss: +(\d+)", rollup.read_text(), re.MULTILINE)
+        return int(found[1]) if found is not None else 0  # kB
+
+    wait_until(lambda: 0 < resident() < 600, "only the launcher in memory")
+    run.process.stdin.close()
+    assert run.wait() == 0
+
+
 @pytest.fixture(scope="module")
 def image(single_file: Path) -> Iterator[str]:
     """An image with the file, and a configuration, and nothing else."""
