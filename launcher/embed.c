@@ -155,10 +155,11 @@ static PyStatus start_python(const char *self)
     snprintf(option, sizeof option, "gracewrap_launcher=%s", self);
     if (!PyStatus_Exception(status))
         status = add_option(&config, option);
-    if (stat(self, &file) == 0) /* by which Python knows whether we are still there */
-        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld", VERSION,
+    /* By which Python knows whether we are still there: *self* may be another file by now. */
+    if (stat("/proc/self/exe", &file) == 0)
+        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld.%09ld", VERSION,
                  (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
-                 (long long)file.st_mtime);
+                 (long long)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec);
     if (!PyStatus_Exception(status) && same[0])
         status = add_option(&config, same);
     if (!PyStatus_Exception(status))

@@ -120,10 +120,11 @@ void become_python(const char *self, char *note, char **words)
     snprintf(own, sizeof own, "gracewrap_launcher=%s", self);
     argv[length++] = "-X";
     argv[length++] = own;
-    if (stat(self, &file) == 0) { /* by which Python knows whether we are still there */
-        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld", VERSION,
+    /* By which Python knows whether we are still there: *self* may be another file by now. */
+    if (stat("/proc/self/exe", &file) == 0) {
+        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld.%09ld", VERSION,
                  (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
-                 (long long)file.st_mtime);
+                 (long long)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec);
         argv[length++] = "-X";
         argv[length++] = same;
     }

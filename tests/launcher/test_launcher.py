@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from gracewrap.runtime import rest
 from gracewrap.server import control_socket
 from launchers import SOURCES, STRICT, compile_launcher, put_package
 from processes import (
@@ -607,6 +608,31 @@ def test_a_launcher_that_was_replaced_is_not_executed(start, launcher, tmp_path)
         visitor.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         while visitor.recv(65536):
             pass
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 3
+
+
+def test_a_launcher_that_was_replaced_at_rest_is_not_executed(start, launcher, tmp_path):
+    """By an installation without one, say: after a visit, the script was, did not know what to do,
+    and left the command alone."""
+    put_package(tmp_path)
+    mine = tmp_path / "bin" / "gracewrap"
+    shutil.copy(launcher, mine)
+    command = ["--shutdown-timeout", "3s", "--", *TALKER, "exit=3"]
+    run = start(*command, command=[str(mine)])
+    run.ready()
+    wait_until(lambda: rests(run), "the launcher at rest")
+    mine.unlink()
+    shutil.copy("/bin/false", mine)
+    with visit(run.pid) as visitor:
+        visitor.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while visitor.recv(65536):
+            pass
+    known = re.search(r"gracewrap_rest=\S+ \d+ (\d+) ", cmdline(run.pid))
+    assert known is not None and int(known[1]) != mine.stat().st_ino
+    with pytest.raises(subprocess.TimeoutExpired):  # when it would rest again
+        run.process.wait(rest.REST_AFTER + 0.5)
     run.send(signal.SIGTERM)
     assert run.line() == "15"
     assert run.wait() == 3

@@ -32,7 +32,9 @@ def unchanged(version: str) -> str | None:
         there = posix.stat(file)
     except OSError:
         return None
-    same = f"{version} {there.st_dev} {there.st_ino} {int(there.st_mtime)}"
+    # A file that takes its place may get its inode, and be as old to the second.
+    seconds, nanoseconds = divmod(there.st_ctime_ns, 10**9)
+    same = f"{version} {there.st_dev} {there.st_ino} {seconds}.{nanoseconds:09d}"
     return file if sys._xoptions.get(SAME) == same else None
 
 
