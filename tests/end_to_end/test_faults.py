@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -426,6 +427,21 @@ def test_losing_the_package_costs_neither_checks_nor_hooks_nor_metrics(tmp_path)
         assert "connection refused" in str(ended[2]["message"])
         assert run.wait() == 1
         assert json.loads(report.read_text())["outcome"] == "graceful"
+
+
+def test_who_asks_while_the_package_is_away_is_answered_when_it_is_back(tmp_path):
+    """As in an upgrade: the control socket was closed for the rest of the run."""
+    text = f'command = {json.dumps([*TALKER, "exit=0"])}\ncontrol.socket = "{tmp_path}/control"\n'
+    with without_package(tmp_path, text, "gracewrap.runtime.last_word") as run:
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(BOUND)
+            visitor.connect(f"{tmp_path}/control")
+            visitor.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert "at the moment" in str(run.log_line("unheard")["message"])
+            (tmp_path / "gone").rename(tmp_path / "gracewrap")
+            assert visitor.recv(12) == b"HTTP/1.1 200"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
 
 
 def test_losing_the_package_after_the_spawn_is_survived(tmp_path):

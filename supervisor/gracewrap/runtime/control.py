@@ -46,6 +46,9 @@ MODULES = (
     "gracewrap.report.metrics",
 )
 
+UNANSWERED = "gracewrap status and its like cannot be answered"
+LOAD_AGAIN = 1.0  # seconds until what answers is loaded once more, if that has failed
+
 Answer = tuple[int, "Mapping[str, object]"]  # HTTP status and JSON body
 
 
@@ -82,6 +85,7 @@ class ControlApi:
         self._servers: list[HttpServer] = []
         self._answers: tuple[Readiness, StatusSnapshot] | None = None
         self._part_requests: PartialRestart | None = None
+        self._is_unheard = False  # the log says that nobody is answered
 
     # --- sockets ---------------------------------------------------------------------------------
 
@@ -131,23 +135,36 @@ class ControlApi:
     def _load(self, fd: int, control: bool, visitors: tuple[int, ...]) -> Iterator[None]:
         try:
             for name in (*lazy_imports.H11, *MODULES):
-                __import__(name)
+                lazy_imports.import_now(name)
                 yield
             from gracewrap.server.http_server import HttpServer
 
             self._servers.append(HttpServer(self._reactor, self, fd, control))
             for visitor in visitors:
                 self._servers[-1].adopt(visitor)
-        except Exception as error:
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("gracewrap"):
+                self._load_later(fd, control, visitors, error)
+                return
             for one in (fd, *visitors):
                 posix.close(one)  # the kernel tells whoever waits there
-            if not isinstance(error, ImportError):
-                raise
             cure = "pip install h11"
             if error.name != "h11":
                 cure = "install python3, not only python3-minimal"
-            what = "gracewrap status and its like cannot be answered"
-            self._recorder.record(Unheard(what, str(error), cure), time.monotonic())
+            self._recorder.record(Unheard(UNANSWERED, str(error), cure), time.monotonic())
+        except Exception as error:
+            self._load_later(fd, control, visitors, error)
+
+    def _load_later(
+        self, fd: int, control: bool, visitors: tuple[int, ...], error: Exception
+    ) -> None:
+        """Let who asks wait: gracewrap is being replaced, or no memory or descriptor is left."""
+        at = time.monotonic()
+        if not self._is_unheard:
+            why = str(error) or type(error).__name__
+            self._recorder.record(Unheard(f"{UNANSWERED} at the moment", why), at)
+        self._is_unheard = True
+        self._reactor.call_at(at + LOAD_AGAIN, lambda: self._open(fd, control, visitors))
 
     @property
     def is_idle(self) -> bool:
