@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from processes import BOUND, INSTALLED, require, running
+from processes import BOUND, GRACEWRAP, INSTALLED, MAIN, require, running
 
 pytestmark = pytest.mark.node
 
@@ -322,3 +322,28 @@ def test_no_socket_is_left_behind(pool, tmp_path):
         path = run.line()
         assert run.wait() == 0
     assert "gracewrap-agent-" in path and not os.path.exists(path)
+
+
+def test_losing_the_package_keeps_no_node_from_starting(tmp_path):
+    """A Node.js that is to load a file that is not there does not start: neither what the command
+    starts, nor the command once more."""
+    require(shutil.which("node"), "node")
+    package = tmp_path / "gracewrap"
+    shutil.copytree(MAIN.parent, package)
+    script = """
+      process.on('SIGUSR2', () => {
+        const words = ['-e', "console.log('child')"]
+        require('child_process').spawn(process.execPath, words, { stdio: 'inherit' })
+          .on('exit', (status) => console.log('ended ' + status))
+      })
+      require('http').createServer().listen(0, '127.0.0.1', () => console.log('ready'))
+    """
+    command = [*GRACEWRAP[:-1], str(package / "__main__.py")]
+    with running("--agent", "node", "--", "node", "-e", script, command=command) as run:
+        assert run.line() == "ready"
+        package.rename(tmp_path / "gone")
+        run.send(signal.SIGUSR2)
+        assert run.line() == "child"
+        assert run.line() == "ended 0"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0

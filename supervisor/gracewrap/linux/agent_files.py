@@ -1,5 +1,6 @@
 """The Node.js agent's files, written out where the command can read them: in the single file they
-are a part of gracewrap itself.
+are a part of gracewrap itself; those of the package may be replaced or removed during the run, and
+a Node.js that is to load a file that is not there does not start.
 
 They lie beside the agent's socket, and are removed with it.
 """
@@ -8,10 +9,15 @@ from __future__ import annotations
 
 import posix
 
+from gracewrap.linux import launcher
 from gracewrap.linux.agent_socket import PREFIX
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SUFFIX = ".files"
-FOLDER = "agents/node/"  # of these in the single file
+FOLDER = "agents/node/"  # of these in the package, and in the single file
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
@@ -22,20 +28,48 @@ def unpack(socket: str) -> str:
     Raises:
         OSError: If there is no room for them; nothing is left behind.
     """
-    from gracewrap_files import FILES
-
     directory = socket + SUFFIX
     posix.mkdir(directory, 0o700)
     try:
         posix.chmod(directory, 0o755)  # whatever our umask is
-        for name, content in FILES.items():
-            if name.startswith(FOLDER):
-                _write(f"{directory}/{name.removeprefix(FOLDER)}", content)
+        for name, content in _files():
+            _write(f"{directory}/{name}", content)
     except OSError:
         remove(socket)
         raise
     _sweep(socket)
     return directory
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    """Yield the files, by name and content."""
+    if launcher.is_single_file():
+        from gracewrap_files import FILES
+
+        for name, content in FILES.items():
+            if name.startswith(FOLDER):
+                yield name.removeprefix(FOLDER), content
+        return
+    directory = package_folder()
+    for name in posix.listdir(directory):
+        if name.endswith(".cjs"):
+            yield name, _read(f"{directory}/{name}")
+
+
+def package_folder() -> str:
+    """Return the directory of the agent in the package."""
+    return f"{__file__.rpartition('/')[0].rpartition('/')[0]}/{FOLDER.rstrip('/')}"
+
+
+def _read(path: str) -> bytes:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        content = b""
+        while part := posix.read(fd, 1 << 16):
+            content += part
+        return content
+    finally:
+        posix.close(fd)
 
 
 def _write(path: str, content: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import agent_socket, launcher, sd_notify
+from gracewrap.linux import agent_files, agent_socket, launcher, sd_notify
 from gracewrap.linux.spawn import environment
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SOCKET = b"GRACEWRAP_AGENT_SOCKET"
 _OPTIONS = b"NODE_OPTIONS"
-_FILE = "agents/node/agent.cjs"
+_FILE = "agent.cjs"
 _NAMES = (b"node", b"nodejs", b"iojs")
 # With the permission model the agent's file, and its socket, are out of reach: Node.js would exit.
 _REFUSED = (b"--permission", b"--experimental-permission")
@@ -46,7 +46,7 @@ def prepare(command: Sequence[str], process: ExecContext | None) -> Loaded:
     except OSError as error:
         return Loaded(why_not=f"there is no place for its socket: {error.strerror}")
     try:
-        path = _unpacked(socket) if launcher.is_single_file() else agent_file()
+        path = _unpacked(socket)
         why = "" if _readable(path, process) else f"the command's user cannot read {path}"
     except OSError as error:
         path, why = "", f"there is no place for its files: {error.strerror}"
@@ -61,21 +61,22 @@ def prepare(command: Sequence[str], process: ExecContext | None) -> Loaded:
 def remove(socket: str) -> None:
     """Remove what prepare() has made: the socket, and files beside it."""
     sd_notify.remove(socket)
-    if launcher.is_single_file():
-        from gracewrap.linux import agent_files
-
-        agent_files.remove(socket)
+    agent_files.remove(socket)
 
 
 def _unpacked(socket: str) -> str:
-    from gracewrap.linux import agent_files
-
-    return f"{agent_files.unpack(socket)}/{_FILE.rpartition('/')[2]}"
+    """Return the path of the agent, beside its *socket* if there is room for it."""
+    try:
+        return f"{agent_files.unpack(socket)}/{_FILE}"
+    except OSError:
+        if launcher.is_single_file():
+            raise
+        return agent_file()
 
 
 def agent_file() -> str:
-    """Return the path of the agent."""
-    return f"{__file__.rpartition('/')[0].rpartition('/')[0]}/{_FILE}"
+    """Return the path of the agent in the package."""
+    return f"{agent_files.package_folder()}/{_FILE}"
 
 
 def with_agent(options: bytes, path: str) -> bytes:
