@@ -8,6 +8,7 @@
 #include "launch.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,12 +73,26 @@ static bool find_script(const char *bin, char *script, char *version)
            || (GRACEWRAP_SOURCE[0] && is_there(GRACEWRAP_SOURCE, "", SCRIPT, script));
 }
 
+static bool scripts_too = true; /* see try_all() */
+
+static bool is_script(const char *path)
+{
+    char head[2] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t length = read(fd, head, sizeof head);
+    close(fd);
+    return length == 2 && head[0] == '#' && head[1] == '!';
+}
+
 /* Execute *python* if it is in *directory*, unless its file's name says that it is too old. */
 static void try_one(const char *directory, const char *python, char **argv)
 {
     char path[LONGEST], *file = is_there(directory, "", python, path) ? realpath(path, NULL) : NULL;
     const char *minor = file ? strstr(file, "/python3.") : NULL;
-    if (file && (!minor || strchr(minor + 1, '/') || atoi(minor + 9) >= OLDEST)) {
+    bool is_old = minor && !strchr(minor + 1, '/') && atoi(minor + 9) < OLDEST;
+    if (file && !is_old && (scripts_too || !is_script(file))) {
         argv[0] = path;
         execve(path, argv, environ);
     }
@@ -95,6 +110,21 @@ static void try_path(const char *python, char **argv)
             try_one(directory, python, argv);
         }
     }
+}
+
+/* Execute a Python: beside us, else on PATH.  There, once the command runs, a script (as those of
+ * pyenv are) only if there is nothing else: its shell takes our children for its own, and reaps
+ * them. */
+static void try_all(const char *bin, const char *version, char **argv, bool runs)
+{
+    try_one(bin, version, argv);
+    try_one(bin, "python3", argv);
+    for (int i = runs ? 0 : 1; i < 2; i++) {
+        scripts_too = i == 1;
+        try_path(version, argv);
+        try_path("python3", argv);
+    }
+    scripts_too = true;
 }
 
 const bool python_leaves_no_trace = true;
@@ -145,10 +175,7 @@ void become_python(const char *self, char *note, char **words)
     if (note)
         argv[length++] = note;
     memcpy(argv + length, words, count * sizeof *argv);
-    try_one(bin, version, argv);
-    try_one(bin, "python3", argv);
-    try_path(version, argv);
-    try_path("python3", argv);
+    try_all(bin, version, argv, note);
     if (preload[0])
         setenv("LD_PRELOAD", preloaded, 1);
     free(argv);

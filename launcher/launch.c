@@ -670,6 +670,9 @@ static bool try_python(bool left)
 
 static _Noreturn void hand_over(bool left)
 {
+    /* Not needed any more; to find Python takes a descriptor. */
+    close(run.of_child);
+    close(run.stat);
     try_python(left);
     stop_bare();
 }

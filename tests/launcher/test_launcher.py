@@ -780,6 +780,49 @@ def test_a_python_that_is_too_old_is_not_asked(start, alone, launcher, tmp_path)
     assert "cannot start Python" in run.err.rest()[0]
 
 
+def test_a_python_that_is_a_script_does_not_lose_the_exit(start, launcher, tmp_path):
+    """As those of pyenv on PATH: its shell has our children for its own."""
+    put_package(tmp_path)
+    mine, shims = tmp_path / "bin" / "gracewrap", tmp_path / "shims"
+    (tmp_path / "bin" / "python3").unlink(missing_ok=True)
+    shutil.copy(launcher, mine)
+    python = os.path.realpath(sys.executable)
+    shims.mkdir()
+    (shims / "python3").write_text(f'#!/bin/bash\nwait\n/bin/true\nexec {python} "$@"\n')
+    (shims / "python3").chmod(0o755)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "python3").symlink_to(python)
+    path = f"{shims}:{tmp_path}/real:{os.environ['PATH']}"
+    run = start("--", *TALKER, "exit=4", command=[str(mine)], env=environment(PATH=path))
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 4
+    assert run.log_line("summary")["exit_status"] == 4
+
+
+def test_without_a_descriptor_python_takes_over_all_the_same(start, launcher, tmp_path):
+    """The package is in a directory of which the launcher does not know the name."""
+    site = tmp_path / "lib" / "python3.99" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "gracewrap").symlink_to(launcher.parents[1] / "gracewrap")
+    mine = tmp_path / "bin" / "gracewrap"
+    mine.parent.mkdir()
+    shutil.copy(launcher, mine)
+    (mine.parent / "python3").symlink_to(os.path.realpath(sys.executable))
+    run = start("--", *TALKER, "exit=4", command=[str(mine)])
+    run.ready()
+    wait_until(lambda: len(open_files(run.pid)) == 7, "the launcher at rest")
+    _, hard = resource.prlimit(run.pid, resource.RLIMIT_NOFILE)
+    there = {int(fd) for fd in os.listdir(f"/proc/{run.pid}/fd")}
+    free = next(number for number in range(1 << 10) if number not in there)
+    resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (free, hard))
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 4
+    assert run.log_line("summary")["exit_status"] == 4
+
+
 def test_without_address_space_the_bare_stop_is_taken(start, launcher):
     """Python would die as it starts, and take PID 1 with it."""
     limited = ("prlimit", f"--as={24 << 20}")
