@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -307,6 +308,45 @@ def test_a_worker_without_a_port_is_no_mistake_of_the_preset_and_has_its_time():
         assert run.wait() == 0
         events = [line["event"] for line in run.log()]
     assert "agents_told" in events and "probe_invalid" not in events
+
+
+# What a handler still does for a second and a half after the last job.
+LATER = """
+process.on('SIGTERM', () => {
+  const over = Date.now() + 1500;
+  %s
+  setTimeout(() => { console.log('done'); process.exit(0) }, 1500)
+})
+setInterval(() => {}, 1000)
+console.log('runs')
+"""
+LATER_WORK = {
+    "bytes": "const socket = require('net').connect(%d, '127.0.0.1');"
+    "setInterval(() => socket.write('some'), 50)",
+    "threads": "(function more () { if (Date.now() < over) {"
+    "require('crypto').pbkdf2('a', 'b', 20000, 64, 'sha512', more) } })()",
+    "child": "require('child_process').spawn('timeout', "
+    "['1.5', 'sh', '-c', 'while :; do :; done'])",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("work", LATER_WORK)
+def test_what_a_handler_does_after_the_last_job_is_not_cut(work, pool):
+    with socket.create_server(("127.0.0.1", 0)) as sink:
+        port = sink.getsockname()[1]
+        script = LATER % LATER_WORK[work].replace("%d", str(port))
+        words = ("--preset", "bullmq", "--drain-linger", "500ms")
+        with running(*words, "--", "node", "-e", script, command=INSTALLED) as run:
+            assert run.line() == "runs"
+            run.send(signal.SIGTERM)
+            assert run.wait() == 0
+            done, log = run.out.rest(), run.log()
+    (summary,) = (line for line in log if line["event"] == "summary")
+    ended = work == "nothing"
+    assert summary["outcome"] == ("drained" if ended else "graceful")
+    assert bool(summary["killed"]) == ended
+    assert ("done" in done) != ended
 
 
 def test_check_shows_the_agent_of_a_preset():

@@ -893,6 +893,13 @@ def test_what_was_not_watched_for_long_enough_is_no_news():
     assert not s.reported(log_events.MayBeAtWork)
 
 
+def test_a_heartbeat_holds_nothing_for_ever_that_comes_less_often_than_the_linger_lasts():
+    beats = (1.0, 4.0, 7.0, 10.0, 13.0, 16.0)
+    readings = [one for at in beats for one in ((at, AT_WORK), (at + 0.25, DRAINED))]
+    s = stop(simulate(20, probe=says((0, DRAINED), *readings), linger=2.0), 21)
+    assert killed(s) == [pytest.approx(103.0, abs=0.5)]
+
+
 def test_work_that_shows_again_ends_the_linger():
     s = stop(simulate(20, probe=says((0, DRAINED), (1, AT_WORK)), linger=2.0), 21)
     assert killed(s) == [120]

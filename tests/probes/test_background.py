@@ -71,3 +71,34 @@ def test_of_a_unix_socket_it_is_not_known_when_a_byte_moved():
     assert seen.work(10, Peer("/run/db")) == "used connections: /run/db"
     assert seen.work(11.9) == "bytes within 2 s: /run/db, closed since"
     assert seen.work(12.1) == ""
+
+
+class Watched(Connected):
+    """The connections, of a program that is looked at again and again."""
+
+    def __init__(self, quiet: float) -> None:
+        super().__init__(only_moving=True)
+        self._ports, self._quiet, self._window = Nobody(), quiet, quiet
+
+    def work(self, at: float, *found: Peer) -> str:
+        self.at = at
+        self.watch()
+        return super().work(at, *found)
+
+
+class Nobody:
+    def pids(self) -> list[int]:
+        return []
+
+
+def test_a_byte_between_two_looks_has_moved_however_long_that_was():
+    seen = Watched(0.2)
+    assert seen.work(10.0, Peer("db", age=0.25)) == ""
+    assert seen.work(10.3, Peer("db", age=0.25)) == "bytes within 0.3 s: db"
+    assert seen.work(10.4, Peer("db", age=0.25)) == ""
+
+
+def test_what_moved_while_nobody_asked_is_no_work_now():
+    seen = Watched(0.2)
+    assert seen.work(10.0) == ""
+    assert seen.work(3600.0, Peer("db", age=20.0)) == ""

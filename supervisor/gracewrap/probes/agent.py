@@ -18,11 +18,14 @@ from gracewrap.policy.model import (
     Reading,
 )
 from gracewrap.probes.base import Probe
-from gracewrap.record import TYPE_CHECKING, Record
+from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.reactor import Reactor
+    from gracewrap.probes.background import Background
     from gracewrap.probes.base import AskAgents, OnReading
 
 VERSION = 1
@@ -166,44 +169,96 @@ def _named(queue: QueueJobs, most: int = 8) -> str:
     return f" ({', '.join(queue.ids[:most])}{more})"
 
 
+class OtherWork:
+    """Looks what shows work that agents do not count: a handler of the program that goes on after
+    the last job.
+
+    Connections of clients do not: agents count the requests on them, and WebSockets hold nothing
+    up.
+    """
+
+    def __init__(self, reactor: Reactor, ports: Ports, background: Background) -> None:
+        self._reactor, self._ports, self._background = reactor, ports, background
+        self._steps: Iterator[None] | None = None
+
+    def watch(self) -> None:
+        """Note what has been used so far; before each look, and where none is taken."""
+        self._background.watch()
+
+    def add_to(self, reading: Reading, on_reading: OnReading) -> None:
+        """Call back once with the reading and what shows work, from within this call or later."""
+        self.cancel()
+        self._steps = self._run(reading, on_reading)
+        self._reactor.run_in_slices(self._steps)
+
+    def _run(self, reading: Reading, on_reading: OnReading) -> Iterator[None]:
+        try:
+            yield from self._ports.steps()
+            seen = yield from self._background.look(self._ports.known)
+            reading = replace(reading, work=seen.work)
+        except OSError as error:  # it may be at work: to wait loses none
+            why = f"cannot query the kernel's connections: {error.strerror or error}"
+            reading = replace(reading, work=why)
+        self._steps = None
+        on_reading(reading)
+
+    def cancel(self) -> None:
+        """Abort the look in progress, if any."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()  # type: ignore[attr-defined]
+
+
 class AgentProbe(Probe):
     """Asks all agents of a program, and sums up what they answer.
 
     Args:
         agents: Asks them; None: the program was started without an agent.
         alone: Whether it fails then; else the other probes decide.
+        other_work: What is looked at besides; None: other probes do.
     """
 
-    def __init__(self, agents: AskAgents | None, alone: bool = True) -> None:
-        self._agents, self._alone = agents, alone
+    def __init__(
+        self, agents: AskAgents | None, alone: bool = True, other_work: OtherWork | None = None
+    ) -> None:
+        self._agents, self._alone, self._other_work = agents, alone, other_work
 
     def sample(self, on_reading: OnReading) -> None:
         """Take one sample; a process that is busy computing does not answer, and is waited for."""
+        other_work = self._other_work
 
         def answered(answers: list[AgentCounts] | None) -> None:
-            if answers is None:
-                on_reading(Reading(UNREACHABLE, None, "no agent is connected"))
-                return
-            counts = total(answers)
-            kind = BUSY if counts.in_flight else DRAINED
-            on_reading(
-                Reading(
-                    kind,
-                    counts.in_flight,
-                    shown(counts),
-                    streams=counts.streams + counts.websockets,
-                    only_streams=counts.in_flight == counts.streams,
-                    counts=counts,
-                )
-            )
+            reading = _reading(answers)
+            if reading.kind == DRAINED and other_work is not None:
+                other_work.add_to(reading, on_reading)
+            else:
+                on_reading(reading)
 
         if self._agents is None:
             kind = FAILED if self._alone else DRAINED
             on_reading(Reading(kind, None, "the command was started without an agent"))
-        else:
-            self._agents.ask(answered)
+            return
+        if other_work is not None:
+            other_work.watch()
+        self._agents.ask(answered)
 
     def cancel(self) -> None:
         """Abort the sample in progress."""
         if self._agents is not None:
             self._agents.cancel()
+        if self._other_work is not None:
+            self._other_work.cancel()
+
+
+def _reading(answers: list[AgentCounts] | None) -> Reading:
+    if answers is None:
+        return Reading(UNREACHABLE, None, "no agent is connected")
+    counts = total(answers)
+    return Reading(
+        BUSY if counts.in_flight else DRAINED,
+        counts.in_flight,
+        shown(counts),
+        streams=counts.streams + counts.websockets,
+        only_streams=counts.in_flight == counts.streams,
+        counts=counts,
+    )

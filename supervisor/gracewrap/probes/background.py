@@ -1,5 +1,5 @@
-"""What else shows work where no request is in flight: the evidence by which a probe by tcp may end
-a program early, or may not.
+"""What else shows work where no request is in flight: the evidence by which a probe of tcp or of
+an agent may end a program early, or may not.
 
 A job that runs may be silent for as long as it takes, and what fetched it looks the same as a pool
 of idle connections.  So a connection to somebody else that has carried a byte counts as work as
@@ -30,7 +30,7 @@ IDLE_CPU = 0.03
 # waited for one.
 IDLE_WAIT = 0.5
 # The shortest time over which that is measured, where nobody has to be *quiet* for so long.
-_SHORTEST = 0.25  # seconds
+_SHORTEST = 0.2  # seconds
 _TICK = 1 / posix.sysconf("SC_CLK_TCK")
 MOST = 4  # peers that are named
 
@@ -47,7 +47,7 @@ class Background:
 
     Args:
         ports: The program's, with its processes.
-        quiet: Seconds for which nothing may move.
+        quiet: Seconds for which nothing may move; or from one look to the next, if that is longer.
         only_moving: A used connection counts only if it has carried a byte within *quiet*.
         connect: Where the kernel is asked.
     """
@@ -66,6 +66,7 @@ class Background:
         self._moved_at, self._moved = float("-inf"), ""
         self._window = max(quiet, _SHORTEST)  # seconds over which the CPU time is measured
         self._cpu: list[tuple[float, dict[int, CpuTime]]] = []  # when, and by pid
+        self._within = quiet  # seconds, of this look
 
     def look(self, counted: Set[int]) -> Generator[None, None, Seen]:
         """Return what there is besides the connections to the ports *counted*.
@@ -86,15 +87,15 @@ class Background:
         One that has carried a byte and was closed since counts like those that are still open: jobs
         may make a connection for each thing that they do.
         """
-        at = self._clock()
+        at, within = self._clock(), self._within
         for peer in found:
             moved_at = at - (peer.age or 0.0)
             if peer.used and moved_at >= self._moved_at:
                 self._moved_at, self._moved = moved_at, peer.to
-        moving = [peer for peer in found if peer.age is not None and peer.age < self._quiet]
-        shown = [f"bytes within {self._quiet:g} s: {_named(moving)}"] if moving else []
-        if at - self._moved_at < self._quiet and self._moved not in {peer.to for peer in found}:
-            shown.append(f"bytes within {self._quiet:g} s: {self._moved}, closed since")
+        moving = [peer for peer in found if peer.age is not None and peer.age < within]
+        shown = [f"bytes within {within:.2g} s: {_named(moving)}"] if moving else []
+        if at - self._moved_at < within and self._moved not in {peer.to for peer in found}:
+            shown.append(f"bytes within {within:.2g} s: {self._moved}, closed since")
         used = [
             peer for peer in found if peer.used and peer not in moving and not self._only_moving
         ]
@@ -103,6 +104,11 @@ class Background:
     def watch(self) -> None:
         """Note the CPU time that has been used, for a look at the last seconds."""
         at = self._clock()
+        gap = at - self._cpu[-1][0] if self._cpu else 0.0
+        if gap > 2 * self._window + 1:  # nobody has asked for long
+            self._cpu.clear()
+            gap = 0.0
+        self._within = max(self._quiet, gap)
         self._cpu.append((at, {pid: process_tree.cpu_time(pid) for pid in self._ports.pids()}))
         while len(self._cpu) > 1 and self._cpu[1][0] <= at - self._window:
             del self._cpu[0]
@@ -113,9 +119,6 @@ class Background:
             return ""
         (since, before), (at, now) = self._cpu[0], self._cpu[-1]
         seconds = at - since
-        if seconds > 2 * self._window + 1:  # nobody has asked for long
-            del self._cpu[:-1]
-            return NOT_YET
         if seconds < self._window:
             return NOT_YET
         used, wanted = _used(before, now)

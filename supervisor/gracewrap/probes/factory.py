@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from gracewrap.config.settings import Settings
     from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.reactor import Reactor
+    from gracewrap.probes.agent import OtherWork
     from gracewrap.probes.base import AskAgents, OnReading
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
@@ -20,10 +22,15 @@ else:
     Protocol = object
 
 
+# Of the time between two samples, which is never exact.
+_MOST_OF_IT = 0.8
+
+
 class Program(Protocol):
     """What the probes of one program need; made when it is first needed."""
 
     reactor: Reactor
+    settings: Settings
     helpers: Helpers
     log_lines: LogLineState | None
     agents: AskAgents | None
@@ -88,7 +95,10 @@ def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
         case probe_specs.AgentProbeSpec():
             from gracewrap.probes.agent import AgentProbe
 
-            return AgentProbe(program.agents, spec.alone)
+            # Beside another probe that one decides what shows work.
+            return AgentProbe(
+                program.agents, spec.alone, _other_work(program) if spec.alone else None
+            )
         case probe_specs.LogLineProbeSpec():
             from gracewrap.probes.log_line import LogLineProbe
 
@@ -96,3 +106,15 @@ def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
             return LogLineProbe(spec, program.log_lines)
         case _:
             assert_never(spec)
+
+
+def _other_work(program: Program) -> OtherWork:
+    """Return what looks at the work that agents do not count, from one sample to the next.
+
+    No longer back: what ends a job is no work any more half a second later.
+    """
+    from gracewrap.probes.agent import OtherWork
+    from gracewrap.probes.background import Background
+
+    ports, between = program.ports(), program.settings.drain_interval
+    return OtherWork(program.reactor, ports, Background(ports, _MOST_OF_IT * between, True))

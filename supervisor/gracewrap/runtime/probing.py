@@ -234,7 +234,8 @@ class Prober:
     def before_stop_signal(self) -> None:
         """Look what the program listens on: a moment after the stop signal it may have closed
         it."""
-        if any(isinstance(spec, probe_specs.TcpProbeSpec) for spec in self.probes):
+        looks = probe_specs.TcpProbeSpec | probe_specs.AgentProbeSpec
+        if any(isinstance(spec, looks) for spec in self.probes):
             self.ports().look_now()
 
     # --- what the probes need --------------------------------------------------------------------
@@ -362,6 +363,7 @@ def _modules(specs: Sequence[probe_specs.ProbeSpec]) -> Iterator[str]:
     for spec in specs:
         if isinstance(spec, probe_specs.AgentProbeSpec):
             yield from ("json", "gracewrap.probes.agent")
+            yield from ("gracewrap.probes.background",) if spec.alone else ()
         if isinstance(spec, probe_specs.HttpProbeSpec):
             yield from (*lazy_imports.H11, "gracewrap.probes.http")
             yield from ("ssl",) if spec.request.url.scheme == "https" else ()
