@@ -4,13 +4,18 @@ connections come and go."""
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
+import sys
+import time
 
 import pytest
 
+from gracewrap.linux import process_tree
 from gracewrap.linux.peers import Peer
 from gracewrap.linux.process_tree import CpuTime, cpu_time
 from gracewrap.probes import background
+from processes import BOUND
 
 BURN = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
 
@@ -73,6 +78,16 @@ def test_of_a_unix_socket_it_is_not_known_when_a_byte_moved():
     assert seen.work(12.1) == ""
 
 
+DISK = "it reads from or writes to a disk"
+
+
+def test_what_goes_to_a_disk_is_work_until_the_next_look():
+    seen = background.Background(Nobody(), 2.0, True)  # type: ignore[arg-type]
+    for now, shown in (({}, []), ({0: 4096}, []), ({0: 8192}, [DISK]), ({0: 8192}, [])):
+        seen._disk = seen._disk[1], now
+        assert seen._disk_used() == shown
+
+
 class Watched(Connected):
     """The connections, of a program that is looked at again and again."""
 
@@ -102,3 +117,41 @@ def test_what_moved_while_nobody_asked_is_no_work_now():
     seen = Watched(0.2)
     assert seen.work(10.0) == ""
     assert seen.work(3600.0, Peer("db", age=20.0)) == ""
+
+
+# Until somebody writes into the FIFO, the child waits for it, and its parent for the child's exec.
+IN_THE_KERNEL = """
+import os, sys
+os.posix_spawn("/bin/true", ["true"], {},
+               file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+"""
+
+
+def test_what_waits_in_the_kernel_is_seen(tmp_path):
+    os.mkfifo(fifo := tmp_path / "fifo")
+    with subprocess.Popen([sys.executable, "-c", IN_THE_KERNEL, fifo]) as process:
+        try:
+            until = time.monotonic() + BOUND
+            while not process_tree.is_uninterruptible(process.pid):
+                assert time.monotonic() < until
+        finally:
+            fifo.write_text("")
+        assert process.wait(BOUND) == 0
+    assert not process_tree.is_uninterruptible(process.pid)
+    assert not process_tree.is_uninterruptible(os.getpid())
+
+
+def test_what_is_written_to_a_disk_counts(tmp_path):
+    before = process_tree.disk_bytes(os.getpid())
+    with open(tmp_path / "file", "wb") as file:
+        file.write(bytes(1 << 20))
+    if is_in_memory(tmp_path):
+        pytest.skip(f"{tmp_path} is in memory")
+    assert process_tree.disk_bytes(os.getpid()) >= before + (1 << 20)
+
+
+def is_in_memory(path: pathlib.Path) -> bool:
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[2] == number and " - tmpfs " in line for line in mounts)

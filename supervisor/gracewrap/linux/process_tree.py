@@ -111,6 +111,28 @@ def cpu_time(pid: int) -> CpuTime:
     return CpuTime(user + kernel, wanted / 1e9, of_user + of_kernel)
 
 
+def disk_bytes(pid: int) -> int:
+    """Return how many bytes a process has read from disks and written to files that are on one; 0
+    if it is gone, or if we may not know (another user's).
+
+    Source: Linux, Documentation/filesystems/proc.rst, 3.3; a write counts when it reaches the page
+    cache, so what is written in place again counts again only once it has been on the disk.
+    """
+    words = read_file(f"/proc/{pid}/io").split()
+    fields = dict(zip(words[::2], words[1::2], strict=False))
+    return int(fields.get(b"read_bytes:", 0)) + int(fields.get(b"write_bytes:", 0))
+
+
+def is_uninterruptible(pid: int) -> bool:
+    """Return whether a thread of a process waits in the kernel for what no signal ends (state D): a
+    disk, NFS, FUSE; in vfork(2) for the child."""
+    try:
+        threads = spared(lambda: posix.listdir(f"/proc/{pid}/task"))
+    except OSError:  # it is gone
+        return False
+    return any(state(f"{pid}/task/{thread}") == "D" for thread in threads)
+
+
 def waited_for_cpu() -> float:
     """Return the seconds that our main thread could run and has waited for a CPU so far, also where
     a limit of its cgroup was used up; 0 where the kernel does not tell (CONFIG_SCHED_INFO).

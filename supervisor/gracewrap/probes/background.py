@@ -66,6 +66,8 @@ class Background:
         self._moved_at, self._moved = float("-inf"), ""
         self._window = max(quiet, _SHORTEST)  # seconds over which the CPU time is measured
         self._cpu: list[tuple[float, dict[int, CpuTime]]] = []  # when, and by pid
+        # Bytes from and to disks by pid, at this look and the one before.
+        self._disk: tuple[dict[int, int], dict[int, int]] = {}, {}
         self._within = quiet  # seconds, of this look
 
     def look(self, counted: Set[int]) -> Generator[None, None, Seen]:
@@ -79,6 +81,7 @@ class Background:
         cpu = self._cpu_used()
         if cpu and not (work and cpu == NOT_YET):
             work.append(cpu)
+        work += self._disk_used()
         return Seen("; ".join(work), _named(found))
 
     def _at_work(self, found: Iterable[Peer]) -> list[str]:
@@ -102,14 +105,16 @@ class Background:
         return shown + ([f"used connections: {_named(used)}"] if used else [])
 
     def watch(self) -> None:
-        """Note the CPU time that has been used, for a look at the last seconds."""
-        at = self._clock()
+        """Note the CPU time and what has gone to disks, for a look at the last seconds."""
+        at, pids = self._clock(), list(self._ports.pids())
         gap = at - self._cpu[-1][0] if self._cpu else 0.0
         if gap > 2 * self._window + 1:  # nobody has asked for long
             self._cpu.clear()
+            self._disk = {}, {}
             gap = 0.0
         self._within = max(self._quiet, gap)
-        self._cpu.append((at, {pid: process_tree.cpu_time(pid) for pid in self._ports.pids()}))
+        self._cpu.append((at, {pid: process_tree.cpu_time(pid) for pid in pids}))
+        self._disk = self._disk[1], {pid: process_tree.disk_bytes(pid) for pid in pids}
         while len(self._cpu) > 1 and self._cpu[1][0] <= at - self._window:
             del self._cpu[0]
 
@@ -125,6 +130,14 @@ class Background:
         if used <= IDLE_CPU * seconds + _TICK and wanted <= IDLE_WAIT * seconds:
             return ""
         return f"it uses, or would use, {100 * max(used, wanted) / seconds:.0f} % of a CPU"
+
+    def _disk_used(self) -> list[str]:
+        """Return what the disks say about the time since the look before."""
+        before, now = self._disk
+        if any(count > before.get(pid, count) for pid, count in now.items()):
+            return ["it reads from or writes to a disk"]
+        waits = any(map(process_tree.is_uninterruptible, now))
+        return ["it waits in the kernel (state D), as for a disk"] if waits else []
 
 
 def _used(before: Mapping[int, CpuTime], now: Mapping[int, CpuTime]) -> tuple[float, float]:
