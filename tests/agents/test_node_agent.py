@@ -469,3 +469,35 @@ def test_a_request_that_came_while_the_process_was_busy_is_answered():
             assert run.lines.next() == "blocked"
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"done" in client.recv(4096)
+
+
+# A poll, and clients of pg and mysql2 as far as the agent knows them: one of each is waiting when
+# the stop comes, and one of each more begins to in the handler.
+WAITS = """
+const { EventEmitter } = require('events')
+class Pg extends EventEmitter {
+  escapeIdentifier () {} query () {} end () {} connect () {}
+  constructor () { super(); this.readyForQuery = false; this._activeQuery = {} }
+}
+class Mysql extends EventEmitter {
+  changeUser () {} ping () {} promise () {} end () {}
+  constructor () { super(); this._command = {} }
+}
+const ask = (path) => require('http').get({ host: '127.0.0.1', port: process.env.SINK, path })
+const held = [new Pg(), new Mysql(), ask('/poll')]
+process.on('SIGTERM', () => held.push(new Pg(), new Mysql(), ask('/poll'), ask('/report')))
+held[2].on('socket', (socket) => socket.on('connect', () => console.log('port 0')))
+"""
+
+
+def test_what_the_program_waits_for_counts_if_it_has_begun_since_the_stop():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as sink,
+        node(WAITS, SINK=str(sink.getsockname()[1])) as server,
+    ):
+        agent = server.begin()
+        assert agent.ask() == NOTHING
+        assert agent.stop() == "own"
+        assert agent.ask() == NOTHING
+        server.terminate()
+        assert agent.until(waits=3) == NOTHING | {"waits": 3}

@@ -78,6 +78,7 @@ def test_whatever_a_message_holds_its_numbers_are_bounded(message: dict[str, obj
         ({"type": "trouble", "why": "a\nb"}, agent.Trouble("a b")),
         ({"type": "later"}, None),
         ({"type": "in_flight", "id": 3, "requests": 2}, agent.InFlight(3, AgentCounts(2))),
+        ({"type": "in_flight", "id": 4, "waits": 1}, agent.InFlight(4, AgentCounts(waits=1))),
         (
             {"type": "in_flight", "id": 1, "jobs": [{"queue": "q", "active": 1, "ids": ["7", 8]}]},
             agent.InFlight(1, AgentCounts(jobs=(QueueJobs("q", 1, ("7", "8")),))),
@@ -135,6 +136,15 @@ def test_the_probe_tells_streams_and_websockets_apart_from_requests():
     for counts in (AgentCounts(2, 2, 3), AgentCounts(3, 2, 3)):
         agent.AgentProbe(Asked([counts])).sample(readings.append)
     assert [(one.streams, one.only_streams) for one in readings] == [(5, True), (5, False)]
+
+
+@pytest.mark.parametrize("waits", [0, 2])
+def test_the_probe_is_drained_and_says_what_the_program_itself_waits_for(waits):
+    readings: list[Reading] = []
+    agents = Asked([AgentCounts(), AgentCounts(waits=waits)])
+    agent.AgentProbe(agents).sample(readings.append)
+    assert [one.kind for one in readings] == [DRAINED]
+    assert ("2 answers" in readings[0].work) == bool(waits)
 
 
 def test_streams_that_an_agent_counts_are_not_counted_twice():

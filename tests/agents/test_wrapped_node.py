@@ -327,6 +327,7 @@ LATER_WORK = {
     "require('crypto').pbkdf2('a', 'b', 20000, 64, 'sha512', more) } })()",
     "child": "require('child_process').spawn('timeout', "
     "['1.5', 'sh', '-c', 'while :; do :; done'])",
+    "answer": "require('http').get({ host: '127.0.0.1', port: %d })",
     "nothing": "",
 }
 

@@ -36,12 +36,17 @@ class QueueJobs(Record):
 
 
 class AgentCounts(Record):
-    """What the agents in a program count.  Streams are part of the requests; WebSockets are not."""
+    """What the agents in a program count.  Streams are part of the requests; WebSockets are not.
+
+    *waits* are none of what clients have sent: queries and requests of the program itself, begun
+    since the stop, that have had no answer yet.
+    """
 
     requests: int = 0
     streams: int = 0
     websockets: int = 0
     jobs: tuple[QueueJobs, ...] = ()
+    waits: int = 0
 
     @property
     def in_flight(self) -> int:

@@ -12,6 +12,7 @@ from gracewrap.policy.model import (
     BUSY,
     DRAINED,
     FAILED,
+    NOT_YET,
     UNREACHABLE,
     AgentCounts,
     QueueJobs,
@@ -112,6 +113,7 @@ def _counts(said: dict[str, object]) -> AgentCounts:
             for one in (queues if isinstance(queues, list) else [])[:MOST_QUEUES]
             if isinstance(one, dict)
         ),
+        _count(said.get("waits")),
     )
 
 
@@ -131,17 +133,18 @@ def _text(value: object) -> str:
 
 def total(all_counts: Iterable[AgentCounts]) -> AgentCounts:
     """Return the counts of several processes together, queue by queue."""
-    requests = streams = websockets = 0
+    requests = streams = websockets = waits = 0
     jobs: dict[str, QueueJobs] = {}
     for counts in all_counts:
         requests += counts.requests
         streams += counts.streams
         websockets += counts.websockets
+        waits += counts.waits
         for queue in counts.jobs:
             before = jobs.get(queue.queue, QueueJobs(queue.queue, 0))
             ids = (*before.ids, *queue.ids)[:MOST_IDS]
             jobs[queue.queue] = QueueJobs(queue.queue, before.active + queue.active, ids)
-    return AgentCounts(requests, streams, websockets, tuple(jobs.values()))
+    return AgentCounts(requests, streams, websockets, tuple(jobs.values()), waits)
 
 
 def shown(counts: AgentCounts) -> str:
@@ -195,7 +198,9 @@ class OtherWork:
         try:
             yield from self._ports.steps()
             seen = yield from self._background.look(self._ports.known)
-            reading = replace(reading, work=seen.work)
+            no_news = reading.work and seen.work == NOT_YET
+            shown = (reading.work, "" if no_news else seen.work)
+            reading = replace(reading, work="; ".join(filter(None, shown)))
         except OSError as error:  # it may be at work: to wait loses none
             why = f"cannot query the kernel's connections: {error.strerror or error}"
             reading = replace(reading, work=why)
@@ -254,10 +259,12 @@ def _reading(answers: list[AgentCounts] | None) -> Reading:
     if answers is None:
         return Reading(UNREACHABLE, None, "no agent is connected")
     counts = total(answers)
+    waits = _plural(counts.waits, "answer") if counts.waits else ""
     return Reading(
         BUSY if counts.in_flight else DRAINED,
         counts.in_flight,
         shown(counts),
+        f"it waits for {waits} to queries or requests of its own" if waits else "",
         streams=counts.streams + counts.websockets,
         only_streams=counts.in_flight == counts.streams,
         counts=counts,

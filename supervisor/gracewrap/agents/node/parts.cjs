@@ -9,6 +9,7 @@ const instances = require('./instances.cjs')
 const { unheard } = require('./options.cjs')
 const { isHandled, nameOf } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
+const waiting = require('./waits.cjs')
 
 const FOREVER = 1 << 30 // ms
 const LOOK_EVERY = 250 // ms
@@ -31,6 +32,7 @@ function begin (channel) {
   })
   jobs = bullmq.create(found, guard, trouble)
   const requests = http.create(found, guard)
+  const waits = waiting.create(found, guard)
   const finishThread = (...order) => finishing.finishThread(found, requests, ...order)
   const threads = isMainThread ? createMain(found, guard) : createWorker(hasWork, finishThread, guard)
   let onSignal = null
@@ -124,7 +126,7 @@ function begin (channel) {
   channel.listen((message) => {
     switch (message.type) {
       case 'ask':
-        send({ type: 'in_flight', id: message.id, ...count() })
+        send({ type: 'in_flight', id: message.id, ...count(), waits: waits.count() || undefined })
         break
       case 'find':
         find()
@@ -140,6 +142,7 @@ function begin (channel) {
         break
       case 'stop':
         drain()
+        waits.begin()
         watchExit()
         if (!isMainThread) threads.announce()
         stop(nameOf(message.signal), Date.now() + (message.deadline_ms || FOREVER), message.streams_ms)
