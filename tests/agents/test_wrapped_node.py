@@ -328,6 +328,7 @@ LATER_WORK = {
     "child": "require('child_process').spawn('timeout', "
     "['1.5', 'sh', '-c', 'while :; do :; done'])",
     "answer": "require('http').get({ host: '127.0.0.1', port: %d })",
+    "in step": "setTimeout(() => require('child_process').execSync('sleep 1.5'), 300)",
     "nothing": "",
 }
 

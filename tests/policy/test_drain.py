@@ -864,6 +864,7 @@ def test_any_drain_is_seen_in_time(
 # What shows work although no request is in flight
 
 AT_WORK = replace(DRAINED, work="used connections: 127.0.0.1:6379")
+COUNTED = replace(DRAINED, counts=m.AgentCounts())
 
 
 def test_what_may_be_at_work_is_not_ended_early():
@@ -876,9 +877,33 @@ def test_what_may_be_at_work_is_not_ended_early():
     ("other", "at"), [((AT_WORK,), 120), ((DRAINED,), near(101.25)), ((), near(101.25))]
 )
 def test_an_agent_only_counts_and_does_not_outvote_who_sees_work(other, at):
-    counted = replace(DRAINED, counts=m.AgentCounts())
-    probes = {i: says((0, reading)) for i, reading in enumerate((counted, *other))}
+    probes = {i: says((0, reading)) for i, reading in enumerate((COUNTED, *other))}
     assert killed(stop(simulate(20, probes=probes, linger=1.0), 21)) == [at]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_process_that_does_not_answer_its_agent_is_at_work(beside):
+    """Its handler computes from the first second to the sixth, or waits in execSync()."""
+
+    def agent(at):
+        return COUNTED, 106.0 - at if 101.0 <= at < 106.0 else 0.001
+
+    probes = {0: agent} | ({1: says((0, DRAINED))} if beside else {})
+    s = stop(simulate(20, probes=probes, linger=2.0), 21)
+    assert killed(s) == [pytest.approx(108.0, abs=0.3)]
+
+
+def test_without_an_answer_it_has_its_whole_time_and_no_more():
+    def agent(at):
+        return (COUNTED, 0.001) if at < 101.0 else (UNREACHABLE, 2.0)
+
+    assert killed(stop(simulate(20, probes={0: agent}, linger=2.0), 21)) == [120]
+
+
+def test_what_is_left_without_an_agent_may_be_at_work():
+    at_work = replace(UNREACHABLE, work="it uses, or would use, 90 % of a CPU")
+    s = simulate(20, probe=says((0, COUNTED), (1, at_work), (4, UNREACHABLE)), linger=2.0)
+    assert killed(stop(s, 21)) == [pytest.approx(106.0, abs=0.3)]
 
 
 def test_the_linger_begins_when_nothing_shows_work_any_more():

@@ -59,6 +59,8 @@ NONE = Drain(0.0)
 HALF, LATE, SOON = 0.5, 0.75, 0.025
 # Seconds that clients have to leave, before it is said of them that they do not.
 LEAVE = 2.0
+# Seconds after which an agent's answer is late: its process was at work.
+LATE_ANSWER = 0.5
 
 
 def begin(rules: DrainPolicy, at: float) -> Drain:
@@ -105,6 +107,8 @@ def sampled(
         said.append(log_events.ProbeInvalid(program, probe, reading.why))
     drain, kept_alive = _with_senders(drain, program, reading, at)
     said += kept_alive
+    if before.only_counts and at >= before.asked_at + max(LATE_ANSWER, rules.interval):
+        drain = replace(drain, free_since=at)  # its process has been busy until now
     drain = replace(drain, probes=(*drain.probes[:probe], after, *drain.probes[probe + 1 :]))
     if reading.kind == FAILED:
         return _fail(drain, program, probe, reading, said)
@@ -129,6 +133,12 @@ def _with_senders(
     said = (log_events.KeptAlive(program, senders),) if senders and not drain.senders else ()
     senders = max(senders, drain.senders)
     return replace(drain, senders=senders, now=now, least=min(now, drain.least)), said
+
+
+def waits_for_agent(drain: Drain) -> bool:
+    """Return whether an agent that has said drained has been asked again, and has not answered yet:
+    its process may be computing, or wait for a child with all else held up (execSync)."""
+    return any(one.only_counts and one.drained and one.next_at is None for one in drain.probes)
 
 
 def may_be_ended(drain: Drain, at: float, until: float) -> bool:
@@ -201,7 +211,8 @@ def _counted(
     if reading.kind == BUSY:
         return replace(probing, in_a_row=0, drained=False, in_flight=reading.in_flight, work="")
     assert reading.kind in (UNREACHABLE, INVALID, FAILED), reading.kind
-    return replace(probing, in_a_row=0)
+    # With no agent left to ask, there may be other work.
+    return replace(probing, in_a_row=0, work=reading.work if probing.only_counts else probing.work)
 
 
 def _fail(

@@ -295,6 +295,8 @@ def _linger_ends(phase: Stopping, policy: ProgramPolicy) -> float | None:
     drain = phase.drain
     if drain.drained_at is None or drain.work or policy.drain.linger is None:
         return None
+    if draining.waits_for_agent(drain):
+        return None
     linger = max(policy.drain.linger, FINISHING if phase.finishes else 0.0)
     return max(drain.drained_at, drain.free_since, phase.patient_since) + linger
 

@@ -234,7 +234,7 @@ class AgentProbe(Probe):
 
         def answered(answers: list[AgentCounts] | None) -> None:
             reading = _reading(answers)
-            if reading.kind == DRAINED and other_work is not None:
+            if reading.kind != BUSY and other_work is not None:
                 other_work.add_to(reading, on_reading)
             else:
                 on_reading(reading)
