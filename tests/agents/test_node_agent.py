@@ -471,8 +471,8 @@ def test_a_request_that_came_while_the_process_was_busy_is_answered():
             assert b"done" in client.recv(4096)
 
 
-# A poll, and clients of pg and mysql2 as far as the agent knows them: one of each is waiting when
-# the stop comes, and one of each more begins to in the handler.
+# A poll, a child, and clients of pg and mysql2 as far as the agent knows them: one of each waits
+# when the stop comes, and one of each more begins to in the handler.
 WAITS = """
 const { EventEmitter } = require('events')
 class Pg extends EventEmitter {
@@ -484,8 +484,15 @@ class Mysql extends EventEmitter {
   constructor () { super(); this._command = {} }
 }
 const ask = (path) => require('http').get({ host: '127.0.0.1', port: process.env.SINK, path })
-const held = [new Pg(), new Mysql(), ask('/poll')]
-process.on('SIGTERM', () => held.push(new Pg(), new Mysql(), ask('/poll'), ask('/report')))
+const sleep = () => require('child_process').spawn('sleep', ['60'])
+const held = [new Pg(), new Mysql(), ask('/poll'), sleep()]
+process.on('SIGTERM', () => {
+  held.push(new Pg(), new Mysql(), ask('/poll'), ask('/report'), sleep())
+  const execArgv = ['-e', "process.on('message', () => {})"] // ends with its parent
+  held.push(require('child_process').fork('', { execArgv }))
+  fetch('http://127.0.0.1:' + process.env.SINK)
+  process.on('SIGUSR2', () => held.forEach((one) => one.kill && one.kill()))
+})
 held[2].on('socket', (socket) => socket.on('connect', () => console.log('port 0')))
 """
 
@@ -500,4 +507,6 @@ def test_what_the_program_waits_for_counts_if_it_has_begun_since_the_stop():
         assert agent.stop() == "own"
         assert agent.ask() == NOTHING
         server.terminate()
-        assert agent.until(waits=3) == NOTHING | {"waits": 3}
+        assert agent.until(waits=5) == NOTHING | {"waits": 5}
+        server.process.send_signal(signal.SIGUSR2)
+        assert agent.until(waits=4) == NOTHING | {"waits": 4}

@@ -144,7 +144,7 @@ def test_the_probe_is_drained_and_says_what_the_program_itself_waits_for(waits):
     agents = Asked([AgentCounts(), AgentCounts(waits=waits)])
     agent.AgentProbe(agents).sample(readings.append)
     assert [one.kind for one in readings] == [DRAINED]
-    assert ("2 answers" in readings[0].work) == bool(waits)
+    assert ("waits for: 2" in readings[0].work) == bool(waits)
 
 
 def test_streams_that_an_agent_counts_are_not_counted_twice():

@@ -881,6 +881,13 @@ def test_an_agent_only_counts_and_does_not_outvote_who_sees_work(other, at):
     assert killed(stop(simulate(20, probes=probes, linger=1.0), 21)) == [at]
 
 
+@pytest.mark.parametrize(("combine", "at"), [("all", 120), ("any", near(101.25))])
+def test_an_agent_that_sees_work_is_heard_where_all_must_agree(combine, at):
+    counted = replace(COUNTED, work="queries, requests or children that it waits for: 1")
+    probes = {0: says((0, counted)), 1: says((0, DRAINED))}
+    assert killed(stop(simulate(20, probes=probes, linger=1.0, combine=combine), 21)) == [at]
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_process_that_does_not_answer_its_agent_is_at_work(beside):
     """Its handler computes from the first second to the sixth, or waits in execSync()."""

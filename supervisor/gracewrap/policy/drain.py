@@ -180,17 +180,29 @@ def _with_streams(drain: Drain, rules: DrainPolicy, reading: Reading, at: float)
 def _with_work(
     drain: Drain, program: int, rules: DrainPolicy, at: float, said: list[Command]
 ) -> tuple[Drain, tuple[Command, ...]]:
-    """Take in what shows work although it is drained: one probe that sees none is enough.  An agent
-    counts requests and jobs, and sees nothing else: it has no say where another one looks."""
-    drained = [probing for probing in drain.probes if probing.drained]
-    shown = [one.work for one in drained if not one.only_counts] or [one.work for one in drained]
-    work = "; ".join(dict.fromkeys(shown)) if shown and all(shown) else ""
+    """Take in what shows work although it is drained."""
+    work = _work(drain, rules)
     is_news = work not in ("", NOT_YET) and not drain.told_work
     if is_news and drain.drained_at is not None and rules.linger is not None:
         said.append(log_events.MayBeAtWork(program, work))
         drain = replace(drain, told_work=True)
     free_since = at if work else drain.free_since
     return replace(drain, work=work, free_since=free_since), tuple(said)
+
+
+def _work(drain: Drain, rules: DrainPolicy) -> str:
+    """Return what shows work: one probe that sees none is enough.  That an agent sees none says
+    nothing where another one looks; that it sees some does, where all must agree."""
+    drained = [probing for probing in drain.probes if probing.drained]
+    others = [one.work for one in drained if not one.only_counts]
+    by_agents = [one.work for one in drained if one.only_counts]
+    if others and not all(others):
+        others = []
+        if rules.combine == "any":
+            return ""
+    elif not others and not all(by_agents):
+        return ""
+    return "; ".join(filter(None, dict.fromkeys((*others, *by_agents))))
 
 
 def _counted(

@@ -38,8 +38,8 @@ class QueueJobs(Record):
 class AgentCounts(Record):
     """What the agents in a program count.  Streams are part of the requests; WebSockets are not.
 
-    *waits* are none of what clients have sent: queries and requests of the program itself, begun
-    since the stop, that have had no answer yet.
+    *waits* are none of what clients have sent: queries and requests of the program itself that have
+    had no answer yet, and its children, all begun since the stop.
     """
 
     requests: int = 0

@@ -259,12 +259,11 @@ def _reading(answers: list[AgentCounts] | None) -> Reading:
     if answers is None:
         return Reading(UNREACHABLE, None, "no agent is connected")
     counts = total(answers)
-    waits = _plural(counts.waits, "answer") if counts.waits else ""
     return Reading(
         BUSY if counts.in_flight else DRAINED,
         counts.in_flight,
         shown(counts),
-        f"it waits for {waits} to queries or requests of its own" if waits else "",
+        f"queries, requests or children that it waits for: {counts.waits}" if counts.waits else "",
         streams=counts.streams + counts.websockets,
         only_streams=counts.in_flight == counts.streams,
         counts=counts,

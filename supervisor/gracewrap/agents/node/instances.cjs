@@ -5,6 +5,7 @@
 // Nothing is kept alive, no listener is added, and no class is changed.
 'use strict'
 
+const { ChildProcess } = require('child_process')
 const EventEmitter = require('events')
 const net = require('net')
 const { Worker } = require('worker_threads')
@@ -44,6 +45,7 @@ const KINDS = {
   server: (prototype) => prototype instanceof net.Server || prototype === net.Server.prototype,
   socket: (prototype) => prototype instanceof net.Socket || prototype === net.Socket.prototype,
   thread: (prototype) => prototype instanceof Worker || prototype === Worker.prototype,
+  child: (prototype) => prototype === ChildProcess.prototype,
   session: (prototype, name) => name === 'ServerHttp2Session' && has(prototype, 'goaway', 'close'),
   worker: (prototype) => has(prototype, 'processJob', 'waitUntilReady', 'pause', 'resume', 'close'),
   bull: (prototype) => has(prototype, 'processJob', 'whenCurrentJobsFinished', 'isReady'),
