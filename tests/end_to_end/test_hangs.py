@@ -171,6 +171,21 @@ def test_the_cause_of_nine_in_ten_is_named(reports):
     assert len(named) >= 9, {kind: report["held_up"] for kind, report in reports.items()}
 
 
+def test_what_it_counts_itself_holds_it_up_and_is_told_once(start, tmp_path):
+    report = tmp_path / "report"
+    counts = ("--drain-exec", "echo 3", "--drain-interval", "50ms")
+    options = ("--shutdown-timeout", "1s", "--report", report, *counts)
+    run = start(*options, "--", *PYTHON, HANGS["timer"])
+    assert "ready" in run.line()
+    run.send(signal.SIGTERM)
+    assert run.log_line("held_up")["message"] == "held up by what is in flight: 3 (exec)"
+    summary = str(run.log_line("summary")["message"])
+    assert "3 in flight were cut" in summary
+    assert "held up" not in summary
+    assert run.wait() == 137
+    assert causes(json.loads(report.read_text())) == {"work"}
+
+
 # What is to execute the command opens a file first, and its parent waits in vfork(2) for that, with
 # all signals blocked.
 SPAWNS = (

@@ -150,6 +150,15 @@ def test_the_cause(kind, suspects, links):
     assert hangs.cause(seen).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("kind", "links"), [(e.WORK, [POOL]), (e.WORK, [IDLE]), (e.WORK, []), (e.IN_FLIGHT, [ASKED])]
+)
+def test_what_it_counts_is_the_cause_and_not_the_pool_of_its_queue(kind, links):
+    busy = suspect(EVENTS, busy=True)
+    seen = Evidence((busy,), 1, tuple(links), len(links), work="3 jobs of mails (4, 5, 6)")
+    assert hangs.cause(seen).kind == kind
+
+
 def test_a_look_that_was_cut_short_does_not_say_that_nothing_is_open():
     seen = Evidence((suspect(EVENTS),), 1, complete=False)
     assert hangs.cause(seen).kind == e.NOT_KNOWN

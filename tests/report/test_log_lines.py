@@ -246,6 +246,7 @@ for what, more in {
 }.items():
     link = replace(LINK, **more)
     holds_up(f"by_a_connection_in_flight_{what}", Cause(evidence.IN_FLIGHT, WEB, links=(link,)))
+holds_up("by_jobs", Cause(evidence.WORK, WEB, work="3 jobs of mails (4, 5, 6)"))
 holds_up("by_a_database", Cause(evidence.OUTGOING, WEB, links=(POOL, POOL)))
 for kind, wait in {
     evidence.STOPPED: None, evidence.TRACED: None, evidence.DISK: IN_KERNEL,

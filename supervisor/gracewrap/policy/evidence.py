@@ -135,6 +135,7 @@ class Evidence(Record):
         connections: How many there are.
         listens: Where it listens: "0.0.0.0:8080".
         lines: The last lines that it wrote, of each stream, if gracewrap reads them.
+        work: What it, or its agent, says is in flight, for people: "3 jobs of mails (4, 5, 6)".
         complete: The look was not cut short.
         took: Seconds.
     """
@@ -147,6 +148,7 @@ class Evidence(Record):
     lines: Mapping[str, tuple[str, ...]] = {}
     complete: bool = True
     took: float = 0.0
+    work: str = ""
 
 
 # The kinds of causes; machines read them in log and report: they never change.
@@ -154,14 +156,16 @@ STOPPED, TRACED, DISK, BLOCKED = "stopped", "traced", "disk", "signal_blocked"
 IGNORED, NOT_TOLD, WAITS_FOR_FILE, FULL_PIPE = "signal_ignored", "not_told", "file", "full_pipe"
 LOCKED, BUSY, IN_FLIGHT, IDLE, OUTGOING = "lock", "busy", "in_flight", "kept_alive", "outgoing"
 INPUT, TIMER, CHILDREN, NOT_KNOWN = "input", "timer", "child", "unknown"
+WORK = "work"
 
 
 class Cause(Record):
     """What holds a program up most likely: *kind*, the process, what it waits for, the
-    connections."""
+    connections, or what it works on."""
 
     kind: str
     suspect: Suspect | None = None
     waits_for: Wait | None = None
     links: tuple[Link, ...] = ()
     parent: Suspect | None = None  # that waits for it
+    work: str = ""  # as Evidence has it

@@ -35,6 +35,7 @@ from gracewrap.policy.evidence import (
     TIMER,
     TRACED,
     WAITS_FOR_FILE,
+    WORK,
     WRITE,
     Cause,
     Evidence,
@@ -55,8 +56,8 @@ def cause(seen: Evidence) -> Cause:
     Of a look that was cut short, that nothing was seen says nothing.
     """
     for find in (
-        _halted, _without_the_signal, _on_a_file, _locked, _with_clients, _computing, _idle,
-        _sleeping,
+        _halted, _without_the_signal, _on_a_file, _locked, _with_clients, _working, _computing,
+        _idle, _sleeping,
     ):  # fmt: skip
         found = find(seen)
         if found is not None and (seen.complete or found.kind not in (TIMER, INPUT, CHILDREN)):
@@ -145,6 +146,11 @@ def _locked(seen: Evidence) -> Cause | None:
 def _with_clients(seen: Evidence) -> Cause | None:
     found = tuple(link for link in seen.links if link.in_flight and link.accepted is not False)
     return Cause(IN_FLIGHT, _owner(seen), links=found) if found else None
+
+
+def _working(seen: Evidence) -> Cause | None:
+    """It counts work in flight: that it is connected to its queue meanwhile holds nothing up."""
+    return Cause(WORK, _owner(seen), work=seen.work) if seen.work else None
 
 
 def _computing(seen: Evidence) -> Cause | None:

@@ -36,6 +36,8 @@ def sentence(cause: Cause, signal: str) -> str:
     alive, idle 41 s"; *signal*: the name of what it was sent."""
     if cause.links:
         return f"held up by {_links(cause)}"
+    if cause.work:
+        return f"held up by what is in flight: {cause.work}"
     who = _who(cause.suspect)
     on = cause.waits_for.on if cause.waits_for is not None else ""
     match cause.kind:

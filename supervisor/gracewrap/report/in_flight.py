@@ -3,7 +3,7 @@ report."""
 
 from __future__ import annotations
 
-from gracewrap.policy.model import DRAINED, INVALID, NOT_YET, UNREACHABLE, Reading, in_words
+from gracewrap.policy.model import BUSY, DRAINED, INVALID, NOT_YET, UNREACHABLE, Reading, in_words
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +104,15 @@ class InFlight:
         """Return the jobs in flight that agents have named."""
         known = [probe.counts for probe in self.probes if probe.counts is not None]
         return tuple(queue for counts in known for queue in counts.jobs if queue.active)
+
+    def counted(self) -> str:
+        """Return the work in flight that the program or its agent counts; "" if there is none, or
+        only the kernel knows of connections."""
+        return ", ".join(
+            probe.reading.why if probe.kind == "agent" else f"{number(probe.last)} ({probe.kind})"
+            for probe in self.probes
+            if probe.kind != "tcp" and probe.reading.kind == BUSY and probe.last
+        )
 
     def why_waiting(self, at: float) -> str:
         """Return what is to be said beside shown(): without numbers why the program is busy, with

@@ -125,7 +125,8 @@ def particulars(history: ProgramHistory) -> list[str]:
     if history.killed and history.held_up and not history.still_open:
         from gracewrap.report import held_up
 
-        parts.append(held_up.last_sentence(history.held_up, history.sent))
+        told = history.interrupted and history.held_up[-1].cause.work  # as what was cut
+        parts += [] if told else [held_up.last_sentence(history.held_up, history.sent)]
     if history.streams[0]:
         parts.append(f"when last seen, {in_words(*history.streams)}")
     return parts

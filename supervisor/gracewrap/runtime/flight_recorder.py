@@ -6,7 +6,7 @@ import time
 
 from gracewrap.policy.looks import LAST, LIMIT
 from gracewrap.policy.model import Examined
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
@@ -87,5 +87,6 @@ class FlightRecorder:
         if look is None:
             return None
         lines = {} if self._output is None else self._output.last_lines()
-        evidence = look.evidence(lines)
+        work = self._child.history.in_flight.counted()
+        evidence = replace(look.evidence(lines), work=work)
         return Examined(self._child.index, self._moment, evidence, time.monotonic())
