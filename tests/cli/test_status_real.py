@@ -6,12 +6,13 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
 
 from control_stub import WIDTH, Done
-from processes import BOUND, INSTALLED
+from processes import BOUND, INSTALLED, environment
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STAYS = "trap 'exit 5' USR1; trap '' TERM; while :; do sleep 0.05; done"
@@ -122,3 +123,19 @@ def test_lines_where_there_is_no_screen_end_with_the_outcome_too(several, termin
         os.kill(pid, signal.SIGUSR1)  # it ends
     assert shown.wait() == 0
     assert f"exit status {several.wait()}" in shown.seen.splitlines()[-1]
+
+
+def test_lines_end_when_nobody_reads_them(several):
+    with subprocess.Popen(
+        [*INSTALLED, "status", "--watch", *several.place],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as shown:
+        assert shown.stdout is not None
+        assert "running, ready" in shown.stdout.readline()
+        shown.stdout.close()  # as `| grep -m 1 ready` does; nothing changes from now on
+        try:
+            assert shown.wait(BOUND) == 0
+        finally:
+            shown.kill()

@@ -71,7 +71,11 @@ def _console() -> Console | None:
 def _lines(
     peer: control_client.Peer, program: str, now: dict[str, Any], end: control_client.End
 ) -> dict[str, Any]:
-    """Print a line for each change; return the last status there was."""
+    """Print a line for each change; return the last status there was.
+
+    Raises:
+        BrokenPipeError: If nobody reads the lines any more.
+    """
     said = ""
     while True:
         headline = status_view.headline(now)
@@ -80,6 +84,7 @@ def _lines(
             print(f"{time.strftime('%H:%M:%S')} {headline}", flush=True)
         if end.comes(_pause(now)):
             return now
+        _need_a_reader()
         try:
             now = peer.status(program, processes=False)
         except control_client.Gone:
@@ -88,6 +93,17 @@ def _lines(
             if str(fault) != said:
                 said = str(fault)
                 print(f"{time.strftime('%H:%M:%S')} {said}", flush=True)
+
+
+def _need_a_reader() -> None:
+    """Raise BrokenPipeError if stdout is a pipe without a reader (`| grep -m 1 ready`): a write
+    would find it out, but there is none as long as nothing changes."""
+    from select import POLLERR, poll
+
+    poller = poll()
+    poller.register(1, 0)  # nothing is asked for: POLLERR comes by itself (poll(2))
+    if any(events & POLLERR for _, events in poller.poll(0)):
+        raise BrokenPipeError
 
 
 def _live(
