@@ -828,6 +828,7 @@ FOREIGN = [
     ("LimitNPROC", "rlimits"),
     ("EnvironmentFile", "env_file"),
     ("runAsUser", "user"),
+    ("finish", "post_stop"),
 ]
 
 
@@ -867,6 +868,19 @@ def test_a_word_of_nobody_in_particular_is_not_said_to_be_of_somebody(word):
         ("availability", 'write restart = "on-failure"'),
         ("startsecs", "stable"),
         ("exitcodes", "0 is a success"),
+        ("stop_exit_codes", "0 is a success"),  # pm2's: not what success_exit_codes is
+        ("max_memory_restart", "where the container is described"),
+        ("cron_restart", "by the clock"),
+        ("watch", "no file is watched"),
+        ("listen_timeout", "write ready_timeout"),
+        ("wait_ready", "READY=1"),
+        ("notification-fd", "READY=1"),
+        ("start-delay", "write depends_on"),
+        ("die-if-failed", "stops all"),
+        ("termination", "write stop_signal and stop_timeout"),
+        ("failure", "write on_failure"),
+        ("healthiness", "write ready and live"),
+        ("keep-env", "all variables are inherited"),
         ("stdout_logfile", "own output"),
         ("image", "about the container"),
         ("ExecStartPre", "oneshot = true"),

@@ -683,6 +683,7 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ("numprocs = 2", "write a [programs.NAME] for each"),
         ('stdout_logfile = "x"', 'leave it out, or write output = "prefix"'),
         ("stderr_logfile_maxbytes = 0", "leave it out, or write output"),
+        ('start-after = ["x"]', "gracewrap calls this depends_on (it is a word of Horust)"),
         ('process_name = "x"', "its name is that of its table"),
         (
             'healthcheck.test = ["CMD", "x"]',

@@ -62,6 +62,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "execstoppost": ("post_stop", "systemd"),
     "preexit": ("post_stop", ""),
     "poststop": ("post_stop", "OCI hooks"),
+    "finish": ("post_stop", "s6 and runit"),
     "readinessprobe": (READY, "Kubernetes and process-compose"),
     "readiness": (READY, ""),
     **dict.fromkeys(("readylogline", "logline"), (READY, "process-compose")),
@@ -79,7 +80,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("directory", "dir", "cwd", "chdir"), ("working_dir", "")),
     "workdir": ("working_dir", "Docker"),
     "workingdirectory": ("working_dir", "systemd"),
-    **dict.fromkeys(("environment", "environ"), ("env", "")),
+    **dict.fromkeys(("environment", "environ", "envvars"), ("env", "")),
     "environmentfile": ("env_file", "systemd"),
     **dict.fromkeys(("ulimit", "ulimits"), ("rlimits", "Docker")),
     **dict.fromkeys(
@@ -104,6 +105,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
     **dict.fromkeys(
         ("requires", "wants", "bindsto", "requisite", "after"), (DEPENDS_ON, "systemd and pebble")
     ),
+    "startafter": (DEPENDS_ON, "Horust"),
     **dict.fromkeys(("dependencies", "dependency", "needs", "links", "waitfor"), (DEPENDS_ON, "")),
     **dict.fromkeys(("isoneshot", "initcontainer", "runonce"), ("oneshot", "")),
     "loglevel": (LEVEL, ""),
@@ -196,8 +198,11 @@ ELSEWHERE = {
         ("autostart", "startup", "enabled", "disabled"),
         "every program in the file is started; leave it out (gracewrap stop NAME stops one)",
     ),
-    "exitcodes": "0 is a success and all else a failure, but for success_exit_codes after a stop "
-    "request; leave it out",
+    **dict.fromkeys(
+        ("exitcodes", "stopexitcodes", "successfulexitcode"),
+        "0 is a success and all else a failure, but for success_exit_codes after a stop "
+        "request; leave it out",
+    ),
     **dict.fromkeys(
         ("startsecs", "minuptime"),
         'write backoff = {stable = "10s"}: so long it must run to count as started',
@@ -215,6 +220,34 @@ ELSEWHERE = {
         ("exitonend", "exitonfailure"),
         "when it ends, all are stopped (on_exit, on_failure); leave it out",
     ),
+    "termination": "write stop_signal and stop_timeout (that is Horust's name for it)",
+    "failure": "write on_failure (that is Horust's name for it)",
+    "healthiness": "write ready and live (that is Horust's name for it)",
+    "dieiffailed": 'a program that fails stops all, with on_failure = "shutdown", the default; '
+    "leave it out",
+    **dict.fromkeys(
+        ("startdelay", "warmupdelay"),
+        "a start waits for what it needs, not for a time; write depends_on here, and ready there",
+    ),
+    **dict.fromkeys(
+        ("keepenv", "reexport", "copyenv"),
+        "all variables are inherited; with clear_env = true none, but those in env",
+    ),
+    **dict.fromkeys(
+        ("waitready", "notificationfd"),
+        'write ready: "tcp", a URL, {log_line = "listening on"}, or "notify" if it says READY=1 to '
+        "NOTIFY_SOCKET",
+    ),
+    **dict.fromkeys(
+        ("maxmemoryrestart", "maxmemory", "maxrss"),
+        "its memory is limited where the container is described; killed for it, it has failed "
+        '(restart = "on-failure")',
+    ),
+    **dict.fromkeys(
+        ("cronrestart", "schedule", "maxage"),
+        "nothing is restarted by the clock; have cron run gracewrap restart NAME",
+    ),
+    "watch": "no file is watched; gracewrap restart NAME restarts a program",
     "oncheckfailure": "write live and on_unhealthy",
     "type": 'write oneshot = true in [programs.NAME] if it is to run once, ready = "notify" if it '
     "says READY=1 "
@@ -226,7 +259,10 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(("execreload", "reloadsignal", "reloadcommand"), _RELOAD),
     **dict.fromkeys(
-        ("timeoutstartsec", "starttimeout", "readytimeout", "timeoutstart", "launchtimeoutseconds"),
+        (
+            *("timeoutstartsec", "starttimeout", "readytimeout", "timeoutstart"),
+            *("launchtimeoutseconds", "listentimeout"),
+        ),
         'write ready_timeout = "60s": it must be ready by then, or has failed',
     ),
     **dict.fromkeys(
@@ -251,6 +287,7 @@ ELSEWHERE = {
                 "stderrlogfilebackups",
             ),
             *("logfile", "loglocation", "logging", "stdoutpath", "stderrpath"),
+            *("outfile", "errorfile", "stdoutrotatesize"),
         ),
         OUTPUT,
     ),
