@@ -888,6 +888,12 @@ def test_an_agent_that_sees_work_is_heard_where_all_must_agree(combine, at):
     assert killed(stop(simulate(20, probes=probes, linger=1.0, combine=combine), 21)) == [at]
 
 
+def test_what_is_not_known_yet_is_not_told_beside_what_is():
+    assert m.put_together(("", m.NOT_YET, "a", "b", "a")) == "a; b"
+    assert m.put_together((m.NOT_YET, "", m.NOT_YET)) == m.NOT_YET
+    assert not m.put_together(("", ""))
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_process_that_does_not_answer_its_agent_is_at_work(beside):
     """Its handler computes from the first second to the sixth, or waits in execSync()."""

@@ -21,6 +21,7 @@ from gracewrap.policy.model import (
     Reading,
     StopAsking,
     in_words,
+    put_together,
 )
 from gracewrap.record import Record, replace
 
@@ -202,7 +203,7 @@ def _work(drain: Drain, rules: DrainPolicy) -> str:
             return ""
     elif not others and not all(by_agents):
         return ""
-    return "; ".join(filter(None, dict.fromkeys((*others, *by_agents))))
+    return put_together((*others, *by_agents))
 
 
 def _counted(

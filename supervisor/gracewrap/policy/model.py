@@ -9,7 +9,7 @@ from __future__ import annotations
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gracewrap.policy.evidence import Evidence
     from gracewrap.policy.log_events import LogEvent
@@ -83,6 +83,12 @@ class Reading(Record):
     refused: bool = False  # UNREACHABLE, for nobody listens there
     # False: nobody could be asked, for we had no process, memory or descriptor for it.
     asked: bool = True
+
+
+def put_together(works: Iterable[str]) -> str:
+    """Return what several have seen of work, once each; NOT_YET only if nobody has seen any."""
+    shown = dict.fromkeys(filter(None, works))
+    return "; ".join(work for work in shown if work != NOT_YET) or "".join(shown)
 
 
 def in_words(streams: int, idle: int) -> str:

@@ -12,11 +12,11 @@ from gracewrap.policy.model import (
     BUSY,
     DRAINED,
     FAILED,
-    NOT_YET,
     UNREACHABLE,
     AgentCounts,
     QueueJobs,
     Reading,
+    put_together,
 )
 from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING, Record, replace
@@ -198,9 +198,7 @@ class OtherWork:
         try:
             yield from self._ports.steps()
             seen = yield from self._background.look(self._ports.known)
-            no_news = reading.work and seen.work == NOT_YET
-            shown = (reading.work, "" if no_news else seen.work)
-            reading = replace(reading, work="; ".join(filter(None, shown)))
+            reading = replace(reading, work=put_together((reading.work, seen.work)))
         except OSError as error:  # it may be at work: to wait loses none
             why = f"cannot query the kernel's connections: {error.strerror or error}"
             reading = replace(reading, work=why)

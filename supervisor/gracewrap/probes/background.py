@@ -77,11 +77,10 @@ class Background:
             OSError: If the kernel cannot be asked.
         """
         found = yield from peers.find(self._ports.pids(), self._ports.known, counted, self._connect)
-        work = self._at_work(found)
+        work = self._at_work(found) + self._disk_used()
         cpu = self._cpu_used()
         if cpu and not (work and cpu == NOT_YET):
             work.append(cpu)
-        work += self._disk_used()
         return Seen("; ".join(work), _named(found))
 
     def _at_work(self, found: Iterable[Peer]) -> list[str]:
