@@ -13,8 +13,8 @@ COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY supervisor supervisor
 COPY launcher launcher
 COPY configs configs
-# --no-deps: to wrap a command gracewrap needs Python alone, and h11 for what speaks HTTP; its other dependencies are for people.
-RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --target=/opt/gracewrap . h11
+# --no-deps: to wrap a command gracewrap needs Python alone, h11 for what speaks HTTP, and rich for `gracewrap status --watch`.
+RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --target=/opt/gracewrap . h11 rich
 
 FROM ${BASE_IMAGE} AS service
 COPY --from=build /opt/gracewrap /opt/gracewrap

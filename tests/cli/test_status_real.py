@@ -8,11 +8,12 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from control_stub import WIDTH, Done
-from processes import BOUND, INSTALLED, environment
+from processes import BOUND, INSTALLED, TALKER, environment, require_root
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STAYS = "trap 'exit 5' USR1; trap '' TERM; while :; do sleep 0.05; done"
@@ -139,3 +140,29 @@ def test_lines_end_when_nobody_reads_them(several):
             assert shown.wait(BOUND) == 0
         finally:
             shown.kill()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("words", "last"), [(("status", "--watch"), "has ended, "), (("stop",), "has gone")]
+)
+def test_who_is_told_the_end_by_pid_1_can_say_it_first(start, tmp_path, words, last):
+    """As in `docker exec`: what is left in the PID namespace is killed when PID 1 goes."""
+    require_root()
+    place = ("--socket", tmp_path / "socket")
+    run = start(
+        *("--control-socket", place[1], "--", *TALKER),
+        prefix=("unshare", "--pid", "--fork", "--mount-proc"),
+        command=INSTALLED,
+    )
+    run.ready()
+    (first,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    inside = ("nsenter", "--target", first, "--pid", "--mount", "--")
+    visitor = start(*words, *place, prefix=inside, command=INSTALLED)
+    assert visitor.line()  # it is being watched, or has been asked to stop
+    if words[0] == "status":
+        os.kill(int(first), signal.SIGTERM)
+    said = visitor.out.rest()
+    assert last in said[-1]
+    assert visitor.wait() == 0
+    run.wait()

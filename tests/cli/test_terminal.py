@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import termios
 
 import pytest
@@ -48,6 +49,13 @@ def test_watch_gives_the_terminal_back_when_it_is_ended(stub, terminal, how, end
 def test_watch_says_that_there_is_no_answer(stub, terminal):
     stub.say("/status", (200, a_status()), (500, {"error": "a bug"}))
     terminal("status", "--watch", "--socket", stub.path).until("no answer for ", "node server.js")
+
+
+def test_watch_without_rich_says_why_there_is_no_screen(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert status_watch._console() is None
+    assert "pip install rich" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("term", ["dumb", None])

@@ -173,10 +173,12 @@ def test_only_the_loops_wait():
     }  # start: the loop for when not even bare can be loaded
     assert running(users_of("sigtimedwait", "sigwaitinfo", "sigwait", "pause", "sleep")) == loops
     # A pipe for --config, before anything runs; and a look at stderr that waits for nothing.
-    # And the reactor, which polls without a timeout when SIGIO has come.
+    # And the reactor, which polls without a timeout when SIGIO has come; and when all is over, a
+    # PID 1 that has visitors.
     assert running(users_of("select", "poll", "epoll")) <= {
         "gracewrap.config.safe_read",
         "gracewrap.linux.nonblocking_writer",
+        "gracewrap.linux.process_tree",
         "gracewrap.linux.reactor",
     }
 

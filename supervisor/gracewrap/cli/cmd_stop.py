@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from gracewrap.cli import subcommand
-from gracewrap.cli.control_client import WAIT, Peer
+from gracewrap.cli.control_client import WAIT, End, Peer
 from gracewrap.cli.subcommand import PID, SOCKET, Arguments, Option, Subcommand
 from gracewrap.cli.wait import complain, limit_of, report, tell, wait
 from gracewrap.record import replace
@@ -20,12 +20,14 @@ def stop(arguments: Arguments) -> int:
     instance = subcommand.chosen(arguments)
     peer = Peer(instance, limit_of(arguments) if arguments.no_wait else WAIT)
     before = peer.status()
+    # PID 1 takes its whole container with it, us too, unless it knows that we wait for its end.
+    end = End(peer) if peer.pid == 1 and not arguments.no_wait else None
     began = time.monotonic()
     failed = report(instance, peer.post("stop"))
     if failed:
         return failed
     if not arguments.no_wait:
-        return wait(peer, began, arguments.timeout, lambda status, elapsed: None, "gone")
+        return wait(peer, began, arguments.timeout, lambda status, elapsed: None, "gone", end=end)
     if not before.get("stop"):
         tell(f"  {status_view.commands(before)}\n  to see it stop: gracewrap status --watch")
     return 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CALM, BUSY = 1.0, 0.25  # seconds from one look to the next; busy: it drains or stops
 LOOK = 2.0  # seconds for an answer
 STYLES = {"title": "bold", "program": "bold", "detail": "dim", "head": "dim"}
+NO_SCREEN = "gracewrap: a line for each change; the live view needs rich: pip install rich"
 TONES = {"good": "green", "busy": "yellow", "bad": "bold red"}
 
 
@@ -38,7 +39,7 @@ def watch(peer: control_client.Peer, program: str = "") -> int:
     peer.timeout = min(peer.timeout, LOOK)
     first = peer.status(program)
     end = control_client.End(peer)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _end)
     try:
         console = _console()
@@ -53,7 +54,9 @@ def watch(peer: control_client.Peer, program: str = "") -> int:
 
 
 def _end(signum: int, _: FrameType | None) -> None:
-    raise Ended(signum)  # so that the terminal is put back on the way out
+    sys.unraisablehook = lambda _: None  # an object that is half made complains when it is dropped
+    # So that the terminal is put back on the way out.
+    raise KeyboardInterrupt if signum == signal.SIGINT else Ended(signum)
 
 
 def _console() -> Console | None:
@@ -63,6 +66,7 @@ def _console() -> Console | None:
     try:
         from rich.console import Console
     except ImportError:
+        print(NO_SCREEN, file=sys.stderr, flush=True)
         return None
     console = Console(highlight=False, markup=False, emoji=False)
     return None if console.is_dumb_terminal else console

@@ -42,16 +42,16 @@ def wait(
     judge: Callable[[dict[str, Any], float], tuple[int, str] | None],
     what: str,
     part: Waited | None = None,
+    end: control_client.End | None = None,
 ) -> int:
-    """Look at the status again and again, until *judge* has an exit status and a last word, or
-    there is nobody any more.
+    """Look at the status until *judge* has an exit status and a last word, or nobody is there.
 
     Args:
-        peer: Who is waited for.
+        peer: Who is waited for; by *end* it says that it goes.
         began: When the waiting did (monotonic).
         timeout: For how many seconds; None: without a limit.
         judge: Is given a status and the seconds gone.
-        what: It is waited for to be: "drained", "gone".
+        what: It is to be: "drained", "gone".
         part: Only these of its programs are waited for.
     """
     from gracewrap.cli.status_view import span
@@ -77,9 +77,17 @@ def wait(
                 return progress.end(1, f"not {what} in {span(timeout or 0.0)}: {doing}")
             said = (doing, f"{span(elapsed, whole=True)} gone", limit)
             progress.show(", ".join(filter(None, said)), doing)
-            time.sleep(min(LOOK, left))
+            _pause(end, min(LOOK, left))
     finally:
         progress.leave()
+
+
+def _pause(end: control_client.End | None, seconds: float) -> None:
+    """Wait so long, or until it has said that it goes: it is gone at the next look then."""
+    if end is None:
+        time.sleep(seconds)
+    else:
+        end.comes(seconds)
 
 
 def _standing(last: dict[str, Any], part: Waited | None) -> tuple[str, str]:

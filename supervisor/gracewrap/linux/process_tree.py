@@ -425,6 +425,33 @@ def signal_process(pid: int, started: int, signum: int) -> bool:
         posix.close(fd)
 
 
+def wait_for_exits(pids: Iterable[int], limit: float) -> None:
+    """Wait until these processes, children of ours or not, have exited, for *limit* seconds at
+    most."""
+    import select
+
+    asking, until = select.poll(), time.monotonic() + limit
+    fds = {fd for pid in pids if (fd := _pidfd(pid)) is not None}
+    left = set(fds)
+    for fd in fds:
+        asking.register(fd, select.POLLIN)
+    while left and (rest := until - time.monotonic()) > 0:
+        for fd, _ in asking.poll(rest * 1000):
+            asking.unregister(fd)
+            left.discard(fd)
+    for fd in fds:
+        posix.close(fd)
+
+
+def _pidfd(pid: int) -> int | None:
+    """Return a pidfd, or None: it is gone, or in another PID namespace (0), or there are no pidfds
+    (Linux < 5.3, seccomp)."""
+    try:
+        return posix.pidfd_open(pid) if pid else None
+    except OSError:
+        return None
+
+
 def only_wait_for_cpu(killed: Iterable[Member]) -> bool:
     """Return whether there are any left of those that have been sent SIGKILL, and all of them can
     end once they are given a CPU: some thread is about to run, and none hangs in the kernel (state

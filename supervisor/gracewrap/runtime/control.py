@@ -8,6 +8,7 @@ from __future__ import annotations
 import posix
 import time
 
+from gracewrap.linux import process_tree
 from gracewrap.policy.model import (
     DrainRequested,
     Event,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from gracewrap.runtime.snapshot import StatusSnapshot
     from gracewrap.server.http_server import HttpServer
 
+FAREWELL = 1.0  # seconds for those who are told the end, to say it and put their terminals back
 # Imported one by one when the first request comes, with a look at the signals in between.
 MODULES = (
     "gracewrap.runtime.readiness",
@@ -86,6 +88,7 @@ class ControlApi:
         self._answers: tuple[Readiness, StatusSnapshot] | None = None
         self._part_requests: PartialRestart | None = None
         self._is_unheard = False  # the log says that nobody is answered
+        self._told: list[int] = []  # the pids of those who were told the end
 
     # --- sockets ---------------------------------------------------------------------------------
 
@@ -251,8 +254,17 @@ class ControlApi:
         from gracewrap.server import routes
 
         response = routes.json(200, summary.end(self._recorder, exit_status, at))
+        self._told = [client.pid for client in waiting]
         for client in waiting:
             client.tell_end(response)
+
+    def see_off(self) -> None:
+        """Wait a moment for those who have been told the end: what `docker exec` has started is
+        killed when PID 1 goes.  Nobody is answered meanwhile: close() first."""
+        if self._told and posix.getpid() == 1:
+            run = self._recorder.run
+            left = run.budget - run.used(time.monotonic())  # of a stop; all of it without one
+            process_tree.wait_for_exits(self._told, min(FAREWELL, max(0.0, left)))
 
     # --- what is to be done ----------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class Ending:
     def leave(self, status: int) -> int:
         """Log and write what is to be said at the end; return *status*, which nothing that fails
         here changes."""
-        for act in (self.last_output, self.last_word, self.tell_end, self.close):
+        for act in (self.last_output, self.last_word, self.tell_end, self.close, self.see_off):
             try:
                 act(status)
             except Exception as error:
@@ -72,3 +72,8 @@ class Ending:
             from gracewrap.runtime import prepare
 
             prepare.clean(self.handover, self.settings)
+
+    def see_off(self, _: int) -> None:
+        """Let them say it before they are killed with PID 1."""
+        if self.side.control is not None:
+            self.side.control.see_off()

@@ -252,6 +252,7 @@ class Connection:
         self._lingering, self._lingered = False, 0
         self._limit: Timer | None = None
         self._peer, self._refused = "", False
+        self.pid = 0  # of who has connected to the control socket; 0: not known
         self.waits_for_end = False
 
     def start(self) -> None:
@@ -260,8 +261,8 @@ class Connection:
 
     def _start(self) -> None:
         if self._server.control:
-            pid, uid = control_socket.peer(self._sock)
-            self._peer = f"pid {pid}, uid {uid}"
+            self.pid, uid = control_socket.peer(self._sock)
+            self._peer = f"pid {self.pid}, uid {uid}"
             self._refused = uid not in (0, posix.geteuid())
         self._set_timeout(IDLE_TIMEOUT)
         self.on_ready()
