@@ -505,6 +505,16 @@ def test_listening_on_any_port(driver, program):
     assert probed.sample() == Reading(DRAINED)
 
 
+def test_listening_on_another_port_than_the_one_that_is_set(driver, program):
+    listens = program.listen()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        probed = TcpProbeUnderTest(driver, TcpProbeSpec((port,), "listening"), program.pids)
+        why = f"nothing listens on port {port} yet; the program listens on port {listens}"
+        assert probed.sample() == Reading(BUSY, None, why)
+
+
 def test_a_program_with_only_a_unix_socket_has_no_port(driver, program, tmp_path):
     assert program.do(f"unix {tmp_path / 's'}") == "ok"
     for mode in ("idle", "no-connections", "listener-closed"):

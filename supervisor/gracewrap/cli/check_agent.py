@@ -39,7 +39,7 @@ HANDLED = {
     "agent": "the agent finishes requests and jobs, closes what is open, and exits",
     "none": "the process ends at once: the agent sees nothing to finish",
 }
-EXITS_EARLY = "if the handler exits before requests are done: --drain-when before-signal"
+EXITS_EARLY = "if the handler exits before requests and jobs are done: --drain-when before-signal"
 
 
 class Asked(Record):

@@ -255,10 +255,7 @@ def success_codes(raw: object) -> frozenset[int]:
 def command(raw: object) -> tuple[str, ...]:
     """Return an argv list."""
     if isinstance(raw, str):
-        raise BadValue(
-            'is a string, and no shell would split it; write ["node", "server.js"], or ["sh", '
-            '"-c", "..."]'
-        )
+        raise BadValue(f"is a string, and no shell would split it; {_as_list(raw)}")
     if not isinstance(raw, list) or not all(isinstance(word, str) for word in raw):
         raise BadValue('not a list of strings; write ["node", "server.js"]')
     if not raw:
@@ -266,6 +263,21 @@ def command(raw: object) -> tuple[str, ...]:
     if any("\0" in word for word in raw):
         raise BadValue("holds a NUL character, which no argument can")
     return tuple(raw)
+
+
+def _as_list(text: str) -> str:
+    """Return how to write a command that was given as a string."""
+    import json
+    import shlex
+
+    try:
+        split = shlex.split(text)
+    except ValueError:  # a quotation mark without its other half
+        split = []
+    only_for_a_shell = any(char in text for char in "$`|&;<>*?~\n")
+    if not split or only_for_a_shell:
+        return 'write ["node", "server.js"], or ["sh", "-c", "..."]'
+    return f"write {json.dumps(split, ensure_ascii=False)}"
 
 
 def path(raw: object) -> str | None:

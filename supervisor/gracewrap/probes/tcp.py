@@ -227,7 +227,10 @@ class TcpProbe(Probe):
         """
         missing = ports - listening if self.spec.ports or not listening else frozenset()
         if missing:
-            return Reading(BUSY, None, f"nothing listens on {_shown(missing)} yet")
+            why = f"nothing listens on {_shown(missing)} yet"
+            others = self.ports.open - ports  # most often it is another number in the settings
+            why += f"; the program listens on {_shown(others)}" if others else ""
+            return Reading(BUSY, None, why)
         if not ports:
             return Reading(BUSY, None, "the program listens on no port yet")
         return Reading(DRAINED)

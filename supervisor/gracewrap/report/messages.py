@@ -289,8 +289,8 @@ def _leftover(
             text = f"{done} what {history.who} left behind: {behind}"
             return Line("info", text, {"signal": signal_name(signum), "members": history.members})
         case log_events.LeftoverWaits(_, signum, _, _, after):
-            text = f"{history.who} left behind what may have heard of the stop: {behind}; "
-            text += f"what is left in {seconds(after)} is sent {name(signum)}"
+            text = f"{history.who} left behind {behind}, which may have heard of the stop; "
+            text += f"what is still there in {seconds(after)} is sent {name(signum)}"
             fields = {"signal": name(signum), "after": after, "members": history.members}
             return Line("info", text, fields)
         case _:
