@@ -205,6 +205,9 @@ def test_a_sign_of_life_that_came_while_gracewrap_was_stopped_counts(start):
 
 def test_after_a_pause_the_watchdog_counts_anew(start):
     run = speaker(start, "--watchdog", "2s")
+    tell(run, "STATUS=there")
+    assert run.line() == "sent STATUS=there"
+    assert run.log_line("said")["text"] == "there"  # gracewrap, which starts after it, listens
     tell(run, "WATCHDOG=1")
     assert run.line() == "sent WATCHDOG=1"
     pause(run.pid, 3)

@@ -50,10 +50,11 @@ class NotifyListener:
         self._waits = any(isinstance(spec, NotifyProbeSpec) for spec in ready)
 
     def on_started(self) -> None:
-        """Let the watchdog count from the start on."""
+        """Let the watchdog count from the start on: from when we listen.  The command is started
+        before we are, and what holds us up meanwhile, a pause or a slow disk, is not its fault."""
         self._receiver.leader = self._child.pid
         if not self._waits:
-            self._count_from(self._child.started_at)
+            self._count_from(time.monotonic())
 
     def on_gone(self) -> None:
         """Read the last messages, and stop the watchdog.
