@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from processes import BOUND, GRACEWRAP, INSTALLED, MAIN, require, running
+from processes import BOUND, INSTALLED, MAIN, TELLS_IMPORTS, require, running
 
 pytestmark = pytest.mark.node
 
@@ -380,9 +380,11 @@ def test_losing_the_package_keeps_no_node_from_starting(tmp_path):
       })
       require('http').createServer().listen(0, '127.0.0.1', () => console.log('ready'))
     """
-    command = [*GRACEWRAP[:-1], str(package / "__main__.py")]
+    command = [*TELLS_IMPORTS[:-1], str(package / "__main__.py")]
     with running("--agent", "node", "--", "node", "-e", script, command=command) as run:
         assert run.line() == "ready"
+        assert run.err is not None
+        run.err.until(" gracewrap.linux.exec_context")  # all that it may need is loaded
         package.rename(tmp_path / "gone")
         run.send(signal.SIGUSR2)
         assert run.line() == "child"

@@ -28,6 +28,7 @@ from processes import (
     MAIN,
     OTHER_USER,
     TALKER,
+    TELLS_IMPORTS,
     Run,
     alive,
     environment,
@@ -42,12 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FULL = "/dev/full"
-TELLS_IMPORTS = [
-    GRACEWRAP[0],
-    "-X",
-    "importtime",
-    *GRACEWRAP[1:],
-]  # on stderr, each when it is done
 
 
 def test_closed_stderr_does_not_disturb_the_stop(talk):

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
 MAIN = ROOT / "supervisor" / "gracewrap" / "__main__.py"
 GRACEWRAP = [sys.executable, "-I", "-S", str(MAIN)]
+# The same, with a line on stderr for each module that has been loaded.
+TELLS_IMPORTS = [GRACEWRAP[0], "-X", "importtime", *GRACEWRAP[1:]]
 # With the installed packages (h11, rich, ...), which -S hides.
 INSTALLED = [sys.executable, "-m", "gracewrap"]
 TALKER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("talker.py"))]
