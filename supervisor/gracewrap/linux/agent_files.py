@@ -11,6 +11,7 @@ import posix
 
 from gracewrap.linux import launcher
 from gracewrap.linux.agent_socket import PREFIX
+from gracewrap.linux.procfs import read_whole
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,23 +54,12 @@ def _files() -> Iterator[tuple[str, bytes]]:
     directory = package_folder()
     for name in posix.listdir(directory):
         if name.endswith(".cjs"):
-            yield name, _read(f"{directory}/{name}")
+            yield name, read_whole(f"{directory}/{name}")
 
 
 def package_folder() -> str:
     """Return the directory of the agent in the package."""
     return f"{__file__.rpartition('/')[0].rpartition('/')[0]}/{FOLDER.rstrip('/')}"
-
-
-def _read(path: str) -> bytes:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        content = b""
-        while part := posix.read(fd, 1 << 16):
-            content += part
-        return content
-    finally:
-        posix.close(fd)
 
 
 def _write(path: str, content: bytes) -> None:

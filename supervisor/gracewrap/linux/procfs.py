@@ -46,12 +46,17 @@ def spared(call: Callable[[], T]) -> T:
 def read_file(path: str) -> bytes:
     """Return what is in a small file of /proc; empty if it is gone."""
     try:
-        return spared(lambda: _read(path))
+        return spared(lambda: read_whole(path))
     except OSError:  # ENOENT; ESRCH: it exited while we read
         return b""
 
 
-def _read(path: str) -> bytes:
+def read_whole(path: str) -> bytes:
+    """Return what is in a file.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         content = b""
