@@ -13,7 +13,16 @@ from gracewrap.linux import process_facts, process_tree, sock_diag, waits
 from gracewrap.linux.listening_ports import sockets
 from gracewrap.linux.procfs import read_file
 from gracewrap.linux.signals import SIGQUIT
-from gracewrap.linux.sock_diag import AF_INET, AF_INET6, CLOSE_WAIT, CONNECTED, LISTEN, SYN_SENT
+from gracewrap.linux.sock_diag import (
+    AF_INET,
+    AF_INET6,
+    CLOSE_WAIT,
+    CONNECTED,
+    JIFFY,
+    LISTEN,
+    SETTLED,
+    SYN_SENT,
+)
 from gracewrap.policy import evidence
 from gracewrap.policy.evidence import Evidence, Link, Suspect
 from gracewrap.record import TYPE_CHECKING, replace
@@ -28,9 +37,6 @@ MOST_LINKS = 20  # connections that are told one by one
 _MOST_TIES = 300  # of which it is found out who has spoken last: half a millisecond for 50
 _SLICE = 50
 _LONGEST = 120  # characters of a command line
-# Two ages that differ by no more are a tie, which the "pingpong" bit decides once it is settled
-# (probes/tcp.py).
-_JIFFY, _SETTLED = 10, 250  # milliseconds
 # Where local ports are given out by the kernel.
 _OWN_PORTS = "/proc/sys/net/ipv4/ip_local_port_range"
 
@@ -257,7 +263,7 @@ def _last(state: int, info: Info | None) -> str:
         return evidence.PROGRAM if segments > 0 else evidence.NOBODY
     if received < sent or not segments:
         return evidence.PEER
-    return _TIE if received - sent <= _JIFFY and sent >= _SETTLED else evidence.PROGRAM
+    return _TIE if received - sent <= JIFFY and sent >= SETTLED else evidence.PROGRAM
 
 
 def _is_given_out(here: int, there: int) -> bool | None:

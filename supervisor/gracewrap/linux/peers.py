@@ -9,7 +9,7 @@ import posix
 
 from gracewrap.linux import agent_socket, sock_diag, unix_diag
 from gracewrap.linux.listening_ports import sockets
-from gracewrap.linux.sock_diag import CLOSE_WAIT, ESTABLISHED, SYN_SENT, Refused
+from gracewrap.linux.sock_diag import CLOSE_WAIT, ESTABLISHED, JIFFY, SETTLED, SYN_SENT, Refused
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 # Where the standard output of a service of systemd goes, and the bus: no work comes from there.
 _NO_WORK = ("/run/systemd/", "/run/dbus/", "/var/run/dbus/")
-# Two ages that differ by no more are a tie, which the "pingpong" bit decides once it is settled
-# (probes/tcp.py).
-_JIFFY, _SETTLED = 10, 250  # milliseconds
 _UNKNOWN = "unix sockets (the kernel does not say which)"
 
 
@@ -141,7 +138,7 @@ def _is_tie(state: int, info: Info | None) -> bool:
     if info is None:
         return False
     sent, received, count, segments, _ = info
-    return count > (state == CLOSE_WAIT) and segments != 0 and 0 <= received - sent <= _JIFFY
+    return count > (state == CLOSE_WAIT) and segments != 0 and 0 <= received - sent <= JIFFY
 
 
 def _decide(ties: dict[int, int], found: list[Peer]) -> Generator[None, None, None]:
@@ -154,7 +151,7 @@ def _decide(ties: dict[int, int], found: list[Peer]) -> Generator[None, None, No
         for lines in sock_diag.table(ports=ports) if ties else ():
             for *_, inode, answered, _peer in lines:
                 i = ties.get(inode)
-                if i is not None and answered and (found[i].age or 0.0) >= _SETTLED / 1000:
+                if i is not None and answered and (found[i].age or 0.0) >= SETTLED / 1000:
                     found[i] = replace(found[i], used=False)
             yield
     except OSError:

@@ -48,6 +48,12 @@ SHUT = frozenset((FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING))
 # A handshake that is not over (SYN_RECV) carries no request yet, and a flood of them must not look
 # like one.
 CONNECTED = frozenset((ESTABLISHED, CLOSE_WAIT)) | SHUT
+# Two ages that differ by no more than this are a tie: one jiffy.  Its length cannot be queried; it
+# is at most 10 ms (CONFIG_HZ=100).
+JIFFY = 10  # milliseconds
+# After this time a delayed acknowledgement has been sent (TCP_DELACK_MAX is 200 ms), and the
+# "pingpong" bit, which decides a tie, is reliable.
+SETTLED = 250  # milliseconds
 TABLES = {AF_INET: "/proc/net/tcp", AF_INET6: "/proc/net/tcp6"}
 
 # The connections that gracewrap itself makes, for an http probe has one in flight whenever both

@@ -24,7 +24,7 @@ import time
 from gracewrap.linux import blocked_readers, sock_diag
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.linux.procfs import SHORTAGE
-from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, SHUT, Refused
+from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, JIFFY, SETTLED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words
 from gracewrap.probes.background import Background
 from gracewrap.probes.base import Probe
@@ -44,12 +44,6 @@ if TYPE_CHECKING:
 # The states of a connection.
 IN_FLIGHT, RECENT, IDLE, TIE, GONE = "in flight", "recent", "idle", "tie", "gone"
 
-# Two ages that differ by no more than this are a tie: one jiffy.  Its length cannot be queried; it
-# is at most 10 ms (CONFIG_HZ=100).
-_JIFFY = 10  # milliseconds
-# After this time a delayed acknowledgement has been sent (TCP_DELACK_MAX is 200 ms), and the
-# pingpong bit is reliable.
-_SETTLED = 250  # milliseconds
 # Seconds between reading /proc/net/tcp for ties when the reading is "busy" anyway: reading it costs
 # six times as much as a dump of sock_diag.
 _TIES_INTERVAL = 1.0
@@ -85,9 +79,9 @@ def classify(connection: Connection, quiet: float) -> str:
     if received < sent or not segments:  # a request after the last response, or no response ever
         return IN_FLIGHT
     age = min(sent, received)
-    if received - sent <= _JIFFY and age >= _SETTLED:
+    if received - sent <= JIFFY and age >= SETTLED:
         return TIE
-    return RECENT if age < max(quiet, _SETTLED) else IDLE
+    return RECENT if age < max(quiet, SETTLED) else IDLE
 
 
 def is_unanswered(connection: Connection, quiet: float) -> bool:
@@ -96,7 +90,7 @@ def is_unanswered(connection: Connection, quiet: float) -> bool:
     _, state, _, unread, unsent, inode, info, _ = connection
     if state in SHUT or state == CLOSE_WAIT or unread or unsent or not inode or info is None:
         return False
-    return info[1] >= max(quiet, _SETTLED)
+    return info[1] >= max(quiet, SETTLED)
 
 
 class Counts:
@@ -123,7 +117,7 @@ class Counts:
             self.unanswered.append(connection[5])
         self.recent += state == RECENT
         info = connection[6]
-        if state == RECENT and info is not None and info[1] - info[0] <= _JIFFY:
+        if state == RECENT and info is not None and info[1] - info[0] <= JIFFY:
             self.unsure += 1
 
 
