@@ -60,6 +60,21 @@ def get(url: str) -> bytes:
         return body
 
 
+def stopped_within_a_request(
+    run: Run, pool: ThreadPoolExecutor, port: int
+) -> tuple[object, list[object]]:
+    """Stop it while it works on a request, which is answered; return how many processes the agent
+    has finished, and what was logged."""
+    request = pool.submit(get, f"http://127.0.0.1:{port}/1500")
+    until(run, "request")
+    run.send(signal.SIGTERM)
+    assert request.result(BOUND) == b"done"
+    assert run.wait() == 0
+    log = run.log()
+    (told,) = (line for line in log if line["event"] == "agents_told")
+    return told["agent"], [line["event"] for line in log]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -79,13 +94,8 @@ def test_a_request_in_flight_is_finished(
     words = ("--agent", "node", "--", *words)
     with running(*words, command=INSTALLED, cwd=apps, env=os.environ | more) as run:
         until(run, "listens")
-        request = pool.submit(get, f"http://127.0.0.1:{port}/1500")
-        until(run, "request")
-        run.send(signal.SIGTERM)
-        assert request.result(BOUND) == b"done"
-        assert run.wait() == 0
-        (told,) = (line for line in run.log() if line["event"] == "agents_told")
-        assert told["agent"] in (1, 2)
+        told, _ = stopped_within_a_request(run, pool, port)
+        assert told in (1, 2)
 
 
 def test_a_server_that_another_has_forked_is_told_when_that_one_is_gone(
@@ -100,13 +110,7 @@ def test_a_server_that_another_has_forked_is_told_when_that_one_is_gone(
     with running(*options, command=INSTALLED, cwd=apps, env=env) as run:
         until(run, "listens")
         until(run, "listens")
-        request = pool.submit(get, f"http://127.0.0.1:{second}/1500")
-        until(run, "request")
-        run.send(signal.SIGTERM)
-        assert request.result(BOUND) == b"done"
-        assert run.wait() == 0
-        log = run.log()
-        (told,) = (line for line in log if line["event"] == "agents_told")
-        assert told["agent"] == 2
-        assert "leftover_waits" not in [line["event"] for line in log]
-        assert [line["event"] for line in log].count("leftover") == 1
+        told, events = stopped_within_a_request(run, pool, second)
+        assert told == 2
+        assert "leftover_waits" not in events
+        assert events.count("leftover") == 1

@@ -126,11 +126,7 @@ def disk_bytes(pid: int) -> int:
 def is_uninterruptible(pid: int) -> bool:
     """Return whether a thread of a process waits in the kernel for what no signal ends (state D): a
     disk, NFS, FUSE; in vfork(2) for the child."""
-    try:
-        threads = spared(lambda: posix.listdir(f"/proc/{pid}/task"))
-    except OSError:  # it is gone
-        return False
-    return any(state(f"{pid}/task/{thread}") == "D" for thread in threads)
+    return "D" in _states(pid)
 
 
 def waited_for_cpu() -> float:

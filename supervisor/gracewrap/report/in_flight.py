@@ -3,7 +3,16 @@ report."""
 
 from __future__ import annotations
 
-from gracewrap.policy.model import BUSY, DRAINED, INVALID, NOT_YET, UNREACHABLE, Reading, in_words
+from gracewrap.policy.model import (
+    BUSY,
+    DRAINED,
+    INVALID,
+    NOT_YET,
+    UNREACHABLE,
+    Reading,
+    in_words,
+    put_together,
+)
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -148,8 +157,8 @@ class InFlight:
 
     def work(self) -> str:
         """Return what shows that it may be at work although no request is in flight."""
-        shown = [one.reading.work for one in self.probes if one.reading.kind == DRAINED]
-        return "; ".join(work for work in dict.fromkeys(shown) if work not in ("", NOT_YET))
+        work = put_together(one.reading.work for one in self.probes if one.reading.kind == DRAINED)
+        return "" if work == NOT_YET else work
 
     def unusable(self, at: float) -> str:
         """Return what is wrong with probes that could not use their last answer, or had none."""
