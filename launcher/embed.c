@@ -20,7 +20,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 extern const struct _frozen gracewrap_modules[]; /* generated */
@@ -134,8 +133,7 @@ static PyStatus add_option(PyConfig *config, const char *option)
 /* Start the interpreter: isolated, with what is frozen and nothing else. */
 static PyStatus start_python(const char *self)
 {
-    char option[4096 + 32], same[128] = "";
-    struct stat file;
+    char option[4096 + 32], same[128];
     PyPreConfig early;
     PyConfig config;
     PyPreConfig_InitIsolatedConfig(&early);
@@ -155,11 +153,7 @@ static PyStatus start_python(const char *self)
     snprintf(option, sizeof option, "gracewrap_launcher=%s", self);
     if (!PyStatus_Exception(status))
         status = add_option(&config, option);
-    /* By which Python knows whether we are still there: *self* may be another file by now. */
-    if (stat("/proc/self/exe", &file) == 0)
-        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld.%09ld", VERSION,
-                 (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
-                 (long long)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec);
+    mark_self(same, sizeof same);
     if (!PyStatus_Exception(status) && same[0])
         status = add_option(&config, same);
     if (!PyStatus_Exception(status))

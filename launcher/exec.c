@@ -73,8 +73,6 @@ static bool find_script(const char *bin, char *script, char *version)
            || (GRACEWRAP_SOURCE[0] && is_there(GRACEWRAP_SOURCE, "", SCRIPT, script));
 }
 
-static bool scripts_too = true; /* see try_all() */
-
 static bool is_script(const char *path)
 {
     char head[2] = "";
@@ -86,8 +84,9 @@ static bool is_script(const char *path)
     return length == 2 && head[0] == '#' && head[1] == '!';
 }
 
-/* Execute *python* if it is in *directory*, unless its file's name says that it is too old. */
-static void try_one(const char *directory, const char *python, char **argv)
+/* Execute *python* if it is in *directory*, unless its file's name says that it is too old; one
+ * that is a script only if *scripts_too*. */
+static void try_one(const char *directory, const char *python, char **argv, bool scripts_too)
 {
     char path[LONGEST], *file = is_there(directory, "", python, path) ? realpath(path, NULL) : NULL;
     const char *minor = file ? strstr(file, "/python3.") : NULL;
@@ -100,14 +99,14 @@ static void try_one(const char *directory, const char *python, char **argv)
 }
 
 /* Execute *python* from PATH; a relative directory there is another one by now. */
-static void try_path(const char *python, char **argv)
+static void try_path(const char *python, char **argv, bool scripts_too)
 {
     char directory[LONGEST];
     for (const char *at = getenv("PATH"); at && *at; at += strcspn(at, ":"), at += *at == ':') {
         size_t length = strcspn(at, ":");
         if (*at == '/' && length < LONGEST) {
             snprintf(directory, sizeof directory, "%.*s", (int)length, at);
-            try_one(directory, python, argv);
+            try_one(directory, python, argv, scripts_too);
         }
     }
 }
@@ -117,14 +116,14 @@ static void try_path(const char *python, char **argv)
  * them. */
 static void try_all(const char *bin, const char *version, char **argv, bool runs)
 {
-    try_one(bin, version, argv);
-    try_one(bin, "python3", argv);
-    for (int i = runs ? 0 : 1; i < 2; i++) {
-        scripts_too = i == 1;
-        try_path(version, argv);
-        try_path("python3", argv);
+    try_one(bin, version, argv, true);
+    try_one(bin, "python3", argv, true);
+    if (runs) {
+        try_path(version, argv, false);
+        try_path("python3", argv, false);
     }
-    scripts_too = true;
+    try_path(version, argv, true);
+    try_path("python3", argv, true);
 }
 
 const bool python_leaves_no_trace = true;
@@ -137,7 +136,6 @@ void drop_clean_pages(void)
 void become_python(const char *self, char *note, char **words)
 {
     static char bin[LONGEST], script[LONGEST], own[LONGEST + 32], preload[LONGEST + 32], same[128];
-    struct stat file;
     char version[NAME] = "python3", *preloaded = getenv("LD_PRELOAD");
     size_t count = 0, length = 1; /* argv[0] is the interpreter */
     while (words[count])
@@ -150,11 +148,8 @@ void become_python(const char *self, char *note, char **words)
     snprintf(own, sizeof own, "gracewrap_launcher=%s", self);
     argv[length++] = "-X";
     argv[length++] = own;
-    /* By which Python knows whether we are still there: *self* may be another file by now. */
-    if (stat("/proc/self/exe", &file) == 0) {
-        snprintf(same, sizeof same, "gracewrap_rest=%s %llu %llu %lld.%09ld", VERSION,
-                 (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
-                 (long long)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec);
+    mark_self(same, sizeof same);
+    if (same[0]) {
         argv[length++] = "-X";
         argv[length++] = same;
     }

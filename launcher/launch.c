@@ -151,6 +151,16 @@ static char *contents(const char *path)
     return text;
 }
 
+void mark_self(char *option, size_t size)
+{
+    struct stat file;
+    option[0] = '\0';
+    if (stat("/proc/self/exe", &file) == 0) /* run.self may be another file by now */
+        snprintf(option, size, "gracewrap_rest=%s %llu %llu %lld.%09ld", VERSION,
+                 (unsigned long long)file.st_dev, (unsigned long long)file.st_ino,
+                 (long long)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec);
+}
+
 /* --- the start ------------------------------------------------------------------------------ */
 
 static void block_signals(void)

@@ -3,8 +3,13 @@
 #define GRACEWRAP_LAUNCH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #define VERSION "2" /* of the notes, both ways */
+
+/* Write the option of Python by which it knows whether our file is still there
+ * (linux/launcher.py); "" if that cannot be told. */
+void mark_self(char *option, size_t size);
 
 /* Forget what of our own file is in memory and not needed at rest; it is read again on demand. */
 void drop_clean_pages(void);
