@@ -25,8 +25,11 @@ from processes import (
 
 
 def straggler_and_leader(run) -> tuple[int, int]:
+    """Return their pids once both sleep: who is awake when the stop signal is sent may be at it."""
     found = dict(run.line().split() for _ in range(2))
-    return int(found["straggler"]), int(found["ready"])
+    pids = int(found["straggler"]), int(found["ready"])
+    wait_until(lambda: [state(pid) for pid in pids] == ["S", "S"], "both wait for signals")
+    return pids
 
 
 def events(run) -> list[str]:
