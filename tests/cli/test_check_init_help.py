@@ -571,6 +571,11 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         ),
         (["postgres"], '"INT"'),
         (["--kill-mode", "group", "celery"], "loses its tasks"),
+        (
+            ["--preset", "celery", "--shutdown-timeout", "8s", "true"],
+            "is left out in 8s: what still runs then is lost by SIGKILL; write a longer budget, or "
+            'escalation = [{after = "6s", signal = "QUIT"}]',
+        ),
         (["--stop-signal", "KILL", "true"], "stops nothing gracefully"),
         (["--dump-signal", "TERM", "true"], "is a signal of the stop too"),
         (["--dump-signal", "INT", "--escalation", "5s=INT", "true"], "is a signal of the stop too"),

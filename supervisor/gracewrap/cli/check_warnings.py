@@ -371,6 +371,20 @@ def _about_command(settings: Settings) -> Iterator[str]:
             "celery loses its tasks if all its processes get the stop signal; leave kill_mode at "
             '"mixed"'
         )
+    if settings.preset == "celery" and not _escalates(settings):
+        limit = settings.shutdown_timeout
+        limit = limit if settings.stop_timeout is None else min(limit, settings.stop_timeout)
+        yield (
+            "the SIGQUIT of preset celery comes 20 s before the end, and is left out in "
+            f"{show_duration(limit)}: what still runs then is lost by SIGKILL; write a longer "
+            f'budget, or escalation = [{{after = "{show_duration(0.75 * limit)}", '
+            'signal = "QUIT"}]'
+        )
+
+
+def _escalates(settings: Settings) -> bool:
+    """Return whether there are rungs, or it is said that there are to be none."""
+    return bool(settings.escalation) or "escalation" in settings.origins
 
 
 def _about_dollars(command: Sequence[str]) -> Iterator[str]:
