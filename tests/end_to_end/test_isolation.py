@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import BOUND, GRACEWRAP, MAIN, ROOT, environment, require, running
+from processes import BOUND, GRACEWRAP, MAIN, ROOT, environment, require, running, wait_until
 
 WAYS = ["script", "module", "path", "path -I"]
 # As an APM agent: a thread that receives signals, since no one has blocked them yet.
@@ -182,6 +182,7 @@ def test_dependencies_are_found_after_the_second_start(agent, tmp_path):
     with running(*words, command=ours, env=env, stdin=subprocess.PIPE) as run:
         assert run.line() == "up"
         assert "-S" in Path(f"/proc/{run.pid}/cmdline").read_text().split("\0")
+        wait_until(socket.exists, "it listens")  # the command has begun before that
         asked = [*ours, "health", "--socket", str(socket)]
         done = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=BOUND)
         assert done.returncode == 0, done.stderr

@@ -170,7 +170,7 @@ def test_listen_pid_names_the_child():
 def test_keeps_no_working_directory(talk, tmp_path):
     run = talk(cwd=tmp_path)
     child = run.ready()
-    assert os.readlink(f"/proc/{run.pid}/cwd") == "/"
+    wait_until(lambda: os.readlink(f"/proc/{run.pid}/cwd") == "/", "gracewrap has left it")
     assert os.readlink(f"/proc/{child}/cwd") == str(tmp_path)
 
 

@@ -286,7 +286,9 @@ def test_a_line_that_a_slow_reader_has_held_up_is_not_told_of_the_next_life(read
         stage.driver.until(lambda: stage.gone(flood))
         db.drain()
         pid = stage.start(web, "print('again')")
-        stage.driver.until(lambda: stage.gone(pid) and heard, meanwhile=reader.read)
+        stage.driver.until(
+            lambda: stage.gone(pid) and heard and stage.written(), meanwhile=reader.read
+        )
         assert heard == [b"again"]
         assert b"up" in reader.lines()
 
