@@ -13,7 +13,8 @@ import pytest
 
 from control_stub import Done, ask
 from gracewrap.cli import control_client
-from processes import BOUND, GRACEWRAP, TALKER, environment, running
+from gracewrap.server import control_socket
+from processes import BOUND, GRACEWRAP, TALKER, environment, running, wait_until
 
 
 def test_health_is_readiness_and_live_is_life(stub):
@@ -108,6 +109,7 @@ def test_it_is_found_whatever_only_one_side_has_in_its_environment(side, tmp_pat
     command = [sys.executable, "-m", "gracewrap"]
     with running("--", *TALKER, command=command, env=ours) as run:
         run.ready()
+        wait_until(lambda: control_socket.find(run.pid), "it listens")
         words = [*command, "health", "--pid", str(run.pid)]
         done = subprocess.run(words, env=theirs, capture_output=True, text=True, timeout=BOUND)
         assert done.returncode == 0, done.stderr

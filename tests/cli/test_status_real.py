@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from control_stub import WIDTH, Done
-from processes import BOUND, INSTALLED, TALKER, environment, require_root
+from processes import BOUND, INSTALLED, TALKER, environment, require_root, wait_until
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STAYS = "trap 'exit 5' USR1; trap '' TERM; while :; do sleep 0.05; done"
@@ -156,6 +156,7 @@ def test_who_is_told_the_end_by_pid_1_can_say_it_first(start, tmp_path, words, l
         command=INSTALLED,
     )
     run.ready()
+    wait_until(place[1].exists, "it listens")
     (first,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     inside = ("nsenter", "--target", first, "--pid", "--mount", "--")
     visitor = start(*words, *place, prefix=inside, command=INSTALLED)

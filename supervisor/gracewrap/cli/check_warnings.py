@@ -366,6 +366,11 @@ def _about_command(settings: Settings) -> Iterator[str]:
             f"{by} sends SIGKILL 2 s after it has passed SIGTERM on, whatever the budget: what "
             'takes longer to stop is lost; write user = "..." instead, or use setpriv or gosu'
         )
+    yield from _about_celery(program, settings)
+
+
+def _about_celery(program: str, settings: Settings) -> Iterator[str]:
+    """Yield what loses tasks of Celery."""
     if program == "celery" and settings.kill_mode == "group":
         yield (
             "celery loses its tasks if all its processes get the stop signal; leave kill_mode at "
