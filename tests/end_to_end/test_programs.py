@@ -23,6 +23,8 @@ from processes import (
     Run,
     alive,
     pause,
+    state,
+    wait_until,
     wait_until_next_request,
 )
 
@@ -65,8 +67,9 @@ class Programs:
         return list(iter(self.line, ""))
 
     def up(self, *names: str) -> None:
-        """Wait until these, and no others, are up, in whatever order."""
+        """Wait until these, and no others, are up, in whatever order, and wait for signals."""
         assert sorted(self.lines(len(names))) == sorted(f"{name} up" for name in names)
+        wait_until(lambda: all(state(self.pids[name]) != "R" for name in names), "they sleep")
 
     def tell(self, name: str, signum: int = signal.SIGUSR1) -> None:
         """Send one of them a signal: SIGUSR1 ends it."""
