@@ -222,6 +222,22 @@ def test_no_descriptors_left(descriptors):
         assert not any(alive(pid) for pid in pids)
 
 
+@pytest.mark.parametrize(("words", "status"), [(("exit=3",), 3), (("ignore=15",), 137)])
+def test_no_memory_left(talk, words, status):
+    """RLIMIT_AS, reached when the stop begins: gracewrap itself ended, with a traceback and status
+    1, and left the straggler behind."""
+    run = talk(*words, "session", options=["--shutdown-timeout", "500ms"])
+    pids = [int(run.line().split()[1]) for _ in range(2)]
+    wchan = Path(f"/proc/{run.pid}/wchan")
+    wait_until(lambda: "sigtimedwait" in wchan.read_text(), "it waits for a signal")
+    pages = int(Path(f"/proc/{run.pid}/statm").read_text().split()[0])
+    resource.prlimit(run.pid, resource.RLIMIT_AS, (pages * resource.getpagesize(), -1))
+    run.send(signal.SIGTERM)
+    assert run.wait() == status
+    assert not any(alive(pid) for pid in pids)
+    assert run.log_line("summary")["exit_status"] == status
+
+
 def test_the_last_descriptor_is_for_the_reports_and_for_a_restart(start, tmp_path):
     report, termination = tmp_path / "report", tmp_path / "termination"
     files = f'report = {{file = "{report}", termination_log = "{termination}"}}\n'
@@ -289,6 +305,20 @@ def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tm
     made.recorder.log = log.Log(file=str(tmp_path / "log"))
     assert made.ending.leave(7) == 7
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
+
+
+def test_the_last_resort_of_the_last_resort_needs_no_memory(monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    with subprocess.Popen(["sleep", "600"], process_group=0) as child:
+        monkeypatch.setattr(fallback.reaper, "reap", no_memory)
+        monkeypatch.setattr(fallback.process_tree, "kill_all", no_memory)
+        try:
+            assert fallback.run(fallback.FallbackState({child.pid: 15}), fallback.Rules()) == 137
+            assert child.wait(BOUND) == -signal.SIGKILL
+        finally:
+            child.kill()
 
 
 @pytest.mark.parametrize("after", [0, 1])

@@ -16,27 +16,46 @@ ENFILE, EMFILE = 23, 24
 # No process, memory or descriptor is left: what failed may succeed the next time.
 SHORTAGE = frozenset((11, 12, ENFILE, EMFILE))  # EAGAIN, ENOMEM
 _SPARE: list[int] = []
+# Never written to, so that it takes up addresses only: those are what RLIMIT_AS, RLIMIT_DATA and
+# vm.overcommit_memory limit.  More than the 1 MiB that malloc(3) asks for once brk(2) fails, less
+# than a huge page.
+_MEMORY = 3 << 19
+_SPARE_MEMORY: list[bytearray] = []
 
 
 def keep_spare() -> None:
-    """Hold back a descriptor for what must be read when there is none left: who is there to be
-    stopped, or killed."""
+    """Hold back a descriptor and memory for what must be read when there is none left: who is there
+    to be stopped, or killed."""
     if not _SPARE:
         try:
             _SPARE.append(posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC))
         except OSError:
             pass
+    if not _SPARE_MEMORY:
+        try:
+            _SPARE_MEMORY.append(bytearray(_MEMORY))
+        except MemoryError:
+            pass
+
+
+def release_memory() -> None:
+    """Give up the memory that was held back: it is needed now."""
+    _SPARE_MEMORY.clear()
 
 
 def spared(call: Callable[[], T]) -> T:
-    """Return what *call* returns, a second time with the descriptor that was held back if there was
-    none left for it."""
+    """Return what *call* returns, a second time with the descriptor, or the memory, that was held
+    back if there was none left for it."""
     try:
         return call()
+    except MemoryError:
+        if not _SPARE_MEMORY:
+            raise
+        release_memory()
     except OSError as error:
         if error.errno not in (ENFILE, EMFILE) or not _SPARE:
             raise
-    posix.close(_SPARE.pop())
+        posix.close(_SPARE.pop())
     try:
         return call()
     finally:

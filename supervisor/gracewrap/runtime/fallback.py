@@ -10,8 +10,8 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import process_tree, reaper
-from gracewrap.linux.signals import SIGCHLD, SIGCONT, fetch, is_our_own
+from gracewrap.linux import process_tree, procfs, reaper
+from gracewrap.linux.signals import SIGCHLD, SIGCONT, SIGKILL, fetch, is_our_own
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -60,12 +60,22 @@ def run(known: FallbackState, rules: Rules) -> int:
     Should even this raise, everything is killed: staying without control would be worse.
     """
     try:
+        procfs.release_memory()
         return _loop(known, rules)
     except BaseException:
-        process_tree.kill_all(
-            None, posix.getpid() == 1
-        )  # kill(-1) from any other process would reach the whole machine
+        _kill_all(known.leaders)
         return 137
+
+
+def _kill_all(leaders: Mapping[int, int]) -> None:
+    """Kill everything, or at least the groups of the leaders where there is no memory to look for
+    the rest."""
+    try:
+        # kill(-1) from any other process would reach the whole machine
+        process_tree.kill_all(None, posix.getpid() == 1)
+    except BaseException:
+        for pid in leaders:
+            process_tree.signal_group(pid, SIGKILL)
 
 
 def _loop(known: FallbackState, rules: Rules) -> int:
