@@ -569,7 +569,7 @@ static bool reap(void)
 /* Return whether a signal is about what we do ourselves (linux/signals.py: is_our_own). */
 static bool is_our_own(int signum, const siginfo_t *info)
 {
-    if (signum == SIGIO)
+    if (signum == SIGIO || signum == SIGXCPU)
         return info->si_code > 0;
     return (signum == SIGPIPE || signum == SIGXFSZ) && info->si_code == SI_USER
            && info->si_pid == getpid();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 
 import pytest
 
+from gracewrap.linux import signals
 from processes import (
     GRACEWRAP,
     TALKER,
@@ -37,6 +39,13 @@ def test_every_catchable_signal_is_forwarded(talk):
     run.send(signal.SIGTERM)
     assert run.line() == "15"
     assert run.wait() == 0
+
+
+@pytest.mark.parametrize(("code", "pid", "ours"), [(128, 0, True), (0, 1, False)])
+def test_the_limit_of_our_own_cpu_time_is_not_the_child_s(code, pid, ours):
+    """RLIMIT_CPU, as the kernel sends it: the child was ended by it, with no time used."""
+    got = _signal.struct_siginfo((signal.SIGXCPU, code, 0, pid, 0, 0, 0))
+    assert signals.is_our_own(got) == ours
 
 
 def test_realtime_signals_are_queued_and_keep_their_number(talk):

@@ -11,7 +11,7 @@ import time
 BLOCKABLE = frozenset(_signal.valid_signals()) - {9, 19}
 
 SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGKILL, SIGPIPE = 1, 2, 3, 6, 9, 13
-SIGTERM, SIGCHLD, SIGXFSZ = 15, 17, 25
+SIGTERM, SIGCHLD, SIGXCPU, SIGXFSZ = 15, 17, 24, 25
 SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGIO = 18, 19, 20, 21, 22, 28, 29
 RTMIN, RTMAX = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
 
@@ -66,10 +66,10 @@ def is_our_own(got: _signal.struct_siginfo) -> bool:
     """Return whether a signal is about what we do ourselves, and not to be forwarded.
 
     That is the SIGPIPE or SIGXFSZ of our own write, which is pending although it is ignored,
-    because it is blocked; and the kernel's SIGIO for a descriptor that we watch (si_code is above
-    0: no process can send that).
+    because it is blocked; the kernel's SIGIO for a descriptor that we watch (si_code is above
+    0: no process can send that); and its SIGXCPU for CPU time that we have used (RLIMIT_CPU).
     """
-    if got.si_signo == SIGIO:
+    if got.si_signo in (SIGIO, SIGXCPU):
         return got.si_code > 0
     return got.si_signo in (SIGPIPE, SIGXFSZ) and got.si_code == 0 and got.si_pid == posix.getpid()
 
