@@ -499,12 +499,24 @@ static bool memory_is_short(void)
     struct rlimit space;
     if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur < ADDRESS_SPACE_NEEDED)
         return true;
-    /* Of the cgroup that a container sees as its root; "max" is 0 here.  What was read from files
-     * can be had back. */
-    uint64_t most = strtoull(contents("/sys/fs/cgroup/memory.max"), NULL, 10);
-    uint64_t used = strtoull(contents("/sys/fs/cgroup/memory.current"), NULL, 10);
-    uint64_t files = field(contents("/sys/fs/cgroup/memory.stat"), "\nfile ");
-    return most && used - (files < used ? files : used) + MEMORY_NEEDED > most;
+    /* Of the cgroup that a container sees as its root, of version 2 or 1; "max" is 0 here.  What was
+     * read from files can be had back. */
+    static const struct {
+        const char *most, *used, *stat, *files;
+    } versions[] = {
+        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat",
+         "\nfile "},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+         "/sys/fs/cgroup/memory/memory.stat", "\ntotal_cache "},
+    };
+    for (int i = 0; i < 2; i++) {
+        uint64_t most = strtoull(contents(versions[i].most), NULL, 10);
+        uint64_t used = strtoull(contents(versions[i].used), NULL, 10);
+        uint64_t files = field(contents(versions[i].stat), versions[i].files);
+        if (most && used - (files < used ? files : used) + MEMORY_NEEDED > most)
+            return true;
+    }
+    return false;
 }
 
 /* --- the run -------------------------------------------------------------------------------- */

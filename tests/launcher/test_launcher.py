@@ -863,16 +863,24 @@ def test_a_visitor_whom_python_cannot_answer_costs_the_stop_nothing(start, launc
     assert json.loads(report.read_text())["exit_status"] == 4
 
 
+LIMITS = {
+    2: ("memory.max", "memory.current", "memory.stat", "file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_cache"),
+}
+
+
 @pytest.mark.root
+@pytest.mark.parametrize("version", LIMITS)
 @pytest.mark.parametrize(("files", "is_short"), [(0, True), (8 << 20, False)])
-def test_with_a_full_memory_cgroup_the_bare_stop_is_taken(start, launcher, files, is_short):
-    """The files of cgroup v2 as a container sees them; the cache of files can be had back."""
+def test_with_a_full_memory_cgroup_the_bare_stop_is_taken(start, launcher, files, is_short, version):
+    """The files of a cgroup as a container sees them; the cache of files can be had back."""
     require_root()
-    most = 64 << 20
+    most, (limit, used, stat, cache) = 64 << 20, LIMITS[version]
     script = (
         "mount -t tmpfs none /sys/fs/cgroup && cd /sys/fs/cgroup && "
-        f"echo {most} >memory.max && echo {most - (12 << 20)} >memory.current && "
-        f'printf "anon 1\\nfile {files}\\n" >memory.stat && cd / && exec "$@"'
+        f"mkdir memory && cd {'.' if version == 2 else 'memory'} && "
+        f"echo {most} >{limit} && echo {most - (12 << 20)} >{used} && "
+        f'printf "anon 1\\n{cache} {files}\\n" >{stat} && cd / && exec "$@"'
     )
     run = start(
         *("--", *TALKER, "exit=4"),
