@@ -872,7 +872,9 @@ LIMITS = {
 @pytest.mark.root
 @pytest.mark.parametrize("version", LIMITS)
 @pytest.mark.parametrize(("files", "is_short"), [(0, True), (8 << 20, False)])
-def test_with_a_full_memory_cgroup_the_bare_stop_is_taken(start, launcher, files, is_short, version):
+def test_with_a_full_memory_cgroup_the_bare_stop_is_taken(
+    start, launcher, files, is_short, version
+):
     """The files of a cgroup as a container sees them; the cache of files can be had back."""
     require_root()
     most, (limit, used, stat, cache) = 64 << 20, LIMITS[version]
