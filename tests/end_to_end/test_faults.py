@@ -33,6 +33,7 @@ from processes import (
     alive,
     environment,
     pause,
+    require,
     require_other_user,
     require_root,
     running,
@@ -154,6 +155,101 @@ def test_blocked_stderr_does_not_delay_a_start_that_has_something_to_say():
     assert subprocess.run(command, stderr=writing, env=environment(), timeout=BOUND).returncode == 0
     os.close(reading)
     os.close(writing)
+
+
+def test_a_reader_that_is_slow_at_the_end_gets_the_last_lines(talk):
+    """Nobody can say later that they are lost: it is waited for, no longer than a second."""
+    reading, writing = full_pipe()
+    run = talk("exit=3", stderr=writing)
+    os.close(writing)
+    run.ready()
+    run.send(signal.SIGTERM)
+    wchan = Path(f"/proc/{run.pid}/wchan")
+    wait_until(lambda: "poll" in wchan.read_text(), "it waits for who reads")
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().lstrip(b"x").splitlines()
+    assert [json.loads(line)["event"] for line in lines][-1] == "summary"
+    assert run.wait() == 3
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Give a disk that freeze() makes hang, until thaw()."""
+    require_root()
+    require(shutil.which("mkfs.ext4") and shutil.which("fsfreeze"), "mkfs.ext4 and fsfreeze")
+    image, place = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    place.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", image], check=True, timeout=BOUND)
+    mounted = subprocess.run(["mount", "-o", "loop", image, place], check=False, timeout=BOUND)
+    require(mounted.returncode == 0, "loop devices")
+    yield place
+    thaw(place)
+    subprocess.run(["umount", "-l", place], check=True, timeout=BOUND)
+
+
+def has_begun(log: Path) -> bool:
+    return log.exists() and '"started"' in log.read_text()
+
+
+def freeze(place: Path) -> None:
+    subprocess.run(["fsfreeze", "--freeze", place], check=True, timeout=BOUND)
+
+
+def thaw(place: Path) -> None:
+    subprocess.run(["fsfreeze", "--unfreeze", place], stderr=subprocess.DEVNULL, timeout=BOUND)
+
+
+@pytest.mark.root
+def test_a_log_file_on_a_disk_that_hangs_delays_neither_signals_nor_the_kill(talk, disk):
+    """gracewrap waited in write(2), for ever, and nobody was killed in time."""
+    file = disk / "log"
+    options = ["--log-file", file, "--log-level", "debug", "--shutdown-timeout", "1s"]
+    run = talk("ignore=15", options=options)
+    run.ready()
+    wait_until(lambda: has_begun(file), "the log has begun")
+    freeze(disk)
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        run.send(signum)
+        assert run.line() == str(int(signum))
+    run.send(signal.SIGTERM)
+    assert run.log_line("log_file_unusable")  # at the end
+    assert run.log_line("kill")["why"] == "out of time"
+    assert run.log_line("summary")["exit_status"] == 137
+    thaw(disk)  # a process whose thread waits for a disk cannot even end
+    assert run.wait() == 137
+
+
+@pytest.mark.root
+def test_a_log_file_goes_on_when_its_disk_answers_again(talk, disk):
+    file = disk / "log"
+    run = talk("exit=3", options=["--log-file", file, "--log-level", "debug"])
+    run.ready()
+    wait_until(lambda: has_begun(file), "the log has begun")
+    freeze(disk)
+    for _ in range(2):
+        run.send(signal.SIGUSR1)
+        assert run.line() == "10"
+    thaw(disk)
+    wait_until(lambda: file.read_text().count('"signal": "SIGUSR1"') == 2, "both lines are there")
+    run.send(signal.SIGTERM)
+    assert run.wait() == 3
+    assert [json.loads(line)["event"] for line in file.read_text().splitlines()][-1] == "summary"
+    assert run.log() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("option", ["--report", "--termination-log"])
+def test_a_report_on_a_disk_that_hangs_is_given_up_in_time(talk, disk, option):
+    (disk / "file").touch()
+    run = talk("exit=3", options=[option, disk / "file", "--shutdown-timeout", "1s"])
+    run.ready()
+    freeze(disk)
+    run.send(signal.SIGTERM)
+    assert "no answer" in str(run.log_line("report_failed")["message"])
+    thaw(disk)
+    assert run.wait() == 3
 
 
 def test_stderr_stays_blocking_for_the_child(talk):

@@ -54,6 +54,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.config.recognise",  # what a program that died at once had better be given
     "gracewrap.config.settings",
     "gracewrap.config.to_policy",
+    "gracewrap.linux.aside",  # a file that is written to must not hang the loop
     "gracewrap.linux.nonblocking_writer",
     "gracewrap.linux.launcher",  # whether the native one can take over again
     "gracewrap.linux.process_facts",

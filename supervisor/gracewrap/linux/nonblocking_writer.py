@@ -2,12 +2,15 @@
 
 They are shared with the child, so their O_NONBLOCK flag is not ours to set.  A pipe or terminal is
 opened anew by way of /proc, which gives flags of our own; a socket, or what may not be opened
-again, is written with RWF_NOWAIT.
+again, is written with RWF_NOWAIT.  The disk of a file may hang: where that must hold nothing up, it
+is written to aside.
 """
 
 from __future__ import annotations
 
 import posix
+
+from gracewrap.linux.aside import Aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ _UNSUPPORTED = (1, 29, 38, 95)
 # pipe(7): so much is written in one piece, or not at all; and there is room for it if poll(2) says
 # so
 PIPE_BUF = 4096
+PATIENCE = 0.1  # seconds in which a disk takes a line
 
 
 class Writer:
@@ -33,11 +37,12 @@ class Writer:
         whole: Whether it takes everything in one go: a file.
     """
 
-    def __init__(self, fd: int = -1, number: int = 2) -> None:
+    def __init__(self, fd: int = -1, number: int = 2, aside: bool = False) -> None:
         # How not to block: the descriptor itself does not; by RWF_NOWAIT; by asking first.
         self.own, self.whole = True, False
         self.fd, self._nowait = (fd, False) if fd >= 0 else self._open(number)
         self._ask = False
+        self._aside = Aside() if aside and (self.whole or _is_file(self.fd)) else None
 
     def _open(self, number: int) -> tuple[int, bool]:
         self.own = False
@@ -59,7 +64,8 @@ class Writer:
         """Write what can be written now, and return how much that was.
 
         Raises:
-            BlockingIOError: Not a byte.
+            BlockingIOError: Not a byte; or a disk does not answer: then the next call has to begin
+                with the same bytes, and says what has become of them.
             OSError: The reader is gone, the disk is full.
         """
         if self._nowait:
@@ -73,13 +79,37 @@ class Writer:
             if not wait_for_room([self], 0):
                 raise BlockingIOError
             data = data[:PIPE_BUF]  # of more it would wait until all is read
+        if self._aside is not None:
+            fd, patience = self.fd, 0.0 if self.hangs else PATIENCE
+            written = self._aside.call(lambda: posix.write(fd, data), patience)
+            assert isinstance(written, int)
+            return written
         return posix.write(self.fd, data)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a disk has not answered yet."""
+        return self._aside is not None and self._aside.is_busy
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Wait until there is room, or the disk has answered, no longer than *seconds*."""
+        if self._aside is None:
+            wait_for_room([self], seconds)
+        else:
+            self._aside.wait_until_idle(seconds)
 
     def close(self) -> None:
         """Close what has been opened anew."""
-        if self.own and self.fd >= 0:
+        if self.own and self.fd >= 0 and not self.hangs:
             posix.close(self.fd)
             self.fd, self.own = -1, False
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return posix.fstat(fd).st_mode & 0o170000 == _REGULAR
+    except OSError:  # it is closed
+        return False
 
 
 def wait_for_room(writers: Iterable[Writer], seconds: float) -> bool:

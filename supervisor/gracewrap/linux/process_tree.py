@@ -10,6 +10,7 @@ import _signal
 import posix
 import time
 
+from gracewrap.linux import aside
 from gracewrap.linux.procfs import read_file, spared
 from gracewrap.linux.signals import SIGCONT, SIGKILL
 from gracewrap.record import TYPE_CHECKING, Record
@@ -368,7 +369,8 @@ def _as_its_user(send: Callable[[], None], pid: int) -> bool:
     neither signal nor trace us, as our real user is another one.
     """
     own, user = posix.geteuid(), user_of(pid)
-    if user is None:
+    # Each thread has to take part (nptl(7)), which one that hangs would never do.
+    if user is None or not aside.is_alone():
         return False
     try:
         posix.seteuid(user)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux.nonblocking_writer import Writer
+from gracewrap.linux.aside import NO_ANSWER, Aside
+from gracewrap.linux.nonblocking_writer import PATIENCE, Writer
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_text import dumps, quote_readable
 
@@ -49,11 +50,11 @@ class Log:
         fault = ""
         if self.file is not None:
             try:
-                self._writer = Writer(posix.open(self.file, _NEW_FLAGS | posix.O_CREAT, 0o644))
+                self._writer = _open(self.file)
             except OSError as error:
                 fault = _unusable(self.file, error)
         if self._writer is None:
-            self._writer = Writer()
+            self._writer = Writer(aside=True)
         if self.format == "auto":
             self.format = "text" if self.file is None and posix.isatty(2) else "json"
         if fault:
@@ -64,11 +65,13 @@ class Log:
         go where they went."""
         if self.path is None or self._writer is None:
             return ""  # it is opened with the first line
+        self.flush()
         try:
-            writer = Writer(posix.open(self.path, _NEW_FLAGS | posix.O_CREAT, 0o644))
+            if self._writer.hangs:
+                raise BlockingIOError(0, "it does not take the last line yet")
+            writer = _open(self.path)
         except OSError as error:
             return f"cannot reopen the log file {self.path!r}: {error.strerror}"
-        self.flush()
         self._writer.close()
         self._writer, self.file, self._written = writer, self.path, 0
         return ""
@@ -142,12 +145,38 @@ class Log:
             elif not written:
                 return
 
+    def finish(self, until: float) -> None:
+        """Write what has been kept, waiting until then at most (monotonic) for who reads it; of a
+        file whose disk does not answer, on stderr."""
+        while True:
+            self.flush()
+            left = until - time.monotonic()
+            if not self._kept or self._writer is None:
+                return
+            if left > 0:
+                self._writer.wait_until_idle(left)
+            elif self.file is not None:
+                self._go_to_stderr(self.file, BlockingIOError(0, NO_ANSWER))
+            else:
+                return
+
     def _go_to_stderr(self, file: str, error: OSError) -> None:
         """Write to stderr from now on, and say so; the line that has been cut is written again."""
-        self.file, self._writer, self._written = None, Writer(), 0
+        self.file, self._writer, self._written = None, Writer(aside=True), 0
         if self.enabled("warning"):
             said = self._line("warning", "log_file_unusable", _unusable(file, error), {})
             self._kept.insert(0, said)
+
+
+def _open(file: str) -> Writer:
+    """Open a log file.
+
+    Raises:
+        OSError: It cannot be opened, or its disk does not answer.
+    """
+    fd = Aside().call(lambda: posix.open(file, _NEW_FLAGS | posix.O_CREAT, 0o644), PATIENCE)
+    assert isinstance(fd, int)
+    return Writer(fd, aside=True)
 
 
 def _unusable(file: str, error: OSError) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import posix
+import time
 
+from gracewrap.linux.aside import Aside
 from gracewrap.linux.procfs import spared
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_text import dumps
@@ -14,6 +16,24 @@ if TYPE_CHECKING:
     from gracewrap.config.settings import Settings
 
 TERMINATION_LIMIT = 4096  # what Kubernetes reads; less is kept for its own sake
+
+
+def write_all_until(
+    until: float,
+    settings: Settings,
+    report: Mapping[str, object],
+    metrics: Callable[[], str] | None,
+) -> list[str]:
+    """Do as write_all(), but give up at *until* (monotonic): a disk may not answer."""
+    if not settings.writes_reports:
+        return []
+    faults: list[str] = []
+    write = lambda: faults.extend(write_all(settings, report, metrics))  # noqa: E731
+    try:
+        Aside().call(write, until - time.monotonic())
+    except BlockingIOError as error:
+        return [f"cannot write the reports: {error.strerror}"]
+    return faults
 
 
 def write_all(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from gracewrap.runtime.side_tasks import SideTasks
 
 
+AT_LEAST = 1.0  # seconds for the reports, also where the budget is used up; for lines, at most
+SOON = 0.1  # seconds for the last lines of the log, likewise
+
+
 class Ending:
     """What the loop does last."""
 
@@ -33,7 +37,10 @@ class Ending:
     def leave(self, status: int) -> int:
         """Log and write what is to be said at the end; return *status*, which nothing that fails
         here changes."""
-        for act in (self.last_output, self.last_word, self.tell_end, self.close, self.see_off):
+        for act in (
+            *(self.last_output, self.last_word, self.tell_end, self.close, self.last_lines),
+            self.see_off,
+        ):
             try:
                 act(status)
             except Exception as error:
@@ -43,9 +50,7 @@ class Ending:
 
     def last_output(self, _: int) -> None:
         """Write what the programs have written last."""
-        since = self.recorder.run.since
-        began = time.monotonic() if since is None else since
-        self.programs.last_output(began + self.settings.shutdown_timeout)
+        self.programs.last_output(self._kill_at())
 
     def last_word(self, status: int) -> None:
         """Log the summary, write the reports."""
@@ -54,7 +59,8 @@ class Ending:
             from gracewrap.runtime import last_word
 
             metrics = self.side.last_metrics
-            last_word.say(self.recorder, self.settings, status, self.over_at, metrics)
+            until = max(self._kill_at(), self.over_at + AT_LEAST)
+            last_word.say(self.recorder, self.settings, status, self.over_at, metrics, until)
 
     def tell_end(self, status: int) -> None:
         """Answer those who wait on the control socket for the end of the run."""
@@ -72,6 +78,17 @@ class Ending:
             from gracewrap.runtime import prepare
 
             prepare.clean(self.handover, self.settings)
+
+    def last_lines(self, _: int) -> None:
+        """Write the last lines of the log, if who reads it is slow: nobody can say later that they
+        are lost."""
+        at = time.monotonic()
+        self.recorder.log.finish(min(max(self._kill_at(), at + SOON), at + AT_LEAST))
+
+    def _kill_at(self) -> float:
+        """Return when the budget is used up; one that nothing has asked of yet begins now."""
+        since = self.recorder.run.since
+        return (time.monotonic() if since is None else since) + self.settings.shutdown_timeout
 
     def see_off(self, _: int) -> None:
         """Let them say it before they are killed with PID 1."""

@@ -19,6 +19,7 @@ def say(
     status: int,
     at: float,
     last_metrics: Callable[[], str],
+    until: float,
 ) -> None:
     """Log the summary and write the reports of a run that is over.
 
@@ -28,6 +29,7 @@ def say(
         status: The exit status.
         at: When it was over.
         last_metrics: Returns the metrics.
+        until: When to give up on a disk that does not answer (monotonic).
     """
     log = recorder.log
     if recorder.run.is_worth_a_summary():
@@ -35,5 +37,5 @@ def say(
         log.say(level, "summary", text, summary.summary_fields(recorder.run, status, at))
     report = summary.report(recorder, status, at, __version__)
     metrics = None if settings.report_prometheus_textfile is None else last_metrics
-    for fault in report_files.write_all(settings, report, metrics):
+    for fault in report_files.write_all_until(until, settings, report, metrics):
         log.say("error", "report_failed", fault, {})
