@@ -83,6 +83,18 @@ def test_behind_a_shell_too_it_is_told_what_lost_a_request_and_the_cure(preset, 
     assert ("--preset node" in summary["message"]) == (not preset)
 
 
+def test_a_handler_that_the_agent_knows_of_is_not_said_to_be_missing(tmp_path):
+    """As that of NestJS, which ends the process by the signal when all is closed."""
+    ends = "process.once('SIGTERM', () => process.kill(process.pid, 'SIGTERM'));"
+    ready = "console.log('ready ' + process.pid); setInterval(() => 0, 1e6);"
+    with running("--agent", "node", "--", "node", "-e", ends + ready, command=INSTALLED) as run:
+        run.ready()
+        run.send(signal.SIGTERM)
+        assert run.wait() == 143
+        summary = run.log_line("summary")
+    assert summary["level"] == "info" and "handler" not in summary["message"]
+
+
 def test_a_preset_in_use_is_not_advised_behind_a_shell_either(pool, tmp_path):
     (tmp_path / "server.js").write_text(SERVER)
     options = ("--preset", "node", "--agent", "off")

@@ -74,6 +74,67 @@ def test_a_command_without_a_handler_is_a_warning(start):
     assert "without a handler" in str(summary["message"])
 
 
+ENDS_BY_IT = """#!{python} -I
+import os, signal
+def finish(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, finish)
+print("ready", os.getpid(), flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("server", "at once (unless a handler of its own did that,"), ("puma", "")],
+    ids=["of whatever", "of a program that always ends so"],
+)
+def test_a_handler_that_ends_a_command_by_the_signal_is_not_said_to_be_missing(
+    start, tmp_path, name, said
+):
+    """Puma, uvicorn and NestJS do so when all is done; if nothing was in flight, that is at
+    once."""
+    file = tmp_path / name
+    file.write_text(ENDS_BY_IT.format(python=sys.executable))
+    file.chmod(0o755)
+    run = start("--", str(file))
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    text = message(run, "summary")
+    assert "without a handler" not in text
+    assert said in text if said else "at once" not in text
+
+
+LEAVES_ONE_BEHIND = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, lambda *_: None)
+between = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(flush=True); p.wait()"
+behind = subprocess.Popen([sys.executable, "-I", "-c", between], stdout=subprocess.PIPE)
+behind.stdout.readline()
+print("ready", os.getpid(), flush=True)
+signal.pause()
+behind.terminate()
+behind.wait()
+sys.stdin.readline()
+"""
+
+
+def test_a_leader_that_is_still_there_is_not_said_to_have_left_itself_behind(start):
+    """As concurrently: the shell that it has started dies of the signal that it passes on."""
+    run = start("--", sys.executable, "-I", "-c", LEAVES_ONE_BEHIND, stdin=-1)
+    leader = run.ready()
+    run.send(signal.SIGTERM)
+    assert "sleep (pid " in message(run, "leftover")
+    run.process.stdin.write(b"\n")
+    run.process.stdin.flush()
+    assert run.wait() == 0
+    left = message(run, "summary").partition("left behind ")[2]
+    assert left.startswith("sleep (pid ") and f"(pid {leader})" not in left
+
+
 def test_a_shell_without_a_trap_is_told_to_exec(start):
     run = start("--", "sh", "-c", "echo ready $$; read never", stdin=-1)
     run.ready()

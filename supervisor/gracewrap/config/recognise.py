@@ -27,6 +27,8 @@ _SAME = frozenset(
         *("postgres", "puma", "redis", "rq", "sidekiq", "unicorn", "uvicorn", "uwsgi", "vllm"),
     )
 )
+# What ends itself by the stop signal once all is done, as its own documentation says.
+ENDS_BY_SIGNAL = frozenset(("puma", "uvicorn"))
 # What stands before the program itself: how many words each takes, with its own.
 _BEFORE = {
     **dict.fromkeys(("exec", "nohup", "docker-entrypoint.sh", "nice", "stdbuf", "time"), 1),

@@ -116,6 +116,8 @@ class ProgramHistory:
         self.drains_to_stop = False  # and not because of `gracewrap drain`
         self.ready_after: float | None = None
         self.told_at: float | None = None  # when its stop signal was sent
+        self.caught = False  # the leader had something to run on it then; a runtime's own, perhaps
+        self.handles: bool | None = None  # that is the application's own, by what its agents say
         self.watched_from = 0.0  # before that its end could not be seen
         self.gone_at: float | None = None
         self.hooks: dict[str, HookRun] = {}
@@ -188,6 +190,9 @@ class ProgramHistory:
                 self.hooks[event.hook] = HookRun(at)
             elif isinstance(event, probe_events.AgentExited):
                 self._exited_with(event.counts)
+            elif isinstance(event, probe_events.AgentsAnswered):
+                mixed = event.own and (event.agent or event.none)
+                self.handles = None if mixed else event.own > 0
         elif isinstance(event, runtime_events.OfTheRun):
             pass
         else:
@@ -212,7 +217,8 @@ class ProgramHistory:
                 self.ignores = True
             case log_events.Leftover() | log_events.LeftoverWaits():
                 self.members = self.reached(event.members) or self.members_now()
-                self.leftover = self.leftover or self.members_now() or self.members
+                left = name_members([one for one in self.find() if one.pid != self.pid])
+                self.leftover = self.leftover or left or self.members
                 if isinstance(event, log_events.Leftover) and event.signum:
                     told = [one for one in event.members if one[1] not in self.unreached]
                     self.left_told |= {pid: (who, event.signum, at) for who, pid in told}
@@ -391,7 +397,20 @@ class ProgramHistory:
         if self.leader is None or self.told_at is None or not self.ended_by_stop_signal():
             return False
         at_once = self.leader.at - max(self.told_at, self.watched_from) < AT_ONCE
-        return at_once and not self.aborted and not self.leftover
+        if not at_once or self.aborted or self.leftover:
+            return False
+        return not (self.handles or (self.caught and self._ends_so()))
+
+    def may_have_handled(self) -> bool:
+        """Return whether it is not known if what it had to run on the stop signal was its own:
+        Node.js, Ruby and the JVM catch that for an application without a handler too."""
+        return self.caught and self.handles is None
+
+    def _ends_so(self) -> bool:
+        """Return whether it is a program that ends itself by the stop signal after a good stop."""
+        from gracewrap.config.recognise import ENDS_BY_SIGNAL, recognised
+
+        return recognised(self.command) in ENDS_BY_SIGNAL
 
     def status(self) -> int | None:
         """Return its exit status as a shell reports it; None: it never ran."""

@@ -50,7 +50,9 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
     """Return what helps where *command*, or what it left behind, had no handler."""
     from gracewrap.config.recognise import recognised
 
-    lost = "without a handler for it, what it was doing is lost"
+    unsure = history.may_have_handled() and history.left_lost is None
+    without = "unless a handler of its own did that" if unsure else "without a handler for it"
+    lost = f"{without}, what it was doing is lost"
     if any(probe.kind == "agent" for probe in history.in_flight.probes):
         return (
             f"{lost}; handle the signal in it: the agent finishes requests and BullMQ jobs, and "
@@ -138,6 +140,8 @@ def _perhaps_cut(history: ProgramHistory) -> str:
     work = history.in_flight.work()
     if not (work and history.in_flight.requests_only and history.ended_at_once()):
         return ""
+    if history.may_have_handled():
+        return f"; if it was working on a job, that may be lost ({work})"
     return f"; if it was working on a job, that is lost: it has no handler for the signal ({work})"
 
 

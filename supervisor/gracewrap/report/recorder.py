@@ -139,6 +139,10 @@ class Recorder:
             if pid in history.left_told:
                 history.left_ended(pid, signum, at)
 
+    def about_to_be_told(self, program: int, caught: bool) -> None:
+        """Take in whether a leader had something to run on the stop signal before it was sent."""
+        self.histories[program].caught = caught
+
     def passed_on(self, signum: int, sent: Iterable[tuple[int, int]], at: float) -> None:
         """Remember a signal that somebody has sent, for the case that it ends a program; the
         arguments are those of forwarded()."""

@@ -227,7 +227,9 @@ class ProgramRuntime:
             self._before_stop_signal()
             seen = self._see(before=True)
             pid, at = self.child.send_stop(signum), time.monotonic()
-        leader = next((one.id for one in seen if one.pid == pid), None)
+        found = next((one for one in seen if one.pid == pid), None)
+        self._recorder.about_to_be_told(self.index, found is not None and found.catches)
+        leader = None if found is None else found.id
         signalled = frozenset(() if leader is None else (leader,))
         self.child.signalled |= signalled
         return TreeSeen(self.index, seen, at, True, leader, signalled)
