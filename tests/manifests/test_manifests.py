@@ -287,7 +287,10 @@ spec:
     ("old", "env"),
     [
         (POD, "    - env:\n        - name: GRACEWRAP_PROPAGATION_DELAY\n"),
-        (POD.replace("\n", "\r\n"), "    - env:\n        - name: GRACEWRAP_PROPAGATION_DELAY\n"),
+        (
+            POD.replace("\n", "\r\n"),
+            "    - env:\r\n        - name: GRACEWRAP_PROPAGATION_DELAY\r\n",
+        ),
         ("\ufeff" + POD, "    - env:\n        - name: GRACEWRAP_PROPAGATION_DELAY\n"),
         (json.dumps(yaml.safe_load(POD)), '"env": [{"name": "GRACEWRAP_PROPAGATION_DELAY", '),
         (yaml.safe_dump(yaml.safe_load(POD), default_flow_style=True), "env: [{"),
@@ -370,6 +373,18 @@ services:
 """)
     result = check.check([str(path)], asked([]))
     assert [(one.rule, one.line) for one in result.findings] == [("grace-period", 4)]
+
+
+def test_a_service_that_is_extended_in_another_file_counts(tmp_path):
+    (tmp_path / "common.yaml").write_text("""
+services:
+  base: {image: web, entrypoint: [gracewrap, --], stop_grace_period: 30s, environment: [A=b]}
+  app: {extends: base, stop_signal: SIGQUIT}
+""")
+    path = tmp_path / "compose.yaml"
+    path.write_text("services:\n  web:\n    extends: {file: common.yaml, service: app}\n")
+    result = check.check([str(path)], asked([]))
+    assert [(one.rule, one.line, one.edits) for one in result.findings] == [("stop-signal", 3, ())]
 
 
 @pytest.mark.timeout(30)

@@ -137,12 +137,24 @@ def _of(one: Container, asked: Asked) -> Iterator[Finding]:
         )
         remedy = "add --config FILE to the check"
         yield Finding(rule.id, rule.level, one.file.name, at, one.title, why, remedy)
+    if one.unread:
+        yield _in_part(one)
     if known.unused:
         yield _unused(known, one, at)
     if known.settings is not None:
         subject = Subject(one, known.settings, known)
         for find in _RULES:
             yield from find(subject)
+
+
+def _in_part(one: Container) -> Finding:
+    """Return what is found about a service whose base cannot be read."""
+    rule = RULES["extends-not-read"]
+    why = f"it extends {one.unread}, which cannot be read: what stands there is not known"
+    remedy = (
+        "check what the service is in the end: docker compose config | gracewrap check --against -"
+    )
+    return Finding(rule.id, rule.level, one.file.name, one.line, one.title, why, remedy)
 
 
 def _unused(known: Effective, one: Container, at: int) -> Finding:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 from gracewrap.config import env_file
+from gracewrap.manifests import compose_extends
 from gracewrap.manifests.model import Container, Grace, PreStop, Rollout, Security, seconds, unset
-from gracewrap.manifests.nodes import Node
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gracewrap.manifests.nodes import File
+    from gracewrap.manifests.nodes import File, Node
 
 DEFAULT_GRACE = 10.0
 LARGEST = 1 << 20  # bytes of a file of variables
@@ -24,12 +24,17 @@ def containers(file: File, root: Node) -> Iterator[Container]:
     services = root.get("services")
     for name, one in services.mapping() if services is not None else ():
         if one.kind == "map":
-            yield _container(file, name, one, services.pair(name)[0] if services else None)
+            place = services.pair(name)[0] if services else None
+            yield _container(file, name, compose_extends.resolved(file, root, one), place)
 
 
-def _container(file: File, name: str, one: Node, place: Node | None) -> Container:
+def _container(
+    file: File, name: str, extended: compose_extends.Extended, place: Node | None
+) -> Container:
+    one = extended.node
     node = one.get(GRACE)
-    grace = seconds(one.string(GRACE)) if node is not None else DEFAULT_GRACE
+    default = None if extended.unread else DEFAULT_GRACE
+    grace = seconds(one.string(GRACE)) if node is not None else default
     in_swarm = one.get("deploy", "update_config") is not None or file.name.endswith(
         ("stack.yml", "stack.yaml")
     )
@@ -54,6 +59,7 @@ def _container(file: File, name: str, one: Node, place: Node | None) -> Containe
         rollout=_rollout(one) if in_swarm else Rollout(),
         image=one.string("image") or "",
         place=place,
+        unread=extended.unread,
     )
 
 
@@ -113,9 +119,7 @@ def _value(node: Node, written: str) -> Node | None:
 
 def _scalar(like: Node, text: str) -> Node:
     """Return a node for a part of a scalar; it is shown by the whole one's line."""
-    node = Node.__new__(Node)
-    for slot in Node.__slots__:
-        setattr(node, slot, getattr(like, slot))
+    node = like.copy()
     node.text = text
     return node
 

@@ -14,7 +14,12 @@ DEFAULT_GRACE, MOST_ON_FARGATE = 30.0, 120.0
 
 
 def definitions(root: Node) -> Iterator[Node]:
-    """Yield the task definitions of a document."""
+    """Yield the task definitions of a document; a list of containers is what Terraform takes."""
+    if root.items and all(one.get("name") and one.get("image") for one in root.items):
+        name, made = root.copy(), root.copy()
+        name.kind, name.text = "scalar", "containerDefinitions"
+        made.kind, made.pairs = "map", [(name, root)]
+        yield made
     for one in (root, root.get("taskDefinition")):
         if one is not None and one.get("containerDefinitions") is not None:
             yield one

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def replace_scalar(file: File, node: Node, value: str, weight: float = 0.0) -> Edit | None:
     """Return an edit that gives a scalar another value; quotes stay."""
-    if node.kind != "scalar":
+    if node.kind != "scalar" or node.start < 0:
         return None
     old = file.text[node.start : node.end]
     if not old:  # nothing is there, and the node begins at the colon
@@ -30,7 +30,7 @@ def add_key(file: File, holder: Node, key: str, value: str, weight: float = 0.0)
     there = next((old for name, old in holder.pairs if name.text == key), None)
     if there is not None:
         return replace_scalar(file, there, value, weight) if there.is_null else None
-    if not holder.pairs:
+    if not holder.pairs or holder.pairs[0][0].start < 0:
         return None
     first = holder.pairs[0][0]
     if holder.flow:
@@ -86,10 +86,9 @@ def set_variable(container: Container, name: str, value: str, weight: float = 0.
     flow = file.is_json or container.node.flow
     item = _item(container, name, value, flow)
     if holder is None:
-        key = {"kubernetes": "env", "compose": "environment", "nomad": "Env"}.get(
-            container.platform, "environment")  # fmt: skip
-        if container.platform == "ecs" and container.grace.key[0] == "S":
-            key = "Environment"
+        key = "env" if container.platform in ("kubernetes", "nomad") else "environment"
+        if container.grace.key[0].isupper():  # as CloudFormation and Nomad's API spell all keys
+            key = key.capitalize()
         if flow:
             is_list = container.platform in ("kubernetes", "ecs")
             text = f"[{item}]" if is_list else f"{{{item}}}"
@@ -97,7 +96,7 @@ def set_variable(container: Container, name: str, value: str, weight: float = 0.
         pad = " " * (container.node.pairs[0][0].column if container.node.pairs else 0)
         lines = item.replace("\n", f"\n{pad}  ")
         return add_key(file, container.node, key, f"\n{pad}  {lines}", weight)
-    if holder.kind == "list" and holder.items:
+    if holder.kind == "list" and holder.items and holder.items[0].start >= 0:
         first = holder.items[0]
         if holder.flow:
             return Edit(first.start, first.start, f"{item}, ", f"+{first.start} {name}", weight)
@@ -137,7 +136,8 @@ def _item(container: Container, name: str, value: str, flow: bool) -> str:
 
 
 def applied(text: str, edits: Iterable[Edit]) -> str:
-    """Return the text with the edits made; of those that overlap, the first."""
+    """Return the text with the edits made, in its own line ends; of any that overlap, the first."""
+    line_end = "\r\n" if "\r\n" in text else "\n"
     best: dict[str, Edit] = {}
     for edit in edits:
         if edit.subject not in best or best[edit.subject].weight < edit.weight:
@@ -147,5 +147,5 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
         if not taken or edit.start >= taken[-1].end:
             taken.append(edit)
     for edit in reversed(taken):
-        text = text[: edit.start] + edit.text + text[edit.end :]
+        text = text[: edit.start] + edit.text.replace("\n", line_end) + text[edit.end :]
     return text

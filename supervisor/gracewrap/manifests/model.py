@@ -70,6 +70,7 @@ class Probe(Record):
     threshold: float = 3.0
     port_node: Node | None = None
     path_node: Node | None = None
+    grace: Node | None = None  # until SIGKILL if it fails; overrides the pod's
 
 
 class Security(Record):
@@ -130,6 +131,7 @@ class Container(Record):
     image: str = ""
     fargate: bool = False
     place: Node | None = None  # where it begins for people, if not at *node*
+    unread: str = ""  # where the rest of it is, if that could not be read
 
     @property
     def line(self) -> int:

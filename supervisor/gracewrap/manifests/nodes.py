@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 
 from gracewrap.record import TYPE_CHECKING, Record
@@ -44,7 +45,7 @@ class Node:
     """A node: a scalar (*text*), a list (*items*) or a mapping (*pairs*).
 
     *line* counts from 1; *start* and *end* are offsets in the text, *column* that of the start in
-    its line.
+    its line.  A *start* below 0: it is in another text.
     """
 
     __slots__ = (
@@ -63,6 +64,13 @@ class Node:
         self.text, self.plain, self.flow, self.size = "", False, False, 1
         self.items: list[Node] = []
         self.pairs: list[tuple[Node, Node]] = []
+
+    def copy(self) -> Node:
+        """Return a node that says the same at the same place."""
+        made = Node.__new__(Node)
+        for slot in Node.__slots__:
+            setattr(made, slot, getattr(self, slot))
+        return made
 
     @property
     def is_null(self) -> bool:
@@ -149,7 +157,8 @@ def parse(name: str, data: bytes) -> File:
     if name.endswith((".hcl", ".nomad")):
         raise Unreadable(f"HCL is not read; write nomad job run -output {name} > job.json, and "
                          "check that")  # fmt: skip
-    return File(name, text, tuple(_documents(text)), _is_json(text))
+    is_json = _is_json(text)
+    return File(name, text, tuple(_documents(_as_yaml(text) if is_json else text)), is_json)
 
 
 def _is_json(text: str) -> bool:
@@ -161,6 +170,18 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _as_yaml(text: str) -> str:
+    """Return JSON as YAML takes it, each character where it was.
+
+    YAML has no pairs of surrogates, which is how many libraries write an emoji.
+    """
+    return re.sub(
+        r"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
+        lambda found: found[0] if len(found[0]) == 2 else r"\ufffd",
+        text,
+    )
 
 
 def _bytes(name: str) -> bytes:

@@ -31,8 +31,6 @@ def containers(files: list[File], beside: kubernetes.Beside) -> list[Container]:
         objects = [one for root in file.documents for one in kubernetes.objects(root)]
         here += kubernetes.containers(file, objects, beside)
         for root in file.documents:
-            if root.kind != "map":
-                continue
             definitions = list(ecs.definitions(root))
             for definition in definitions:
                 here += ecs.containers(file, definition)

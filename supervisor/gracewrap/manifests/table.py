@@ -19,6 +19,7 @@ _RULES = (
     ("not-wrapped", ERROR, "No container in the file runs gracewrap."),
     ("settings", ERROR, "gracewrap's settings in the manifest cannot be used."),
     ("config-not-read", WARNING, "The settings are in a file that was not given to the check."),
+    ("extends-not-read", WARNING, "A part of the service stands where it was not read."),
     ("options-not-used", WARNING, "Options of the check are not those of the container."),
     ("grace-period", ERROR, "The platform's SIGKILL comes before gracewrap's budget is over."),
     ("grace-limit", ERROR, "The platform does not grant so long a grace period."),
