@@ -28,7 +28,7 @@ TEMPLATES = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "PodTemplate": ("template",),
 }
-DEFAULT_GRACE = 30.0
+GRACE, DEFAULT_GRACE = "terminationGracePeriodSeconds", 30.0
 RESTARTS = {"Always": "always", "OnFailure": "on-failure"}
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
@@ -52,6 +52,14 @@ class Beside(Record):
     def of(self, kind: str, like: Node) -> list[tuple[str, Node]]:
         """Return those of a kind in the namespace of an object, with the names of their files."""
         return self.places.get((kind, _namespace(like)), [])
+
+
+class Around(Record):
+    """What other objects say about all containers of a pod."""
+
+    rollout: Rollout
+    maps: Maps
+    is_served: bool  # a Service sends clients to it
 
 
 def beside(files: Iterable[File]) -> Beside:
@@ -81,18 +89,38 @@ def containers(file: File, found: Iterable[Node], beside: Beside) -> Iterator[Co
         template = one.get(*TEMPLATES[kind])
         pod = template.get("spec") if template is not None else None
         if template is not None and pod is not None and pod.kind == "map":
-            rollout = _rollout(one, template, beside)
-            maps = beside.maps.get(_namespace(one), {})
-            yield from _of_pod(file, f"{kind} {_name(one)}", kind, pod, rollout, maps)
+            around = Around(
+                _rollout(one, template, beside),
+                beside.maps.get(_namespace(one), {}),
+                _is_served(one, template, beside),
+            )
+            yield from _of_pod(file, f"{kind} {_name(one)}", kind, pod, around)
 
 
 def _name(one: Node) -> str:
     return one.string("metadata", "name") or one.string("metadata", "generateName") or "(unnamed)"
 
 
-def _of_pod(
-    file: File, workload: str, kind: str, pod: Node, rollout: Rollout, maps: Maps
-) -> Iterator[Container]:
+def _is_served(one: Node, template: Node, beside: Beside) -> bool:
+    """Return whether a Service sends clients to these pods."""
+    labels = _labels(one if one.string("kind") == "Pod" else template)
+    return any(
+        wanted is not None and wanted.pairs and _has(labels, wanted)
+        for _, service in beside.of("Service", one)
+        for wanted in (service.get("spec", "selector"),)
+    )
+
+
+def _labels(one: Node) -> Mapping[str, Node]:
+    found = one.get("metadata", "labels")
+    return dict(found.mapping()) if found is not None else {}
+
+
+def _has(labels: Mapping[str, Node], wanted: Node) -> bool:
+    return all(key in labels and labels[key].text == value.text for key, value in wanted.mapping())
+
+
+def _of_pod(file: File, workload: str, kind: str, pod: Node, around: Around) -> Iterator[Container]:
     regular = _items(pod.get("containers"))
     # A native sidecar is stopped after the others; every other init container has completed.
     sidecars = [one for one in _items(pod.get("initContainers"))
@@ -103,7 +131,9 @@ def _of_pod(
             for other in regular
             if other is not one and one in regular
         )
-        yield _container(file, workload, kind, pod, one, others, rollout, maps)
+        # Which of several a Service means is not said here.
+        served = around.is_served and one in regular and len(regular) == 1
+        yield _container(file, workload, kind, pod, one, others, around, served)
 
 
 def _items(node: Node | None) -> list[Node]:
@@ -117,12 +147,11 @@ def _container(
     pod: Node,
     one: Node,
     others: tuple[tuple[str, str, Node], ...],
-    rollout: Rollout,
-    maps: Maps,
+    around: Around,
+    served: bool,
 ) -> Container:
-    key = "terminationGracePeriodSeconds"
-    node = pod.pair(key)[1]
-    grace = pod.number(key) if pod.get(key) is not None else DEFAULT_GRACE
+    node = pod.pair(GRACE)[1]
+    grace = pod.number(GRACE) if pod.get(GRACE) is not None else DEFAULT_GRACE
     ports = {port.string("name") or "": port.number("containerPort") for port in
              _items(one.get("ports"))}  # fmt: skip
     probes = {name: probe for name in PROBES if (probe := _probe(one, name, ports)) is not None}
@@ -132,17 +161,17 @@ def _container(
         workload=workload,
         name=one.string("name") or "(unnamed)",
         node=one,
-        grace=Grace(grace, key, node, pod),
+        grace=Grace(grace, GRACE, node, pod),
         command=one.get("command"),
         args=one.get("args"),
-        env=_env(one, maps),
+        env=_env(one, around.maps),
         env_node=one.get("env"),
         pre_stop=_pre_stop(one),
         stop_signal=one.get("lifecycle", "stopSignal"),
         shared_pid=_said(pod, "shareProcessNamespace"),
         host_pid=_said(pod, "hostPID"),
         probes=probes,
-        serves=_serves(one, bool(ports), probes),
+        serves=_serves(one, bool(ports), probes, served),
         ports=_ports(one),
         security=_security(pod, one),
         termination_path=one.get("terminationMessagePath"),
@@ -150,19 +179,19 @@ def _container(
         restart_word=RESTARTS.get(pod.string("restartPolicy") or "Always", ""),
         batch=kind in ("Job", "CronJob"),
         neighbours=others,
-        rollout=rollout,
+        rollout=around.rollout,
         image=one.string("image") or "",
     )
 
 
-def _serves(one: Node, has_ports: bool, probes: Mapping[str, Probe]) -> Node | None:
+def _serves(one: Node, has_ports: bool, probes: Mapping[str, Probe], served: bool) -> Node | None:
     """Return the key that says that the container serves requests; None: there is none."""
     if has_ports:
         return one.pair("ports")[0]
     readiness = probes.get("readinessProbe")
     if readiness is not None and readiness.how != "exec":
         return one.pair("readinessProbe")[0]
-    return None
+    return one.pair("name")[0] if served else None
 
 
 def _ports(one: Node) -> frozenset[int]:
@@ -211,8 +240,11 @@ def _probe(one: Node, key: str, ports: Mapping[str, float | None]) -> Probe | No
     period, threshold = node.number("periodSeconds"), node.number("failureThreshold")
     period = 10.0 if period is None else period
     threshold = 3.0 if threshold is None else threshold
+    grace = node.get(GRACE)
     if (command := node.strings("exec", "command")) is not None:
-        return Probe(key, node, "exec", command=command, period=period, threshold=threshold)
+        return Probe(
+            key, node, "exec", command=command, period=period, threshold=threshold, grace=grace
+        )
     for name, how in (("httpGet", "http"), ("tcpSocket", "tcp"), ("grpc", "grpc")):
         inner = node.get(name)
         if inner is None:
@@ -230,6 +262,7 @@ def _probe(one: Node, key: str, ports: Mapping[str, float | None]) -> Probe | No
             path_node=inner.get("path"),
             period=period,
             threshold=threshold,
+            grace=grace,
         )
     return None
 
@@ -272,8 +305,7 @@ def _rollout(one: Node, template: Node, beside: Beside) -> Rollout:
         replicas = _least(one, beside)
     strategy = one.get("spec", "strategy") or one.get("spec", "updateStrategy")
     kind_of = strategy.get("type") if strategy is not None else None
-    found = template.get("metadata", "labels")
-    labels = dict(found.mapping()) if found is not None else {}
+    labels = _labels(template)
     budgets = beside.of("PodDisruptionBudget", one)
     where, disruption = next((each for each in budgets if _selects(each[1], labels)), ("", None))
     return Rollout(
@@ -308,10 +340,7 @@ def _selects(budget: Node, labels: Mapping[str, Node]) -> bool:
     rules = _items(selector.get("matchExpressions"))
     if not rules and (wanted is None or not wanted.pairs):
         return budget.string("apiVersion") == "policy/v1"  # all pods; v1beta1: none
-    return all(_fits(rule, labels) for rule in rules) and all(
-        key in labels and labels[key].text == value.text
-        for key, value in (wanted.mapping() if wanted is not None else ())
-    )
+    return all(_fits(rule, labels) for rule in rules) and (wanted is None or _has(labels, wanted))
 
 
 def _fits(rule: Node, labels: Mapping[str, Node]) -> bool:

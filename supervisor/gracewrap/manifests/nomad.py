@@ -78,10 +78,16 @@ def _task(file: File, workload: str, name: str, task: Node, group: Node, api: bo
         default_signal="" if docker else "INT",
         init=config.pair("init")[0] if config is not None and init else None,
         host_pid=_host_pid(config),
-        serves=group.pair(of("Services"))[0] if _items(group.get(of("Services"))) else None,
+        serves=_serves(task, api) or _serves(group, api),
         security=_security(task.get(of("User")), config),
         image=(config.string("image") or "") if config is not None else "",
     )  # fmt: skip
+
+
+def _serves(holder: Node, api: bool) -> Node | None:
+    """Return the key that says that clients find it: a list of the API, or a block of HCL."""
+    name, value = holder.pair("Services" if api else "service")
+    return name if value is not None and (value.items or value.pairs) else None
 
 
 def _args(config: Node | None, docker: bool) -> Node | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from gracewrap.manifests import edits
+from gracewrap.manifests.sleeps import without_shell
 from gracewrap.manifests.wrapped import NAME
 from gracewrap.record import TYPE_CHECKING
 
@@ -58,6 +59,12 @@ def _means(subject: Subject, probe: Probe) -> bool:
     return probe.port == USUAL or (bool(named) and probe.port not in named)
 
 
+def _asks_health(probe: Probe) -> bool:
+    """Return whether a probe runs gracewrap health, also in a shell."""
+    words = without_shell(probe.command)
+    return probe.how == "exec" and bool(words) and os.path.basename(words[0]) == NAME
+
+
 def _nobody(subject: Subject, probe: Probe) -> Finding:
     """Return what is found about a probe that nobody answers."""
     ours = [address.port for address in subject.settings.health_listen if address.port]
@@ -107,7 +114,7 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
         return
     ours = _listening(subject, probe)
     file = subject.container.file
-    asks_health = probe.how == "exec" and os.path.basename((probe.command or ("",))[0]) == NAME
+    asks_health = _asks_health(probe)
     if ours is not None and probe.how == "http" and probe.path.rstrip("/") != "/readyz":
         why = f"{probe.path} of gracewrap stays 200 during the stop; only /readyz turns 503"
         edit = None
@@ -120,7 +127,7 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
     elif ours is not None and probe.how == "tcp":
         why = "gracewrap accepts connections until it exits; a probe by TCP never fails"
         yield subject.find("readiness-not-503", probe.node, why, _ask(subject), level="error")
-    elif asks_health and "--live" in probe.command:
+    elif asks_health and "--live" in without_shell(probe.command):
         why = "gracewrap health --live succeeds during the stop; without --live it does not"
         yield subject.find("readiness-not-503", probe.node, why, "leave out --live", level="error")
     elif ours is None and not asks_health and not _means(subject, probe):
@@ -141,7 +148,6 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
 
 def _liveness(subject: Subject, probe: Probe) -> Iterator[Finding]:
     ours = _listening(subject, probe)
-    asks_health = probe.how == "exec" and os.path.basename((probe.command or ("",))[0]) == NAME
     file = subject.container.file
     is_ours = ours is not None or _means(subject, probe)
     if is_ours and probe.path.rstrip("/") == "/readyz" and probe.path_node is not None:
@@ -151,6 +157,6 @@ def _liveness(subject: Subject, probe: Probe) -> Iterator[Finding]:
         )
         edit = edits.replace_scalar(file, probe.path_node, "/livez")
         yield subject.find("liveness-readyz", probe.path_node, why, "set path: /livez", edit)
-    elif asks_health and "--live" not in probe.command:
+    elif _asks_health(probe) and "--live" not in without_shell(probe.command):
         why = "gracewrap health fails while the application starts and while it drains"
         yield subject.find("liveness-readyz", probe.node, why, "write gracewrap health --live")

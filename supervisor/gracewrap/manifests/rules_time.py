@@ -38,6 +38,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     """Yield what is wrong with the times."""
     plan = _plan(subject)
     yield from _grace(subject, plan)
+    yield from _probes(subject)
     yield from _limit(subject, plan)
     yield from _delays(subject, plan)
     yield from _propagation(subject, plan)
@@ -153,6 +154,24 @@ def _grace(subject: Subject, plan: Plan) -> Iterator[Finding]:
         )
         remedy = "move it to gracewrap's pre_stop, which has its place in the budget"
         yield subject.find("pre-stop-unknown", one.pre_stop.key, why, remedy)
+
+
+def _probes(subject: Subject) -> Iterator[Finding]:
+    """Find probes that leave less time than the pod does when they end a container."""
+    budget, grace = subject.settings.shutdown_timeout, subject.container.grace
+    for probe in subject.container.probes.values():
+        granted = probe.node.number(grace.key)
+        needed = budget + _off_the_clock(subject) + MARGIN
+        if probe.grace is None or granted is None or granted >= needed:
+            continue
+        why = (
+            f"if {probe.key} fails the container is stopped with {number(granted)} s, and "
+            f"gracewrap may take shutdown_timeout = {show_duration(budget)}"
+        )
+        wanted = str(math.ceil(needed + SPARE - MARGIN))
+        remedy = f"set {grace.key}: {wanted} in {probe.key}, or remove it there"
+        edit = edits.replace_scalar(subject.container.file, probe.grace, wanted, float(wanted))
+        yield subject.find("grace-period", probe.grace, why, remedy, edit, level="warning")
 
 
 def _too_short(subject: Subject, plan: Plan, granted: float, over: float) -> Finding:
