@@ -19,6 +19,7 @@ import pytest
 from gracewrap.cli import cmd_drill
 from gracewrap.drill import formats, instance, load, verdict
 from gracewrap.drill.model import ELSEWHERE, Asked, Request, Run, Unready
+from gracewrap.record import replace
 
 SERVER = str(Path(__file__).with_name("server.py"))
 URL = "http://127.0.0.1:{port}/"
@@ -149,9 +150,34 @@ def test_a_body_that_trickles_does_not_keep_the_drill_waiting():
     async def ask() -> int:
         async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            return await asyncio.wait_for(load.status(f"http://127.0.0.1:{port}/", 0.5), 60)
+            return await asyncio.wait_for(load.status(f"http://127.0.0.1:{port}/", 30), 60)
 
-    assert asyncio.run(ask()) == 0
+    assert asyncio.run(ask()) == 200
+
+
+def test_whether_it_is_up_is_asked_as_the_load_asks():
+    """A route may take nothing but POST, and nobody without a token."""
+    found = list[bytes]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        found.append(head + await reader.readexactly(2))
+        with contextlib.closing(writer):
+            writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+    async def attempt() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as one:
+            url = f"http://127.0.0.1:{one.sockets[0].getsockname()[1]}/"
+            headers = {"Authorization": "Bearer x"}
+            asked = Asked(("true",), urls=(url,), method="POST", body="{}", headers=headers)
+            made = instance.Instance(asked, "bare", 0)
+            await made.answers(url, time.monotonic() + 30)
+            await made.clean()
+
+    asyncio.run(asyncio.wait_for(attempt(), 60))
+    assert found[-1].startswith(b"post / http/1.1\r\n") and found[-1].endswith(b"\r\n\r\n{}")
+    assert b"authorization: bearer x\r\n" in found[-1]
 
 
 def test_a_port_that_accepts_and_never_answers_is_said():
@@ -201,6 +227,26 @@ def test_a_signal_leaves_nothing_behind(signum):
     assert not [pid for pid in below if SERVER in _command(pid)]
 
 
+LATE = """
+import asyncio, os, sys
+from gracewrap.drill import rehearsal
+from gracewrap.drill.model import Asked
+signum = int(sys.argv[1])
+try:
+    asyncio.run(rehearsal.run(Asked(("true",)), lambda _step: os.kill(os.getpid(), signum)))
+except rehearsal.Interrupted as fault:
+    os.kill(os.getpid(), fault.signum)
+    print("ended by", fault.signum)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_late_does_not_cut_the_last_words(signum):
+    words = [sys.executable, "-c", LATE, str(signum)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"ended by {signum}\n"), done.stderr
+
+
 def _command(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
@@ -218,6 +264,12 @@ def _command(pid: int) -> list[str]:
         (("--url", URL, "--compare", "s6"), "one of bare, tini, dumb-init"),
         (("--url", "http://127.0.0.1:3000/", "--rolling"), "{port}"),
         (("--url", URL, "--header", "x"), "NAME: VALUE"),
+        (("--url", URL, "--header", "a b: c"), "NAME: VALUE"),
+        (("--url", URL, "--header", "X: ü"), "its value must be printable ASCII"),
+        (("--url", URL, "--method", "P T"), "it must be a word such as POST"),
+        (("--url", "http://"), 'cannot use --url = "http://" (command line): write the host'),
+        (("--url", "http://[::1"), 'cannot use --url = "http://[::1" (command line): Invalid'),
+        (("--url", "http://x:99999/"), "Port out of range"),
         (("--url", URL, "--stop-timeout", "soon"), "cannot use stop_timeout"),
     ],
 )
@@ -352,6 +404,26 @@ def test_what_the_others_have_lost_is_one_line(fates, said):
 def test_the_preset_for_a_command_that_lost_requests_is_named(report, said):
     runs = [ran(fates="ok reset", report=report)]
     assert said in formats.text(runs, verdict.judge(Asked(()), runs))
+
+
+@pytest.mark.parametrize(
+    ("timeline", "said"),
+    [
+        ([], "noticed; --propagation-delay 5s lets it serve on"),
+        ([{"event": "serving"}], "noticed; a longer --propagation-delay lets it serve on"),
+    ],
+)
+def test_what_is_refused_needs_a_propagation_delay_or_a_longer_one(timeline, said):
+    runs = [ran(fates="ok refused", report={"timeline": timeline})]
+    assert said in formats.text(runs, verdict.judge(Asked(()), runs))
+
+
+def test_what_was_lost_before_the_stop_is_no_fault_of_the_stop():
+    early = Request("http://x/", -0.6, -0.5, "cut", False)
+    runs = [replace(ran(), requests=(early,))]
+    shown = formats.text(runs, verdict.judge(Asked(()), runs))
+    assert "  1 of them lost before the stop request: " in shown
+    assert "--preset" not in shown
 
 
 @pytest.mark.parametrize("why", ["", "; held up by 1 connection"])

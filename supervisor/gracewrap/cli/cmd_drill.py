@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -51,6 +52,10 @@ OPTIONS = {
 }
 TWINS = ("bare", "tini", "dumb-init")
 BALANCERS = ("readiness", "lag", "connections", "none")
+
+
+# A method, or the name of a header (RFC 9110, 5.6.2).
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Misused(Exception):
@@ -154,8 +159,8 @@ def _asked(
     """Return what is asked for.  Raises Misused."""
     urls = tuple(own.get("--url", ()))
     for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise _misused("--url", url, "it must start with http:// or https://")
+        if wrong := _wrong_url(url):
+            raise _misused("--url", url, wrong)
     job_command = _job_command(own)
     if not urls and not job_command:
         raise Misused(f"cannot hold a drill without --url ({COMMAND_LINE}): write --url "
@@ -167,12 +172,6 @@ def _asked(
             raise _misused("--compare", word, f"it must be one of {', '.join(TWINS)}")
     if compare and not command:
         raise Misused("cannot use --compare without a command after --: twins read no file")
-    headers = {}
-    for header in own.get("--header", ()):
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise _misused("--header", header, "it must be NAME: VALUE")
-        headers[name.strip()] = value.strip()
     listen = [one for one in settings.health_listen if one.port]
     asked = Asked(
         tuple(command),
@@ -180,9 +179,9 @@ def _asked(
         urls,
         load_command=_last(own, "--load-command", ""),
         job_command=job_command,
-        method=_last(own, "--method", "GET").upper(),
+        method=_method(own),
         body=_last(own, "--body", ""),
-        headers=headers,
+        headers=_headers(own),
         rolling="--rolling" in own,
         compare=compare,
         budget=settings.shutdown_timeout,
@@ -190,6 +189,40 @@ def _asked(
     )
     _go_together(asked)
     return _with_numbers(asked, own)
+
+
+def _wrong_url(url: str) -> str:
+    """Return what is wrong with a URL; "": nothing."""
+    from urllib.parse import urlsplit
+
+    if not url.startswith(("http://", "https://")):
+        return "it must start with http:// or https://"
+    try:
+        parts = urlsplit(url.replace("{port}", "1"))
+        if parts.hostname and parts.port != 0:
+            return ""
+    except ValueError as fault:
+        return str(fault)
+    return "write the host and the port where the command answers"
+
+
+def _method(own: dict[str, list[str]]) -> str:
+    method = _last(own, "--method", "GET").upper()
+    if not TOKEN.fullmatch(method):
+        raise _misused("--method", method, "it must be a word such as POST")
+    return method
+
+
+def _headers(own: dict[str, list[str]]) -> dict[str, str]:
+    found = {}
+    for header in own.get("--header", ()):
+        name, colon, value = header.partition(":")
+        if not colon or not TOKEN.fullmatch(name.strip()):
+            raise _misused("--header", header, "it must be NAME: VALUE")
+        if not value.isascii() or not value.strip().isprintable():
+            raise _misused("--header", header, "its value must be printable ASCII")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _job_command(own: dict[str, list[str]]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from gracewrap.drill.model import (
     FAIL,
     FATES,
     MOST_NAMED,
+    NOT_DONE,
     OK,
     PASSED,
     REFUSED,
@@ -127,16 +128,29 @@ def _killed(runs: Sequence[Run]) -> Iterator[str]:
 
 def _cures(runs: Sequence[Run]) -> Iterator[str]:
     """Yield what helps against the losses that have an ordinary cause."""
-    fates = {one.fate for run in runs for one in run.lost if one.at >= 0}
-    fates |= {one.fate for run in runs for one in run.lost if one.fate in (RESET, CUT)}
+    lost = [one for run in runs for one in run.lost if one.fate != NOT_DONE]
+    if before := sum(one.ended < 0 for one in lost):
+        yield f"  {before} of them lost before the stop request: the command does so without a stop"
+    fates = {one.fate for one in lost if one.ended >= 0}
     if REFUSED in fates:
-        yield ("  refused: it took no connections any more before the balancer had noticed; a "
-               "longer --propagation-delay lets it serve on")  # fmt: skip
+        longer = "a longer --propagation-delay" if any(map(_serves_on, runs)) else (
+            "--propagation-delay 5s")  # fmt: skip
+        yield ("  refused: it took no connections any more before the balancer had noticed; "
+               f"{longer} lets it serve on")  # fmt: skip
     if fates & {RESET, CUT}:
         name = next(filter(None, map(_preset, runs)), "")
         preset = f"--preset {name}" if name else "a --preset (gracewrap presets)"
         yield (f"  reset or cut: it ended before it had answered; {preset}, or --drain-tcp auto "
                "--drain-when before-signal, lets it finish")  # fmt: skip
+
+
+def _serves_on(run: Run) -> bool:
+    """Return whether there was a propagation_delay."""
+    report = run.report or {}
+    steps = report.get("timeline")
+    return isinstance(steps, list) and any(
+        isinstance(one, dict) and one.get("event") == "serving" for one in steps
+    )
 
 
 def _preset(run: Run) -> str:

@@ -126,7 +126,7 @@ class Instance:
             # A URL may be as slow as a request may be.
             patience = min(left, self._asked.request_timeout)
             accepted = accepts(url)
-            status = await load.status(url, patience) if accepted else 0
+            status = await load.status(url, patience, self._asked) if accepted else 0
             if 200 <= status < 400:
                 return
             found = status or found
@@ -181,7 +181,8 @@ class Instance:
         """
         if self._who == "gracewrap":
             return await load.status(f"http://{self.health}/readyz", patience) == 200
-        return 200 <= await load.status(self.urls[0], self._asked.request_timeout) < 500
+        patience = self._asked.request_timeout
+        return 200 <= await load.status(self.urls[0], patience, self._asked) < 500
 
     def stop(self) -> None:
         """Send the stop request."""

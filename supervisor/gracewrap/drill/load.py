@@ -174,17 +174,22 @@ def _reason(error: BaseException) -> str:
     return ""
 
 
-async def status(url: str, seconds: float) -> int:
-    """Return the status of a GET; 0: no answer within so many seconds."""
+async def status(url: str, seconds: float, asked: Asked | None = None) -> int:
+    """Return the status of a GET, or of the request of a drill; 0: no answer within so many
+    seconds."""
     import httpx
 
-    # httpx bounds each read, not all of them: a body that trickles would never end.
+    method, content, headers = "GET", b"", dict[str, str]()
+    if asked is not None:  # a route may take nothing else, or nobody without a token
+        method, content, headers = asked.method, asked.body.encode(), dict(asked.headers)
+    # httpx bounds each read, not all of them.  The body is not read: one of events never ends.
     try:
         async with (
             asyncio.timeout(seconds),
             httpx.AsyncClient(timeout=seconds, trust_env=False, verify=False) as client,
+            client.stream(method, url, content=content or None, headers=headers) as found,
         ):
-            found: httpx.Response = await client.get(url)
-            return found.status_code
+            code: int = found.status_code
+            return code
     except (httpx.HTTPError, TimeoutError):
         return 0

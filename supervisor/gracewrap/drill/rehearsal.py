@@ -65,6 +65,8 @@ async def run(asked: Asked, tell: Callable[[Step], None]) -> list[Run]:
             raise Interrupted(told[0]) from None
         raise
     finally:
+        if told:  # only the last words are left, and what comes late must not cut them
+            signal.pthread_sigmask(signal.SIG_BLOCK, heard)
         for signum in heard:
             loop.remove_signal_handler(signum)
 
