@@ -7,6 +7,7 @@ import os
 from gracewrap.config.settings import REOPEN, RESTART
 from gracewrap.linux import signals
 from gracewrap.manifests import edits
+from gracewrap.manifests.model import unset
 from gracewrap.manifests.wrapped import is_sidecar, wrapped
 from gracewrap.policy.recipients import SUPERVISORS
 from gracewrap.record import TYPE_CHECKING
@@ -43,7 +44,7 @@ def _command(subject: Subject) -> Iterator[Finding]:
 
 def _signal(subject: Subject) -> Iterator[Finding]:
     one, settings = subject.container, subject.settings
-    word = one.stop_signal.text if one.stop_signal is not None else one.default_signal
+    word = unset(one.stop_signal.text) if one.stop_signal is not None else one.default_signal
     try:
         number = signals.number(word)
     except ValueError:  # a variable, or nothing

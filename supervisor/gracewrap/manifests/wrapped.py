@@ -33,6 +33,11 @@ SIDECARS = re.compile(
 
 # What a platform fills in: $(NAME) in Kubernetes, ${NAME} in Nomad and CloudFormation.
 _FILLED_IN = re.compile(r"(?<!\$)\$[({]")
+_OPEN = re.compile(r"\$[\w({]")  # what a shell, or Compose, fills in
+# What may stand between exec and gracewrap: options, variables, and what becomes its command.
+_BECOMES = re.compile(
+    r"-.*|\w+=.*|(.*/)?(env|su-exec|gosu|setpriv|chpst|nice|ionice|stdbuf|tini|dumb-init|catatonit)"
+)
 # What runs beside an application, and comes from images of its own.
 SERVERS = re.compile(
     r"^(postgres(ql)?|postgis|mysql|mariadb|redis(-stack)?|valkey|mongo(db)?|rabbitmq|memcached|nginx"
@@ -119,7 +124,21 @@ def _within(words: list[tuple[str, Node]]) -> Wrapped | None:
         return None
     node = next(node for text, node in words if text == script)
     before, after = tuple(inner[:at]), tuple(inner[at + 1 :])
-    return Wrapped("shell", after, (), node, before, before[-1:] == ("exec",))
+    return Wrapped("shell", after, (), node, before, _execs(before))
+
+
+def _execs(before: tuple[str, ...]) -> bool:
+    """Return whether a shell replaces itself, by the words before gracewrap."""
+    if "exec" not in before:
+        return False
+    last = len(before) - before[::-1].index("exec")
+    between, known = before[last:], False
+    for n, word in enumerate(between):
+        # The word after `su-exec`, or after an option, may be its value.
+        if not _BECOMES.fullmatch(word) and not (n and known and re.fullmatch(r"[\w:.+-]+", word)):
+            return False
+        known = _BECOMES.fullmatch(word) is not None
+    return True
 
 
 def chosen(containers: Iterable[Container], names: Iterable[str]) -> list[Container]:
@@ -160,7 +179,7 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
         default: The file to read where nothing names one.
     """
     how = wrapped(container)
-    own = read_command_line(how.words)
+    own = _own(container, how)
     env = {
         name.encode(): node.text.encode()
         for name, node in container.env.items()
@@ -184,6 +203,28 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
     settings, problems = load.resolve(made, env, needs_command=False)
     unseen = named if named and config is None else None
     return Effective(settings, tuple(problems), config, unseen, made, env, unused)
+
+
+def _own(container: Container, how: Wrapped) -> CommandLine:
+    """Return the options in a container's words, but those whose value is not in the manifest."""
+    own = read_command_line([_filled(container, word) for word in how.words])
+    later = _OPEN if how.how == "shell" or container.platform == "compose" else _FILLED_IN
+    given = tuple(one for one in own.given if not later.search(str(one.raw)))
+    return replace(own, given=given)
+
+
+def _filled(container: Container, word: str) -> str:
+    """Return a word with the variables in it whose values the manifest says."""
+
+    def value(found: re.Match[str]) -> str:
+        node = container.env.get(found[1])
+        return node.text if node is not None else found[0]
+
+    if container.platform == "kubernetes":
+        return re.sub(r"(?<!\$)\$\(([\w.-]+)\)", value, word)
+    if container.platform == "compose":
+        return re.sub(r"(?<!\$)\$\{\w+:?-([^${}]*)\}", r"\1", word)
+    return word
 
 
 def _same_file(named: str | None, default: str | None) -> bool:
