@@ -266,6 +266,8 @@ def _command(pid: int) -> list[str]:
         (("--url", URL, "--header", "x"), "NAME: VALUE"),
         (("--url", URL, "--header", "a b: c"), "NAME: VALUE"),
         (("--url", URL, "--header", "X: ü"), "its value must be printable ASCII"),
+        (("--url", URL, "--html", "/none/x.html"), "there is no directory /none"),
+        (("--url", URL, "--junit", "/tmp"), "it is a directory"),
         (("--url", URL, "--method", "P T"), "it must be a word such as POST"),
         (("--url", "http://"), 'cannot use --url = "http://" (command line): write the host'),
         (("--url", "http://[::1"), 'cannot use --url = "http://[::1" (command line): Invalid'),
@@ -424,6 +426,14 @@ def test_what_was_lost_before_the_stop_is_no_fault_of_the_stop():
     shown = formats.text(runs, verdict.judge(Asked(()), runs))
     assert "  1 of them lost before the stop request: " in shown
     assert "--preset" not in shown
+
+
+def test_names_of_processes_do_not_reach_the_terminal_or_the_xml_as_they_are():
+    report = {"killed": ["\x1b[2J (pid 7)"], "outcome": "killed"}
+    runs = [ran(status=137, report=report)]
+    judged = verdict.judge(Asked(()), runs)
+    assert "\x1b" not in formats.text(runs, judged)
+    ElementTree.fromstring(formats.junit(runs, judged))
 
 
 @pytest.mark.parametrize("why", ["", "; held up by 1 connection"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,15 @@ def test_a_line_of_vegeta_is_one_request(code, error, fate):
 )  # fmt: skip
 def test_what_is_no_result_is_none(line):
     assert parsed(line, "http://x/") is None
+
+
+def test_what_a_load_says_does_not_reach_the_terminal_or_the_xml_as_it_is():
+    line = {"timestamp": "2026-05-04T08:00:00Z", "latency": 1e9, "code": 0,
+            "error": "\x1b[2J\ud800", "url": "http://x/\x07"}  # fmt: skip
+    found = parsed(json.dumps(line).encode(), "http://y/")
+    assert found is not None
+    assert (found.url, found.why) == ("http://x/\\x07", "\\x1b[2J\\ud800")
+    assert parsed(json.dumps({**line, "latency": math.inf}).encode(), "http://y/") is None
 
 
 def test_a_load_command_without_results_is_said():

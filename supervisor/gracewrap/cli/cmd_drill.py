@@ -130,10 +130,6 @@ def _show(asked: Asked, runs: Sequence[Run], judged: Verdict, own: dict[str, lis
     """Write all that is asked for.  Raises OSError."""
     from gracewrap.drill import formats, page
 
-    for path in own.get("--junit", ()):
-        show_picture.write(path, formats.junit(runs, judged))
-    for path in own.get("--html", ()):
-        show_picture.write(path, page.html(asked, runs, judged))
     as_json = "--json" in own
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
     chart = None if width is None or as_json else formats.timeline(runs[0])
@@ -151,6 +147,10 @@ def _show(asked: Asked, runs: Sequence[Run], judged: Verdict, own: dict[str, lis
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(formats.markdown(runs, judged))
+    for path in own.get("--junit", ()):
+        show_picture.write(path, formats.junit(runs, judged))
+    for path in own.get("--html", ()):
+        show_picture.write(path, page.html(asked, runs, judged))
 
 
 def _asked(
@@ -173,6 +173,7 @@ def _asked(
     if compare and not command:
         raise Misused("cannot use --compare without a command after --: twins read no file")
     listen = [one for one in settings.health_listen if one.port]
+    _can_be_written(own)
     asked = Asked(
         tuple(command),
         options,
@@ -189,6 +190,19 @@ def _asked(
     )
     _go_together(asked)
     return _with_numbers(asked, own)
+
+
+def _can_be_written(own: dict[str, list[str]]) -> None:
+    """Raise Misused if a file cannot be written: better now than when the drill is over."""
+    for name in ("--html", "--junit"):
+        for path in own.get(name, ()):
+            if os.path.isdir(path):
+                raise _misused(name, path, "it is a directory")
+            directory = os.path.dirname(path) or "."
+            if not os.path.isdir(directory):
+                raise _misused(name, path, f"there is no directory {directory}")
+            if not os.access(path if os.path.exists(path) else directory, os.W_OK):
+                raise _misused(name, path, "it cannot be written")
 
 
 def _wrong_url(url: str) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from xml.etree import ElementTree
 
+from gracewrap.config.printable import printable
 from gracewrap.config.recognise import recognised
 from gracewrap.drill.model import (
     CUT,
@@ -123,7 +124,7 @@ def _killed(runs: Sequence[Run]) -> Iterator[str]:
         report = run.report or {}
         killed, why = report.get("killed"), report.get("held_up")
         if isinstance(killed, list) and killed:
-            yield f"  SIGKILL: {', '.join(map(str, killed))}{f'; {why}' if why else ''}"
+            yield printable(f"  SIGKILL: {', '.join(map(str, killed))}{f'; {why}' if why else ''}")
 
 
 def _cures(runs: Sequence[Run]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import gracewrap
+from gracewrap.config.printable import printable
 from gracewrap.drill import load, new_children
 from gracewrap.drill.model import Unready
 from gracewrap.linux import process_tree
@@ -208,7 +209,7 @@ class Instance:
         leaders = {one.process.pid for one in (self, beside) if one and one.process}
         new = new_children.since(self._children) - leaders - helpers
         found = process_tree.descendants(roots=new)
-        return tuple(f"{one.name} (pid {one.pid})" for one in found)
+        return tuple(f"{printable(one.name)} (pid {one.pid})" for one in found)
 
     def taken_ports(self) -> tuple[int, ...]:
         """Return the ports of its URLs where somebody still answers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import threading
 import time
 from datetime import datetime
 
+from gracewrap.config.printable import printable
 from gracewrap.drill.helpers import last_line
 from gracewrap.drill.model import (
     CUT,
@@ -128,9 +130,11 @@ def parsed(line: bytes, url: str) -> Request | None:
         error = str(found.get("error") or "")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
+    if not math.isfinite(latency):
+        return None
     fate = fate_of(code, error)
-    why = error if fate != OK else ""
-    return Request(str(found.get("url") or url), at, at + latency, fate, None, why)
+    why = printable(error) if fate != OK else ""
+    return Request(printable(str(found.get("url") or url)), at, at + latency, fate, None, why)
 
 
 def _microseconds(stamp: str) -> str:

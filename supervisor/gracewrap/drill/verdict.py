@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from gracewrap.config.printable import printable
 from gracewrap.drill.model import FAIL, INCONCLUSIVE, PASSED, Verdict
 from gracewrap.record import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def _killed(report: Mapping[str, object]) -> list[str]:
     for one in _programs(report) or [report]:
         killed = one.get("killed")
         if isinstance(killed, list) and one.get("outcome") != "drained":
-            found += map(str, killed)
+            found += (printable(str(each)) for each in killed)
     return found
 
 
