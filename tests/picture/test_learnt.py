@@ -421,6 +421,9 @@ def test_each_program_has_its_own():
         "shutdown_timeout": "8s",
         "programs": {"web": {"stop_timeout": "2s"}, "the worker": {"stop_timeout": "3s"}},
     }
+    found = values(a_drill(several, *STEADY))
+    assert found["defaults"].keys() == {"propagation_delay"}  # beside [programs] it stands there
+    assert "propagation_delay" not in found
 
 
 SLOW = """

@@ -500,11 +500,13 @@ def _counted(what: Sequence[object], name: str) -> str:
 def toml(lines: Sequence[Line]) -> str:
     """Return the lines as TOML, each reason in a comment above its setting."""
     text: list[str] = []
-    program = ""
+    program, several = "", any(line.program for line in lines)
     for line in lines:
         if line.program != program:
             program = line.program
             text += ["", f"[programs.{program if BARE(program) else json.dumps(program)}]"]
+        elif several and line.name == "propagation_delay":
+            text += ["", "[defaults]"]  # of several programs it is a setting of each
         text.append(f"# {printable(line.why)}")
         if line.name:
             text.append(f"{line.name} = {line.value}")
