@@ -308,6 +308,15 @@ def test_a_mended_manifest_passes_whatever_it_is_written_in(old, env):
     assert nodes.parse("x.yaml", left.files[0].text.encode()).documents
 
 
+def test_a_rollout_is_mended_so_that_kubernetes_takes_it():
+    """Both 0 are refused, and so is "0" in quotes, and 0 for a StatefulSet."""
+    result = findings(DATA / "k8s-max-unavailable-of-kinds.yaml")
+    text = check.patched(result, asked([])).files[0].text
+    assert "{maxUnavailable: 0, maxSurge: 1}" in text
+    found = [one["spec"] for one in yaml.safe_load_all(text)]
+    assert [one["updateStrategy"]["rollingUpdate"]["maxUnavailable"] for one in found[1:]] == [1, 1]
+
+
 def test_a_budget_and_an_autoscaler_in_other_files_count(tmp_path):
     """As `--against k8s/*.yaml`; each finding names the file in which it is."""
     scaled = (DATA / "k8s-helm-rendered.yaml").read_text().split("---\n")

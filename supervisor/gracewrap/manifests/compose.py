@@ -172,4 +172,5 @@ def _rollout(one: Node) -> Rollout:
         first = update.pair("parallelism")[0] if update is not None and replicas > 1 else first
     else:
         all_ = replicas == 1
-    return Rollout(replicas, first if order == "stop-first" and all_ else None, None, deploy)
+    recreate = first if order == "stop-first" and all_ else None
+    return Rollout(replicas, recreate, holder=deploy)

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 
 def replace_scalar(file: File, node: Node, value: str, weight: float = 0.0) -> Edit | None:
-    """Return an edit that gives a scalar another value; quotes stay."""
+    """Return an edit that gives a scalar another value; quotes stay, but not around a number: in
+    them it would be a name, or refused."""
     if node.kind != "scalar" or node.start < 0:
         return None
     old = file.text[node.start : node.end]
     if not old:  # nothing is there, and the node begins at the colon
         space = "" if value.startswith("\n") else " "
         return Edit(node.start, node.end, f"{space}{value}", f"={node.start}", weight)
-    quote = old[:1] if old[:1] in ("'", '"') else ""
+    quote = old[:1] if old[:1] in ("'", '"') and not value.isdigit() else ""
     return Edit(node.start, node.end, f"{quote}{value}{quote}", f"={node.start}", weight)
 
 

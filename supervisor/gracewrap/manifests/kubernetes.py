@@ -308,10 +308,13 @@ def _rollout(one: Node, template: Node, beside: Beside) -> Rollout:
     labels = _labels(template)
     budgets = beside.of("PodDisruptionBudget", one)
     where, disruption = next((each for each in budgets if _selects(each[1], labels)), ("", None))
+    rolling = strategy.get("rollingUpdate") if strategy is not None else None
     return Rollout(
         replicas,
         kind_of if kind_of is not None and kind_of.text == "Recreate" else None,
-        strategy.get("rollingUpdate", "maxUnavailable") if strategy is not None else None,
+        rolling.get("maxUnavailable") if rolling is not None else None,
+        rolling.get("maxSurge") if rolling is not None else None,
+        kind != "StatefulSet",
         one.get("spec"),
         disruption.get("spec") if disruption is not None else None,
         _name(disruption) if disruption is not None else "",

@@ -93,6 +93,8 @@ class Rollout(Record):
     replicas: float | None = None
     recreate: Node | None = None  # all are stopped before one is started
     max_unavailable: Node | None = None
+    max_surge: Node | None = None
+    can_surge: bool = True  # more than *replicas* may run at a time
     holder: Node | None = None
     disruption: Node | None = None  # the budget's spec
     disruption_name: str = ""

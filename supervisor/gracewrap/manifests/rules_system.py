@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gracewrap.manifests.finding import Subject
-    from gracewrap.manifests.model import Finding
+    from gracewrap.manifests.model import Edit, Finding
 
 TERMINATION_LOG = "/dev/termination-log"  # Kubernetes' default
 SOCKETS = ("/run", "/dev/shm", "/tmp")  # where the control socket may be
@@ -133,9 +133,22 @@ def _rollout(subject: Subject) -> Iterator[Finding]:
             f"{rollout.max_unavailable.text} of {rollout.replicas:g} may be away at a time: a "
             "rollout may stop all of them at once"
         )
-        edit = edits.replace_scalar(one.file, rollout.max_unavailable, "0")
-        yield subject.find("rollout", rollout.max_unavailable, why,
-                           "set maxUnavailable: 0 and maxSurge: 1", edit)  # fmt: skip
+        yield subject.find("rollout", rollout.max_unavailable, why, *_fewer(subject))
+
+
+def _fewer(subject: Subject) -> tuple[str, *tuple[Edit | None, ...]]:
+    """Return what leaves some of them, and its edits: at least one of the two may not be 0."""
+    file, rollout = subject.container.file, subject.container.rollout
+    assert rollout.max_unavailable is not None and rollout.replicas
+    if not rollout.can_surge:
+        text = "set maxUnavailable: 1" if rollout.replicas > 1 else "run 2 replicas"
+        one = edits.replace_scalar(file, rollout.max_unavailable, "1")
+        return text, one if rollout.replicas > 1 else None
+    none, surge = edits.replace_scalar(file, rollout.max_unavailable, "0"), rollout.max_surge
+    if surge is not None and _share(surge.text, rollout.replicas) == 0:
+        more = edits.replace_scalar(file, surge, "1")
+        return "set maxUnavailable: 0 and maxSurge: 1", *((none, more) if more else ())
+    return "set maxUnavailable: 0 and maxSurge: 1", none
 
 
 def _share(text: str | None, replicas: float | None) -> float | None:
