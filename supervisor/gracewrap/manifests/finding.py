@@ -45,11 +45,14 @@ class Subject(Record):
             tuple(edit for edit in made if edit is not None),
         )
 
+    def is_later(self, key: str) -> bool:
+        """Return whether a setting gets its value when the container runs."""
+        return key in self.effective.later
+
     def setting(self, key: str, value: str, weight: float = 0.0) -> tuple[str, Edit | None]:
         """Return how one of gracewrap's settings becomes *value*, and the edit of the manifest if
         it is said there or nowhere; *weight*: of the edit."""
-        variable = f"GRACEWRAP_{key.upper().replace('.', '_')}"
-        flag = BY_KEY[key].option
+        name, flag = BY_KEY[key].variable, BY_KEY[key].option
         how = wrapped(self.container)
         edit: Edit | None
         if key in self.effective.given and how.nodes:
@@ -62,12 +65,12 @@ class Subject(Record):
                         self.container.file, how.nodes[at], f"{flag}={value}"
                     )
                     return f"set {flag}={value} in its command", edit
-        if self.effective.config and variable not in self.container.env:
+        if self.effective.config and name not in self.container.env:
             return f'set {key} = "{value}" in {self.effective.config}', None
         if key in self.effective.given:
             return f"set {flag} {value}", None
-        edit = edits.set_variable(self.container, variable, value, weight)
-        return f"set the variable {variable}={value} (or {key} in its file)", edit
+        edit = edits.set_variable(self.container, name, value, weight)
+        return f"set the variable {name}={value} (or {key} in its file)", edit
 
 
 def number(value: float) -> str:

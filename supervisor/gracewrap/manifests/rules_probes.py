@@ -56,6 +56,8 @@ def _means(subject: Subject, probe: Probe) -> bool:
         return False
     if _listening(subject, probe) is not None or subject.effective.unseen is not None:
         return False
+    if subject.is_later("health.listen"):
+        return False
     return probe.port == USUAL or (bool(named) and probe.port not in named)
 
 
@@ -113,6 +115,8 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
     if settings.health_on_stop == "keep":
         return
     ours = _listening(subject, probe)
+    if ours is None and subject.is_later("health.listen") and probe.path.rstrip("/") in PATHS:
+        return
     file = subject.container.file
     asks_health = _asks_health(probe)
     if ours is not None and probe.how == "http" and probe.path.rstrip("/") != "/readyz":
@@ -137,7 +141,8 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
         )
         yield subject.find("readiness-not-503", probe.node, why, _ask(subject))
         return
-    if not any(each.ready for each in settings.each) and (ours is not None or asks_health):
+    asks_nobody = not any(each.ready for each in settings.each) and not subject.is_later("ready")
+    if asks_nobody and (ours is not None or asks_health):
         why = (
             "it asks gracewrap, which has no ready probe: it says ready as soon as the command is "
             "started, whether the application answers or not"

@@ -49,7 +49,7 @@ def _signal(subject: Subject) -> Iterator[Finding]:
         number = signals.number(word)
     except ValueError:  # a variable, or nothing
         return
-    if number in settings.stop_on:
+    if number in settings.stop_on or subject.is_later("stop_on"):
         return
     name = signals.name(number).removeprefix("SIG")
     stops = ",".join(sorted(signals.name(n).removeprefix("SIG") for n in

@@ -144,7 +144,7 @@ def _grace(subject: Subject, plan: Plan) -> Iterator[Finding]:
     if granted is None:
         return
     over = budget + _off_the_clock(subject) + MARGIN - granted
-    if over > 0:
+    if over > 0 and not subject.is_later("shutdown_timeout"):
         yield _too_short(subject, plan, granted, over)
     if one.pre_stop is not None and one.pre_stop.seconds is None and one.pre_stop.counts:
         room = granted - budget - MARGIN
@@ -162,7 +162,8 @@ def _probes(subject: Subject) -> Iterator[Finding]:
     for probe in subject.container.probes.values():
         granted = probe.node.number(grace.key)
         needed = budget + _off_the_clock(subject) + MARGIN
-        if probe.grace is None or granted is None or granted >= needed:
+        is_known = probe.grace is not None and not subject.is_later("shutdown_timeout")
+        if probe.grace is None or not is_known or granted is None or granted >= needed:
             continue
         why = (
             f"if {probe.key} fails the container is stopped with {number(granted)} s, and "
@@ -295,7 +296,8 @@ def _delays(subject: Subject, plan: Plan) -> Iterator[Finding]:
 def _is_missing(subject: Subject) -> bool:
     """Return whether nothing waits for the load balancers."""
     hook = subject.container.pre_stop
-    return _waits(subject) and not _delay(subject) and (hook is None or hook.seconds == 0)
+    waits = bool(_delay(subject)) or subject.is_later("propagation_delay")
+    return _waits(subject) and not waits and (hook is None or hook.seconds == 0)
 
 
 def _waits(subject: Subject) -> bool:
@@ -328,7 +330,7 @@ def _propagation(subject: Subject, plan: Plan) -> Iterator[Finding]:
         return
     waits = max(delay, hook.seconds or 0.0 if hook is not None else 0.0)
     notices, probe = _notices(subject), one.probes.get("readinessProbe")
-    if probe is None or not notices > waits > 0:
+    if probe is None or subject.is_later("propagation_delay") or not notices > waits > 0:
         return
     why = (
         f"whoever goes by the readiness probe notices after periodSeconds × failureThreshold = "

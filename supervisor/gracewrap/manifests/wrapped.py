@@ -67,6 +67,7 @@ class Effective(Record):
     line: CommandLine  # the words that a run would have, with those of the check
     env: Mapping[bytes, bytes]  # as far as it is known
     unused: tuple[RawValue, ...] = ()  # options of the check that the container does not have
+    later: frozenset[str] = frozenset()  # settings whose values are filled in when it runs
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -179,12 +180,15 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
         default: The file to read where nothing names one.
     """
     how = wrapped(container)
-    own = _own(container, how)
-    env = {
-        name.encode(): node.text.encode()
-        for name, node in container.env.items()
-        if node is not None and not _FILLED_IN.search(node.text)
+    own, later = _own(container, how)
+    said = {name: _filled(container, node.text) if node is not None else None
+            for name, node in container.env.items()}  # fmt: skip
+    env = {name.encode(): text.encode() for name, text in said.items()
+           if text is not None and not _FILLED_IN.search(text)}  # fmt: skip
+    later |= {
+        key for key in BY_KEY if (name := BY_KEY[key].variable) in said and name.encode() not in env
     }
+    later -= {one.key for one in own.given}
     named = own.config or env.pop(CONFIG_VARIABLE, b"").decode() or None
     if how.how == "presumed":
         # The image's ENTRYPOINT may be `gracewrap -- `: then these words are the command.
@@ -192,8 +196,8 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
         made = CommandLine((*line.given, *own.given), command, None, "run", ())
         unused: tuple[RawValue, ...] = ()
     else:
-        said = {one.key: one.raw for one in own.given}
-        unused = tuple(one for one in line.given if said.get(one.key) != one.raw)
+        given = {one.key: one.raw for one in own.given}
+        unused = tuple(one for one in line.given if given.get(one.key) != one.raw)
         command = own.command if own.action == "run" else (own.action, *own.command)
         made = CommandLine(own.given, command, None, "run", own.problems)
     config = line.config or (default if _same_file(named, default) else None)
@@ -202,15 +206,15 @@ def effective(container: Container, line: CommandLine, default: str | None) -> E
     made = CommandLine(made.given, made.command, config, "run", made.problems)
     settings, problems = load.resolve(made, env, needs_command=False)
     unseen = named if named and config is None else None
-    return Effective(settings, tuple(problems), config, unseen, made, env, unused)
+    return Effective(settings, tuple(problems), config, unseen, made, env, unused, frozenset(later))
 
 
-def _own(container: Container, how: Wrapped) -> CommandLine:
-    """Return the options in a container's words, but those whose value is not in the manifest."""
+def _own(container: Container, how: Wrapped) -> tuple[CommandLine, set[str]]:
+    """Return the options in a container's words, and the settings whose values are not there."""
     own = read_command_line([_filled(container, word) for word in how.words])
-    later = _OPEN if how.how == "shell" or container.platform == "compose" else _FILLED_IN
-    given = tuple(one for one in own.given if not later.search(str(one.raw)))
-    return replace(own, given=given)
+    pattern = _OPEN if how.how == "shell" or container.platform == "compose" else _FILLED_IN
+    later = {one.key for one in own.given if pattern.search(str(one.raw))}
+    return replace(own, given=tuple(one for one in own.given if one.key not in later)), later
 
 
 def _filled(container: Container, word: str) -> str:
