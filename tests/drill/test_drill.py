@@ -64,8 +64,13 @@ def test_its_mended_twin_passes_where_the_bare_one_loses():
     assert "at 95 % confidence" in found["reasons"][0]
 
 
-def test_two_generations_lose_nothing_and_the_next_one_answers():
-    done = drill("--url", URL, "--rolling", "--json", "--ready", URL, *MENDED)
+def test_two_generations_lose_nothing_and_the_next_one_answers(tmp_path):
+    """Also where the settings have one address for /readyz: each has its own, or the first one
+    would say that the next is ready."""
+    file = tmp_path / "gracewrap.toml"
+    file.write_text(f'[health]\nlisten = "127.0.0.1:{instance.free_port()}"\n')
+    words = "--config", str(file), "--json", "--ready", URL, *MENDED
+    done = drill("--url", URL, "--rolling", *words)
     found = json.loads(done.stdout)
     assert found["verdict"] == "passed", found["reasons"]
     urls = {one["url"] for one in found["runs"][0]["requests"] if one["fate"] == "ok"}
@@ -263,6 +268,7 @@ def _command(pid: int) -> list[str]:
         (("--url", URL, "--rate", "fast"), "it must be a number"),
         (("--url", URL, "--compare", "s6"), "one of bare, tini, dumb-init"),
         (("--url", "http://127.0.0.1:3000/", "--rolling"), "{port}"),
+        (("--url", URL, "--rolling", "--health-listen", ":9000"), "leave it out"),
         (("--url", URL, "--header", "x"), "NAME: VALUE"),
         (("--url", URL, "--header", "a b: c"), "NAME: VALUE"),
         (("--url", URL, "--header", "X: ü"), "its value must be printable ASCII"),

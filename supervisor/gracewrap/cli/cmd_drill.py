@@ -81,6 +81,10 @@ def run(words: Sequence[str]) -> int:
         for one in problems:
             complain(one.text)
         return 125
+    if "--rolling" in own and any(one.key == "health.listen" for one in filled.given):
+        complain(f"cannot use --rolling with --health-listen ({COMMAND_LINE}): two run at once, "
+                 "and the drill gives each an address of its own; leave it out")  # fmt: skip
+        return 125
     options = words[: len(words) - len(line.command)]
     options = options[:-1] if options and options[-1] == "--" else options
     try:
@@ -172,7 +176,8 @@ def _asked(
             raise _misused("--compare", word, f"it must be one of {', '.join(TWINS)}")
     if compare and not command:
         raise Misused("cannot use --compare without a command after --: twins read no file")
-    listen = [one for one in settings.health_listen if one.port]
+    # Two that run at once cannot have one address; the variable goes before the file.
+    listen = [one for one in settings.health_listen if one.port and "--rolling" not in own]
     _can_be_written(own)
     asked = Asked(
         tuple(command),
