@@ -27,6 +27,8 @@ FLAGS = (
     *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"),  # every page counts
     "-fno-asynchronous-unwind-tables",
 )
+# Two mappings fewer to set up and to take down, and 12 KB less memory; ziglang does not know it.
+TOGETHER = "-Wl,-z,noseparate-code"
 
 
 def architecture() -> str:
@@ -41,11 +43,11 @@ def compilers() -> list[tuple[list[str], bool]]:
     is_cross = architecture() != platform.machine()
     found = []
     if shutil.which("musl-gcc") and not is_cross:
-        found.append((["musl-gcc", "-static"], True))
+        found.append((["musl-gcc", "-static", TOGETHER], True))
     if importlib.util.find_spec("ziglang"):
         found.append(([*ziglang, "-static"], True))
     if cc and shutil.which(cc[0]) and not is_cross:
-        found += [([*cc, "-static"], True), (cc, False)]
+        found += [([*cc, "-static", TOGETHER], True), ([*cc, TOGETHER], False)]
     return found
 
 

@@ -21,7 +21,7 @@ LAUNCHER = Path(__file__).parent.parent / "launcher"
 # As in hatch_build.py.
 FLAGS = (
     *("-std=c11", "-Os", "-s", "-static", "-fno-asynchronous-unwind-tables"),
-    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"),
+    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,-z,noseparate-code"),
 )
 
 GRACEWRAP, NATIVE, RESTING, ISOLATED, BARE, DIRECT = (

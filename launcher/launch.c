@@ -859,18 +859,10 @@ static _Noreturn void stop(int signum, const siginfo_t *info)
  * name and its start Python knows its successor. */
 static bool is_survived(void)
 {
-    pid_t found[LOOK_AT_MOST];
-    int count = 0;
-    if (!child_has_ended() || !add_children(run.ours, found, LOOK_AT_MOST, &count))
-        return false;
-    bool left = count > LOOK_AT_MOST;
-    for (int i = 0; i < count && i < LOOK_AT_MOST; i++)
-        if (found[i] != run.child) {
-            bool ended = waitpid(found[i], NULL, WNOHANG) > 0;
-            run.orphans += ended;
-            left |= !ended;
-        }
-    return left;
+    siginfo_t info;
+    /* Linux says ECHILD if there is nobody who could stop any more: zombies only (do_wait()). */
+    return child_has_ended()
+           && (waitid(P_ALL, 0, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD);
 }
 
 static void collect(void)
