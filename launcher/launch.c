@@ -74,12 +74,11 @@ static struct {
     bool told; /* the child has been sent the stop signal */
     int ours, of_child, stat; /* files of /proc, or -1: our children, the child's, the child itself */
     bool in_container;        /* see is_in_container() */
-    int settings;             /* Python's note, which we give back; -1: there is none */
     int control;              /* the control socket, or -1 */
     struct stat control_file;
     char control_path[sizeof((struct sockaddr_un *)0)->sun_path];
     int visitors[VISITORS], visiting; /* connections of it, and how many there are */
-} run = {.ours = -1, .of_child = -1, .stat = -1, .settings = -1, .control = -1};
+} run = {.ours = -1, .of_child = -1, .stat = -1, .control = -1};
 
 /* What Python says of the signals; before that it is as without any setting. */
 static struct {
@@ -682,8 +681,6 @@ static bool try_python(bool left)
     for (int i = 0; i < run.visiting; i++)
         if (fcntl(run.visitors[i], F_SETFD, 0) == 0)
             add("visitor %d\n", run.visitors[i]);
-    if (run.settings >= 0 && fcntl(run.settings, F_SETFD, 0) == 0)
-        add("settings %d\n", run.settings);
     if (memory_is_short())
         return true;
     become_python(run.self, note, run.words);
@@ -710,29 +707,22 @@ static void answer(void)
     while (run.visiting)
         close(run.visitors[--run.visiting]);
     fcntl(run.control, F_SETFD, FD_CLOEXEC);
-    if (run.settings >= 0)
-        fcntl(run.settings, F_SETFD, FD_CLOEXEC);
     if (!was_said)
         say("cannot start Python to answer gracewrap status and its like (no memory, or no "
             "Python); the command keeps running");
     was_said = true;
 }
 
-/* Go on with what Python leaves to us: read its note, which is at the beginning of the file *fd*.
- * Returns false if that is none. */
-static bool resume(int fd)
+/* Go on with what Python leaves to us, by its note.  The settings in it are for Python, which finds
+ * them where we did. */
+static bool resume(const char *line)
 {
-    static char text[8192];
     char path[sizeof run.control_path];
     long long seconds, device, inode;
     long rest;
     int number, other;
     unsigned long long set;
-    ssize_t length = pread(fd, text, sizeof text - 1, 0);
-    text[length < 0 ? 0 : length] = '\0';
-    if (strncmp(text, "gracewrap rests\nversion " VERSION "\n", 25 + strlen(VERSION)) != 0)
-        return false;
-    for (char *line = text; line; line = strchr(line, '\n'), line += line != NULL) {
+    for (; line; line = strchr(line, '\n'), line += line != NULL) {
         if (sscanf(line, "child %d %lld.%9ld", &number, &seconds, &rest) == 3) {
             run.child = number;
             run.since = (struct timespec){seconds, rest};
@@ -762,8 +752,6 @@ static bool resume(int fd)
             sscanf(line, "counts %lu %lu", &run.orphans, &run.forwarded);
         }
     }
-    run.settings = fd;
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (run.control >= 0)
         fcntl(run.control, F_SETFD, FD_CLOEXEC);
     return run.child > 0;
@@ -909,7 +897,8 @@ int main(int argc, char **argv)
     ssize_t length = readlink("/proc/self/exe", run.self, sizeof run.self - 1);
     if (length <= 0)
         snprintf(run.self, sizeof run.self, "%s", (const char *)getauxval(AT_EXECFN));
-    if (run.words[0] && strncmp(run.words[0], "--rest=", 7) == 0 && resume(atoi(run.words[0] + 7))) {
+    if (run.words[0] && strcmp(run.words[0], "--rest=" VERSION) == 0
+        && resume(getenv("GRACEWRAP_REST"))) {
         run.words++;
         fill_standard_fds();
         prepare_to_look();

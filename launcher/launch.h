@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define VERSION "2" /* of the notes, both ways */
+#define VERSION "3" /* of the notes, both ways */
 
 /* Write the option of Python by which it knows whether our file is still there
  * (linux/launcher.py); "" if that cannot be told. */

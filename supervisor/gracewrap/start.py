@@ -206,12 +206,13 @@ def take_over(note: str, args: Sequence[str]) -> int:
         if pid and "request" in fields and "told" not in fields:
             posix.kill(pid, int(fields["request"][0]))
         return _simplest(pid) if pid else USAGE
+    kept = posix.environ.pop(b"GRACEWRAP_REST", b"")  # nobody whom we start is to find it
     settings = None
-    if child.settings_fd >= 0:
+    if not _is_plain(args):
         try:
             from gracewrap.runtime import rest
 
-            settings = rest.kept_settings(child.settings_fd)
+            settings = rest.kept_settings(kept)
         except Exception:  # gracewrap or Python has been replaced by one that cannot read them
             settings = _settings_again(args)
     return _supervise(replace(child, words=tuple(args)), args, settings)

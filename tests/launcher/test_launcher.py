@@ -433,6 +433,9 @@ def test_with_settings_it_rests_and_keeps_to_them(start, launcher, tmp_path):
     child = run.ready()
     wait_until(lambda: rests(run), "the launcher at rest")
     config.unlink()
+    # To close memory that holds the note would delay the end; and anybody may read the words.
+    wait_until(lambda: len(open_files(run.pid)) == 7, "no file beside those of a plain run")
+    assert "SIGQUIT" not in cmdline(run.pid) and "stop_signal" not in cmdline(run.pid)
     memory = re.search(
         r"^Private_Dirty: +(\d+)", Path(f"/proc/{run.pid}/smaps_rollup").read_text(), re.MULTILINE
     )

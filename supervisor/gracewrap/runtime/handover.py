@@ -93,7 +93,6 @@ class Handover(Record):
     equipment: tuple[Equipment, ...] = (Equipment(),)  # of each program
     words: tuple[str, ...] = ()  # what gracewrap was started with
     visitors: tuple[int, ...] = ()  # connections of the control socket
-    settings_fd: int = -1  # has what rest.py has kept of them; -1: there was nothing to keep
 
     def fallback_state(self, rules: fallback.Rules) -> fallback.FallbackState:
         """Return what the fallback has to know if there is no loop at all."""
@@ -110,7 +109,7 @@ class Handover(Record):
 # --- what the launcher writes --------------------------------------------------------------------
 
 # The package may have been replaced since the launcher was started: notes of earlier ones are read.
-VERSIONS = ("1", "2")
+VERSIONS = ("1", "2", "3")
 
 
 def read_note(note: str) -> Handover:
@@ -140,7 +139,6 @@ def read_note(note: str) -> Handover:
         passed_on=(int(signum), float(passed_at), int(passed_as[0] if passed_as else signum)),
         control=_control(fields["control"]) if "control" in fields else None,
         visitors=tuple(int(rest) for word, rest in lines if word == "visitor"),
-        settings_fd=int(fields.get("settings", -1)),
     )
 
 

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.programs import Programs
 
-VERSION = "2"  # of the notes, as in launcher/launch.h
+VERSION = "3"  # of the notes, as in launcher/launch.h
 REST_AFTER = 2.0  # seconds without anything to do; one visitor may follow another
 FORMAT = 4  # of marshal, which every Python reads: it may have been replaced too
-SEPARATOR = b"\0"  # between what the launcher reads and what it keeps for us
+NOTE = b"GRACEWRAP_REST"  # our variable for it, which only the same user may read, as a file
 # It cannot tell those of the kernel and of a terminal from requests.
 NO_REQUESTS = frozenset((SIGCHLD, SIGIO, SIGWINCH))
 SIGNALS_OF_STAT = 32  # /proc/PID/stat, where the launcher looks, tells only of the ones below
@@ -120,18 +120,16 @@ class Rest:
         file, fds = launcher.unchanged(VERSION), self._control.fds if self._control else []
         if file is None:
             return False
-        note = -1
         try:
-            note = _keep(self._note(system), self._settings)
-            for fd in (note, *fds):
+            note = self._note(system) + f"settings {_written(self._settings)}\n"
+            for fd in fds:
                 posix.set_inheritable(fd, True)
-            words = [file, f"--rest={note}", *self._handover.words]
-            posix.execve(file, words, spawn.environment())
+            words = [file, f"--rest={VERSION}", *self._handover.words]
+            kept = note.encode(errors="surrogateescape")
+            posix.execve(file, words, {**spawn.environment(), NOTE: kept})
         except (OSError, ValueError):  # ValueError: a setting that cannot be written down
             for fd in fds:
                 posix.set_inheritable(fd, False)
-            if note >= 0:
-                posix.close(note)
         return False
 
     def _note(self, system: System) -> str:
@@ -140,8 +138,6 @@ class Rest:
         stop_on, rules = self._policy.stop_on, self._policy.programs[0]
         tells, is_quiet = int(self._may_tell(system)), int(_is_quiet(self._settings))
         lines = [
-            "gracewrap rests",
-            f"version {VERSION}",
             f"child {self._child.pid} {self._handover.at:.9f}",
             f"counts {run.orphans_reaped} {run.signals_forwarded}",
             f"budget {self._policy.shutdown_timeout:.9f}",
@@ -179,26 +175,17 @@ def _is_quiet(settings: Settings) -> bool:
     return not (files or settings.success_exit_codes)
 
 
-def _keep(note: str, settings: Settings) -> int:
-    """Return a descriptor of memory with a note and the settings, closed on exec.
+def _written(settings: Settings) -> str:
+    """Return settings in hexadecimal.
 
     Raises:
-        OSError: If there is no memory.
-        ValueError: If the settings hold what cannot be written down.
+        ValueError: If they hold what cannot be written down.
     """
-    data = note.encode(errors="surrogateescape") + SEPARATOR + marshal.dumps(vars(settings), FORMAT)
-    fd = posix.memfd_create("gracewrap", posix.MFD_CLOEXEC)
-    try:
-        while data:
-            data = data[posix.write(fd, data) :]
-    except OSError:
-        posix.close(fd)
-        raise
-    return fd
+    return marshal.dumps(vars(settings), FORMAT).hex()
 
 
-def kept_settings(fd: int) -> Settings:
-    """Return the settings that were kept when the launcher was executed, and close *fd*.
+def kept_settings(note: bytes) -> Settings:
+    """Return the settings that a note has kept while the launcher held the command.
 
     The package may have been replaced since: what another version has kept and this one does not
     know is left out, what it has not kept has its default.
@@ -206,9 +193,5 @@ def kept_settings(fd: int) -> Settings:
     Raises:
         Exception: Of whatever kind, if they cannot be read.
     """
-    try:
-        data = posix.pread(fd, posix.fstat(fd).st_size, 0)
-    finally:
-        posix.close(fd)
-    kept = marshal.loads(data.partition(SEPARATOR)[2])
+    kept = marshal.loads(bytes.fromhex(note.partition(b"\nsettings ")[2].decode()))
     return Settings(**{name: kept[name] for name in Settings.__match_args__ if name in kept})
