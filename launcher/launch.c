@@ -450,6 +450,13 @@ static void signal_descendants(int signum, bool included)
             kill(found[i], signum);
 }
 
+/* Return the number after *name* in a /proc file, or 0. */
+static uint64_t field(const char *text, const char *name)
+{
+    const char *line = strstr(text, name);
+    return line ? strtoull(line + strlen(name), NULL, 10) : 0;
+}
+
 /* Return whether the network may go with us: we are in a PID namespace. */
 static bool is_in_container(void)
 {
@@ -459,12 +466,23 @@ static bool is_in_container(void)
     return length > 0 && strcmp(space, PID_NAMESPACE_OF_THE_HOST) != 0;
 }
 
+/* Return whether the kernel's counts say that no connection is without an owner, or that there is
+ * none in our network (linux/unsent_bytes.py: is_ruled_out()). */
+static bool has_no_orphans(void)
+{
+    const char *counts = contents("/proc/net/sockstat");
+    return strstr(counts, " orphan ")
+           && (!field(counts, " orphan ")
+               || (!field(counts, "TCP: inuse ")
+                   && !field(contents("/proc/net/sockstat6"), "TCP6: inuse ")));
+}
+
 /* Return whether the kernel may still hold bytes of connections that nobody owns any more, which
  * are lost with the network, and so perhaps with us (linux/unsent_bytes.py). */
 static bool has_unsent_bytes(void)
 {
     char line[512];
-    if (!run.in_container)
+    if (!run.in_container || has_no_orphans())
         return false;
     bool unsent = false;
     const char *tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
@@ -482,13 +500,6 @@ static bool has_unsent_bytes(void)
             fclose(table);
     }
     return unsent;
-}
-
-/* Return the number on a line of a /proc file, or 0. */
-static uint64_t field(const char *text, const char *name)
-{
-    const char *line = strstr(text, name);
-    return line ? strtoull(line + strlen(name), NULL, 10) : 0;
 }
 
 /* Return whether there may be too little memory for Python: then its start would have the kernel

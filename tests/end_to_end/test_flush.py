@@ -170,6 +170,27 @@ def test_counts_unsent_connections(monkeypatch, way):
     wait_until(one_more_until_it_is_reset, "one more, and then as many as before")
 
 
+@pytest.mark.parametrize(
+    ("inuse", "orphan", "inuse6", "ruled_out"),
+    [(3, 0, 1, True), (0, 4, 0, True), (0, 4, 1, False), (1, 4, 0, False), (None, 0, 0, False)],
+)
+def test_the_counts_of_the_kernel_rule_it_out(monkeypatch, inuse, orphan, inuse6, ruled_out):
+    """Then nothing walks the table of all connections, which takes ten milliseconds."""
+    files = {
+        "/proc/net/sockstat": f"sockets: used 9\nTCP: inuse {inuse} orphan {orphan} tw 81\n",
+        "/proc/net/sockstat6": f"TCP6: inuse {inuse6}\nUDP6: inuse 0\n",
+    }
+    if inuse is None:  # gVisor
+        files.clear()
+    monkeypatch.setattr(unsent_bytes, "read_file", lambda path: files.get(path, "").encode())
+    assert unsent_bytes.is_ruled_out() == ruled_out
+
+
+def test_the_kernel_counts_an_orphan():
+    with unsent_on_loopback():
+        assert not unsent_bytes.is_ruled_out()
+
+
 def test_both_ways_agree():
     def agree() -> bool:  # others come and go between the two
         families = sum(unsent_bytes._by_netlink(family) for family in (2, 10))

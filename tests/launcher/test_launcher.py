@@ -658,6 +658,20 @@ def test_at_the_end_of_the_budget_nothing_is_read_from_the_disk(start, launcher,
     assert run.log_line("summary")["outcome"] == "killed"
 
 
+@pytest.mark.root
+def test_at_the_exit_in_a_container_no_table_is_walked(launcher, tmp_path):
+    """It is as large as the machine's memory allows, and took ten milliseconds."""
+    require(shutil.which("strace"), "strace")
+    trace = tmp_path / "trace"
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--net"]
+    strace = ["strace", "-qq", "-e", "trace=open,openat", "-o", trace]
+    command = [*inside, *strace, launcher, "--", "sh", "-c", "exit 6"]
+    done = subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, timeout=BOUND)
+    assert done.returncode == 6
+    assert "/proc/net/sockstat" in trace.read_text()
+    assert "/proc/net/tcp" not in trace.read_text()
+
+
 def test_what_the_command_leaves_behind_is_python_s_to_judge(start, launcher):
     run = start("--", "sh", "-c", "sleep 100 & exit 3", command=[str(launcher)])
     assert run.wait() == 3
