@@ -26,9 +26,9 @@ def test_drain_and_undrain_say_what_was_answered(stub):
     stub.say("/drain", ACCEPTED)
     done = ask(stub, "drain")
     assert (done.status, done.out) == (0, f"gracewrap (pid {os.getpid()}): draining\n")
-    stub.say("/undrain", (409, {"error": "it is stopping already"}))
+    stub.say("/undrain", (409, {"error": "already stopping"}))
     done = ask(stub, "undrain")
-    assert (done.status, done.out) == (1, "") and "it is stopping already" in done.err
+    assert (done.status, done.out) == (1, "") and "already stopping" in done.err
     assert stub.asked == ["POST /drain", "POST /undrain"]
 
 
@@ -79,7 +79,7 @@ def test_what_was_killed_was_not_drained(stub):
 
 
 def test_drain_waits_for_a_stop_that_is_under_way(stub):
-    refused = (409, {"error": "it is stopping already"})
+    refused = (409, {"error": "already stopping"})
     assert waited(stub, a_status("stopping", STOP), None, posted=refused).status == 0
     assert ask(stub, "status").status == 1
 

@@ -155,7 +155,7 @@ COMMAND
         run.log_line("program_ended")
         run.send(signal.SIGHUP)
         assert str(run.log_line("roll")["message"]).endswith(
-            "; that begins when all that is to be up is ready"
+            "; this begins when all programs that should be up are ready"
         )
 
 

@@ -276,7 +276,7 @@ def test_the_log_says_that_a_signal_was_passed_on_also_where_another_program_was
     programs.run.log_line("program_ready")
     programs.run.send(signal.SIGUSR2)
     said = str(programs.run.log_line("leader_exited")["message"])
-    assert "was ended by SIGHUP, which gracewrap had passed on" in said
+    assert "was ended by SIGHUP, which gracewrap had forwarded" in said
 
 
 def test_sighup_goes_to_the_programs_that_reload_by_it(begin: Begin):

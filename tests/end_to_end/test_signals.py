@@ -27,7 +27,7 @@ def test_a_signal_that_was_passed_on_is_not_somebody_else_s(start):
     assert run.wait() == 129
     line = run.log_line("leader_exited")
     assert line["level"] == "warning"
-    assert "was ended by SIGHUP, which gracewrap had passed on" in str(line["message"])
+    assert "was ended by SIGHUP, which gracewrap had forwarded" in str(line["message"])
 
 
 ON_QUIT = """
@@ -52,7 +52,7 @@ def test_an_exit_after_a_signal_that_was_passed_on_names_the_cure(start, command
     run.send(signal.SIGQUIT)
     line = run.log_line("leader_exited")
     assert line["level"] == "warning"
-    assert "after gracewrap had passed SIGQUIT on" in str(line["message"])
+    assert "after gracewrap had forwarded SIGQUIT" in str(line["message"])
     assert "add QUIT to stop_on" in str(line["message"])
     run.wait()
 

@@ -172,7 +172,7 @@ simply("stop_requested_otherwise", "stop_requested", True, signal=0, by="gracewr
 simply("stop_signal", "stop_signal", signal=TERM, to="leader")
 simply("stop_signal_to_the_group", "stop_signal", signal=TERM, to="group")
 simply("dump_signal", "dump_signal", signal=QUIT, members=(("java", 70),))
-simply("rung", "rung", signal=INT, why="its time has come")
+simply("rung", "rung", signal=INT, why="escalation")
 simply("serving", "serving", seconds=5.0)
 simply("drain_requested", "drain_requested", True)
 simply("undrain_requested", "undrain_requested", True)

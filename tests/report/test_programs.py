@@ -320,7 +320,8 @@ def test_a_crash_that_nobody_meant_is_a_warning_however_it_goes_on():
     run.after(1).exits("p0", signum=9)
     line = next(one for one in run.log.lines if one["event"] == "program_ended")
     assert (line["level"], line["signal"]) == ("warning", "SIGKILL")
-    assert "out of memory?" in str(line["message"]) and "the others go on" in str(line["message"])
+    assert "out of memory?" in str(line["message"])
+    assert "the others keep running" in str(line["message"])
 
 
 def test_a_oneshot_that_is_done_has_completed():
@@ -665,7 +666,7 @@ def test_what_ignores_the_stop_signal_is_not_told_to_exec():
     history.untold = "sleep (pid 20)"
     run.recorder.record(log_events.Kill(0, "out of time", True), run.at)
     assert run.says("kill").endswith(
-        "it ignores the stop signal, and so does what it has started since"
+        "it ignores the stop signal, and so do the processes it has started since"
     )
 
 

@@ -69,7 +69,7 @@ class StopWaits(OfTheStop):
 
 
 class Serving(OfTheStop):
-    """The program goes on serving for *seconds* until load balancers have noticed the stop."""
+    """The program keeps serving for *seconds* until load balancers have noticed the stop."""
 
     EVENT = "serving"
     program: int
@@ -77,7 +77,7 @@ class Serving(OfTheStop):
 
 
 class HeldTooLong(OfTheStop):
-    """The stop signal was held back for *after* seconds, and goes now because the budget ends.
+    """The stop signal was held back for *after* seconds and is sent now because the budget ends.
 
     *doing*: what it waited for: "propagation_delay", "pre_stop", "agent", "drain.start" or
     "drain".
@@ -113,7 +113,7 @@ class PartRequested(OfAPart):
 
 
 class PartRefused(OfAPart):
-    """The same cannot be done: other programs are being stopped."""
+    """Such a request is rejected: another stop or restart is in progress."""
 
     EVENT = "part_refused"
     by: str
@@ -121,7 +121,7 @@ class PartRefused(OfAPart):
 
 
 class PartStopped(OfAPart):
-    """All *programs* of such a request are gone; with *again* they are started again."""
+    """All *programs* of such a request are gone; with *again* they are restarted."""
 
     EVENT = "part_stopped"
     programs: tuple[int, ...]
@@ -137,21 +137,21 @@ class RollingRestart(OfTheStop):
 
 
 class Unsent(OfTheStop):
-    """The kernel still holds unsent bytes on that many connections, and gracewrap exits."""
+    """gracewrap exits while the kernel holds unsent bytes on that many connections."""
 
     EVENT = "unsent"
     connections: int
 
 
 class TimeGap(OfTheStop):
-    """gracewrap was not running for *seconds*, in a stop or not; all that is timed stood still."""
+    """gracewrap was not running for *seconds*, in a stop or not; all timers stood still."""
 
     EVENT = "time_gap"
     seconds: float
 
 
 class CpuWait(OfTheStop):
-    """In a stop gracewrap waited *seconds* for a CPU; no limit is extended by that."""
+    """In a stop gracewrap waited *seconds* for a CPU; no time limit is extended."""
 
     EVENT = "cpu_wait"
     seconds: float
@@ -161,7 +161,7 @@ class CpuWait(OfTheStop):
 
 
 class Forwarded(OfASignal):
-    """A signal was passed on, as *sent*."""
+    """A signal was forwarded, as *sent*."""
 
     EVENT = "forwarded"
     signum: int
@@ -169,14 +169,15 @@ class Forwarded(OfASignal):
 
 
 class Dropped(OfASignal):
-    """A signal was not passed on: by signal_map, or because nothing is there to receive it."""
+    """A signal was not forwarded: because of signal_map, because nothing is left to receive it, or
+    because it requests a restart during a stop."""
 
     EVENT = "dropped"
     signum: int
 
 
 class Spared(OfASignal):
-    """A signal was not passed on to *programs*, which have no handler for it."""
+    """A signal was not forwarded to *programs*, which have no handler for it."""
 
     EVENT = "spared"
     signum: int
@@ -220,15 +221,15 @@ class StopSignalIgnored(ToMembers):
 
 
 class ShellWaits(ToMembers):
-    """*parent* is a shell, which waits for its command and passes nothing on before that ends:
+    """*parent* is a shell, which waits for its command and passes nothing on until that exits:
     *members* were sent the stop signal."""
 
     EVENT = "shell_waits"
 
 
 class LastCall(ToMembers):
-    """*parent* is still there and may have kept the stop signal from *members*: they were sent
-    it."""
+    """*parent* is still running and may not have passed the stop signal on to *members*: they were
+    sent it."""
 
     EVENT = "last_call"
 
@@ -243,15 +244,15 @@ class Leftover(ToMembers):
 
 
 class LeftoverWaits(ToMembers):
-    """The leader is gone, and *members* may have heard of the stop, from it or from the terminal;
-    what is left *after* seconds is sent the stop signal."""
+    """The leader is gone, and *members* may already have the stop signal, from it or from the
+    terminal; those still running *after* seconds are sent it."""
 
     EVENT = "leftover_waits"
     after: float = 0.0
 
 
 class Rung(OfASignal):
-    """The next signal of the ladder was sent; *why* it was its turn."""
+    """The next signal of escalation was sent; *why*: the reason."""
 
     EVENT = "rung"
     program: int
@@ -295,8 +296,8 @@ class Kill(OfASignal):
 
 
 class DumpSignal(OfASignal):
-    """The stop of the program takes long, and *members* were sent what makes them write what they
-    are doing."""
+    """The stop of the program takes long, and *members* were sent the signal that makes them dump
+    what they are doing."""
 
     EVENT = "dump_signal"
     program: int
@@ -305,8 +306,8 @@ class DumpSignal(OfASignal):
 
 
 class GaveUp(OfASignal):
-    """Something of the program, *members* where that is known, is still there *after* seconds of
-    SIGKILL, and not waited for."""
+    """Processes of the program, *members* if they are known, are still there *after* seconds of
+    SIGKILL; gracewrap no longer waits for them."""
 
     EVENT = "gave_up"
     program: int
@@ -317,26 +318,26 @@ class GaveUp(OfASignal):
 
 
 class DrainRequested(OfTheDrain):
-    """All programs are to take no new work."""
+    """All programs should take no new work."""
 
     EVENT = "drain_requested"
 
 
 class UndrainRequested(OfTheDrain):
-    """All programs are to take new work again."""
+    """All programs should take new work again."""
 
     EVENT = "undrain_requested"
 
 
 class DrainStart(OfTheDrain):
-    """The action that tells the program to take no new work is run."""
+    """The action that tells the program to take no new work runs."""
 
     EVENT = "drain_start"
     program: int
 
 
 class Draining(OfTheDrain):
-    """The probes are asked; *stopping*: the stop signal follows when they say drained."""
+    """The probes are being asked; *stopping*: the stop signal follows once they report drained."""
 
     EVENT = "draining"
     program: int
@@ -352,8 +353,8 @@ class Drained(OfTheDrain):
 
 
 class MayBeAtWork(OfTheDrain):
-    """No request is in flight, but *work* shows that the program may be at work: it is not ended
-    early as long as that is so."""
+    """No request is in flight, but *work* shows that the program may still be at work: it is not
+    ended early until that changes."""
 
     EVENT = "may_be_at_work"
     program: int
@@ -361,7 +362,7 @@ class MayBeAtWork(OfTheDrain):
 
 
 class KeptAlive(OfTheDrain):
-    """That many connections are kept open by their clients, which go on sending requests."""
+    """That many connections are kept open by their clients, which keep sending requests."""
 
     EVENT = "kept_alive"
     program: int
@@ -369,8 +370,8 @@ class KeptAlive(OfTheDrain):
 
 
 class GoodMoment(OfTheDrain):
-    """Clients go on sending, so the stop signal goes in a moment with as few requests in flight as
-    there are; *after* seconds of the drain."""
+    """Clients keep sending, so the stop signal is sent at a moment with as few requests in flight
+    as possible; *after* seconds of the drain."""
 
     EVENT = "good_moment"
     program: int
@@ -389,7 +390,7 @@ class Undrained(OfTheDrain):
 
 
 class DrainFailed(OfTheDrain):
-    """A probe says that asking is of no use; the drain is over."""
+    """A probe has failed for good; the drain is over."""
 
     EVENT = "drain_failed"
     program: int
@@ -445,7 +446,7 @@ class ProgramReady(OfAProgram):
 
 
 class Unready(OfAProgram):
-    """The program, which was ready, is not any more."""
+    """The program, which was ready, no longer is."""
 
     EVENT = "unready"
     program: int
@@ -463,7 +464,7 @@ class ReadyAgain(OfAProgram):
 class Unhealthy(OfAProgram):
     """The program has failed its live check.
 
-    *then* says what follows: "restart", "shutdown", "ignore" (it is stopped, and stays so) or
+    *then* says what follows: "restart", "shutdown", "ignore" (it is stopped and stays stopped) or
     "tell" (nothing).
     """
 
@@ -474,7 +475,7 @@ class Unhealthy(OfAProgram):
 
 
 class HealthyAgain(OfAProgram):
-    """The program, of which it was only told that it was not healthy, is so again, *after*
+    """The program, which was reported as not healthy and left running, is healthy again, *after*
     seconds."""
 
     EVENT = "healthy_again"
@@ -485,7 +486,7 @@ class HealthyAgain(OfAProgram):
 class NotReadyInTime(OfAProgram):
     """The program is not ready *after* the seconds of ready_timeout.
 
-    *then* says what follows: "shutdown", "restart" or "ignore" (it is stopped, and stays so).
+    *then* says what follows: "shutdown", "restart" or "ignore" (it is stopped and stays stopped).
     """
 
     EVENT = "not_ready_in_time"
@@ -496,7 +497,7 @@ class NotReadyInTime(OfAProgram):
 
 
 class LeaderExited(OfAProgram):
-    """The leader has been reaped; *left*: something else of the program is there.
+    """The leader has been reaped; *left*: other processes of the program are still running.
 
     *asked*: it had been told to stop.  If not, *then* says what follows: "shutdown", "restart" or
     "ignore".
@@ -522,7 +523,7 @@ class StartFailed(OfAProgram):
 
 
 class ProgramEnded(OfAProgram):
-    """The program is gone and not started again; the others go on."""
+    """The program is gone and will not be restarted; the others keep running."""
 
     EVENT = "program_ended"
     program: int
@@ -530,7 +531,7 @@ class ProgramEnded(OfAProgram):
 
 
 class Restarts(OfAProgram):
-    """The program is started again *after* seconds, for the n-th time *in_a_row*."""
+    """The program will be restarted in *after* seconds, for the n-th time *in_a_row*."""
 
     EVENT = "restarts"
     program: int

@@ -872,7 +872,7 @@ def _tick_stopping(phase: Stopping, program: int, policy: ProgramPolicy, at: flo
         phase.rung < len(policy.escalation)
         and at >= phase.since + policy.escalation[phase.rung].after
     ):
-        return _climb(phase, program, policy, "its time has come", at)
+        return _climb(phase, program, policy, "escalation", at)
     lingers = _linger_ends(phase, policy)
     if lingers is not None and at >= lingers:
         if phase.watch is not None and phase.watch.waiting and not phase.watch.hurried:

@@ -17,7 +17,6 @@ from gracewrap.report.text import (
     outcome,
     seconds,
     signal_name,
-    times,
 )
 
 if TYPE_CHECKING:
@@ -115,7 +114,8 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
             until = "for load balancers to notice"
             return Line("info", f"still serving for {seconds(time)}, {until}", {"seconds": time})
         case log_events.HeldTooLong(_, doing, after):
-            text = f"{_HELD[doing]} after {seconds(after)}, and the budget ends soon"
+            why = "sending the stop signal now, because the budget ends soon"
+            text = f"{_HELD[doing]} after {seconds(after)}; {why}"
             return Line("warning", text, {"after": after})
         case log_events.Extended(_, remaining):
             text = f"{history.who} asks for more time; it has {seconds(remaining)} until SIGKILL"
@@ -125,14 +125,14 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
         case log_events.TimeGap(time):
             text = (
                 f"gracewrap was not running for {seconds(round(time, 2))} (paused, stopped, "
-                "without CPU, or the machine was suspended); watchdogs count anew, all other time "
-                "limits are extended by that"
+                "without CPU, or the machine was suspended); watchdogs start over, all other time "
+                "limits are extended by as much"
             )
             return Line("warning", text, {"seconds": round(time, 6)})
         case log_events.CpuWait(time):
             text = (
                 f"gracewrap waited {seconds(round(time, 2))} for a CPU: the machine is too busy; "
-                "the time limits of the stop are not extended by that"
+                "the time limits of the stop are not extended"
             )
             return Line("warning", text, {"seconds": round(time, 6)})
         case log_events.Unsent(connections):
@@ -144,17 +144,17 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
 
 _AGAIN = {
     "none": "taken as the same request",
-    "stopping already": "it is stopping already",
-    "nothing to skip": "there is no step to skip; a third request kills at once",
+    "stopping already": "already stopping",
+    "nothing to skip": "nothing to skip; a third request sends SIGKILL at once",
     "skip ahead": "skipping ahead",
-    "kill": "asked three times",
+    "kill": "third request, sending SIGKILL to everything",
 }
 _HELD = {
     "propagation_delay": "still serving",
     "agent": "the agent has not answered",
     "pre_stop": "pre_stop has not ended",
     "drain.start": "drain.start has not ended",
-    "drain": "it is not drained",
+    "drain": "not drained",
 }
 
 
@@ -174,7 +174,8 @@ def _part(event: log_events.PartEvent | log_events.RollingRestart, run: RunHisto
         case log_events.RollingRestart(by, waits):
             all_of = "restarting all programs, one after the other"
             what = all_of if run.several else f"restarting {run.all.who}"
-            then = "; that begins when all that is to be up is ready" if waits else ""
+            them = "all programs that should be up are" if run.several else "it is"
+            then = f"; this begins when {them} ready" if waits else ""
             return Line("info", f"{by}: {what}{then}", {"by": by})
         case _:
             assert_never(event)
@@ -196,8 +197,9 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
             fields = {"signal": name(signum), "sent": signal_name(sent)}
             return Line("debug", f"{name(signum)}: sent {name(sent)} to {to}", fields)
         case log_events.Dropped(signum):
-            gone = f"the programs {_are(run)}" if run.several else "the command is"
-            text = f"{name(signum)}: dropped: signal_map says so, or {gone} gone"
+            gone = "the programs have exited" if run.several > 1 else "the command has exited"
+            text = f'{name(signum)} not forwarded: signal_map maps it to "none", {gone}, or it '
+            text += "requests a restart during a stop"
             return Line("debug", text, {"signal": name(signum)})
         case log_events.Spared(signum, programs):
             short = name(signum).removeprefix("SIG")
@@ -205,9 +207,9 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
                 "set reload_signal" if signum == 1 else f'set signal_map = {{{short} = "{short}"}}'
             )
             names = run.names(programs)
-            text = f"{name(signum)} is not passed on to {listed(names)}: without a handler "
-            end = "it would end" if len(names) == 1 else "they would end"
-            text += f"{end} ({write} if it is to be)"
+            whom = "it" if len(names) == 1 else "them"
+            text = f"{name(signum)} not forwarded to {listed(names)}: without a handler the "
+            text += f"signal would end {whom} (to forward it, {write})"
             return Line("info", text, {"signal": name(signum), **_programs(programs, run)})
         case log_events.SignalSent(_, signum, by):
             text = f"sent {name(signum)} to {who}: {by}"
@@ -239,7 +241,7 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
             return _kill(event, history, run)
         case log_events.DumpSignal(_, signum, members):
             reached = history.reached(members)
-            text = f"sent {name(signum)} to {reached}, to write what it is doing (dump_signal)"
+            text = f"sent {name(signum)} to {reached}, for a dump of what it is doing (dump_signal)"
             return Line("info", text, {"signal": name(signum), "members": reached})
         case log_events.GaveUp(_, after):
             there = history.still_there or who
@@ -252,9 +254,9 @@ def _signal(event: log_events.SignalEvent, history: ProgramHistory, run: RunHist
 def _told_late(event: log_events.ShellWaits | log_events.LastCall, history: ProgramHistory) -> Line:
     reached = history.reached(event.members)
     why = (
-        "is a shell, which waits for its command and passes no signal on before that has ended"
+        "is a shell, which waits for its command and passes no signal on until that has exited"
         if isinstance(event, log_events.ShellWaits)
-        else "is still there, and by no sign has it passed the signal on"
+        else "is still running and does not seem to have passed the signal on"
     )
     cure = 'to avoid the wait, start the command with exec, or set kill_mode = "group"'
     who = history.name_of(event.parent)
@@ -282,15 +284,15 @@ def _refused(event: log_events.SignalEvent, history: ProgramHistory) -> Line:
 def _leftover(
     event: log_events.Leftover | log_events.LeftoverWaits, history: ProgramHistory
 ) -> Line:
-    behind = history.members or "nothing that is still there"
+    behind = history.members or "nothing that is still running"
     match event:
         case log_events.Leftover(_, signum):
             done = f"sent {name(signum)} to" if signum else "waiting for"
             text = f"{done} what {history.who} left behind: {behind}"
             return Line("info", text, {"signal": signal_name(signum), "members": history.members})
         case log_events.LeftoverWaits(_, signum, _, _, after):
-            text = f"{history.who} left behind {behind}, which may have heard of the stop; "
-            text += f"what is still there in {seconds(after)} is sent {name(signum)}"
+            text = f"{history.who} left behind {behind}, which may already have the stop signal; "
+            text += f"{name(signum)} goes to what is still running in {seconds(after)}"
             fields = {"signal": name(signum), "after": after, "members": history.members}
             return Line("info", text, fields)
         case _:
@@ -302,7 +304,7 @@ def _kill(event: log_events.Kill, history: ProgramHistory, run: RunHistory) -> L
     if untold:
         hint = f"; gracewrap had left it to {history.who} to stop {untold}"
     if untold and history.ignores:
-        hint = "; it ignores the stop signal, and so does what it has started since"
+        hint = "; it ignores the stop signal, and so do the processes it has started since"
     still = f"; still open: {history.still_open}" if history.still_open else ""
     return Line(
         "warning",
@@ -336,13 +338,13 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
     who = history.who
     match event:
         case log_events.DrainRequested():
-            return Line("info", f"drain requested: {run.who()} {_are(run)} to take no new work")
+            return Line("info", f"drain requested: {run.who()} should take no new work")
         case log_events.UndrainRequested():
-            return Line("info", f"drain cancelled: {run.who()} {_are(run)} to take new work again")
+            return Line("info", f"drain cancelled: {run.who()} should take new work again")
         case log_events.DrainStart():
             return Line("info", f"drain.start: telling {who} to take no new work")
         case log_events.Draining(_, stopping):
-            then = "the stop signal goes when it is drained" if stopping else "it is not stopped"
+            then = "the stop signal is sent once it is drained" if stopping else "it keeps running"
             return Line("info", f"draining {who}: {then}", {"stopping": stopping})
         case log_events.Drained(_, after):
             after = after if history.drained_after is None else history.drained_after
@@ -351,17 +353,17 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
             text = f"{is_it} after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
         case log_events.KeptAlive(_, connections):
-            are, their = ("is", "its client") if connections == 1 else ("are", "their clients")
-            s = "" if connections == 1 else "s"
-            goes = "goes" if connections == 1 else "go"
-            text = f"{connections} connection{s} {are} kept alive by {their} and {goes} on sending"
+            text = f"{connections} connections are kept alive by their clients, which keep sending"
+            if connections == 1:
+                text = "1 connection is kept alive by its client, which keeps sending"
             return Line("warning", f"{who}: {text}", {"connections": connections})
         case log_events.GoodMoment(_, in_flight, after):
-            text = f"{who} will not be drained, for clients go on sending; the stop signal goes now"
+            text = f"{who} cannot be drained while clients keep sending; "
+            text += f"sending the stop signal now{in_flight_now(in_flight)}"
             told = {"in_flight": in_flight, "after": after}
-            return Line("info", f"{text}{in_flight_now(in_flight)}", told)
+            return Line("info", text, told)
         case log_events.MayBeAtWork(_, work):
-            text = f"{who} is not ended early, for it may be at work: {work}"
+            text = f"{who} is not ended early, because it may still be at work: {work}"
             return Line("info", text, {"work": work})
         case log_events.Undrained(_, probe, in_flight, why):
             text = f"{who} is busy again{in_flight_now(in_flight)}{because(why)}"
@@ -376,23 +378,18 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
             return Line("warning", text, {"after": after, "in_flight": in_flight})
         case log_events.ProbeInvalid(_, probe, why):
             kind = history.in_flight.probes[probe].kind
-            until = "it cannot report drained as long as that is so"
+            until = "until that is fixed it cannot report drained"
             text = f"probe {kind} is misconfigured: {why}; {until}"
             return Line("warning", text, {"probe": kind, "why": why})
         case log_events.HelperEnded(_, hook, ok, why):
             took = history.hooks[hook].seconds
             done = f"done in {seconds(took or 0)}" if ok else f"failed in {seconds(took or 0)}"
             what = "drain" if hook == "start" and run.since is None else "stop"
-            text = f"{HOOKS[hook]} {done}" + ("" if ok else f": {why}; the {what} goes on")
+            text = f"{HOOKS[hook]} {done}" + ("" if ok else f": {why}; the {what} continues")
             fields = {"hook": hook, "ok": ok, "why": why, "took": took}
             return Line("info" if ok else "warning", text, fields)
         case _:
             assert_never(event)
-
-
-def _are(run: RunHistory) -> str:
-    """Return the verb of a sentence about all programs."""
-    return "are" if run.several > 1 else "is"
 
 
 def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHistory) -> Line:
@@ -403,7 +400,7 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
             text = f"{who} is ready after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
         case log_events.Unready(_, why):
-            return Line("warning", f"{who} is not ready any more{because(why)}", {"why": why})
+            return Line("warning", f"{who} is no longer ready{because(why)}", {"why": why})
         case log_events.ReadyAgain(_, after):
             text = f"{who} is ready again, after {seconds(round(after, 3))}"
             return Line("info", text, {"after": after})
@@ -429,7 +426,7 @@ def _program(event: log_events.ProgramEvent, history: ProgramHistory, run: RunHi
             if history.oneshot and not status:
                 text = f"{who} has completed"
             else:
-                others = "; the others go on" if run.several else ""
+                others = "; the others keep running" if run.several else ""
                 text = f"{who} {history.ended()}{_unasked(history, run)}{_no_more(last)}{others}"
             fields = {"status": status, "signal": signal_name(signum), "restarts": last or None}
             return Line("warning" if signum or last else "info", text, fields)
@@ -467,7 +464,7 @@ def _leader_exited(
 ) -> Line:
     status, signum, left, asked = event.status, event.signum, event.left, event.asked
     last = history.in_a_row if not asked and event.then == "shutdown" else 0
-    rest = "; something of it is left" if left else ""
+    rest = "; some of its processes are still running" if left else ""
     if left and not asked and not status:
         rest += (
             " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
@@ -487,8 +484,8 @@ def _by_a_key(event: log_events.LeaderExited, history: ProgramHistory, run: RunH
     if not history.in_flight.probes:
         return ""
     return (
-        f": {KEYS[event.signum]} goes to the command itself and is no stop request; `gracewrap "
-        "stop` and `kill -TERM` stop it gracefully"
+        f": {KEYS[event.signum]} goes to the command itself and is not a stop request; to stop it "
+        "gracefully, use `gracewrap stop` or `kill -TERM`"
     )
 
 
@@ -530,8 +527,8 @@ def _unasked(history: ProgramHistory, run: RunHistory) -> str:
             did = f"sent by {passed.by}" if leader.signum else f"{after} {passed.by} had sent it"
             return f", {did} {'' if leader.signum else name(passed.received)}".rstrip()
         if leader.signum:
-            return f", which gracewrap had passed on{_cure(passed.received, run)}"
-        text = f", {after} gracewrap had passed {name(passed.received)} on"
+            return f", which gracewrap had forwarded{_cure(passed.received, run)}"
+        text = f", {after} gracewrap had forwarded {name(passed.received)}"
         return text + _cure(passed.received, run)
     if not leader.signum:
         return ""
@@ -542,17 +539,17 @@ def _cure(received: int, run: RunHistory) -> str:
     """Return what keeps a signal that was passed on from ending a program."""
     short = name(received).removeprefix("SIG")
     if received in (1, 10, 12):  # HUP, USR1, USR2: seldom meant as a stop
-        return f'; if it is not for this program, set signal_map = {{{short} = "none"}}'
+        return f'; if it is not meant for this program, set signal_map = {{{short} = "none"}}'
     return (
-        f"; if it is to stop all (an image's STOPSIGNAL), add {short} to stop_on "
-        "or write STOPSIGNAL SIGTERM in the Dockerfile"
+        f"; if it should stop everything (an image's STOPSIGNAL), add {short} to stop_on "
+        "or set STOPSIGNAL SIGTERM in the Dockerfile"
     )
 
 
 def _no_more(restarts: int) -> str:
     """Return what there is to say of a program that is not started again, after max_restarts."""
-    again = f"it was started again {times(restarts)} in a row"
-    return f"; {again}, and is not started any more" if restarts else ""
+    after = f"{restarts} restart{'' if restarts == 1 else 's in a row'}"
+    return f"; after {after} it will not be restarted again" if restarts else ""
 
 
 def _others(event: log_events.LeaderExited | log_events.StartFailed, run: RunHistory) -> str:
@@ -570,7 +567,7 @@ def _life(
         case runtime_events.CannotRun(_, why, status):
             return Line("error", why, {"status": status})
         case runtime_events.LeaderReplaced(_, was, main):
-            text = f"{was} has exited with 0; its successor (pid {main}) is the program now"
+            text = f"{was} has exited with 0; its successor (pid {main}) is now the program"
             return Line("info", text, {"main": main})
         case runtime_events.ProgramGone():
             return _program_gone(history, run, at)
@@ -609,7 +606,8 @@ def _run(event: runtime_events.RunEvent) -> Line:
         case runtime_events.WaitingForCommand():
             return _waiting_for_command(event)
         case runtime_events.OutputLost(lines):
-            text = f"lines of output lost: {lines}; nobody read them, or there was no room"
+            s = "" if lines == 1 else "s"
+            text = f"{lines} line{s} of output lost: nothing read the output, or there was no room"
             return Line("warning", text, {"lines": lines})
         case runtime_events.LogReopened(file):
             return Line("info", f"reopened the log file {file}", {"file": file})
@@ -620,8 +618,8 @@ def _run(event: runtime_events.RunEvent) -> Line:
             text = f"internal error: {error}; the command keeps running"
             return Line("warning", text, {"error": error})
         case runtime_events.Bug(error):
-            text = f"internal error: {error}; from now on it only forwards, reaps, and kills in"
-            return Line("error", f"{text} time", {"error": error})
+            text = f"internal error: {error}; from now on gracewrap only forwards signals, "
+            return Line("error", f"{text}reaps, and kills in time", {"error": error})
         case _:
             assert_never(event)
 

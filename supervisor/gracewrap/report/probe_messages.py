@@ -31,7 +31,7 @@ def describe(event: probe_events.ProbeEvent, history: ProgramHistory, at: float)
             return Line("warning", text, {"after": after, "why": why})
         case probe_events.NotYetHealthy(_, after, why):
             text = f"{who} has not passed its live check once in {seconds(round(after))}"
-            text += f"{because(why)}; until it has, it does not count"
+            text += f"{because(why)}; failures do not count until it has passed once"
             return Line("warning", text, {"after": after, "why": why})
         case probe_events.ProbeSilent(_, probe, why, after):
             kind = probes[probe].kind
@@ -83,15 +83,15 @@ def _agent(event: probe_events.AgentEvent, who: str) -> Line:
             return Line("warning", text, {"pid": pid, "requests": counts.requests, "jobs": jobs})
         case probe_events.AgentsAnswered(_, own, agent, none):
             parts = [
-                f"{count} {what}"
+                f"{count} process{'' if count == 1 else 'es'} {what}"
                 for count, what in (
-                    (own, "with a handler of its own"),
-                    (agent, "to be finished by the agent"),
+                    (own, "with its own handler"),
+                    (agent, "where the agent finishes the work"),
                     (none, "with nothing to finish"),
                 )
                 if count
             ]
-            text = f"agents told of the stop: {', '.join(parts)}"
+            text = f"told the agents of the stop: {', '.join(parts)}"
             return Line("info" if own or agent else "debug", text, {"own": own, "agent": agent})
         case _:
             assert_never(event)

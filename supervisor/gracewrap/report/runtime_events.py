@@ -63,8 +63,8 @@ class Reaped(OfAProcess):
 
 
 class LeaderReplaced(OfAProcess):
-    """The leader, *was*, has exited with 0; its successor *main*, which it had started, is the
-    program now."""
+    """The leader, *was*, has exited with 0; its successor *main*, which it had started, is now
+    the program."""
 
     EVENT = "leader_replaced"
     program: int
@@ -130,14 +130,14 @@ class OutputLost(OfTheRun):
 
 
 class LogReopened(OfTheRun):
-    """The log file was opened anew; lines from now on are in the new one."""
+    """The log file was reopened; new lines go to the new one."""
 
     EVENT = "log_reopened"
     file: str
 
 
 class Unheard(OfTheRun):
-    """Something that the settings ask for does not work: a socket, a pipe."""
+    """Something that the settings require does not work: a socket, a pipe."""
 
     EVENT = "unheard"
     what: str  # that does not work
@@ -154,7 +154,7 @@ class Fault(OfTheRun):
 
 
 class Bug(OfTheRun):
-    """An internal error after which only the fallback goes on."""
+    """An internal error after which only the fallback keeps running."""
 
     EVENT = "bug"
     error: str

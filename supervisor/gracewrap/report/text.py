@@ -60,11 +60,6 @@ def ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def times(count: int) -> str:
-    """Return "once", "2 times"."""
-    return "once" if count == 1 else f"{count} times"
-
-
 def signal_name(signum: int) -> str | None:
     """Return the name of a signal, or None for 0."""
     return name(signum) if signum else None

@@ -278,7 +278,7 @@ class ControlApi:
         if action == "signal":
             return self._signal(options.get("program", ""), options.get("signal", ""), peer, at)
         if not up:
-            return 409, {"error": "it is stopping already"}
+            return 409, {"error": "already stopping"}
         if action in ("restart", "stop"):
             return self._parts.act(options.get("program", ""), action == "restart", peer, at)
         if action == "drain":
@@ -326,7 +326,7 @@ class ControlApi:
             from gracewrap.runtime.readiness import seconds_left
 
             left = seconds_left(self._system())
-            return 200, {"ok": True, "message": "it is stopping already", **left}
+            return 200, {"ok": True, "message": "already stopping", **left}
         self._post(StopRequested(f"gracewrap stop ({peer})", at))
         within = f"stopping, within {self._settings.shutdown_timeout:g} s"
         return 202, {"ok": True, "message": within}
