@@ -153,7 +153,7 @@ def test_a_job_that_the_signal_may_have_cut_is_named(serve, queue, tmp_path, wor
     run.send(signal.SIGTERM)
     assert run.wait() == 128 + signal.SIGTERM
     summary = str(report(tmp_path)["summary"])
-    named = "if it was working on a job, that is lost" in summary and queue in summary
+    named = "if it was working on a job, that was lost" in summary and queue in summary
     assert "no request in flight after" in summary and named == said, summary
 
 

@@ -178,7 +178,7 @@ def test_what_it_counts_itself_holds_it_up_and_is_told_once(start, tmp_path):
     run = start(*options, "--", *PYTHON, HANGS["timer"])
     assert "ready" in run.line()
     run.send(signal.SIGTERM)
-    assert run.log_line("held_up")["message"] == "held up by what is in flight: 3 (exec)"
+    assert run.log_line("held_up")["message"] == "held up by work in flight: 3 (exec)"
     summary = str(run.log_line("summary")["message"])
     assert "3 in flight were cut" in summary
     assert "held up" not in summary

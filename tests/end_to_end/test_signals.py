@@ -140,7 +140,7 @@ def test_a_shell_without_a_trap_is_told_to_exec(start):
     run.ready()
     run.send(signal.SIGTERM)
     assert run.wait() == 143
-    assert "write exec before the last command" in message(run, "summary")
+    assert "put exec before the last command" in message(run, "summary")
 
 
 # --- users ---------------------------------------------------------------------------------------
@@ -201,4 +201,4 @@ def test_what_su_kills_is_not_said_to_have_ended_well(start):
     run.ready()
     run.send(signal.SIGTERM)
     run.wait()
-    assert "su passes it on and sends SIGKILL 2 s later" in message(run, "summary")
+    assert "su forwards the stop signal and sends SIGKILL 2 s later" in message(run, "summary")

@@ -369,7 +369,7 @@ def test_when_it_was_told_and_when_it_ended_is_known(start, launcher):
     assert 0 < told["elapsed"] <= exited["elapsed"]
     assert requested["time"] <= told["time"] <= exited["time"] <= summary["time"]
     assert exited["elapsed"] < summary["used_seconds"]
-    assert "at once (without a handler for it" in summary["message"]
+    assert "at once (it has no handler for the signal" in summary["message"]
 
 
 def test_who_sets_the_signal_to_be_ignored_in_its_handler_does_not_ignore_it(start, launcher):

@@ -37,19 +37,21 @@ def sentence(cause: Cause, signal: str) -> str:
     if cause.links:
         return f"held up by {_links(cause)}"
     if cause.work:
-        return f"held up by what is in flight: {cause.work}"
+        return f"held up by work in flight: {cause.work}"
     who = _who(cause.suspect)
     on = cause.waits_for.on if cause.waits_for is not None else ""
     match cause.kind:
         case seen.STOPPED:
-            why = f"{who} is stopped (SIGSTOP, SIGTSTP), and can do nothing"
+            why = f"{who} is stopped (SIGSTOP, SIGTSTP) and does not run"
         case seen.TRACED:
             why = f"{who} is stopped by a debugger"
         case seen.DISK:
             place = cause.waits_for.wchan if cause.waits_for is not None else ""
-            why = f"{who} waits in the kernel{f' ({place})' if place else ''}: a disk, NFS, or FUSE"
+            why = (
+                f"{who} waits in the kernel{f' ({place})' if place else ''} for a disk, NFS or FUSE"
+            )
         case seen.BLOCKED:
-            why = f"{who} blocks {signal} and has not taken it"
+            why = f"{who} blocks {signal}, which is still pending"
         case seen.IGNORED:
             why = f"{who} ignores {signal}{_waited_for(cause)}"
         case seen.NOT_TOLD:
@@ -58,7 +60,7 @@ def sentence(cause: Cause, signal: str) -> str:
         case seen.WAITS_FOR_FILE:
             why = f"{who} {_file(cause)}"
         case seen.FULL_PIPE:
-            why = f"{who} cannot write to {on or 'a pipe'}: it is full, and nobody reads it"
+            why = f"{who} cannot write to {on or 'a pipe'}: it is full, and nothing reads it"
         case seen.LOCKED:
             why = _locked(cause, who)
         case seen.BUSY:
@@ -70,7 +72,7 @@ def sentence(cause: Cause, signal: str) -> str:
         case seen.CHILDREN:
             why = f"{who} waits for its children"
         case _:
-            return f"nothing is seen that holds {who} up"
+            return f"cannot see what holds {who} up"
     return f"held up: {why}"
 
 
@@ -79,7 +81,7 @@ def _who(suspect: Suspect | None) -> str:
 
 
 def _waited_for(cause: Cause) -> str:
-    return "" if cause.parent is None else f", and {_who(cause.parent)} is its parent"
+    return "" if cause.parent is None else f"; its parent is {_who(cause.parent)}"
 
 
 def _file(cause: Cause) -> str:
@@ -87,9 +89,9 @@ def _file(cause: Cause) -> str:
     on = cause.waits_for.on
     match cause.waits_for.what:
         case seen.FILE_LOCK:
-            return f"waits for the lock of {on or 'a file'}, which somebody else holds"
+            return f"waits for a lock on {on or 'a file'} that another process holds"
         case seen.OPEN:
-            return f"waits in open of {on or 'a file'}: a FIFO without its other end, or a disk"
+            return f"waits in open() of {on or 'a file'}: a FIFO without its other end, or a disk"
         case _:
             return f"waits until {on or 'a file'} is on the disk (fsync)"
 
@@ -99,9 +101,9 @@ def _input(cause: Cause, on: str) -> str:
         case seen.ACCEPT:
             return "still waits for new connections (accept)"
         case seen.CONNECT:
-            return "waits for a connection that it has asked for (connect)"
+            return "waits for a connection that it is opening (connect)"
         case _:
-            return f"waits for data from {on or 'somebody'}"
+            return f"waits for data from {on or 'an unknown source'}"
 
 
 def _locked(cause: Cause, who: str) -> str:
@@ -110,7 +112,9 @@ def _locked(cause: Cause, who: str) -> str:
     what = "locks or timers" if timers else "locks"
     if count == 1:
         return f"{who} waits for {'a lock or a timer' if timers else 'a lock'} (futex)"
-    return f"all {count} threads of {who} wait for {what} (futex): a deadlock, or nobody wakes them"
+    return (
+        f"all {count} threads of {who} wait for {what} (futex): a deadlock, or nothing wakes them"
+    )
 
 
 def _links(cause: Cause) -> str:
@@ -130,12 +134,12 @@ def _links(cause: Cause) -> str:
 
 def _in_flight(links: Sequence[Link]) -> str:
     if any(link.unsent for link in links):
-        return f"{sum(link.unsent for link in links)} bytes are not taken by the client"
+        return f"{sum(link.unsent for link in links)} bytes are not yet received by the client"
     if any(link.read for link in links):
         return "it waits for the rest of the client's request"
     if any(link.unread for link in links):
-        return f"{sum(link.unread for link in links)} bytes are not read by the program"
-    return "the client has spoken last"
+        return f"{sum(link.unread for link in links)} bytes are not yet read by the program"
+    return "the client sent last"
 
 
 def _idle(links: Sequence[Link]) -> str:
@@ -154,11 +158,12 @@ def _whose(links: Sequence[Link]) -> str:
     users = sorted({link.user for link in links if link.user is not None})
     if not users:
         return ""
-    return f" (of any process of user {', '.join(map(str, users))}: more cannot be seen)"
+    of = f"user{'' if len(users) == 1 else 's'} {', '.join(map(str, users))}"
+    return f" (counted for all processes of {of}: gracewrap may not see which of them)"
 
 
 def _hosts(links: Sequence[Link]) -> str:
-    hosts = list(dict.fromkeys(link.host or "somebody" for link in links))
+    hosts = list(dict.fromkeys(link.host or "an unknown host" for link in links))
     more = f" and {len(hosts) - _MOST_HOSTS} more" if len(hosts) > _MOST_HOSTS else ""
     return ", ".join(hosts[:_MOST_HOSTS]) + more
 
@@ -188,7 +193,7 @@ def _signal(sent: Sequence[str]) -> str:
 
 
 def entries(looks: Sequence[HeldUp], sent: Sequence[str]) -> dict[str, object]:
-    """Return what held a program up, for the report; nothing if nobody has looked."""
+    """Return what held a program up, for the report; nothing if there was no look."""
     if not looks:
         return {}
     signal = _signal(sent)

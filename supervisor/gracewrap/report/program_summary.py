@@ -40,7 +40,7 @@ def _lost(history: ProgramHistory) -> str:
     """Return what is said of a program that a stop signal ended at once: what to do about it."""
     if history.label in SHELLS:
         return (
-            " at once (it is a shell script without a handler for it: write exec before the last "
+            " at once (it is a shell script without a handler for it: put exec before the last "
             "command, or trap the signal)"
         )
     return f" at once ({_cure(history, history.command)})"
@@ -50,12 +50,13 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
     """Return what helps where *command*, or what it left behind, had no handler."""
     from gracewrap.config.recognise import recognised
 
-    unsure = history.may_have_handled() and history.left_lost is None
-    without = "unless a handler of its own did that" if unsure else "without a handler for it"
-    lost = f"{without}, what it was doing is lost"
+    if history.may_have_handled() and history.left_lost is None:
+        lost = "unless a handler of its own did that, any work in progress was lost"
+    else:
+        lost = "it has no handler for the signal, so any work in progress was lost"
     if any(probe.kind == "agent" for probe in history.in_flight.probes):
         return (
-            f"{lost}; handle the signal in it: the agent finishes requests and BullMQ jobs, and "
+            f"{lost}; handle the signal in it: the agent finishes requests and BullMQ jobs, but "
             "cannot see timers or other work"
         )
     preset = recognised(history.command)
@@ -96,8 +97,9 @@ def _killed_by_su(history: ProgramHistory) -> str:
     if not SU_KILLS[0] <= leader.at - told_at <= SU_KILLS[1]:
         return ""
     return (
-        f" after 2 s: {history.label} passes it on and sends SIGKILL 2 s later, whatever the "
-        "budget; what needed longer was lost (use user = ..., setpriv or gosu instead)"
+        f" after 2 s: {history.label} forwards the stop signal and sends SIGKILL 2 s later, "
+        "whatever the budget; work that took longer was lost (use user = ..., setpriv or gosu "
+        "instead)"
     )
 
 
@@ -113,7 +115,7 @@ def particulars(history: ProgramHistory) -> list[str]:
         if not (whole and history.name):  # else how() says so
             parts.append("it had to be killed" if whole else "some of it had to be killed")
     if history.gave_up and history.leader is not None:
-        parts.append(f"{history.still_there or 'something of it'} could not be killed")
+        parts.append(f"{history.still_there or 'some of its processes'} could not be killed")
     if history.interrupted:
         were = "were" if history.interrupted != 1 else "was"
         parts.append(f"{number(history.interrupted)} in flight {were} cut{_jobs(history)}")
@@ -142,13 +144,13 @@ def _perhaps_cut(history: ProgramHistory) -> str:
         return ""
     if history.may_have_handled():
         return f"; if it was working on a job, that may be lost ({work})"
-    return f"; if it was working on a job, that is lost: it has no handler for the signal ({work})"
+    return f"; if it was working on a job, that was lost: it has no handler for the signal ({work})"
 
 
 def _early(history: ProgramHistory) -> str:
     if history.kill_why != NO_REQUEST:
         return "it was drained, but did not exit"
-    still = f"; still open were {history.still_open}" if history.still_open else ""
+    still = f"; still open: {history.still_open}" if history.still_open else ""
     return f"it did not exit although no request was in flight{still}"
 
 
