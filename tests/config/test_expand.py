@@ -72,4 +72,4 @@ def test_what_is_missing_has_its_line(tmp_path):
 def test_a_command_in_one_string_is_not_filled_in(tmp_path):
     """What a variable holds must not become several words."""
     _, (problem,) = expanded(tmp_path, 'command = ["x"]\npre_stop = "rm ${X}"\n', X="a b")
-    assert "no shell would read its ${" in problem
+    assert "gracewrap runs no shell to read its ${" in problem

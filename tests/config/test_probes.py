@@ -190,14 +190,14 @@ EXAMPLES = [
     (commands.argv, "sh -c 'a && b'", ("sh", "-c", "a && b")),
     (commands.argv, r"a \& \$X", ("a", "&", "$X")),
     (commands.argv, "a '$X' x=$ 5$", ("a", "$X", "x=$", "5$")),
-    (commands.argv, "a && b", "no shell would read its &&"),
-    (commands.argv, "a; b", "no shell would read its ;"),
-    (commands.argv, "a > b", "no shell would read its >"),
-    (commands.argv, "a | b", "no shell would read its |"),
-    (commands.argv, 'a "$(b)"', "no shell would read its $("),
-    (commands.argv, "a $HOME", "no shell would read its $H"),
-    (commands.argv, "a `b`", "no shell would read its `"),
-    (commands.argv, "a\nb", "no shell would read its line end"),
+    (commands.argv, "a && b", "gracewrap runs no shell to read its &&"),
+    (commands.argv, "a; b", "gracewrap runs no shell to read its ;"),
+    (commands.argv, "a > b", "gracewrap runs no shell to read its >"),
+    (commands.argv, "a | b", "gracewrap runs no shell to read its |"),
+    (commands.argv, 'a "$(b)"', "gracewrap runs no shell to read its $("),
+    (commands.argv, "a $HOME", "gracewrap runs no shell to read its $H"),
+    (commands.argv, "a `b`", "gracewrap runs no shell to read its `"),
+    (commands.argv, "a\nb", "gracewrap runs no shell to read its line end"),
     (commands.argv, "a 'b", "no closing quotation"),
     (commands.argv, "  ", "is empty"),
     (commands.argv, ["a b", ""], ("a b", "")),
@@ -223,7 +223,7 @@ EXAMPLES = [
     (hooks.action, "curl http://127.0.0.1/", CommandAction(("curl", "http://127.0.0.1/"))),
     (hooks.action, "HTTPS://h/", HttpAction(Request(Url("https", "h", 443, "/"), "POST"))),
     (hooks.action, "ftp://h/", "must start with http://"),
-    (hooks.action, "a && b", "no shell would read its &&"),
+    (hooks.action, "a && b", "gracewrap runs no shell to read its &&"),
     (hooks.action, {"command": "./x y", "timeout": "5s"}, CommandAction(("./x", "y"), 5.0)),
     (
         hooks.action,
@@ -303,7 +303,7 @@ EXAMPLES = [
         probes.ready,
         {"tcp": 80, "initialDelaySeconds": 3},
         "initialDelaySeconds: it is asked from the start on, and how long that may take is "
-        "ready_timeout; leave it out",
+        "ready_timeout; remove it",
     ),
     (probes.ready, {"all": ["tcp"], "tcp": True}, "has all or any, and something beside it"),
     (probes.ready, {"all": []}, "not a list of 1 to 16 probes"),
@@ -727,31 +727,31 @@ WRONG = [
     ({"drain_tcp": True, "drain_json": "/a"}, "a probe by tcp does not look at json"),
     (
         {"drain_http": URL, "drain_quiet": "1s"},
-        'a probe by http does not look at quiet; leave it out, or write tcp = "auto" instead',
+        'a probe by http does not look at quiet; remove it, or write tcp = "auto" instead',
     ),
     ({"drain_file": "/x", "drain_unit": "jobs"}, "a probe by file counts nothing"),
     (
         {"drain_exec": ["x"], "drain_contains": "y"},
-        'a probe by exec does not look at contains; leave it out, or write file = "/run',
+        'a probe by exec does not look at contains; remove it, or write file = "/run',
     ),
     ({"drain_notify": True, "drain_unit": "jobs"}, "a probe by notify counts nothing"),
     (
         {"drain_http": URL, "drain_json": "/a", "drain_equals": 0, "drain_at_most": 1},
-        "drain.at_most (g.toml, line 1): there is equals",
+        "drain.at_most (g.toml, line 1): equals is set too",
     ),
     (
         {"drain_http": URL, "drain_equals": 0},
-        "drain.equals (g.toml, line 1): it is compared with what json, metric or text finds",
+        "drain.equals (g.toml, line 1): it needs json, metric or text to read a value from",
     ),
     (
         {"drain_http": URL, "drain_at_most": 0},
-        "drain.at_most (g.toml, line 1): it is compared with what",
+        "drain.at_most (g.toml, line 1): it needs json, metric or text",
     ),
     (
         {"drain_http": URL, "drain_status": 200, "drain_json": "/a"},
-        "drain.json (g.toml, line 1): there is status too",
+        "drain.json (g.toml, line 1): status is set too",
     ),
-    ({"drain_http": URL, "drain_metric": "a", "drain_json": "/a"}, "there is json too"),
+    ({"drain_http": URL, "drain_metric": "a", "drain_json": "/a"}, "json is set too"),
     (
         {"drain_http": URL, "drain_json": "/a", "drain_absent": "zero"},
         "only a metric can be absent",
@@ -775,29 +775,29 @@ WRONG = [
         {"drain_file": "/x", "drain_file_is": "absent", "drain_contains": "y"},
         "a file that is absent holds nothing",
     ),
-    ({"drain_all": [{"tcp": True}], "drain_any": [{"tcp": True}]}, "there is drain.all too"),
+    ({"drain_all": [{"tcp": True}], "drain_any": [{"tcp": True}]}, "drain.all is set too"),
     (
         {"drain_all": [{"tcp": True}], "drain_http": URL},
-        "drain.http (g.toml, line 1): there is drain.all too (g.toml, line 1); put it",
+        "drain.http (g.toml, line 1): drain.all is set too (g.toml, line 1); move it",
     ),
     ({"drain_linger": "2s"}, "there is no probe in [drain]"),
     ({"drain_start": ["x"], "drain_timeout": "2s"}, "there is no probe in [drain]"),
     ({"drain_when": "before-signal"}, "there is no probe in [drain]"),
-    ({"health_on_stop": "keep"}, "it means nothing without health.listen"),
-    ({"report_pushgateway_job": "x"}, "it means nothing without report.pushgateway"),
-    ({"on_watchdog": "ignore"}, "it means nothing without watchdog"),
-    ({"on_unhealthy": "tell"}, "it means nothing without live; add live, "),
-    ({"ready_timeout": "9s"}, 'it means nothing without ready; add ready, "tcp"'),
+    ({"health_on_stop": "keep"}, "it has no effect without health.listen"),
+    ({"report_pushgateway_job": "x"}, "it has no effect without report.pushgateway"),
+    ({"on_watchdog": "ignore"}, "it has no effect without watchdog"),
+    ({"on_unhealthy": "tell"}, "it has no effect without live; add live, "),
+    ({"ready_timeout": "9s"}, 'it has no effect without ready; add ready, "tcp"'),
     ({"notify": False, "watchdog": "9s"}, "notify = false (g.toml, line 1): watchdog needs it"),
     ({"notify": False, "ready": "notify"}, "a probe by notify needs it"),
     (
         {"propagation_delay": "24s"},
-        'with the "2s" that the stop signal needs that is 1s more than the whole budget, '
+        'together with the "2s" kept for the stop signal it is 1s longer than the whole budget, '
         "shutdown_timeout",
     ),
     (
         {"propagation_delay": "3s", "stop_timeout": "23s"},
-        'with stop_timeout = "23s" (g.toml, line 1) that is 1s more than the whole',
+        'together with stop_timeout = "23s" (g.toml, line 1) it is 1s longer than the whole',
     ),
     (
         {
@@ -808,12 +808,12 @@ WRONG = [
             "stop_timeout": "15s",
         },
         'propagation_delay = "5s" (g.toml, line 1) and drain.min_drain = "10s" (g.toml, line 1): '
-        'with stop_timeout = "15s" (g'
-        '.toml, line 1) that is 5s more than the whole budget, shutdown_timeout = "25s" (default)',
+        'together with stop_timeout = "15s" (g.toml, line 1) they are 5s longer than the whole '
+        'budget, shutdown_timeout = "25s" (default)',
     ),
     (
         {"drain_tcp": True, "drain_min_drain": "25s"},
-        'no answer would ever count, the drain is over after "25s" (what is left of',
+        'no answer would ever count, because the drain is over after "25s" (what is left of',
     ),
     (
         {"drain_tcp": True, "drain_min_drain": "5s", "stop_timeout": "5s"},
@@ -829,11 +829,11 @@ WRONG = [
     ),
     (
         {"drain_tcp": True, "drain_when": "before-signal", "stop_timeout": "25s"},
-        'for stop_timeout = "25s" (g.toml, line 1) takes all',
+        'because stop_timeout = "25s" (g.toml, line 1) takes all',
     ),
     (
         {"drain_tcp": True, "drain_when": "before-signal", "propagation_delay": "23s"},
-        'for propagation_delay = "23s" (g.toml, line 1) t',
+        'because propagation_delay = "23s" (g.toml, line 1) t',
     ),
     (
         {"drain_tcp": True, "drain_when": "before-signal", "drain_confirm": 93},

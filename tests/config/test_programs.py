@@ -236,7 +236,7 @@ def test_defaults_that_mean_nothing_to_one_program_may_mean_something_to_another
     ]
     _, (error,), _ = resolve(WEB + DB, "--drain-interval", "1s")
     assert error.startswith(
-        "cannot use drain.interval (command line, --drain-interval): it means nothing to any "
+        "cannot use drain.interval (command line, --drain-interval): it has no effect on any "
         "program"
     )
 
@@ -290,9 +290,9 @@ def test_every_setting_has_its_place(setting, resolve):
         misplaced = [
             error
             for error in errors
-            if "it is one for all" in error
+            if "it applies to all programs together" in error
             or "there are [programs]" in error
-            or "another one" in error
+            or "each program has its own" in error
         ]
         right = setting.key in GLOBAL if not place else setting.key not in GLOBAL
         right = right and not (
@@ -308,9 +308,9 @@ PROBLEMS = [
     # where things stand
     (
         "[programs]\n",
-        "cannot use [programs] (g.toml, line 1): there is no program in it; write [programs.web]",
+        "cannot use [programs] (g.toml, line 1): it has no program; write [programs.web]",
     ),
-    ("programs = {}\n", "there is no program in it"),
+    ("programs = {}\n", "it has no program"),
     (
         "programs = 1\n",
         "cannot use programs (g.toml, line 1): it is a table of programs; write [programs.web]",
@@ -331,12 +331,12 @@ PROBLEMS = [
     ),
     (
         '[defaults]\nstop_timeout = "1s"\n',
-        "cannot use [defaults] (g.toml, line 1): it is for several programs",
+        "cannot use [defaults] (g.toml, line 1): it applies to several programs",
     ),
     (f"defaults = 1\n{WEB}", "write [defaults], and below it"),
     (
         f'command = ["x"]\n{WEB}',
-        "cannot use command (g.toml, line 1): there are [programs] (g.toml, line 2); write it as "
+        "cannot use command (g.toml, line 1): there are [programs] (g.toml, line 2); make it "
         "one of them",
     ),
     (
@@ -351,38 +351,38 @@ PROBLEMS = [
     (f'depends_on = ["web"]\n{WEB}', "write depends_on in [programs.NAME]"),
     (
         f'{WEB}shutdown_timeout = "1s"\n',
-        "cannot use programs.web.shutdown_timeout (g.toml, line 3): it is one for all programs; "
-        "write shutdown_timeout at the top of the file",
+        "cannot use programs.web.shutdown_timeout (g.toml, line 3): it applies to all programs "
+        "together; write shutdown_timeout at the top of the file",
     ),
     (
         f'[defaults]\nstop_on = ["TERM"]\n{WEB}',
-        "cannot use defaults.stop_on (g.toml, line 2): it is one for all programs",
+        "cannot use defaults.stop_on (g.toml, line 2): it applies to all programs together",
     ),
     (
         f'{WEB}[programs.web.log]\nlevel = "debug"\n',
-        "programs.web.log.level (g.toml, line 4): it is one for all programs; write level in "
-        "[log], beside [programs]",
+        "programs.web.log.level (g.toml, line 4): it applies to all programs together; write level "
+        "in [log], beside [programs]",
     ),
     (
         f'[defaults]\ncommand = ["x"]\n{WEB}',
-        "defaults.command (g.toml, line 2): it is another one for each program",
+        "defaults.command (g.toml, line 2): each program has its own",
     ),
     (
         f'[defaults]\ndepends_on = ["x"]\n{WEB}',
-        "defaults.depends_on (g.toml, line 2): it is another one for each program",
+        "defaults.depends_on (g.toml, line 2): each program has its own",
     ),
     (
         'command = ["x"]\nreserve = "1s"\n',
-        "cannot use reserve (g.toml, line 2): it is for several programs, and stands in "
+        "cannot use reserve (g.toml, line 2): it only works with several programs, in "
         "[programs.NAME]",
     ),
     (
         'command = ["x"]\ndepends_on = ["y"]\n',
-        "cannot use depends_on (g.toml, line 2): it is for several programs",
+        "cannot use depends_on (g.toml, line 2): it only works with several programs",
     ),
     (
         'command = ["x"]\nexit_code_from = "y"\n',
-        "cannot use exit_code_from (g.toml, line 2): it is for several programs",
+        "cannot use exit_code_from (g.toml, line 2): it only works with several programs",
     ),
     (
         '[programs.web]\ncommand = ["${NO_SUCH}"]\n',
@@ -405,7 +405,7 @@ PROBLEMS = [
     ),
     (
         f'{WEB}depends_on = {{redis = "ready"}}\n{DB}',
-        "there is no program redis; there are web, db",
+        "there is no program redis; the programs are: web, db",
     ),
     (
         f'{WEB}stop_after = ["wrker"]\n[programs.worker]\ncommand = ["x"]\n',
@@ -413,11 +413,11 @@ PROBLEMS = [
     ),
     (
         f'{WEB}depends_on = ["web"]\n',
-        "programs.web.depends_on (g.toml, line 3): web cannot depend on itself; leave it out",
+        "programs.web.depends_on (g.toml, line 3): web cannot depend on itself; remove it",
     ),
     (
         f'{WEB}stop_after = ["web"]\n',
-        "programs.web.stop_after (g.toml, line 3): web cannot stop after itself; leave it out",
+        "programs.web.stop_after (g.toml, line 3): web cannot stop after itself; remove it",
     ),
     (
         f'exit_code_from = "webb"\n{WEB}',
@@ -425,22 +425,22 @@ PROBLEMS = [
     ),
     (
         f"{WEB}readyz = false\n",
-        "programs.web.readyz (g.toml, line 3): one of the programs at least must count",
+        "programs.web.readyz (g.toml, line 3): at least one program must count",
     ),
-    ('command = ["x"]\nreadyz = false\n', "it is for several programs, and stands in [programs"),
+    ('command = ["x"]\nreadyz = false\n', "it only works with several programs, in [programs"),
     # circles
     (
         f'{WEB}depends_on = ["db"]\n{DB}depends_on = ["web"]\n',
-        "programs.web.depends_on (g.toml, line 3): it goes in a circle: web "
-        "depends on db, db depends on web; leave one of these out",
+        "programs.web.depends_on (g.toml, line 3): circular dependency: web "
+        "depends on db, db depends on web; remove one of them",
     ),
     (
         f'{WEB}depends_on = ["db"]\nstop_after = ["db"]\n{DB}',
-        "it goes in a circle: web depends on db, web stops after db",
+        "circular dependency: web depends on db, web stops after db",
     ),
     (
         f'{WEB}stop_after = ["db"]\n{DB}stop_after = ["web"]\n',
-        "it goes in a circle: db stops after web, web stops after db",
+        "circular dependency: db stops after web, web stops after db",
     ),
     # conditions
     (
@@ -458,8 +458,8 @@ PROBLEMS = [
     (f"{WEB}depends_on = {{db = true}}\n{DB}", 'write {db = "ready"}'),
     (
         f'{WEB}depends_on = {{db = "completed"}}\n{DB}restart = "always"\n',
-        "programs.web.depends_on (g.toml, line 3): db is started again whenever it exits, and "
-        "never completes",
+        "programs.web.depends_on (g.toml, line 3): db is restarted whenever it exits, "
+        "so it never completes",
     ),
     (
         f'{WEB}oneshot = true\nrestart = "always"\n',
@@ -511,11 +511,11 @@ PROBLEMS = [
     ),
     (
         f'{WEB}escalation = [{{after = "30s", signal = "INT"}}]\n',
-        "cannot use programs.web.escalation (g.toml, line 3): its rung at 30s",
+        "cannot use programs.web.escalation (g.toml, line 3): the step at 30s is never reached",
     ),
     (
         f"{WEB}max_restarts = 3\n",
-        "programs.web.max_restarts (g.toml, line 3): it means nothing without restart; add "
+        "programs.web.max_restarts (g.toml, line 3): it has no effect without restart; add "
         'restart, "on-failure"',
     ),
     (
@@ -562,15 +562,15 @@ PROBLEMS = [
         f'{WEB}stop_timeout = "10s"\ndepends_on = ["worker"]\n[programs.worker]\ncommand = '
         f'["x"]\nreserve = "10s"\ndepends_on = ["db"]\n'
         f'{DB}stop_timeout = "8s"\n',
-        'cannot use shutdown_timeout = "25s" (default): web 10s, then worker 10s, then db 8s need '
-        "28s, "
-        "3s more than it; they are stopped one after the other: shorten one, or write a larger "
-        "budget",
+        'cannot use shutdown_timeout = "25s" (default): web (10s), worker (10s) and db (8s) '
+        "are stopped one after the other and need 28s, 3s more than the budget; shorten one, or "
+        "raise shutdown_timeout",
     ),
     (
         f'{WEB}stop_timeout = "13s"\ndepends_on = ["db"]\npost_stop = ["x"]\n{DB}stop_timeout = '
         '"12s"\n',
-        "web 13s, then db 12s need 25s, ",
+        "web (13s) and db (12s) are stopped one after the other and need 25s, 2s more than the 23s "
+        "that hooks and metrics leave of it",
     ),
 ]
 
@@ -591,8 +591,8 @@ WARNINGS = [
     ),
     (
         f'{WEB}depends_on = ["db"]\n{DB}until = "drained"\n',
-        "programs.db.until (g.toml, line 6): none of what is stopped before db (web) has a probe "
-        "in its drain",
+        "programs.db.until (g.toml, line 6): none of the programs stopped before db (web) has "
+        "a drain probe",
     ),
     (
         f'{WEB}until = "drained"\n',
@@ -600,14 +600,14 @@ WARNINGS = [
     ),
     (
         f'[defaults]\nuntil = "drained"\n{WEB}{DB}',
-        "defaults.until (g.toml, line 2): no program that is stopped before another",
+        "defaults.until (g.toml, line 2): no program that is stopped before another one",
     ),
     (
         f'{WEB}stop_timeout = "15s"\ndepends_on = ["cache"]\n[programs.cache]\ncommand = '
         f'["x"]\ndepends_on = ["db"]\n{DB}stop_timeout = "9s"\n',
-        "web 15s, then db 9s leave 1s of it for cache, stopped one after the other",
+        "web (15s) and db (9s) leave 1s of the budget for cache, stopped one after the other",
     ),
-    (f'{WEB}stop_timeout = "25s"\npost_stop = ["x"]\n', "web 25s needs 25s, "),
+    (f'{WEB}stop_timeout = "25s"\npost_stop = ["x"]\n', "web needs 25s, "),
 ]
 
 
@@ -649,9 +649,8 @@ def test_all_problems_at_once(resolve):
 def test_a_command_beside_programs(resolve):
     _, errors, _ = resolve(WEB, "--", "true")
     assert errors == [
-        "cannot use a command (command line): there are [programs] (g.toml, line 1); leave one of "
-        "the "
-        "two out, or make the command one of them"
+        "cannot use a command (command line): there are [programs] (g.toml, line 1); remove one "
+        "of the two, or make the command one of the programs"
     ]
 
 
@@ -681,8 +680,8 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ("stopasgroup = true", 'write kill_mode = "group"'),
         ("stopwaitsecs = 1", "gracewrap calls this stop_timeout"),
         ("numprocs = 2", "write a [programs.NAME] for each"),
-        ('stdout_logfile = "x"', 'leave it out, or write output = "prefix"'),
-        ("stderr_logfile_maxbytes = 0", "leave it out, or write output"),
+        ('stdout_logfile = "x"', 'remove it, or write output = "prefix"'),
+        ("stderr_logfile_maxbytes = 0", "remove it, or write output"),
         ('start-after = ["x"]', "gracewrap calls this depends_on (it is a word of Horust)"),
         ('process_name = "x"', "its name is that of its table"),
         (
@@ -856,7 +855,7 @@ def test_any_order_that_is_none_is_refused_and_no_other(edges):
     errors = [problem.text for problem in problems if not problem.warning]
     assert (settings is None) == circular == bool(errors)
     if settings is None:
-        assert len(errors) == 1 and "it goes in a circle" in errors[0]
+        assert len(errors) == 1 and "circular dependency" in errors[0]
     else:
         assert dependencies.cycle(policy_of(settings).programs) is None
 
@@ -1041,8 +1040,7 @@ def test_waiting_for_a_oneshot_whose_failure_is_ignored_is_warned_about(resolve)
     text = f'[programs.web]\ncommand = ["web"]\ndepends_on = ["job"]\n{job}'
     _, errors, warnings = resolve(f'{text}on_failure = "ignore"\n')
     assert not errors and warnings == [
-        "programs.web.depends_on (g.toml, line 3): if job fails, which is ignored, web waits for "
-        "ever; "
-        'write {job = "started"} where it need not have completed'
+        "programs.web.depends_on (g.toml, line 3): if job fails, that is ignored and web waits "
+        'forever; write {job = "started"} if it need not have completed'
     ]
     assert resolve(text)[1:] == ([], [])

@@ -240,7 +240,7 @@ def _names(subcommand: Subcommand, names: tuple[str, ...]) -> tuple[str, ...]:
     most = subcommand.operands
     if "" in names:
         what = subcommand.operand[0].strip("[]. ")
-        raise _refusal(subcommand, '""', f"it is empty; write a {what}, or leave it out")
+        raise _refusal(subcommand, '""', f"it is empty; write a {what}, or remove it")
     if most is not None and len(names) > most:
         from gracewrap.config.problems import one_line
 

@@ -60,8 +60,8 @@ def of_several_only(origins: Mapping[str, str]) -> list[Problem]:
     """Return what is said of several programs where there is one command."""
     return [
         Problem(
-            f"cannot use {key} ({origin}): it is for several programs, and stands "
-            f"{OF_SEVERAL[key]}; leave it out"
+            f"cannot use {key} ({origin}): it only works with several programs, "
+            f"{OF_SEVERAL[key]}; remove it"
         )
         for key, origin in origins.items()
         if key in OF_SEVERAL
@@ -166,12 +166,12 @@ def _drain(values: Mapping[str, Any], where: Origins, problems: list[Problem]) -
     try:
         if len(several) > 1:
             raise KeyFault(
-                "any", f"there is drain.all too ({origins['drain.all']}); leave one of them out"
+                "any", f"drain.all is set too ({origins['drain.all']}); remove one of them"
             )
         if several and given:
             key = next(iter(given))
             fault = (
-                f"there is drain.{several[0]} too ({origins[f'drain.{several[0]}']}); put it "
+                f"drain.{several[0]} is set too ({origins[f'drain.{several[0]}']}); move it "
                 "into one of its tables"
             )
             raise KeyFault(key, fault)
@@ -234,7 +234,7 @@ def _too_long(
             yield (
                 f"cannot use {_written(values, where, key)}: it is longer than the whole budget, "
                 f"{_written(values, where, 'shutdown_timeout')}; write at most "
-                f'"{show_duration(budget)}", or a larger budget'
+                f'"{show_duration(budget)}", or raise shutdown_timeout'
             )
     for key in ("pre_stop", "post_stop", "drain.start"):
         action = values[key.replace(".", "_")]
@@ -261,15 +261,16 @@ def _does_not_fit(
     total = kept + sum(values[key.replace(".", "_")] for key in parts)
     if not parts or total <= budget + 1e-9:
         return
-    rest = f'the "{show_duration(kept)}" that the stop signal needs'
+    rest = f'the "{show_duration(kept)}" kept for the stop signal'
     if values["stop_timeout"] is not None:
         rest = _written(values, where, "stop_timeout")
+    it = "it is" if len(parts) == 1 else "they are"
+    which = "it" if len(parts) == 1 and values["stop_timeout"] is None else "one of them"
     yield (
-        f"cannot use {' and '.join(_written(values, where, key) for key in parts)}: with {rest} "
-        "that is "
-        f"{show_duration(total - budget)} more than the whole budget, "
-        f"{_written(values, where, 'shutdown_timeout')}; shorten "
-        "one of them, or write a larger budget"
+        f"cannot use {' and '.join(_written(values, where, key) for key in parts)}: together with "
+        f"{rest} {it} {show_duration(total - budget)} longer than the whole budget, "
+        f"{_written(values, where, 'shutdown_timeout')}; shorten {which}, or raise "
+        "shutdown_timeout"
     )
 
 
@@ -290,10 +291,9 @@ def _no_time(
     taker = "stop_timeout" if values["stop_timeout"] is not None else "propagation_delay"
     yield (
         f"cannot use {where.name('drain.when')} ({where('drain.when')}): no time is left to drain "
-        "before the stop signal, for "
+        "before the stop signal, because "
         f"{_written(values, where, taker)} takes all of "
-        f"{_written(values, where, 'shutdown_timeout')}; shorten it, or write a "
-        "larger budget"
+        f"{_written(values, where, 'shutdown_timeout')}; shorten it, or raise shutdown_timeout"
     )
 
 
@@ -320,8 +320,8 @@ def _never_counts(
     if values["drain_min_drain"] and values["drain_min_drain"] >= limit:
         yield (
             f"cannot use {_written(values, where, 'drain.min_drain')}: no answer would ever count, "
-            "the drain is over after "
-            f'"{show_duration(limit)}" ({name}); write less'
+            "because the drain is over after "
+            f'"{show_duration(limit)}" ({name}); shorten it'
         )
         return
     if not {"drain.confirm", "drain.interval", "drain.timeout"}.intersection(origins):
@@ -334,7 +334,7 @@ def _never_counts(
             "row, one every "
             f'"{show_duration(values["drain_interval"])}", take longer than '
             f'"{show_duration(limit)}" ({name}); '
-            "write a shorter interval, or fewer"
+            "set a shorter interval, or require fewer"
         )
 
 
@@ -346,7 +346,7 @@ def _nothing_to_ask(
         return
     for name in OF_A_PROBE:
         if (key := f"drain.{name}") in origins and not (name == "when" and values["drain_start"]):
-            fault = 'there is no probe in [drain]; add one, as tcp = "auto" (--drain-tcp auto)'
+            fault = 'there is no probe in [drain]; add one, such as tcp = "auto" (--drain-tcp auto)'
             yield f"cannot use {where.name(key)} ({where(key)}): {fault}"
             return
 
@@ -355,7 +355,7 @@ def _alone(values: Mapping[str, Any], origins: Mapping[str, str], where: Origins
     """Settings that say nothing without another one."""
     for key, (needed, example) in NEEDS.items():
         if key in origins and not values[needed.replace(".", "_")]:
-            fault = f"it means nothing without {needed}; add {example}, or leave it out"
+            fault = f"it has no effect without {needed}; add {example}, or remove it"
             yield f"cannot use {where.name(key)} ({where(key)}): {fault}"
 
 
@@ -375,9 +375,9 @@ def _ends_for_good(
     for key in OF_A_RESTART:
         if key in origins:
             yield (
-                f"cannot use {where.name(key)} ({where(key)}): it means nothing without restart; "
+                f"cannot use {where.name(key)} ({where(key)}): it has no effect without restart; "
                 "add restart, "
-                '"on-failure", or leave it out'
+                '"on-failure", or remove it'
             )
 
 
@@ -396,7 +396,7 @@ def _not_notified(
     if needs:
         yield (
             f"cannot use {where.name('notify')} = false ({where('notify')}): {needs} needs it; "
-            "leave it out"
+            "remove it"
         )
 
 

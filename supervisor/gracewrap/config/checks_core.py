@@ -31,8 +31,7 @@ def _over_budget(values: Mapping[str, Any], where: Origins) -> str | None:
         f"({where('stop_timeout')}): it is longer than the "
         "whole budget, "
         f'shutdown_timeout = "{show_duration(budget)}" ({where("shutdown_timeout")}); write at '
-        f'most "{show_duration(budget)}", '
-        "or a larger budget"
+        f'most "{show_duration(budget)}", or raise shutdown_timeout'
     )
 
 
@@ -51,8 +50,8 @@ def _never_climbed(values: Mapping[str, Any], where: Origins) -> str | None:
         return None
     last = show_duration(rungs[-1][0])
     return (
-        f"cannot use {where.name('escalation')} ({where('escalation')}): its rung at {last} would "
-        "never be climbed, "
+        f"cannot use {where.name('escalation')} ({where('escalation')}): the step at {last} is "
+        "never reached, because "
         f'SIGKILL comes first ({key} = "{show_duration(limit)}", {where(key)}); write an earlier '
         "one"
     )
@@ -68,7 +67,7 @@ def _never_forwarded(values: Mapping[str, Any], where: Origins) -> str | None:
     return (
         f"cannot use signal_map for {names} ({where('signal_map')}): a stop request (stop_on, "
         f"{where('stop_on')}) is not "
-        "forwarded; write stop_signal for what the command is sent, or leave it out of stop_on"
+        "forwarded; set stop_signal to the signal for the command, or remove it from stop_on"
     )
 
 

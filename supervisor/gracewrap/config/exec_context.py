@@ -235,9 +235,7 @@ def _with_limits(settings: Settings, found: ExecContext) -> ExecContext:
     for name, (soft, hard) in settings.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if number is None:
-            raise _unusable(
-                settings, "rlimits", "", f"this system has no limit {name}; leave it out"
-            )
+            raise _unusable(settings, "rlimits", "", f"this system has no limit {name}; remove it")
         limits.append(Limit(name, number, soft, hard))
     return replace(found, limits=tuple(limits))
 

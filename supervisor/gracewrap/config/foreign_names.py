@@ -169,13 +169,13 @@ _RUNS_FIRST = (
 )
 
 OUTPUT = (
-    "what it writes goes where gracewrap's own output goes; leave it out, or write output = "
+    "what it writes goes where gracewrap's own output goes; remove it, or write output = "
     '"prefix" to see whose line it is'
 )
 
 _OF_CONTAINER = (
     "it is about the container, and stays where that is described (compose.yaml, the "
-    "Dockerfile); leave it out"
+    "Dockerfile); remove it"
 )
 
 _RELOAD = (
@@ -196,12 +196,12 @@ LIVENESS = (
 ELSEWHERE = {
     **dict.fromkeys(
         ("autostart", "startup", "enabled", "disabled"),
-        "every program in the file is started; leave it out (gracewrap stop NAME stops one)",
+        "every program in the file is started; remove it (gracewrap stop NAME stops one)",
     ),
     **dict.fromkeys(
         ("exitcodes", "stopexitcodes", "successfulexitcode"),
         "0 is a success and all else a failure, but for success_exit_codes after a stop "
-        "request; leave it out",
+        "request; remove it",
     ),
     **dict.fromkeys(
         ("startsecs", "minuptime"),
@@ -218,13 +218,13 @@ ELSEWHERE = {
     "for it)",
     **dict.fromkeys(
         ("exitonend", "exitonfailure"),
-        "when it ends, all are stopped (on_exit, on_failure); leave it out",
+        "when it ends, all are stopped (on_exit, on_failure); remove it",
     ),
     "termination": "write stop_signal and stop_timeout (that is Horust's name for it)",
     "failure": "write on_failure (that is Horust's name for it)",
     "healthiness": "write ready and live (that is Horust's name for it)",
     "dieiffailed": 'a program that fails stops all, with on_failure = "shutdown", the default; '
-    "leave it out",
+    "remove it",
     **dict.fromkeys(
         ("startdelay", "warmupdelay"),
         "a start waits for what it needs, not for a time; write depends_on here, and ready there",
@@ -297,7 +297,7 @@ ELSEWHERE = {
     ),
     "shell": 'write command = ["sh", "-c", "exec ..."]',
     "groups": NO_GROUPS,
-    "nodaemon": "gracewrap stays in the foreground; leave it out",
+    "nodaemon": "gracewrap stays in the foreground; remove it",
 }
 
 
@@ -330,7 +330,7 @@ SHORT = {
     "-q": "write --log-level warning",
     "-w": "gracewrap counts the orphans it reaps; leave -w out",
     "--single-child": "dumb-init's --single-child is what gracewrap does (kill_mode = mixed); "
-    "leave it out",
+    "remove it",
     "--rewrite": "dumb-init's --rewrite HUP:QUIT is --signal-map HUP=QUIT",
     "--verbose": "write --log-level debug",
     # Nobody's, but what one may try first.

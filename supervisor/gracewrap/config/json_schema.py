@@ -27,7 +27,12 @@ _OWN = ("command", "depends_on", "stop_after")  # of each program, never of all
 
 TEXT: Kind = {"type": "string"}
 FILLED: Kind = {"type": "string", "minLength": 1}
-DURATION: Kind = {"type": "string", "pattern": rf"^\s*(?:{_NUMBER}(?:ms|s|m|h))+\s*$"}
+DURATION: Kind = {
+    "anyOf": [
+        {"type": "string", "pattern": rf"^\s*(?:0|(?:{_NUMBER}(?:ms|s|m|h))+)\s*$"},
+        {"const": 0},
+    ]
+}
 SIGNAL: Kind = {
     "anyOf": [
         {"type": "string", "pattern": rf"^\s*{_SIGNAL}\s*$"},

@@ -25,9 +25,7 @@ _OF_CHECK = {
     **dict.fromkeys(("retries", "failurethreshold"), "failures = 3"),
     **dict.fromkeys(("successthreshold", "confirm"), "passes = 1"),
 }
-_AT_ONCE = (
-    "it is asked from the start on, and how long that may take is ready_timeout; leave it out"
-)
+_AT_ONCE = "it is asked from the start on, and how long that may take is ready_timeout; remove it"
 
 # What stands before a colon or a space ("tcp:80"), and what kind of probe that is; as in hints
 # without dashes and underscores.

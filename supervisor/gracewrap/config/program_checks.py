@@ -56,7 +56,7 @@ def check_names(
         for key, verb in (("depends_on", "depend on"), ("stop_after", "stop after")):
             for named in one.values[key]:
                 if named == one.name:
-                    yield one.cannot(key, f"{named} cannot {verb} itself; leave it out")
+                    yield one.cannot(key, f"{named} cannot {verb} itself; remove it")
                 elif named not in by_name:
                     yield one.cannot(key, _nobody(named, by_name))
         one.values["depends_on"] = {
@@ -75,7 +75,7 @@ def check_names(
 def _nobody(name: str, by_name: Mapping[str, object]) -> str:
     """Say that there is no such program, and who may be meant."""
     few = ", ".join(list(by_name)[:10]) + (", ..." if len(by_name) > 10 else "")
-    return f"there is no program {name}{close_to(name, by_name) or f'; there are {few}'}"
+    return f"there is no program {name}{close_to(name, by_name) or f'; the programs are: {few}'}"
 
 
 def _circle(programs: Sequence[Program]) -> Iterator[Problem]:
@@ -107,7 +107,7 @@ def _circle(programs: Sequence[Program]) -> Iterator[Problem]:
         (first, "depends_on") if then.name in first.values["depends_on"] else (then, "stop_after")
     )
     yield one.cannot(
-        key, f"it goes in a circle: {dependencies.spelled(circle, rules)}; leave one of these out"
+        key, f"circular dependency: {dependencies.spelled(circle, rules)}; remove one of them"
     )
 
 
@@ -129,7 +129,7 @@ def check_runs(programs: Sequence[Program]) -> Iterator[Problem]:
         if not one.unusable.intersection(("shutdown_timeout", "reserve")):
             yield from _over_budget(one)
     if programs and not any(one.values["readyz"] for one in programs):
-        yield programs[0].cannot("readyz", "one of the programs at least must count for /readyz")
+        yield programs[0].cannot("readyz", "at least one program must count for /readyz")
     yield from _none_to_drain(programs)
 
 
@@ -141,7 +141,7 @@ def _over_budget(one: Program) -> Iterator[Problem]:
             f"({one.where('reserve')}): it is longer than the "
             f'whole budget, shutdown_timeout = "{show_duration(budget)}" '
             f"({one.where('shutdown_timeout')}); write at most "
-            f'"{show_duration(budget)}", or a larger budget'
+            f'"{show_duration(budget)}", or raise shutdown_timeout'
         )
 
 
@@ -159,18 +159,18 @@ def _none_to_drain(programs: Sequence[Program]) -> Iterator[Problem]:
     ]
     for one in idle:
         who = ", ".join(other.name for other in stopped_before[one.name])
-        has = f"none of what is stopped before {one.name} ({who}) has a probe in its drain"
+        has = f"none of the programs stopped before {one.name} ({who}) has a drain probe"
         if "until" in one.own:
             yield one.doubt(
                 "until",
-                f"{has if who else f'nothing is stopped before {one.name}'}; it means no more than "
-                '"gone"',
+                f"{has if who else f'nothing is stopped before {one.name}'}; this means "
+                'the same as "gone"',
             )
         elif len(idle) == len(waiting):
             yield one.doubt(
                 "until",
-                "no program that is stopped before another has a probe in its drain; it means "
-                '"gone"',
+                "no program that is stopped before another one has a drain probe; this means "
+                'the same as "gone"',
             )
             return
 
@@ -180,13 +180,13 @@ def _never_completed(one: Program, needed: Program) -> Iterator[Problem]:
     never be."""
     if needed.values["oneshot"]:
         if needed.values["on_failure"] == "ignore":
-            why = f"if {needed.name} fails, which is ignored, {one.name} waits for ever"
+            why = f"if {needed.name} fails, that is ignored and {one.name} waits forever"
             yield one.doubt(
                 "depends_on",
-                f'{why}; write {{{needed.name} = "started"}} where it need not have completed',
+                f'{why}; write {{{needed.name} = "started"}} if it need not have completed',
             )
     elif needed.values["restart"] == "always" or needed.values["on_exit"] == "restart":
-        why = f"{needed.name} is started again whenever it exits, and never completes"
+        why = f"{needed.name} is restarted whenever it exits, so it never completes"
         yield one.cannot(
             "depends_on",
             f'{why}; write {{{needed.name} = "ready"}}, or oneshot = true in '
@@ -231,9 +231,11 @@ def check_budget(settings: Settings) -> Iterator[Problem]:
 
 
 def _claims(chain: Sequence[m.ProgramPolicy]) -> str:
-    return ", then ".join(
-        f"{one.name} {show_duration(claim)}" for one in chain if (claim := budget_.claim(one))
-    )
+    """Return who claims how much, in the order of the stop: "web (15s) and db (9s)"."""
+    claims = [
+        f"{one.name} ({show_duration(claim)})" for one in chain if (claim := budget_.claim(one))
+    ]
+    return " and ".join(filter(None, (", ".join(claims[:-1]), *claims[-1:])))
 
 
 def _budget(settings: Settings, left: float) -> tuple[str, str]:
@@ -245,7 +247,9 @@ def _budget(settings: Settings, left: float) -> tuple[str, str]:
     )
     return (
         written,
-        f"the {show_duration(left)} that hooks and metrics leave of it" if left < budget else "it",
+        f"the {show_duration(left)} that hooks and metrics leave of it"
+        if left < budget
+        else "the budget",
     )
 
 
@@ -254,15 +258,13 @@ def _claims_too_much(settings: Settings, chain: Sequence[m.ProgramPolicy], left:
     written, whole = _budget(settings, left)
     total = sum(budget_.claim(one) or 0.0 for one in chain)
     claiming = sum(bool(budget_.claim(one)) for one in chain)
-    over = (
-        f"{_claims(chain)} need{'s' * (claiming == 1)} {show_duration(total)}, "
-        f"{show_duration(total - left)} more than {whole}"
-    )
+    over = f"{show_duration(total)}, {show_duration(total - left)} more than {whole}"
     if claiming == 1:  # as it may of a single command
-        return Problem(f"{written}: {over}; it will have less", True)
+        one = next(one for one in chain if budget_.claim(one))
+        return Problem(f"{written}: {one.name} needs {over}; it will have less", True)
     return Problem(
-        f"cannot use {written}: {over}; they are stopped one after the other: shorten one, or "
-        "write a larger budget"
+        f"cannot use {written}: {_claims(chain)} are stopped one after the other and need {over}; "
+        "shorten one, or raise shutdown_timeout"
     )
 
 
@@ -273,12 +275,13 @@ def _leaves_too_little(
     written, whole = _budget(settings, left)
     rest = show_duration(max(0.0, left - sum(budget_.claim(one) or 0.0 for one in chain)))
     without = ", ".join(one.name for one in chain if budget_.claim(one) is None)
+    claiming = sum(bool(budget_.claim(one)) for one in chain)
     taken = (
-        f"{_claims(chain)} leave {rest} of {whole} for {without}"
-        if _claims(chain)
-        else f"there are {rest} for {without}"
+        f"{_claims(chain)} leave{'s' * (claiming == 1)} {rest} of {whole} for {without}"
+        if claiming
+        else f"only {rest} is left for {without}"
     )
-    advice = "write a stop_timeout for each, or a larger budget"
+    advice = "set a stop_timeout for each, or raise shutdown_timeout"
     return Problem(
-        f"{written}: {taken}, stopped one after the other, which may not be enough: {advice}", True
+        f"{written}: {taken}, stopped one after the other, which may not be enough; {advice}", True
     )

@@ -91,7 +91,7 @@ def resolve(
     ]
     problems = list(_misplaced(from_file, tables, command))
     if not names and sound:
-        fault = "there is no program in it; write [programs.web], and below it its command"
+        fault = "it has no program; write [programs.web], and its command below it"
         problems.append(Problem(f"cannot use [programs] ({tables[PROGRAMS]}): {fault}"))
     rest = [one for one in from_file if one.key and _is_in_place(one)]
     making = _making(rest, shared, problems)
@@ -138,7 +138,7 @@ def _is_in_place(one: RawValue) -> bool:
 
 def _no_programs(origin: str) -> Problem:
     fault = (
-        "it is for several programs, and there are none; write [programs.NAME], or move its "
+        "it applies to several programs, and there are none; write [programs.NAME], or move its "
         "lines to the top of the file"
     )
     return Problem(f"cannot use [defaults] ({origin}): {fault}")
@@ -150,8 +150,8 @@ def _misplaced(
     """Yield what is said in a place where it cannot be."""
     if command:
         fault = (
-            f"there are [programs] ({tables[PROGRAMS]}); leave one of the two out, or make the "
-            "command one of them"
+            f"there are [programs] ({tables[PROGRAMS]}); remove one of the two, or make the "
+            "command one of the programs"
         )
         yield Problem(f"cannot use a command ({COMMAND_LINE}): {fault}")
     for one in given:
@@ -160,7 +160,7 @@ def _misplaced(
             continue
         if not one.place and one.key == "command":
             fault = (
-                f"there are [programs] ({tables[PROGRAMS]}); write it as one of them, in "
+                f"there are [programs] ({tables[PROGRAMS]}); make it one of them, in "
                 "[programs.NAME]"
             )
         elif not one.place and one.key not in GLOBAL:
@@ -176,9 +176,9 @@ def _misplaced(
                 if table
                 else "at the top of the file, above the first [table]"
             )
-            fault = f"it is one for all programs; write {last} {where}"
+            fault = f"it applies to all programs together; write {last} {where}"
         elif one.place == DEFAULTS and one.key in _OF_ONE:
-            fault = "it is another one for each program; write it in [programs.NAME]"
+            fault = "each program has its own; write it in [programs.NAME]"
         else:
             continue
         yield Problem(f"cannot use {one.name} ({one.origin}): {fault}")
@@ -357,17 +357,17 @@ def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
         for key in layer.origins:
             if key not in layer.meant:
                 yield Problem(
-                    f"cannot use {where.name(key)} ({where(key)}): it means nothing to any "
+                    f"cannot use {where.name(key)} ({where(key)}): it has no effect on any "
                     f"program; {_missing(key)}"
                 )
 
 
 def _missing(key: str) -> str:
     if key in checks.OF_A_RESTART:
-        return 'none is started again; add restart = "on-failure", or leave it out'
+        return 'none is restarted; add restart = "on-failure", or remove it'
     if key == "on_watchdog":
-        return 'none has a watchdog; add watchdog = "30s", or leave it out'
-    return "none has such a probe in its drain; add one, or leave it out"
+        return 'none has a watchdog; add watchdog = "30s", or remove it'
+    return "none has such a drain probe; add one, or remove it"
 
 
 def _is_class(field: str, value: object) -> bool:

@@ -195,7 +195,7 @@ _OF_ONE = {
     ),
     "logfile": OUTPUT,
     **dict.fromkeys(
-        ("name", "processname"), "its name is that of its table, [programs.NAME]; leave it out"
+        ("name", "processname"), "its name is that of its table, [programs.NAME]; remove it"
     ),
     **dict.fromkeys(("description", "comment"), "write it as a comment, behind a #"),
     **dict.fromkeys(("program", "process"), "gracewrap calls this command"),

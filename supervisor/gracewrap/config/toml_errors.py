@@ -103,7 +103,7 @@ def _twice(before: str, line: int, what: str) -> str:
             return ""
         return (
             f"line {here}: {_dotted(path)} is written twice, the first time in line {first}; "
-            "leave one of them out"
+            "remove one of them"
         )
     path = _named(what)
     known = lines.found.get(path)

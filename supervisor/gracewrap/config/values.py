@@ -34,17 +34,17 @@ def plain(raw: object) -> str:
 
 
 def duration(raw: object) -> float:
-    """Return seconds from "10s", "500ms", "1m30s", "1.5h"."""
+    """Return seconds from "10s", "500ms", "1m30s", "1.5h" or 0."""
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         raise BadValue(_NO_DURATION)
     text = plain(raw).strip()
-    seconds = _total(text)
+    seconds = 0.0 if text == "0" else _total(text)  # no unit could be meant by mistake
     if seconds is None:
         raise BadValue(_not_a_duration(text))
     if seconds > LONGEST:
         raise BadValue(
-            f'is longer than {LONGEST / 3600:.0f}h; write what the orchestrator grants, "25s" for '
-            "its 30"
+            f"is longer than {LONGEST / 3600:.0f}h; write less than the orchestrator grants, "
+            'such as "25s" of 30s'
         )
     return seconds
 
@@ -97,9 +97,9 @@ def _not_a_duration(text: str) -> str:
     if not compact:
         return 'is empty; write "10s", "500ms" or "1m30s"'
     if compact.lstrip("+-") in ("infinity", "infinite", "inf", "never", "none") or compact == "-1":
-        return 'has no end, and a stop must have one; write a long one, "1h"'
+        return 'never ends, but a stop must; write a long one, such as "1h"'
     if compact.startswith("-") and compact[1:2].isdigit():
-        return "is negative; a duration starts at 0s"
+        return "is negative; write 0s or more"
     if _total(compact) is not None:
         return f'not a duration; write "{compact}"'
     count = compact.rstrip("abcdefghijklmnopqrstuvwxyz")
@@ -156,9 +156,9 @@ def request_signals(raw: object) -> frozenset[int]:
     for signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
         if signum in found:
             why = "says that a child changed" if signum == signals.SIGCHLD else "cannot be caught"
-            raise BadValue(f"{signals.name(signum)} {why}; leave it out")
+            raise BadValue(f"{signals.name(signum)} {why}; remove it")
     if not found:
-        raise BadValue('is empty, and then no signal could stop the command; write ["TERM", "INT"]')
+        raise BadValue('is empty, so no signal could stop the command; write ["TERM", "INT"]')
     return found
 
 
@@ -189,7 +189,7 @@ def signal_map(raw: object) -> dict[int, int]:
     for received, sent in table.items():
         signum = signal(received)
         if signum in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
-            raise BadValue(f"{signals.name(signum)} is never forwarded; leave it out")
+            raise BadValue(f"{signals.name(signum)} is never forwarded; remove it")
         dropped = (
             sent == 0 if not isinstance(sent, str) else sent.strip().lower() in ("none", "0", "")
         )
@@ -207,7 +207,7 @@ def _pair(word: object, example: str) -> tuple[str, str]:
     if not equals:
         before, _, after = text.partition(":")  # as dumb-init writes it
         raise BadValue(
-            f"each of them is a pair; write {f'{before}={after}' if before and after else example}"
+            f"each must be a pair; write {f'{before}={after}' if before and after else example}"
         )
     return left.strip(), right.strip()
 
@@ -220,17 +220,17 @@ def escalation(raw: object) -> tuple[tuple[float, int], ...]:
         if isinstance(rung, dict):
             if set(rung) != {"after", "signal"}:
                 raise BadValue(
-                    'each rung needs after and signal; write {after = "10s", signal = "INT"}'
+                    'each step needs after and signal; write {after = "10s", signal = "INT"}'
                 )
             after, signum = rung["after"], rung["signal"]
         else:
             after, signum = _pair(rung, "10s=INT")
             if _total(signum) is not None and not after[:1].isdigit():
-                raise BadValue(f"turned round; write {signum}={after}")
+                raise BadValue(f"the wrong way round; write {signum}={after}")
         rungs.append((duration(after), stop_signal(signum)))
     for (before, _), (later, _) in zip(rungs, rungs[1:]):
         if later <= before:
-            raise BadValue("its times do not grow; write the earliest rung first")
+            raise BadValue("its times must increase; write the earliest step first")
     return tuple(rungs)
 
 
@@ -246,7 +246,7 @@ def success_codes(raw: object) -> frozenset[int]:
         elif isinstance(word, bool) or not (digits.isascii() and digits.isdigit()):
             found.add(128 + signal(word))
         elif digits != text or len(digits.lstrip("0")) > 3 or int(digits) > 255:
-            raise BadValue("an exit status goes from 0 to 255")
+            raise BadValue("an exit status must be from 0 to 255")
         else:
             found.add(int(digits))
     return frozenset(found)
@@ -255,13 +255,13 @@ def success_codes(raw: object) -> frozenset[int]:
 def command(raw: object) -> tuple[str, ...]:
     """Return an argv list."""
     if isinstance(raw, str):
-        raise BadValue(f"is a string, and no shell would split it; {_as_list(raw)}")
+        raise BadValue(f"is a string, and gracewrap runs no shell to split it; {_as_list(raw)}")
     if not isinstance(raw, list) or not all(isinstance(word, str) for word in raw):
         raise BadValue('not a list of strings; write ["node", "server.js"]')
     if not raw:
         raise BadValue('is empty; write ["node", "server.js"]')
     if any("\0" in word for word in raw):
-        raise BadValue("holds a NUL character, which no argument can")
+        raise BadValue("contains a NUL character, which no argument can")
     return tuple(raw)
 
 
@@ -288,7 +288,7 @@ def path(raw: object) -> str | None:
     if not isinstance(raw, str):
         raise BadValue('not a path; write "/run/gracewrap.json"')
     if "\0" in raw:
-        raise BadValue("holds a NUL character, which no path can")
+        raise BadValue("contains a NUL character, which no path can")
     if not raw or raw.startswith("/"):
         return raw or None
     try:
@@ -347,7 +347,7 @@ def boolean(raw: object) -> bool:
         return True
     if word in ("false", "no", "off", "0") or word is False:
         return False
-    raise BadValue("is neither true nor false")
+    raise BadValue("must be true or false")
 
 
 def span(raw: object) -> float:
@@ -403,5 +403,5 @@ def path_like(example: str) -> Callable[[object], str]:
 def text(raw: object) -> str:
     """Return a text that is not empty."""
     if not isinstance(raw, str) or not raw or len(raw) > LONGEST_TEXT:
-        raise BadValue("not a text, or empty, or very long")
+        raise BadValue(f"must be a string of 1 to {LONGEST_TEXT} characters")
     return raw

@@ -15,8 +15,8 @@ def split_words(text: str) -> list[str]:
     """Split as a shell does, and refuse what only a shell can do."""
     if done_by_a_shell := for_a_shell(text):
         raise BadValue(
-            f"no shell would read its {done_by_a_shell}; write sh -c '...', or put it in quotes if "
-            "it is meant as it stands"
+            f"gracewrap runs no shell to read its {done_by_a_shell}; write sh -c '...', or put it "
+            "in quotes if it is meant literally"
         )
     import shlex
 

@@ -45,7 +45,7 @@ def action(raw: object) -> Action:
             )
         if "command" in given:
             if strange := next((key for key in given if key != "command"), None):
-                raise KeyFault(strange, "it is for http; leave it out")
+                raise KeyFault(strange, "it is for http; remove it")
             return CommandAction(given["command"], timeout)
         return HttpAction(request(given, "POST", given.get("body", b"")), timeout)
     except KeyFault as fault:

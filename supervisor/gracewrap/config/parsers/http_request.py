@@ -51,7 +51,7 @@ def _header(name: str, value: object) -> Header:
     if not name or not _TOKEN.issuperset(name):
         raise BadValue('has a name that no header can have; write {Accept = "text/plain"}')
     if name.lower() in _OURS:
-        raise BadValue(f"{name} is written by gracewrap; leave it out")
+        raise BadValue(f"{name} is written by gracewrap; remove it")
     if isinstance(value, str):
         return Header(name, _header_text(name, value))
     if (
@@ -103,11 +103,11 @@ def request(given: Mapping[str, Any], verb: str, body: bytes = b"") -> Request:
     url, ca, insecure = given["http"], given.get("ca"), given.get("insecure", False)
     for key in ("ca", "insecure"):
         if given.get(key) and url.scheme != "https":
-            raise KeyFault(key, "it applies to https only, and the URL is not https; leave it out")
+            raise KeyFault(key, "it applies to https only, and the URL is not https; remove it")
     if ca and insecure:
         raise KeyFault(
             "insecure",
-            "insecure skips certificate verification, so ca has no effect; leave one of them out",
+            "insecure skips certificate verification, so ca has no effect; remove one of them",
         )
     return Request(url, given.get("method", verb), given.get("headers", ()), body, ca, insecure)
 

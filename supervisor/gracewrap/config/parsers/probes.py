@@ -244,8 +244,7 @@ def _kind(given: Mapping[str, Any]) -> str:
             what = "counts nothing" if key == "unit" else f"does not look at {key}"
             raise KeyFault(
                 key,
-                f"a probe by {kind} {what}; leave it out, or write {_example(key)} instead of "
-                f"{kind}",
+                f"a probe by {kind} {what}; remove it, or write {_example(key)} instead of {kind}",
             )
     return kind
 
@@ -269,17 +268,17 @@ def _http_probe(given: Mapping[str, Any], counted: str, ready: bool) -> HttpProb
     if len(asked) > 1:
         raise KeyFault(
             asked[1],
-            f"there is {asked[0]} too, and an answer is judged by one of them; leave the other out",
+            f"{asked[0]} is set too, and only one of them can judge an answer; remove the other",
         )
     how = asked[0] if asked else "status"
     if "equals" in given and "at_most" in given:
-        raise KeyFault("at_most", "there is equals too; leave one of them out")
+        raise KeyFault("at_most", "equals is set too; remove one of them")
     compared = next((key for key in ("equals", "at_most") if key in given), None)
     if compared and how == "status":
         raise KeyFault(
             compared,
-            'it is compared with what json, metric or text finds; write json = "/active", or '
-            "another status",
+            'it needs json, metric or text to read a value from; write json = "/active", or '
+            "set another status",
         )
     if "absent" in given and how != "metric":
         raise KeyFault("absent", 'only a metric can be absent; write metric = "requests_in_flight"')
@@ -306,15 +305,15 @@ def _tcp_probe(given: Mapping[str, Any], counted: str, ready: bool) -> TcpProbeS
     mode = given.get("mode", "listening" if ready else "idle")
     if ready != (mode == "listening"):
         which = (
-            "a program that listens is ready; leave it out"
+            "a program that listens is ready; remove it"
             if ready
             else 'that is for ready; write "idle"'
         )
         raise KeyFault("mode", which)
     if "quiet" in given and mode != "idle":
-        raise KeyFault("quiet", 'it is looked at with mode = "idle" only; leave it out')
+        raise KeyFault("quiet", 'it is looked at with mode = "idle" only; remove it')
     if "outgoing" in given and ready:
-        raise KeyFault("outgoing", "it is looked at in a drain only; leave it out")
+        raise KeyFault("outgoing", "it is looked at in a drain only; remove it")
     return TcpProbeSpec(
         given["tcp"], mode, given.get("quiet", 2.0), counted, given.get("outgoing", "wait")
     )
