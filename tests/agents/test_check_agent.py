@@ -137,7 +137,7 @@ def test_a_command_that_ends_by_itself_is_said(script: str, said: str):
         (["--", "/bin/sleep", "60"], "/bin/sleep is not Node.js"),
         (["--", "/not/there/node"], "cannot start /not/there/node: No such file"),
         (["--for", "0.3s", "--", "/bin/sh", "-c", "sleep 60"], "no Node.js process"),
-        ([], "write gracewrap check --agent -- node server.js"),
+        ([], "use gracewrap check --agent -- node server.js"),
         (["--strict", "--", "node"], "cannot use --strict"),
         (["--for", "soon", "--", "node"], "cannot use --for = 'soon'"),
         (["--for", "--", "node"], "cannot use --for (command line): it needs a value"),

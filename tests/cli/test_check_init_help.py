@@ -128,8 +128,8 @@ STOPS = [
             "--drain-min-drain",
             "3s",
         ],
-        "Drained means: GET http://127.0.0.1/x says at most 0 at /a (asked every 0.25s). No answer "
-        "counts in the first 3s.",
+        "Drained means: GET http://127.0.0.1/x says at most 0 at /a (asked every 0.25s). Answers "
+        "in the first 3s do not count.",
     ),
     (
         ["--drain-http", "unix:///run/x:/d?a=1", "--drain-json", "/a", "--drain-equals", "idle"],
@@ -151,8 +151,8 @@ STOPS = [
     (["--drain-notify"], "Drained means: sh says so (X_GRACEWRAP=drained) ("),
     (
         ["--drain-tcp", "auto", "--drain-when", "before-signal", "--stop-timeout", "4s"],
-        "SIGTERM goes to sh, then to what it leaves behind, once it is drained, at the latest 21s "
-        "after the request; after 4s what",
+        "SIGTERM goes to sh, then to what it leaves behind, once it is drained, but no later than "
+        "21s after the request; after 4s what",
     ),
     (
         [
@@ -168,9 +168,9 @@ STOPS = [
             "http://127.0.0.1/d",
         ],
         "On SIGTERM or SIGINT: /readyz says 503; true is run; POST http://127.0.0.1/d is sent; sh "
-        "goes on serving for 2s; SIGTERM "
+        "keeps serving for 2s; SIGTERM "
         "goes to sh, then to what it leaves behind; 25s after the request what is left is killed; "
-        "when all is over, POST "
+        "when everything has ended, POST "
         "http://127.0.0.1/y is sent.",
     ),
 ]
@@ -266,7 +266,7 @@ def test_check_says_when_each_program_starts_and_stops(tmp_path):
         "db": ("18s", "SIGINT", "10s", "28s"),
     }
     assert "It has completed by then, as it runs once: migrate." in text
-    assert "worker: it goes on serving for 1s; SIGTERM goes to it" in text
+    assert "worker: it keeps serving for 1s; SIGTERM goes to it" in text
     assert (
         "db, web: all are stopped, in order" in text
         and "migrate: it runs once; if it fails, all are stopped" in text
@@ -335,9 +335,9 @@ def test_check_says_when_a_command_is_started_again():
     )
     said = " ".join(told(done).split())
     assert said.endswith(
-        "When true ends by itself: if it fails, it is started again after 1s, then longer each "
+        "When true exits by itself: if it fails, it is restarted after 1s, then longer each "
         "time, up to 30s; "
-        "if it exits with 0, that is the end."
+        "if it exits with 0, gracewrap exits too."
     )
 
 
@@ -559,8 +559,14 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         (["--shutdown-timeout", "0s", "true"], "kills at once"),
         (["--shutdown-timeout", "1m", "true"], "terminationGracePeriodSeconds"),
         (["httpd", "-DFOREGROUND"], 'write stop_on = ["INT", "TERM", "WINCH"]'),
-        (["su", "app", "-c", "exec node server.js"], "su sends SIGKILL 2 s after"),
-        (["sh", "-c", "cd /app && exec runuser -u app -c 'node x'"], "runuser sends SIGKILL"),
+        (
+            ["su", "app", "-c", "exec node server.js"],
+            "su forwards SIGTERM and sends SIGKILL 2 s later",
+        ),
+        (
+            ["sh", "-c", "cd /app && exec runuser -u app -c 'node x'"],
+            "runuser forwards SIGTERM and sends SIGKILL",
+        ),
         (["--report", "/no/where", "true"], "its directory does not exist"),
         (["--report", "/tmp/x", "--termination-log", "/tmp/x", "true"], "the same file"),
         (["no-such-program"], "not found or not executable here"),
@@ -904,7 +910,7 @@ def test_the_short_help_fits_a_screen_and_names_every_subcommand():
         ("drain.tcp", ['[drain] tcp = "auto"', "--drain-tcp", "GRACEWRAP_DRAIN_TCP"]),
         ("--stop-signal", ["stop_signal", "GRACEWRAP_STOP_SIGNAL", "[default: TERM]"]),
         ("GRACEWRAP_REPORT", ["report.file", "--report"]),
-        ("depends_on", ["in a file only"]),
+        ("depends_on", ["only be set in a file"]),
     ],
 )
 def test_help_about_a_part_a_setting_or_a_subcommand(topic, said):

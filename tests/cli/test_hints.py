@@ -74,7 +74,7 @@ def test_an_empty_standard_input_is_called_so(name, monkeypatch, capsys):
 
 def test_completion_asks_for_the_shell(capsys):
     assert app.call("completion", []) == 125
-    assert "write gracewrap completion bash" in capsys.readouterr().err
+    assert "use gracewrap completion bash" in capsys.readouterr().err
 
 
 def test_help_for_a_preset_says_how_to_see_it(capsys):

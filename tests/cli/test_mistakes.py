@@ -107,7 +107,7 @@ def test_without_a_mistake_the_command_runs(place):
         (["-p", "SIGTERM"], "--parent-death-signal"),
         (["-r", "HUP:QUIT"], "--signal-map HUP=QUIT"),
         (["--single-child"], "remove it"),
-        (["--strict"], "it is for check; write gracewrap check --strict"),
+        (["--strict"], "it is for check; use gracewrap check --strict"),
         (["--restart", "on-failure:5"], 'write restart = "on-failure" and max_restarts = 5'),
         (["--stop-timeout", "1s\x1b[31m\n2s"], "\\x1b[31m\\n"),
         (["--stop-\nx"], "--stop-\\nx"),
@@ -129,10 +129,13 @@ def test_without_a_mistake_the_command_runs(place):
         (["--drain-url", "http://h/"], "did you mean --drain-http?"),
         (["--drain-exec", "a && b"], "gracewrap runs no shell to read its &&; write sh -c '...'"),
         (["--drain", "tcp"], "write what tells that it is drained, --drain-tcp auto"),
-        (["--drain-all", "x"], "it can stand in a file only: all in [drain]"),
+        (["--drain-all", "x"], "it can only be set in a file: all in [drain]"),
         (["--propagation-delay", "24s"], "it is 1s longer than the whole budget"),
         (["--shutdownDelay", "5s"], "gracewrap calls this --propagation-delay"),
-        (["--healthcheck", "x"], "gracewrap calls this --health-listen (it is a word of Docker)"),
+        (
+            ["--healthcheck", "x"],
+            "gracewrap calls this --health-listen (the word comes from Docker)",
+        ),
         (["--drain-timeoutt", "5s"], "did you mean --drain-timeout?"),
         ([b"--stop-timeout", b"\xff\xfe"], "\\udcff\\udcfe"),
         ([b"--\xff"], "no such option"),
@@ -177,7 +180,7 @@ def test_wrong_options(place, words, said):
             'drain.http = "http://...@h/" (environment, GRACEWRAP_DRAIN_HTTP): names a user',
         ),
         ("GRACEWRAP_DRAIN_LINGER", "2s", "there is no probe in [drain]"),
-        ("GRACEWRAP_DRAIN_ANY", "x", "it can stand in a file only: any in [drain]"),
+        ("GRACEWRAP_DRAIN_ANY", "x", "it can only be set in a file: any in [drain]"),
         ("GRACEWRAP_DRAIN_URL", "http://h/", "did you mean GRACEWRAP_DRAIN_HTTP?"),
         ("GRACEWRAP_SHUTDOWN_DELAY", "5", "gracewrap calls this GRACEWRAP_PROPAGATION_DELAY"),
         (
@@ -217,7 +220,7 @@ def test_an_unknown_variable_that_is_no_slip_stops_nothing(place):
     "words", [[], ["--"], ["--stop-timeout", "2s"], ["--stop-timeout", "2s", "--"]]
 )
 def test_nothing_to_run(place, words):
-    assert "nothing to run: write gracewrap -- COMMAND" in place.refuse(command=words)
+    assert "nothing to run: use gracewrap -- COMMAND" in place.refuse(command=words)
 
 
 def test_alone_it_runs_what_the_file_here_says_and_says_so(place):
@@ -291,9 +294,9 @@ def test_a_misspelt_subcommand_is_told_in_plain_text(place, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["start", "web"], "write gracewrap run"),
+        (["start", "web"], "use gracewrap run"),
         (["logs", "-f"], "docker logs"),
-        (["web.toml"], "it is a file of settings: write gracewrap --config web.toml"),
+        (["web.toml"], "it is a settings file: use gracewrap --config web.toml"),
         (["other.toml"], "gracewrap init other.toml writes one"),
     ],
 )
@@ -315,7 +318,10 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
         ("\n\nstop_timeout = 10\n", 'g.toml, line 3): has no unit; write "10s"'),
         ('[log]\nlevel = "loud"\n', "log.level = "),
         ('stop_singal = "INT"\n', "did you mean stop_signal?"),
-        ("stopwaitsecs = 10\n", "gracewrap calls this stop_timeout (it is a word of supervisord)"),
+        (
+            "stopwaitsecs = 10\n",
+            "gracewrap calls this stop_timeout (the word comes from supervisord)",
+        ),
         ('kill-delay = "10s"\n', "gracewrap calls this stop_timeout"),
         ('stop_grace_period = "10s"\n', "gracewrap calls this shutdown_timeout"),
         ("terminationGracePeriodSeconds = 30\n", "gracewrap calls this shutdown_timeout"),
@@ -345,7 +351,7 @@ DEEP = f"stop_on = {'[' * 5000}{']' * 5000}\n"
             'ready = {all = [{tcp = "auto"}, {http = "x"}]}\n',
             'its probe 2: http: has no scheme; write "http://x"',
         ),
-        ('preStop = ["x"]\n', "gracewrap calls this pre_stop (it is a word of Kubernetes)"),
+        ('preStop = ["x"]\n', "gracewrap calls this pre_stop (the word comes from Kubernetes)"),
         (
             "stop_timeout = 10s\n",
             "line 1, column 18: not TOML: expected newline or end of document after a statement",

@@ -931,54 +931,52 @@ def test_a_rewrite_of_dumb_init_in_the_users_own_signals(words, said):
         ("x" * 100000, ""),
         (
             "--stop-timeout",
-            "; it stands after --, so it is the command; options go before the --, or "
+            "; it comes after --, so it is taken as the command; options go before the --, or "
             "use the variable "
             "GRACEWRAP_STOP_TIMEOUT",
         ),
         (
             "--report=/x",
-            "; it stands after --, so it is the command; options go before the --, or use "
+            "; it comes after --, so it is taken as the command; options go before the --, or use "
             "the variable "
             "GRACEWRAP_REPORT_FILE",
         ),
         (
             "--config",
-            "; it stands after --, so it is the command; options go before the --, or use "
+            "; it comes after --, so it is taken as the command; options go before the --, or use "
             "the variable GRACEWRAP_CONFIG",
         ),
         ("heath", "; did you mean gracewrap health?"),
         ("strat", ""),
         (
             "start",
-            "; there is no gracewrap start: to start what gracewrap.toml says write gracewrap "
-            "run; to start a "
-            "program again that was stopped, gracewrap restart NAME",
+            "; there is no gracewrap start: to start what gracewrap.toml defines use gracewrap "
+            "run; to start a stopped program again, gracewrap restart NAME",
         ),
         (
             "up",
-            "; there is no gracewrap up: to start what gracewrap.toml says write gracewrap run",
+            "; there is no gracewrap up: to start what gracewrap.toml defines use gracewrap run",
         ),
         (
             "logs",
-            "; there is no gracewrap logs: what is written goes to gracewrap's own stdout and "
-            "stderr, so ask for it there: "
-            "docker logs, kubectl logs, journalctl",
+            "; there is no gracewrap logs: the output of programs goes to gracewrap's own stdout "
+            "and stderr, so read it there: docker logs, kubectl logs, journalctl",
         ),
-        ("version", "; there is no gracewrap version: write gracewrap --version"),
+        ("version", "; there is no gracewrap version: use gracewrap --version"),
         (
             "exec",
-            "; there is no gracewrap exec: to run a command write gracewrap run -- COMMAND; to "
-            "start what gracewrap.toml says write gracewrap run",
+            "; there is no gracewrap exec: to run a command use gracewrap run -- COMMAND; to "
+            "start what gracewrap.toml defines use gracewrap run",
         ),
-        ("ps", "; there is no gracewrap ps: write gracewrap status"),
-        ("down", "; there is no gracewrap down: write gracewrap stop"),
+        ("ps", "; there is no gracewrap ps: use gracewrap status"),
+        ("down", "; there is no gracewrap down: use gracewrap stop"),
         (
             "no/where.toml",
-            "; a file of settings stands after --config, and this one is not here: "
+            "; a settings file goes after --config, and this one does not exist: "
             "gracewrap init no/where.toml "
             "writes one",
         ),
-        ("--what", "; it stands after --, so it is the command; options go before the --"),
+        ("--what", "; it comes after --, so it is taken as the command; options go before the --"),
     ],
 )
 def test_a_command_that_was_not_found(word, said):
@@ -986,12 +984,12 @@ def test_a_command_that_was_not_found(word, said):
 
 
 def test_a_command_that_was_not_found_and_its_words(tmp_path):
-    assert "write gracewrap run -- node 'my server.js'; to start" in unknown_command(
+    assert "use gracewrap run -- node 'my server.js'; to start" in unknown_command(
         "exec", "node", "my server.js"
     )
     (tmp_path / "my web.toml").touch()
     said = unknown_command(str(tmp_path / "my web.toml"))
-    assert said == f"; it is a file of settings: write gracewrap --config '{tmp_path}/my web.toml'"
+    assert said == f"; it is a settings file: use gracewrap --config '{tmp_path}/my web.toml'"
 
 
 @pytest.mark.parametrize(
@@ -1004,11 +1002,11 @@ def test_a_command_that_was_not_found_and_its_words(tmp_path):
         (("drain", "url"), "did you mean http in [drain]?"),
         (("drain", "command"), "did you mean exec in [drain]?"),
         (("drain", "intervall"), "did you mean interval in [drain]?"),
-        (("drain", "qwertz"), "in [drain] there are when, start"),
+        (("drain", "qwertz"), "[drain] has when, start"),
         (("drain", "stop_timeout"), "move the line up"),
         (("health", "port"), "did you mean listen in [health]?"),
         (("drain",), "it is a table; write [drain]"),
-        (("preStop",), "gracewrap calls this pre_stop (it is a word of Kubernetes)"),
+        (("preStop",), "gracewrap calls this pre_stop (the word comes from Kubernetes)"),
         (("http",), "did you mean http in [drain]?"),
         (("drain_tcp",), 'write tcp = "..." in [drain]'),
         (("drain", "signal_map"), "move the line up"),

@@ -660,9 +660,9 @@ def test_a_command_beside_programs(resolve):
 def test_what_can_stand_in_a_program_only(key, resolve):
     setting = BY_KEY[key]
     _, (error,), _ = resolve('command = ["x"]\n', f"{setting.option}=x")
-    assert f"it can stand in a file only: {key} in [programs.NAME]" in error
+    assert f"it can only be set in a file: {key} in [programs.NAME]" in error
     _, (error,), _ = resolve('command = ["x"]\n', **{setting.variable: "x"})
-    assert f"it can stand in a file only: {key} in [programs.NAME]" in error
+    assert f"it can only be set in a file: {key} in [programs.NAME]" in error
 
 
 # --- words of others -----------------------------------------------------------------------------
@@ -675,14 +675,14 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ("autostart = true", "every program in the file is started"),
         ("startsecs = 5", 'write backoff = {stable = "10s"}'),
         ("startretries = 3", "gracewrap calls this max_restarts"),
-        ("autorestart = true", "gracewrap calls this restart (it is a word of supervisord)"),
+        ("autorestart = true", "gracewrap calls this restart (the word comes from supervisord)"),
         ("exitcodes = 0", "0 is a success and all else a failure"),
         ("stopasgroup = true", 'write kill_mode = "group"'),
         ("stopwaitsecs = 1", "gracewrap calls this stop_timeout"),
         ("numprocs = 2", "write a [programs.NAME] for each"),
         ('stdout_logfile = "x"', 'remove it, or write output = "prefix"'),
         ("stderr_logfile_maxbytes = 0", "remove it, or write output"),
-        ('start-after = ["x"]', "gracewrap calls this depends_on (it is a word of Horust)"),
+        ('start-after = ["x"]', "gracewrap calls this depends_on (the word comes from Horust)"),
         ('process_name = "x"', "its name is that of its table"),
         (
             'healthcheck.test = ["CMD", "x"]',
@@ -693,20 +693,20 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ("exit_on_end = true", "when it ends, all are stopped"),
         ('image = "x"', "it is about the container"),
         ("port = 80", "write ready = {tcp = 3000}"),
-        ('ExecStart = "x"', "gracewrap calls this command (it is a word of systemd)"),
+        ('ExecStart = "x"', "gracewrap calls this command (the word comes from systemd)"),
         ('ExecStartPre = "x"', "write it as a program of its own, with oneshot = true"),
         ('ExecReload = "x"', 'signal_map = {HUP = "restart"}'),
-        ('ExecStopPost = "x"', "gracewrap calls this post_stop (it is a word of systemd)"),
+        ('ExecStopPost = "x"', "gracewrap calls this post_stop (the word comes from systemd)"),
         ("TimeoutStopSec = 3", "gracewrap calls this stop_timeout"),
         ("TimeoutStartSec = 3", 'write ready_timeout = "60s"'),
         ('Type = "notify"', 'ready = "notify"'),
         ("availability.restart = 1", 'write restart = "on-failure"'),
         ("backoff_seconds = 1", "gracewrap calls this backoff"),
-        ("backoff-delay = 1", "gracewrap calls this backoff (it is a word of pebble)"),
+        ("backoff-delay = 1", "gracewrap calls this backoff (the word comes from pebble)"),
         ("shutdown.signal = 15", "write stop_signal"),
         ('ready_log_line = "x"', "gracewrap calls this ready"),
         ('startup = "enabled"', "every program in the file is started"),
-        ('on-success = "x"', "gracewrap calls this on_exit (it is a word of pebble)"),
+        ('on-success = "x"', "gracewrap calls this on_exit (the word comes from pebble)"),
         ("on-failure = 1", "did you mean on_failure?"),
         ("on-check-failure = 1", "write live and on_unhealthy"),
         ('after = ["x"]', "gracewrap calls this depends_on"),
@@ -719,7 +719,7 @@ def test_what_can_stand_in_a_program_only(key, resolve):
         ("healthcheck.test = 1", "gracewrap calls this ready"),
         ("replicas = 2", "for each"),
         ('type = "oneshot"', "oneshot = true"),
-        ("RestartSec = 1", "gracewrap calls this backoff (it is a word of systemd)"),
+        ("RestartSec = 1", "gracewrap calls this backoff (the word comes from systemd)"),
         ('directory = "x"', "calls this working_dir"),
         ("stop_singal = 1", "did you mean stop_signal?"),
         ('drain.url = "x"', "did you mean http in [programs.web.drain]?"),

@@ -461,7 +461,7 @@ def test_one_command_cannot_be_named_but_one_that_is_restarted_is_the_only_one(s
     plain = start("--control-socket", socket, "--", *TALKER, command=INSTALLED)
     plain.ready()
     wait_until(socket.exists, "the control socket is there")
-    for action, said in (("stop", "write gracewrap stop"), ("restart", "write --restart always")):
+    for action, said in (("stop", "use gracewrap stop"), ("restart", "write --restart always")):
         status, body = get(socket, f"/{action}?program=python3", "POST")
         assert status == 409 and said in json.loads(body)["error"]
     assert get(socket, "/stop", "POST")[0] == 202

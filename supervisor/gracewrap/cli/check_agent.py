@@ -77,7 +77,7 @@ def _asked(options: list[str], command: Sequence[str]) -> Asked:
         name = one_line(rest[0].partition("=")[0])
         return Asked(problem=f"cannot use {name} ({COMMAND_LINE}) with check {AGENT}: {why}")
     if rest or not command or not command[0]:
-        why = f"it needs a command after --; write gracewrap check {AGENT} -- node server.js"
+        why = f"it needs a command after --; use gracewrap check {AGENT} -- node server.js"
         return Asked(problem=f"cannot use {AGENT} ({COMMAND_LINE}): {why}")
     try:
         limit = duration(own[FOR][-1]) if FOR in own else LIMIT

@@ -363,8 +363,8 @@ def _about_command(settings: Settings) -> Iterator[str]:
         )
     if by := _kills_by_itself(settings.command):
         yield (
-            f"{by} sends SIGKILL 2 s after it has passed SIGTERM on, whatever the budget: what "
-            'takes longer to stop is lost; write user = "..." instead, or use setpriv or gosu'
+            f"{by} forwards SIGTERM and sends SIGKILL 2 s later, whatever the budget: work that "
+            'takes longer is lost; set user = "..." instead, or use setpriv or gosu'
         )
     yield from _about_celery(program, settings)
 

@@ -37,8 +37,8 @@ def drain(arguments: Arguments) -> int:
         if phase in (*status_view.UP, "draining", "drained") and not status_view.probes(status):
             return (
                 2,
-                "there is no drain probe to wait for; readiness is off, and what is in flight "
-                "goes on",
+                "there is no drain probe to wait for; readiness is off, and work in flight "
+                "continues",
             )
         if status_view.is_drained(status):
             return 0, f"drained after {status_view.span(elapsed)}"
@@ -46,7 +46,7 @@ def drain(arguments: Arguments) -> int:
             return (
                 1,
                 f"not drained, and given up: {status_view.waiting_for(status)} (drain.timeout, or "
-                "a probe that has failed); after gracewrap undrain it can be asked for anew",
+                "a probe that has failed); run gracewrap undrain before another drain",
             )
         begun = begun or phase not in ("", *status_view.UP)
         if phase in status_view.UP and (begun or elapsed > TAKEN_BACK):

@@ -14,7 +14,7 @@ def signal(arguments: Arguments) -> int:
     *names, word = arguments.names or ("",)
     if not _is_signal(word):
         what = "names no signal" if word else "a signal is missing"
-        complain(f"cannot use {word!r}: {what}; write gracewrap signal NAME HUP")
+        complain(f"cannot use {word!r}: {what}; use gracewrap signal NAME HUP")
         return 125
     instance = subcommand.chosen(arguments)
     answer = Peer(instance, limit_of(arguments)).post("signal", ",".join(names), word)

@@ -79,7 +79,7 @@ def show(arguments: Arguments, load: _Load) -> int:
     shell = "".join(arguments.names)
     if not shell:
         raise Unusable(
-            "cannot complete for a shell that is not named; write gracewrap completion bash, zsh "
+            "cannot complete for a shell that is not named; use gracewrap completion bash, zsh "
             "or fish"
         )
     if shell not in SHELLS:

@@ -1,5 +1,4 @@
-"""What a stop would be, in plain sentences: what `gracewrap check` ends with.  Several programs:
-several.py."""
+"""What a stop would do, in plain sentences: the end of the output of `gracewrap check`."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from gracewrap.policy.model import ProgramPolicy
 
 
 def story(settings: Settings) -> Iterator[str]:
-    """Yield what the stop of one command would be, one paragraph after another."""
+    """Yield what the stop of one command would do, paragraph by paragraph."""
     it = os.path.basename(settings.command[0]) if settings.command else "the command"
     readiness = (
         ["/readyz says 503"] if settings.health_listen and settings.health_on_stop == "503" else []
@@ -40,7 +39,8 @@ def story(settings: Settings) -> Iterator[str]:
     if settings.is_managed and settings.command:
         from gracewrap.config.to_policy import policy_of
 
-        yield f"When {it} ends by itself: {end_of(policy_of(settings).programs[0], several=False)}."
+        end = end_of(policy_of(settings).programs[0], several=False)
+        yield f"When {it} exits by itself: {end}."
 
 
 def requests(settings: Settings) -> str:
@@ -51,7 +51,7 @@ def requests(settings: Settings) -> str:
 
 
 def steps(settings: Settings, it: str, limit: float, end: str) -> Iterator[str]:
-    """Yield what happens from its turn to be stopped on.
+    """Yield what happens once it is its turn to be stopped.
 
     Args:
         settings: Of the command.
@@ -75,7 +75,7 @@ def _before(settings: Settings, it: str) -> Iterator[str]:
         if action:
             yield _done(action)
     if settings.propagation_delay:
-        yield f"{it} goes on serving for {show_duration(settings.propagation_delay)}"
+        yield f"{it} keeps serving for {show_duration(settings.propagation_delay)}"
 
 
 def _done(action: Action) -> str:
@@ -96,7 +96,7 @@ def _ladder(settings: Settings, it: str, limit: float, end: str) -> Iterator[str
         yield f"after {show_duration(after)} {signal_name(signum)}"
     yield f"{end} what is left is killed"
     if settings.post_stop:
-        yield f"when all is over, {_done(settings.post_stop)}"
+        yield f"when everything has ended, {_done(settings.post_stop)}"
 
 
 def _held_back(settings: Settings, limit: float) -> str:
@@ -106,25 +106,23 @@ def _held_back(settings: Settings, limit: float) -> str:
     kept = reserve(limit, settings.stop_timeout)
     latest = f"{show_duration(max(0.0, limit - kept))} after the request"
     if settings.drain_timeout is not None:
-        latest = (
-            f"when {show_duration(settings.drain_timeout)} were not enough for that, or {latest}"
-        )
-    return f", once it is drained, at the latest {latest}"
+        latest = f"after {show_duration(settings.drain_timeout)} of draining, or {latest}"
+    return f", once it is drained, but no later than {latest}"
 
 
 def drain(settings: Settings, it: str) -> Iterator[str]:
-    """Yield what drained means, and what comes of it."""
+    """Yield what drained means, and what follows from it."""
     assert settings.drain is not None
     joined = " and " if settings.drain.combine == "all" else " or "
     when = joined.join(_seen(probe, it) for probe in settings.drain.probes)
     often = f"{settings.drain_confirm} times in a row, " if settings.drain_confirm > 1 else ""
     yield f"Drained means: {when} ({often}asked every {show_duration(settings.drain_interval)})."
     if settings.drain_min_drain:
-        yield f"No answer counts in the first {show_duration(settings.drain_min_drain)}."
+        yield f"Answers in the first {show_duration(settings.drain_min_drain)} do not count."
     if settings.drain_streams == float("inf"):
-        yield "Streams are waited for as long as there is time."
+        yield "gracewrap waits for streams as long as there is time."
     elif settings.drain_streams is not None:
-        yield f"Streams are waited for, for {show_duration(settings.drain_streams)} at most."
+        yield f"gracewrap waits for streams for at most {show_duration(settings.drain_streams)}."
     if settings.drain_linger is None:
         yield (
             "If it is drained but still running, gracewrap waits until the deadline "
@@ -138,7 +136,7 @@ def drain(settings: Settings, it: str) -> Iterator[str]:
 
 
 def end_of(rules: ProgramPolicy, several: bool) -> str:
-    """Return what follows when a program ends by itself, for people."""
+    """Return what follows when a program exits by itself, for people."""
     from gracewrap.policy import restart
 
     good, bad = (restart.verdict(rules, restart.ProgramRecord(), status) for status in (0, 1))
@@ -154,21 +152,21 @@ def end_of(rules: ProgramPolicy, several: bool) -> str:
 
 
 def _follows(verdict: str, rules: ProgramPolicy, several: bool, then: str) -> str:
-    """Return one verdict of policy.starting in words; *then* is what follows when it is started
-    again no more."""
+    """Return a verdict of policy.restart in words; *then* is what follows when it is no longer
+    restarted."""
     others = (
-        {"ignore": "the others go on"}.get(verdict, "all are stopped, in order")
+        {"ignore": "the others keep running"}.get(verdict, "all are stopped, in order")
         if several
-        else "that is the end"
+        else "gracewrap exits too"
     )
     if verdict != "restart":
         return others
-    wait, again = rules.back_off, f"it is started again after {show_duration(rules.back_off.first)}"
+    wait, again = rules.back_off, f"it is restarted after {show_duration(rules.back_off.first)}"
     if wait.factor > 1 and wait.cap > wait.first:
         again += f", then longer each time, up to {show_duration(wait.cap)}"
     if rules.max_restarts is None:
         return again
-    others = "the others go on" if several and then == "ignore" else others
+    others = "the others keep running" if several and then == "ignore" else others
     return f"{again}, {rules.max_restarts} times in a row at most (then {others})"
 
 
@@ -200,7 +198,7 @@ def _seen(probe: ProbeSpec, it: str) -> str:
                 f"port {', '.join(map(str, ports))}" if ports else "the ports that it listens on"
             )
             return {
-                "listener-closed": f"nobody listens on {which} any more",
+                "listener-closed": f"nothing listens on {which} any more",
                 "no-connections": f"there is no connection to {which}",
             }.get(mode, f"no connection to {which} has a request in flight")
         case ExecProbeSpec(command):

@@ -29,28 +29,28 @@ gracewrap wraps any command and stops it gracefully.
 
 Run:
   gracewrap [OPTIONS] [--] COMMAND [ARG...]  a command, word for word
-  gracewrap --config FILE                    what a file says: a command or
+  gracewrap --config FILE                    what a file defines: a command or
                                              several programs
-  gracewrap                                  what ./gracewrap.toml says
+  gracewrap                                  what ./gracewrap.toml defines
 Prepare:
-  check [OPTIONS] [--] [COMMAND]  what is wrong, or what is in force
+  check [OPTIONS] [--] [COMMAND]  find mistakes, show the settings in force
   init [--for NAME] [FILE]        write a file with every setting, or a preset
   presets [NAME]                  settings for nginx, Node.js, Celery and others
   schema, completion, man         for editors, for shells, the manual page
-  plan, report, drill             draw the stop that would be, that was;
-                                  rehearse it under load
-  learn FILE...                   settings from stops that were watched
-Ask a gracewrap that runs:
+  plan, report, drill             draw the next stop, draw a past one, rehearse
+                                  one under load
+  learn FILE...                   derive settings from observed stops
+Control a running gracewrap:
   status [NAME]                   what it does, and what a stop would wait for
   health                          whether the service is ready
   drain, undrain                  finish the work in flight without a stop
-  stop [NAME...]                  stop all of it, or some programs
+  stop [NAME...]                  stop everything, or some programs
   restart NAME...                 restart some programs
   signal NAME SIGNAL, reopen      signal one program; reopen the log file
-Options that most need:
+Common options:
   --preset NAME                   settings for a well-known program
   --shutdown-timeout 8s           the budget; less than Docker's 10 s
-  --stop-signal QUIT              what the command is sent
+  --stop-signal QUIT              the signal that stops the command
   --drain-tcp auto                watch its connections
   --health-listen :9000           /livez, /readyz, /metrics, /status
   -c, --config FILE; -h, --help; -V, --version
@@ -68,17 +68,19 @@ gracewrap wraps any command and stops it gracefully.
 
 It forwards signals and reaps zombies, as a PID 1 must. When it is asked to
 stop, it sends the command its stop signal, gives everything that is running
-one budget of time to end, SIGKILLs what is left, and says what happened.
+one time budget to exit, sends SIGKILL to what is left, and reports what
+happened.
 
 Usage:
   gracewrap [OPTIONS] [--] COMMAND [ARG...]   wrap a command, word for word
-  gracewrap --config gracewrap.toml           wrap what a file says, one command
-                                              or several programs
-  gracewrap check [OPTIONS] [--] [COMMAND]    what is wrong, or what is in force
+  gracewrap --config gracewrap.toml           wrap what a file defines: one
+                                              command or several programs
+  gracewrap check [OPTIONS] [--] [COMMAND]    find mistakes, show the settings
+                                              in force
   gracewrap init [--programs] [FILE]          write a file with every setting,
                                               or one for several programs
   gracewrap status|drain|undrain|stop|restart|signal|reopen|health
-                                              talk to a gracewrap that runs
+                                              control a running gracewrap
 
 Examples:
   Docker, which kills 10 s after `docker stop`:
@@ -92,7 +94,7 @@ Examples:
   nginx, which cuts requests on SIGTERM and finishes them on SIGQUIT:
     gracewrap --stop-signal QUIT -- nginx -g "daemon off;"
 
-  npm, which dies of SIGTERM before its server has ended; that is no failure:
+  npm, which dies of SIGTERM before its server has ended; this is no failure:
     gracewrap --preset npm -- npm start
 
   A server that is done long before it exits, if it ever does: watch its
@@ -104,19 +106,19 @@ Examples:
     gracewrap --health-listen :9000 --propagation-delay 5s \\
       --drain-tcp auto --drain-when before-signal -- python3 server.py
 
-  A worker that says how many jobs it still has:
+  A worker that reports how many jobs it still has:
     gracewrap --drain-http http://127.0.0.1:3000/stats \\
       --drain-json /active/jobs -- ./worker
 
   Jobs that may take long: SIGINT after 10 minutes, SIGKILL after 15:
     gracewrap --shutdown-timeout 15m --escalation 10m=INT -- ./worker
 
-  A worker that is started again when it fails, 5 times in a row at most:
+  A worker that is restarted when it fails, at most 5 times in a row:
     gracewrap --restart on-failure --max-restarts 5 -- ./worker
 
-  Several programs, in a file (gracewrap init shows all of it). They start in
-  the order in which they need each other, stop in the inverse, and share one
-  budget; gracewrap check says when each of them is stopped:
+  Several programs, in a file (gracewrap init --programs writes one). They start
+  in the order of their dependencies, stop in reverse order, and share one
+  budget; gracewrap check shows when each of them is stopped:
     [programs.db]
     command = ["postgres", "-D", "/data"]
     ready = {exec = ["pg_isready", "--quiet"]}
@@ -130,10 +132,10 @@ Durations have a unit: 500ms, 10s, 1m30s. Signals: TERM, SIGTERM, 15, RTMIN+1.
 Lists and maps are written with commas, or by repeating the option; variables
 (--env) only by repeating it.
 
-Every option is also a variable and a key of the file; here is one three ways:
+Every option is also a variable and a key in the file; one setting, three ways:
   --log-level debug     GRACEWRAP_LOG_LEVEL=debug     [log] level = "debug"
-An option wins over a variable, a variable over the file. What is yes or no
-needs no value as an option: --notify, or --notify=false.
+An option overrides a variable, a variable overrides the file. An option that
+is true or false needs no value: --notify, or --notify=false.
 
 Exit status:
 """

@@ -22,7 +22,7 @@ TOPICS = {"stop": "", "hooks": "around"} | {part: part for part in ORDER if part
 SHOWN = tuple(topic for topic in TOPICS if topic != "around")
 EXIT_STATUS = """\
   the command's own; 128+N if signal N ended it (143: SIGTERM, 137: SIGKILL);
-  of several programs that of the first which failed, else 0 (exit_code_from)
+  with several programs that of the first one to fail, else 0 (exit_code_from)
   125  a mistake in options, variables or file; nothing was started
   126  the command cannot be executed
   127  the command was not found
@@ -96,11 +96,11 @@ def _one(setting: Setting, width: int) -> str:
         rows.append(f"  an option   {names_of(setting)}")
         rows.append(f"  a variable  {' or '.join((setting.variable, *setting.more_variables))}")
     else:
-        rows.append("  It can stand in a file only.")
+        rows.append("  It can only be set in a file.")
     if setting.key in GLOBAL:
-        rows.append("  Of several programs: for all of them together.")
+        rows.append("  With several programs: it applies to all of them together.")
     name = next((name for name, part in TOPICS.items() if part == section(setting)), "")
-    rows.append(f"\nFor what belongs to it: gracewrap help {name}")
+    rows.append(f"\nRelated settings: gracewrap help {name}")
     return "\n".join(rows) + "\n"
 
 

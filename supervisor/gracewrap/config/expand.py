@@ -83,8 +83,8 @@ def _fill(text: str, env: Mapping[bytes, bytes]) -> str:
         if name is None or not found[2]:
             raise Unexpanded(
                 found[0],
-                f"{found[0]} is neither ${{NAME}} nor ${{NAME:-otherwise}}; for a dollar as it "
-                "stands write $$",
+                f"{found[0]} is neither ${{NAME}} nor ${{NAME:-otherwise}}; write $$ for a "
+                "literal $",
             )
         given = env.get(name[1].encode())
         if given or (given is not None and name[2] is None):
@@ -93,8 +93,8 @@ def _fill(text: str, env: Mapping[bytes, bytes]) -> str:
             raise Unexpanded(
                 f"${{{name[1]}",
                 f"there is no variable {name[1]} in the environment; set it, or write "
-                f"${{{name[1]}:-otherwise}}; for a dollar as "
-                "it stands write $$",
+                f"${{{name[1]}:-otherwise}}; write $$ for a "
+                "literal $",
             )
         return name[2]
 

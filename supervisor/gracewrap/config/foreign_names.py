@@ -251,7 +251,7 @@ ELSEWHERE = {
     "oncheckfailure": "write live and on_unhealthy",
     "type": 'write oneshot = true in [programs.NAME] if it is to run once, ready = "notify" if it '
     "says READY=1 "
-    "(it is a word of systemd)",
+    "(the word comes from systemd)",
     **dict.fromkeys(("execstartpre", "prestart"), _RUNS_FIRST),
     **dict.fromkeys(
         ("execstartpost", "poststart"),
@@ -334,7 +334,7 @@ SHORT = {
     "--rewrite": "dumb-init's --rewrite HUP:QUIT is --signal-map HUP=QUIT",
     "--verbose": "write --log-level debug",
     # Nobody's, but what one may try first.
-    "--strict": "it is for check; write gracewrap check --strict",
+    "--strict": "it is for check; use gracewrap check --strict",
     "--drain": "write what tells that it is drained, --drain-tcp auto or --drain-http URL",
     "--health": "write where it is to answer, --health-listen :9000",
 }

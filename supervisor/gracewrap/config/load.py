@@ -100,7 +100,7 @@ def _outcome(
 def _nothing_to_run(config: str | None) -> Problem:
     if config is None:
         text = (
-            "nothing to run: write gracewrap -- COMMAND [ARG...], or --config FILE with a command "
+            "nothing to run: use gracewrap -- COMMAND [ARG...], or --config FILE with a command "
             f"in it; there is no {DEFAULT_FILE} here either (gracewrap init writes one)"
         )
     else:

@@ -97,7 +97,7 @@ _AROUND = (
     Setting(
         "ready", probes.ready, None, "PROBE",
         "When the command is ready, for /readyz: a URL that answers 200, tcp (it listens) or "
-        "notify (READY=1). It is asked as long as the command runs. In the file also "
+        "notify (READY=1). The probe is repeated while the command runs. In the file also "
         "a table as in [drain], {log_line = \"REGEX\"} (it writes such a line), or {all = [...]}; "
         "and beside the probe every = \"1s\", failures = 3 and passes = 1 (in a row), "
         "timeout = \"2s\".",
@@ -110,9 +110,9 @@ _AROUND = (
     ),
     Setting(
         "live", probes.live, None, "PROBE",
-        "When the command is healthy: a URL that answers 200, or tcp (it listens). It counts from "
-        "the first time on that it passes; on_unhealthy says what happens when it fails. In the "
-        "file as ready, and every = \"10s\", failures = 3 and passes = 1 (in a row), "
+        "When the command is healthy: a URL that answers 200, or tcp (it listens). It counts "
+        "once it has passed for the first time; on_unhealthy says what happens when it fails. In "
+        "the file as ready, and every = \"10s\", failures = 3 and passes = 1 (in a row), "
         "timeout = \"2s\".",
         "http://127.0.0.1:3000/live",
     ),
@@ -176,7 +176,7 @@ _RUNNING = (
     ),
     Setting(
         "dump_signal", values.dump_signal, None, "SIGNAL",
-        "The signal that makes it write what it is doing (JVM, Go: QUIT; Node.js with "
+        "The signal that makes it dump what it is doing (JVM, Go: QUIT; Node.js with "
         "--report-on-signal: USR2; Python with faulthandler.register: USR1). Sent once, at half of "
         "its time to stop, to those of its processes that handle it.",
         "QUIT",
@@ -264,7 +264,7 @@ _DRAIN = (
     Setting(
         "drain.http", probes.PARSERS["http"], None, "URL",
         "Ask this URL: http://, https:// or unix:///SOCKET:/PATH. Drained when it answers 200, or "
-        "what is written below.",
+        "as set below.",
         "http://127.0.0.1:3000/drain",
     ),
     Setting(
@@ -377,7 +377,7 @@ _DRAIN = (
     ),
     Setting(
         "drain.min_drain", values.duration, "0s", "DURATION",
-        "Do not count a verdict before this time has passed, for work that has just arrived.",
+        "Ignore verdicts before this time has passed, because work may just have arrived.",
     ),
     Setting(
         "drain.confirm", probes.confirm, 2, "N", "How many drained answers in a row are needed.",
@@ -390,8 +390,7 @@ _DRAIN = (
     Setting(
         "drain.linger", values.span_or_off, None, "DURATION|off",
         "Drained but still running: kill it after this. Default: 2s, or off if the verdict may "
-        "rest on tcp alone, which does "
-        "not see work in the background.",
+        "rest on tcp alone, which does not see work in the background.",
         "2s",
     ),
 )  # fmt: skip
@@ -461,7 +460,7 @@ OPTIONS = {
 
 # What each table of the file is for, in a heading and a sentence.
 SECTIONS = {
-    "": ("The stop", "What the command is sent, when, and how much time it has."),
+    "": ("The stop", "Which signals the command gets, when, and how much time it has."),
     "process": (
         "The process",
         "As whom, where, and with which variables and limits the command runs; so do the commands "
@@ -473,20 +472,20 @@ SECTIONS = {
     ),
     "running": (
         "Running",
-        "What happens when the command ends by itself, and where what it writes goes.",
+        "What happens when the command exits by itself, and where its output goes.",
     ),
     "programs": (
         "Several programs",
-        "Each is a table of its own, [programs.NAME], with its command and any setting of a "
-        "command and in [drain]; what "
-        "[defaults] says is said of all. These settings are for the order in which they are "
+        "Each has its own table, [programs.NAME], with its command and any setting of a "
+        "command and in [drain]; "
+        "[defaults] applies to all of them. These settings are for the order in which they are "
         "started and stopped.",
     ),
     "drain": (
         "Drain",
-        "A probe says when the work is done, so that the stop takes no longer: one of tcp, http, "
-        "exec, file and notify (or "
-        "several: all, any). The command's own exit always ends it.",
+        "A probe finds out when the work is done, so that the stop takes no longer: one of tcp, "
+        "http, exec, file and notify (or several: all, any). The command's own exit always ends "
+        "it.",
     ),
     "health": ("Health", "HTTP endpoints for load balancers, Kubernetes and Prometheus."),
     "control": ("Control", "The socket that the subcommands use; on by default."),

@@ -98,7 +98,7 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "stop_on", values.request_signals, ["TERM", "INT"], "SIGNALS",
-        "Signals that are a stop request; if this is not set, stop_signal is one too. All "
+        "Signals that are a stop request; if this is not set, stop_signal is one as well. All "
         "others are forwarded to the command. Add the STOPSIGNAL of the base image (nginx, "
         "php-fpm: QUIT, httpd: WINCH).",
     ),
@@ -114,7 +114,7 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "escalation", values.escalation, [], "AFTER=SIGNAL,...",
-        "Rungs between the stop signal and SIGKILL: further signals, each with its time after "
+        "Steps between the stop signal and SIGKILL: further signals, each with its time after "
         "the stop signal.",
         [{"after": "10s", "signal": "INT"}],
     ),
@@ -139,13 +139,13 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "on_repeat", values.choice("escalate", "ignore"), "escalate", "WHAT",
-        "What repeated stop requests do. escalate: the second skips to the next rung, the third"
+        "What repeated stop requests do. escalate: the second skips to the next step, the third"
         " kills. ignore: nothing.",
     ),
     Setting(
         "flush_timeout", values.duration, "1s", "DURATION",
-        "In a container: how long to stay after the last exit, until the kernel has delivered "
-        "the last bytes to the clients.",
+        "In a container: how long to stay after the last exit so that the kernel can deliver the "
+        "last bytes to the clients.",
     ),
     Setting(
         "parent_death_signal", values.signal, None, "SIGNAL",

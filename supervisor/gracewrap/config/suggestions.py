@@ -1,5 +1,5 @@
-"""What somebody may have meant: close names, and the words of other supervisors.  Imported only
-when something is wrong."""
+"""What may have been meant: close names, and the words of other supervisors.  Imported only when
+something is wrong."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from gracewrap.linux import signals
 
 
 def _bare(word: str) -> str:
-    """Return a name without what spellings differ in: stopGracePeriod, stop-grace-period and
+    """Return a name without the differences of spelling: stopGracePeriod, stop-grace-period and
     STOP_GRACE_PERIOD are one."""
     return word.lower().replace("_", "").replace("-", "").replace(".", "")
 
 
 def _known_word(word: str, spell: Callable[[str], str]) -> str:
-    """Say what a word of others is here, or who does it; "" if it is none.  *spell* writes a key as
-    it stands in that place."""
+    """Say what gracewrap calls a word of other tools, or what does that; "" if the word is unknown.
+    *spell* writes a key as it is written in that place."""
     bare = _bare(word)
     if bare in ELSEWHERE:
         return ELSEWHERE[bare]
@@ -49,14 +49,14 @@ def _known_word(word: str, spell: Callable[[str], str]) -> str:
         return f"did you mean {spell(MEANT[bare])}?"
     key, whose = FOREIGN.get(bare, ("", ""))
     return (
-        f"gracewrap calls this {spell(key)}{f' (it is a word of {whose})' if whose else ''}"
+        f"gracewrap calls this {spell(key)}{f' (the word comes from {whose})' if whose else ''}"
         if key
         else ""
     )
 
 
 def _word_in_table(table: str, word: str) -> str:
-    """Return the key that is meant by a word of others in a table; "" if it is none."""
+    """Return the key that a word of other tools means in a table; "" if it is unknown."""
     last = IN_TABLE.get(table, {}).get(_bare(word))
     return f"{table}.{last}" if last else ""
 
@@ -72,8 +72,8 @@ def _is_command(word: str) -> bool:
 
 
 def unknown_option(name: str, options: Iterable[str], value: str = "") -> str:
-    """Say what to write instead of an option that does not exist; *value* is what may have been
-    meant for it."""
+    """Say what to write instead of an option that does not exist; *value* may have been meant as
+    its value."""
     if name == "--rewrite" or name.startswith("-r"):
         return _rewrite(value if name in ("--rewrite", "-r") else name[2:]) or SHORT["--rewrite"]
     if not name.startswith("--"):
@@ -87,7 +87,7 @@ def unknown_option(name: str, options: Iterable[str], value: str = "") -> str:
     if only := next(
         (s for s in TABLE if not s.flag and s.option == name and s.key != COMMAND), None
     ):
-        return f"it can stand in a file only: {_in_table(only.key)}"
+        return f"it can only be set in a file: {_in_table(only.key)}"
     if meant := _word_in_table(*_table_and_word(name[2:])):
         return f"no such option; did you mean {_spelt(meant)}?"
     said = _known_word(name, _option)
@@ -133,7 +133,7 @@ def unknown_key(keys: tuple[str, ...], known: Collection[str], place: str = "") 
         )
     if keys[0] in ("default", "defaults", "common") and len(keys) == 1:
         return (
-            "what is said for all programs is a table; write [defaults], and below it their "
+            "the settings of all programs are a table; write [defaults], and below it their "
             "settings"
         )
     key, last = ".".join(keys), keys[-1]
@@ -197,7 +197,7 @@ _OF_ONE = {
     **dict.fromkeys(
         ("name", "processname"), "its name is that of its table, [programs.NAME]; remove it"
     ),
-    **dict.fromkeys(("description", "comment"), "write it as a comment, behind a #"),
+    **dict.fromkeys(("description", "comment"), "write it as a comment, after a #"),
     **dict.fromkeys(("program", "process"), "gracewrap calls this command"),
     "port": "write ready = {tcp = 3000} if it is ready when it listens there; to tell it the port, "
     'env = {PORT = "3000"}',
@@ -214,7 +214,7 @@ def _close_key(keys: tuple[str, ...], known: Collection[str], tables: Collection
     if near := closest(keys[-1], within):
         return f"no such setting; did you mean {near} in [{keys[0]}]?"
     if within:
-        return f"no such setting; in [{keys[0]}] there are {', '.join(within)}"
+        return f"no such setting; [{keys[0]}] has {', '.join(within)}"
     if table := closest(keys[0], tables) if len(keys) == 1 else None:
         return f"no such setting; did you mean the table [{table}]?"
     found = closest(".".join(keys), known)
@@ -243,7 +243,7 @@ def unknown_variable(name: str, variables: Iterable[str]) -> str:
     if _bare(word) in GROUP:
         return "write GRACEWRAP_KILL_MODE=group"
     if only := next((s for s in TABLE if not s.flag and s.variable == name), None):
-        return f"it can stand in a file only: {_in_table(only.key)}"
+        return f"it can only be set in a file: {_in_table(only.key)}"
     if (meant := _word_in_table(*_table_and_word(word))) and BY_KEY[meant].flag:
         return f"no such setting; did you mean {BY_KEY[meant].variable}?"
     if said := _known_word(word, lambda key: BY_KEY[key].variable):
@@ -256,39 +256,38 @@ def unknown_variable(name: str, variables: Iterable[str]) -> str:
 # Subcommands that others have, and what is done here instead.  Some are said of one program,
 # `gracewrap start web`.
 _LOG = (
-    "what is written goes to gracewrap's own stdout and stderr, so ask for it there: docker "
+    "the output of programs goes to gracewrap's own stdout and stderr, so read it there: docker "
     "logs, kubectl logs, journalctl"
 )
 
-_START = f"to start what {DEFAULT_FILE} says write gracewrap run"
+_START = f"to start what {DEFAULT_FILE} defines use gracewrap run"
 
 _DO = {
     **dict.fromkeys(("up", "serve", "supervise", "daemon", "launch", "begin"), _START),
-    "start": f"{_START}; to start a program again that was stopped, gracewrap restart NAME",
+    "start": f"{_START}; to start a stopped program again, gracewrap restart NAME",
     **dict.fromkeys(("log", "logs", "tail"), _LOG),
-    "version": "write gracewrap --version",
-    **dict.fromkeys(("ps", "ls", "list", "top", "info", "show", "jobs"), "write gracewrap status"),
+    "version": "use gracewrap --version",
+    **dict.fromkeys(("ps", "ls", "list", "top", "info", "show", "jobs"), "use gracewrap status"),
     **dict.fromkeys(
-        ("down", "shutdown", "kill", "quit", "exit", "halt", "terminate"), "write gracewrap stop"
+        ("down", "shutdown", "kill", "quit", "exit", "halt", "terminate"), "use gracewrap stop"
     ),
     **dict.fromkeys(
         ("reload", "reread", "update", "hup"),
-        "write gracewrap restart NAME; a changed file is read when gracewrap itself is started "
-        "again",
+        "use gracewrap restart NAME; a changed file is read when gracewrap itself is restarted",
     ),
     **dict.fromkeys(
-        ("validate", "verify", "lint", "config", "configtest", "doctor"), "write gracewrap check"
+        ("validate", "verify", "lint", "config", "configtest", "doctor"), "use gracewrap check"
     ),
-    **dict.fromkeys(("new", "create", "generate"), "write gracewrap init"),
-    **dict.fromkeys(("healthz", "healthcheck", "ready", "ping"), "write gracewrap health"),
-    **dict.fromkeys(("usage", "commands"), "write gracewrap --help"),
+    **dict.fromkeys(("new", "create", "generate"), "use gracewrap init"),
+    **dict.fromkeys(("healthz", "healthcheck", "ready", "ping"), "use gracewrap health"),
+    **dict.fromkeys(("usage", "commands"), "use gracewrap --help"),
     **dict.fromkeys(("reboot", "poweroff"), "gracewrap stops what it runs, not the machine"),
 }
 
 
 def unknown_command(word: str, *more: str) -> str:
     """Return what may have been meant by a command that was not found, to go after the message; ""
-    if nobody knows.
+    if that is unknown.
 
     *more* are the words that follow it.
     """
@@ -298,7 +297,7 @@ def unknown_command(word: str, *more: str) -> str:
         return _file_as_command(word)
     if word in ("exec", "wrap"):
         return (
-            f"; there is no gracewrap {word}: to run a command write gracewrap run -- "
+            f"; there is no gracewrap {word}: to run a command use gracewrap run -- "
             f"{_quoted(more) or 'COMMAND'}; {_START}"
         )
     if word in _DO:
@@ -316,14 +315,14 @@ def _option_as_command(word: str) -> str:
     variable = next((s.variable for s in TABLE if s.flag and name in (s.option, *s.aliases)), "")
     variable = "GRACEWRAP_CONFIG" if name == "--config" else variable
     hint = f", or use the variable {variable}" if variable else ""
-    return f"; it stands after --, so it is the command; options go before the --{hint}"
+    return f"; it comes after --, so it is taken as the command; options go before the --{hint}"
 
 
 def _file_as_command(word: str) -> str:
     if os.path.isfile(word):
-        return f"; it is a file of settings: write gracewrap --config {_quoted([word])}"
+        return f"; it is a settings file: use gracewrap --config {_quoted([word])}"
     return (
-        "; a file of settings stands after --config, and this one is not here: gracewrap init "
+        "; a settings file goes after --config, and this one does not exist: gracewrap init "
         f"{_quoted([word])} writes one"
     )
 

@@ -164,4 +164,4 @@ def _liveness(subject: Subject, probe: Probe) -> Iterator[Finding]:
         yield subject.find("liveness-readyz", probe.path_node, why, "set path: /livez", edit)
     elif _asks_health(probe) and "--live" not in without_shell(probe.command):
         why = "gracewrap health fails while the application starts and while it drains"
-        yield subject.find("liveness-readyz", probe.node, why, "write gracewrap health --live")
+        yield subject.find("liveness-readyz", probe.node, why, "use gracewrap health --live")

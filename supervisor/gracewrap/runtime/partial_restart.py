@@ -23,7 +23,7 @@ KEPT = 64
 
 # The answer for one command that is not managed, by whether it is to be started again.
 _ONE_COMMAND = {
-    False: "it runs one command, which has no name; write gracewrap stop",
+    False: "it runs one command, which has no name; use gracewrap stop",
     True: "it runs one command, and ends with it; write --restart always where it is run to have "
     "that started again",
 }
