@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.prepare import Prepared
 
-    Begun = tuple[
-        int, int, int, float, int | None
-    ]  # pid, exec_fd, exec_errno, at, tty: of Handover, before its import
+    # The fields pid, exec_fd, exec_errno, at and tty of Handover, which is not imported yet.
+    Begun = tuple[int, int, int, float, int | None]
 
 USAGE = 125  # exit status of our own mistakes, and of the user's in calling us
 SIGPIPE, SIGCHLD, SIGXFSZ = 13, 17, 25
@@ -147,7 +146,7 @@ def begin(
     prepared: Prepared | None = None,
     stays: bool = False,
 ) -> Begun | None:
-    """Prepare what must be so before the child exists, spawn it, and let go of what is the child's.
+    """Set up what has to exist before the child, spawn it, and close our copies of what is its own.
 
     Args:
         command: The child's words.
@@ -155,7 +154,7 @@ def begin(
         prepared: What has been opened for it.
         stays: Whether we stay in its directory, because hooks and probes are to run there.
 
-    Returns None, with a message said, if there is no process to be had.
+    Returns None, after printing why, if no process can be created.
     """
     _settle(parent_death_signal)
     more, process = (

@@ -76,12 +76,12 @@ class _Options:
     def take(self, word: str, following: Sequence[str]) -> int | None:
         """Take in one option; return how many of the words *following* it are its value.
 
-        None: it cannot be used, and whether the next word is its value or the command, nobody
-        knows.
+        None: it cannot be used, and it is unknown whether the next word is its value or the
+        command.
         """
         name, equals, value = word.partition("=")
         if name not in self._known and name not in CONFIG:
-            from gracewrap.config.schema import OPTIONS  # the drain and the like, and all they need
+            from gracewrap.config.schema import OPTIONS  # the drain and others, loaded on demand
 
             self._known = OPTIONS
         setting = self._known.get(name)

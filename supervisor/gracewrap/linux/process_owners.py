@@ -1,10 +1,11 @@
-"""Whose a process below us is, where several programs run: with one, everything is its own.
+"""Which program a process below us belongs to, when several programs run; a single program owns
+everything.
 
 A child of ours is a program's leader or an orphan, and what is below it belongs to the same
-program.  Of an orphan the parent is gone, so it is found out by what it has kept (its place when it
-was last seen, a variable in its environment, its process group or session, a user that only one
-program has), and else by when it came: what is new among our children when a leader has been reaped
-was most likely that leader's.
+program.  An orphan has lost its parent: its program is found by what the orphan still carries (its
+place when it was last seen, a variable in its environment, its process group or session, a user
+that only one program has), or else by when it appeared: what is new among our children when a
+leader has been reaped was most likely that leader's.
 
 Variables alone would not do: programs that show a title (PostgreSQL, nginx) write over their
 environment, and that of another user's process is not ours to read without CAP_SYS_PTRACE

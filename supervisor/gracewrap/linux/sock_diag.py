@@ -98,7 +98,7 @@ _NOOP, _ERROR, _DONE, _DUMP_INTR = 1, 2, 3, 0x10
 _INFO, _CGROUP = 2, 21
 _WANT_INFO = 1 << (_INFO - 1)
 _BUFFER = 1 << 16  # the kernel gives 32 KiB at a time at most
-_FULL = 3_600  # bytes; a page of /proc/net/tcp that could not hold another line is longer
+_FULL = 3_600  # bytes; a page of /proc/net/tcp is full when it is longer than this
 
 _HEADER = Struct("=IHH8x")  # nlmsghdr: length, type, flags, sequence number, port id
 _NUMBER = Struct("=i")

@@ -33,7 +33,7 @@ FEW = 5  # stops; fewer say little about the longest
 TIGHT = 0.8  # of the budget
 QUIET = 3.0  # seconds that a drain needs after the last request, with the default drain.quiet
 LINGER = 1.0  # seconds for a program that is drained to exit by itself
-DELAY = 5.0  # seconds of propagation_delay where it has not been seen how many are needed
+DELAY = 5.0  # propagation_delay in seconds when the reports do not show how much is needed
 ANY = "any-http-server"
 BARE = re.compile("[A-Za-z0-9_-]+").fullmatch  # a key that TOML takes without quotes
 

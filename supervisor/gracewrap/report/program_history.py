@@ -118,7 +118,7 @@ class ProgramHistory:
         self.told_at: float | None = None  # when its stop signal was sent
         self.caught = False  # the leader had something to run on it then; a runtime's own, perhaps
         self.handles: bool | None = None  # that is the application's own, by what its agents say
-        self.watched_from = 0.0  # before that its end could not be seen
+        self.watched_from = 0.0  # its end cannot be observed before this time
         self.gone_at: float | None = None
         self.hooks: dict[str, HookRun] = {}
         self.held_up: list[HeldUp] = []  # what the looks have shown while it was being stopped

@@ -449,7 +449,8 @@ class Connection:
             self._response_sent()
 
     def _response_sent(self) -> None:
-        """The kernel has the whole response: wait for the next request, or end the connection."""
+        """Called when the kernel has the whole response: wait for the next request, or end the
+        connection."""
         parser = self._parser
         assert parser is not None
         rest = parser.trailing_data[0]
