@@ -20,7 +20,7 @@ _SPARE: list[int] = []
 # vm.overcommit_memory limit.  More than the 1 MiB that malloc(3) asks for once brk(2) fails, less
 # than a huge page.
 _MEMORY = 3 << 19
-_SPARE_MEMORY: list[bytearray] = []
+_SPARE_MEMORY: list[bytes] = []
 
 
 def keep_spare() -> None:
@@ -33,7 +33,7 @@ def keep_spare() -> None:
             pass
     if not _SPARE_MEMORY:
         try:
-            _SPARE_MEMORY.append(bytearray(_MEMORY))
+            _SPARE_MEMORY.append(bytes(_MEMORY))  # by calloc(3); a bytearray would be written to
         except MemoryError:
             pass
 
