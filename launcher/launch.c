@@ -7,7 +7,7 @@
  * is handed over in a note: lines of text in one argument.
  *
  * When Python has judged the settings and nothing is to be watched, it may leave the process to us
- * again (runtime/rest.py), with a note of what to do with which signal until it is needed again.
+ * again (runtime/return_to_launcher.py), with a note of what to do with which signal until it is needed again.
  *
  * Signals are blocked from the first instruction on and stay blocked, over every exec: as PID 1 one
  * would be lost otherwise (pid_namespaces(7)).  The system calls about sets of signals are made
@@ -786,8 +786,8 @@ static void prepare_to_look(void)
 }
 
 /* Send the child the stop signal if nobody else can come into question: it has nothing below it.
- * Then this is what the policy does first (policy/recipients.py), and it needs to know only what the
- * child was about to do with the signal.  Else Python has to see all of them before. */
+ * Then this is what the policy does first (policy/signal_recipients.py), and it needs to know only
+ * what the child was about to do with the signal.  Else Python has to see all of them before. */
 static void tell_the_child(void)
 {
     pid_t found[2];

@@ -209,9 +209,9 @@ def take_over(note: str, args: Sequence[str]) -> int:
     settings = None
     if not _is_plain(args):
         try:
-            from gracewrap.runtime import rest
+            from gracewrap.runtime import return_to_launcher
 
-            settings = rest.kept_settings(kept)
+            settings = return_to_launcher.kept_settings(kept)
         except Exception:  # gracewrap or Python has been replaced by one that cannot read them
             settings = _settings_again(args)
     return _supervise(replace(child, words=tuple(args)), args, settings)

@@ -24,7 +24,7 @@ from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.settings import Settings
 from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import BadValue
-from gracewrap.policy import dependencies
+from gracewrap.policy import stop_order
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, BackOff, Reading
 from gracewrap.probes.log_line import MAX_SEARCHED, LogLineProbe, LogLineState
 
@@ -857,7 +857,7 @@ def test_any_order_that_is_none_is_refused_and_no_other(edges):
     if settings is None:
         assert len(errors) == 1 and "circular dependency" in errors[0]
     else:
-        assert dependencies.cycle(policy_of(settings).programs) is None
+        assert stop_order.cycle(policy_of(settings).programs) is None
 
 
 SCALARS = (

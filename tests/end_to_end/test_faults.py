@@ -553,7 +553,7 @@ def test_losing_the_package_costs_neither_checks_nor_hooks_nor_metrics(tmp_path)
 def test_who_asks_while_the_package_is_away_is_answered_when_it_is_back(tmp_path):
     """As in an upgrade: the control socket was closed for the rest of the run."""
     text = f'command = {json.dumps([*TALKER, "exit=0"])}\ncontrol.socket = "{tmp_path}/control"\n'
-    with without_package(tmp_path, text, "gracewrap.runtime.last_word") as run:
+    with without_package(tmp_path, text, "gracewrap.runtime.final_reports") as run:
         with socket.socket(socket.AF_UNIX) as visitor:
             visitor.settimeout(BOUND)
             visitor.connect(f"{tmp_path}/control")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.runtime import rest
+from gracewrap.runtime import return_to_launcher
 from gracewrap.server import control_socket
 from launchers import SOURCES, STRICT, compile_launcher, put_package
 from processes import (
@@ -635,7 +635,7 @@ def test_a_launcher_that_was_replaced_at_rest_is_not_executed(start, launcher, t
     known = re.search(r"gracewrap_rest=\S+ \d+ (\d+) ", cmdline(run.pid))
     assert known is not None and int(known[1]) != mine.stat().st_ino
     with pytest.raises(subprocess.TimeoutExpired):  # when it would rest again
-        run.process.wait(rest.REST_AFTER + 0.5)
+        run.process.wait(return_to_launcher.REST_AFTER + 0.5)
     run.send(signal.SIGTERM)
     assert run.line() == "15"
     assert run.wait() == 3

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gracewrap.policy import log_events, step, system
 from gracewrap.policy import model as m
-from gracewrap.policy import program as one
+from gracewrap.policy.program_phases import Gone, Killing, PreStop, Stopping, Stragglers
 from gracewrap.record import replace
 
 PROBE_TIMEOUT = 2.0
@@ -199,7 +199,7 @@ class Simulation:
         assert not (self._over and self._answers), f"{self.under_way} after Exit"
         phases = getattr(self.system, "programs", ())
         for i, phase in enumerate(phases):
-            if not isinstance(phase, one.PreStop | one.Stopping):
+            if not isinstance(phase, PreStop | Stopping):
                 assert not [key for key in self._answers if key[0] == i], (
                     f"{self.under_way} for {phase}"
                 )
@@ -321,7 +321,7 @@ class Simulation:
         """Return the processes of a program.  By default the leader has one below it that has no
         handler, and dies of the stop signal itself."""
         phase = getattr(self.system, "programs", ())[program:]
-        gone = phase and isinstance(phase[0], one.Stragglers | one.Killing | one.Gone)
+        gone = phase and isinstance(phase[0], Stragglers | Killing | Gone)
         return tuple(
             process
             for process in self.trees.get(program, default_tree(program))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.policy import log_events, program
+from gracewrap.policy import log_events
 from gracewrap.policy.model import (
     AgentsTold,
     DrainRequested,
@@ -18,6 +18,7 @@ from gracewrap.policy.model import (
     TellAgents,
     UndrainRequested,
 )
+from gracewrap.policy.program_phases import AGENT_LIMIT, FINISHING, FOREVER
 from simulation import DRAINED, Hook, Simulation, says, simulate
 
 TERM = 15
@@ -41,7 +42,7 @@ def test_the_stop_signal_waits_for_the_answer():
 def test_an_agent_that_does_not_answer_is_not_waited_for_long():
     s = stopped()
     s.pass_time(30)
-    assert s.deeds[1] == (100 + program.AGENT_LIMIT, SendLeader(0, TERM))
+    assert s.deeds[1] == (100 + AGENT_LIMIT, SendLeader(0, TERM))
     assert s.times(KillProgram)[0] == 125
 
 
@@ -52,13 +53,13 @@ def test_there_is_time_after_the_stop_signal_whatever_the_budget(
     s = stopped(budget, stop_timeout=stop_timeout)
     s.pass_time(budget + 1)
     (signalled,) = s.times(SendLeader)
-    assert signalled <= 100 + min(program.AGENT_LIMIT, budget / 2) + 0.001
+    assert signalled <= 100 + min(AGENT_LIMIT, budget / 2) + 0.001
     assert s.times(KillProgram)[0] <= 100 + budget + 0.001
 
 
 def test_an_answer_that_comes_too_late_changes_nothing():
     s = stopped()
-    s.pass_time(program.AGENT_LIMIT)
+    s.pass_time(AGENT_LIMIT)
     before = s.system
     s.feed(AgentsTold(0, s.now))
     assert s.system == before
@@ -92,13 +93,13 @@ def test_a_second_request_does_not_wait():
 def test_a_drain_alone_is_told_and_taken_back(then_stop: bool):
     s = Simulation(Policy((ProgramPolicy(agent=True),)))
     s.feed(DrainRequested(s.now))
-    assert s.deeds == [(100, TellAgents(0, "drain", program.FOREVER))]
+    assert s.deeds == [(100, TellAgents(0, "drain", FOREVER))]
     if then_stop:
         s.signal(TERM)
         assert s.deeds[1:] == [(100, TellAgents(0, "stop", 125))]
     else:
         s.feed(UndrainRequested(s.now))
-        assert s.deeds[1:] == [(100, TellAgents(0, "undrain", program.FOREVER))]
+        assert s.deeds[1:] == [(100, TellAgents(0, "undrain", FOREVER))]
 
 
 def test_without_an_agent_nothing_is_told():
@@ -121,5 +122,5 @@ def test_an_agent_that_finishes_has_its_time_whatever_the_linger(when: str, fini
     s.feed(AgentsTold(0, s.now, finishes))
     s.pass_time(30)
     (signalled,) = s.times(SendLeader)
-    lingers = program.FINISHING if finishes else 0.5
+    lingers = FINISHING if finishes else 0.5
     assert signalled + lingers <= s.times(KillProgram)[0] < signalled + lingers + 1

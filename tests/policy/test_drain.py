@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import finishing, log_events, program, system
+from gracewrap.policy import finishing, log_events, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     Ask,
@@ -27,6 +27,7 @@ from gracewrap.policy.model import (
     TimeExtended,
     UndrainRequested,
 )
+from gracewrap.policy.program_phases import EARLY, GIVE_UP, RESERVE, RESERVE_PART, START_LIMIT
 from gracewrap.record import replace
 from histories import histories, play, play_out, policies, worlds
 from simulation import (
@@ -452,7 +453,7 @@ def test_a_drain_without_a_stop_drains_and_sends_nothing():
     s.feed(DrainRequested(s.now))
     assert not system.is_ready(s.system)
     s.pass_time(200)
-    assert s.deeds == [(105, RunHelper(0, "start", 105 + program.START_LIMIT))]
+    assert s.deeds == [(105, RunHelper(0, "start", 105 + START_LIMIT))]
     assert len(s.reported(log_events.Drained)) == 1
     assert s.commands[-1] == StopAsking(0)
     assert asked(s)[-1] == near(160.25)
@@ -502,7 +503,7 @@ def test_a_stop_while_the_drain_is_being_started_starts_it_again():
     s.pass_time(0.5)
     stop(s, 10)
     assert [c for c in s.commands if isinstance(c, RunHelper | StopHelper)] == [
-        RunHelper(0, "start", 100 + program.START_LIMIT),
+        RunHelper(0, "start", 100 + START_LIMIT),
         StopHelper(0, "start"),
         RunHelper(0, "start", 123.5),
     ]
@@ -713,7 +714,7 @@ def test_any_stop_ends_in_time(policy, world, history):
     assert isinstance(p.s.commands[-1], Exit)
     assert (
         p.s.log[-1][0]
-        <= p.began + policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout + EPSILON
+        <= p.began + policy.shutdown_timeout + GIVE_UP + policy.flush_timeout + EPSILON
     )
 
 
@@ -732,7 +733,7 @@ def test_any_sigkill_has_its_reason_and_comes_within_the_budget(policy, world, h
             continue  # asked three times: it may be now
         place, _, kill = p.noted(i, log_events.Kill)[0]
         why = kill.why
-        if why == program.EARLY:
+        if why == EARLY:
             assert rules.drain.linger is not None
             assert p.is_drained(i, place)
             assert at >= p.noted(i, log_events.Drained)[-1][1] + rules.drain.linger - EPSILON
@@ -767,9 +768,7 @@ def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_on
             continue
         time = policy.shutdown_timeout - finishing.final_reserve(policy)
         kept = (
-            min(program.RESERVE, program.RESERVE_PART * time)
-            if rules.stop_timeout is None
-            else rules.stop_timeout
+            min(RESERVE, RESERVE_PART * time) if rules.stop_timeout is None else rules.stop_timeout
         )
         latest = p.began + max(0.0, time - kept)
         if signalled is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import check_failure, log_events, program, restart, system
+from gracewrap.policy import check_failure, log_events, restart, system
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -26,6 +26,7 @@ from gracewrap.policy.model import (
     StopChecks,
     UndrainRequested,
 )
+from gracewrap.policy.program_phases import FAILED, GIVE_UP, Gone
 from histories import health_histories, play_out, ready_policies, worlds
 from simulation import Body, Simulation
 
@@ -193,7 +194,7 @@ def test_what_does_not_end_is_killed(limit, at):
     s = late(up(DEAF, restart="always", stop_timeout=limit))
     s.pass_time(30)
     assert s.times(KillProgram)[0] == at
-    assert s.reported(log_events.Kill)[0] == log_events.Kill(0, program.FAILED, True)
+    assert s.reported(log_events.Kill)[0] == log_events.Kill(0, FAILED, True)
 
 
 def test_a_frozen_one_is_continued_so_that_it_can_act_on_the_signal():
@@ -219,7 +220,7 @@ def test_a_failure_that_is_ignored_leaves_it_down():
     s = late(up(Body(stops=0.1, status=0, ready=None), on_failure="ignore"))
     s.pass_time(30)
     assert s.starts == [0, 0] and isinstance(s.system, system.Up)
-    assert isinstance(s.system.programs[0], program.Gone)
+    assert isinstance(s.system.programs[0], Gone)
 
 
 def test_what_is_only_being_drained_is_ended_and_its_drain_too():
@@ -323,7 +324,7 @@ def test_any_history_restarts_nothing_while_stopping_and_ends_in_time(policy, wo
         return
     starts = [at for at, c in p.s.log if isinstance(c, StartProgram) and at > p.began + EPSILON]
     assert not starts
-    limit = policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout
+    limit = policy.shutdown_timeout + GIVE_UP + policy.flush_timeout
     assert p.s.status is not None and p.s.log[-1][0] <= p.began + limit + EPSILON
 
 

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gracewrap.policy import budget as budget_
-from gracewrap.policy import dependencies, log_events, program, restart, step, system
+from gracewrap.policy import log_events, restart, step, stop_order, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     SendLeader,
     SendTo,
 )
+from gracewrap.policy.program_phases import DEAD, GIVE_UP, KILL_AGAIN
 from gracewrap.record import replace
 from programs import (
     DB,
@@ -285,8 +286,8 @@ def test_what_hangs_in_the_kernel_does_not_take_the_others_their_time():
         world(DB, WEB, bodies={0: Body(1.5), 1: Body(stops=None, dies=None)}, shutdown_timeout=20)
     )
     assert killed(s) == {1: 118}
-    late = program.DEAD + program.KILL_AGAIN
-    assert 118 + program.DEAD <= signalled(s)[0] <= 118 + late
+    late = DEAD + KILL_AGAIN
+    assert 118 + DEAD <= signalled(s)[0] <= 118 + late
     assert s.log[-1][0] <= 119.5 + late
 
 
@@ -477,7 +478,7 @@ def test_a_stop_during_back_off_ends_it_at_once():
 def test_a_spawn_that_is_never_answered_does_not_outlast_the_budget(budget):
     s = world(DB, WEB, bodies={0: Body(spawns=None)}, cold=True, shutdown_timeout=budget)
     stop(s)
-    assert s.log[-1][0] <= 100 + budget + program.GIVE_UP + EPSILON
+    assert s.log[-1][0] <= 100 + budget + GIVE_UP + EPSILON
 
 
 def test_what_comes_up_after_it_was_to_be_killed_is_killed():
@@ -756,7 +757,7 @@ def test_a_part_that_was_down_is_started():
 
 
 def test_sequence():
-    found = dependencies.order([DB, WEB, WORKER, rules("proxy", stop_after=(1,))])
+    found = stop_order.order([DB, WEB, WORKER, rules("proxy", stop_after=(1,))])
     assert found.before == ((1, 2), (), (), (1,))
 
 
@@ -774,13 +775,13 @@ def test_sequence():
     ],
 )
 def test_a_cycle_is_found_and_spelled_out(programs, said):
-    circle = dependencies.cycle(programs)
+    circle = stop_order.cycle(programs)
     assert circle is not None
-    assert dependencies.spelled(circle, programs) == said
+    assert stop_order.spelled(circle, programs) == said
 
 
 def test_the_inverse_of_depends_on_said_twice_is_no_cycle():
-    assert dependencies.cycle([rules("db", stop_after=(1,)), rules("web", 0)]) is None
+    assert stop_order.cycle([rules("db", stop_after=(1,)), rules("web", 0)]) is None
 
 
 def test_a_chain_that_cannot_fit_is_named_with_what_it_is_over():
@@ -789,12 +790,12 @@ def test_a_chain_that_cannot_fit_is_named_with_what_it_is_over():
         rules("web", 0, stop_timeout=20.0),
         rules("side", 0, stop_timeout=3.0),
     ]
-    assert budget_.cannot_fit(dependencies.order(programs), programs, 20.0) == budget_.Overrun(
+    assert budget_.cannot_fit(stop_order.order(programs), programs, 20.0) == budget_.Overrun(
         (1, 0), 25.0, 5.0
     )
-    assert budget_.cannot_fit(dependencies.order(programs), programs, 25.0) is None
+    assert budget_.cannot_fit(stop_order.order(programs), programs, 25.0) is None
     programs = [DB, rules("web", 0, stop_timeout=20.0)]
-    assert budget_.cannot_fit(dependencies.order(programs), programs, 20.0) == budget_.Overrun(
+    assert budget_.cannot_fit(stop_order.order(programs), programs, 20.0) == budget_.Overrun(
         (1, 0), 22.0, 2.0
     )
 
@@ -802,7 +803,7 @@ def test_a_chain_that_cannot_fit_is_named_with_what_it_is_over():
 # Any graph
 
 
-def _not_before_its_turn(s: Simulation, the_order: dependencies.Order) -> None:
+def _not_before_its_turn(s: Simulation, the_order: stop_order.Order) -> None:
     """Nothing is told to stop before all are gone that have to be."""
     ends: dict[int, float] = {}
     for at, i in s.ends:
@@ -820,7 +821,7 @@ def _not_before_its_turn(s: Simulation, the_order: dependencies.Order) -> None:
                     )
 
 
-def _at_least(the_order: dependencies.Order, programs, budget: float) -> list[float]:
+def _at_least(the_order: stop_order.Order, programs, budget: float) -> list[float]:
     """Return the seconds that each program has from its turn on, whatever the others do."""
     alive = frozenset(range(len(programs)))
     kill_ats = budget_.kill_times(the_order, programs, alive, 0.0, budget)
@@ -838,8 +839,8 @@ def test_any_graph_is_stopped_in_order_and_in_time_and_gracefully_where_there_wa
     n, seed, edges, budget
 ):
     programs, bodies = graph(n, seed, edges, budget)
-    the_order = dependencies.order(programs)
-    assert dependencies.cycle(programs) is None
+    the_order = stop_order.order(programs)
+    assert stop_order.cycle(programs) is None
     s = world(*programs, bodies=dict(enumerate(bodies)), shutdown_timeout=budget)
     stop(s, budget + 3)
     assert isinstance(s.commands[-1], m.Exit)
@@ -861,7 +862,7 @@ def test_any_graph_is_stopped_in_order_and_in_time_and_gracefully_where_there_wa
 @given(sizes, seeds, densities, budgets)
 def test_what_is_kept_fits_and_claims_that_can_be_met_are(n, seed, edges, budget):
     programs, _ = graph(n, seed, edges, budget)
-    the_order = dependencies.order(programs)
+    the_order = stop_order.order(programs)
     kept = budget_.kept(the_order, programs, frozenset(range(n)), budget)
     assert max(budget_._longest(the_order.before, the_order.sequence, kept)) <= budget + 1e-6
     over = budget_.cannot_fit(the_order, programs, budget)
@@ -887,7 +888,7 @@ def test_what_stops_first_has_all_but_what_is_kept_for_the_longest_chain_after_i
     n, seed, edges, budget
 ):
     programs, _ = graph(n, seed, edges, budget)
-    the_order = dependencies.order(programs)
+    the_order = stop_order.order(programs)
     if budget_.cannot_fit(the_order, programs, budget) is not None:
         return  # what is kept is cut then
     small = min(2.0, budget / 10)
@@ -925,7 +926,7 @@ def test_any_start_that_is_interrupted_ends_in_order_and_in_time(
     assert s.starts == starts
     assert not s.leaders and not s.rests
     if requests < 2 and not part:
-        _not_before_its_turn(s, dependencies.order(programs))
+        _not_before_its_turn(s, stop_order.order(programs))
 
 
 @settings(max_examples=60, deadline=None)

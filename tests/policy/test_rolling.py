@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import dependencies, log_events, system
+from gracewrap.policy import log_events, stop_order, system
 from gracewrap.policy.model import PartRequested, ProgramPolicy, RollingRestartRequested
 from programs import (
     DB,
@@ -133,7 +133,7 @@ def finite(n: int, seed: int, edges: float) -> tuple[list[ProgramPolicy], list[B
 def sets_of(programs: list[ProgramPolicy]) -> list[frozenset[int]]:
     if not any(one.depends_on or one.stop_after for one in programs):
         return [frozenset((i,)) for i in range(len(programs))]
-    return dependencies.components(dependencies.order(programs), programs)
+    return stop_order.components(stop_order.order(programs), programs)
 
 
 @settings(max_examples=150, deadline=None)

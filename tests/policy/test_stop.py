@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import log_events, program, step, system
+from gracewrap.policy import log_events, step, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     CountUnsent,
@@ -24,6 +24,7 @@ from gracewrap.policy.model import (
     SendTo,
     SignalReceived,
 )
+from gracewrap.policy.program_phases import GIVE_UP, GIVE_UP_BUSY, KILL_AGAIN
 from histories import histories, ordered_policies, play, policies, worlds
 from simulation import (
     LEFT,
@@ -311,11 +312,11 @@ def test_a_second_request_skips_the_flush():
 def test_gives_up_on_what_sigkill_does_not_end():
     s = simulate(10)
     s.signal(TERM)
-    s.pass_time(10 + program.GIVE_UP)
+    s.pass_time(10 + GIVE_UP)
     assert s.status == 137
-    assert s.log[-1][0] == 110 + program.GIVE_UP
+    assert s.log[-1][0] == 110 + GIVE_UP
     assert (
-        3 <= s.commands.count(KillProgram(0)) <= program.GIVE_UP / program.KILL_AGAIN + 2
+        3 <= s.commands.count(KillProgram(0)) <= GIVE_UP / KILL_AGAIN + 2
     )  # looked again, but did not spin
 
 
@@ -324,11 +325,11 @@ def test_stays_for_what_only_waits_for_a_cpu_to_end_on_but_not_for_ever():
     s.signal(TERM)
     s.pass_time(10)
     s.feed(KilledSeen(0, True, s.now))
-    s.pass_time(program.GIVE_UP + 1)
+    s.pass_time(GIVE_UP + 1)
     assert s.status is None
-    s.pass_time(program.GIVE_UP_BUSY - program.GIVE_UP - 1)
+    s.pass_time(GIVE_UP_BUSY - GIVE_UP - 1)
     assert s.status == 137
-    assert s.log[-1][0] == 110 + program.GIVE_UP_BUSY
+    assert s.log[-1][0] == 110 + GIVE_UP_BUSY
 
 
 def test_gives_up_at_once_when_what_waited_for_a_cpu_hangs_after_all():
@@ -336,7 +337,7 @@ def test_gives_up_at_once_when_what_waited_for_a_cpu_hangs_after_all():
     s.signal(TERM)
     s.pass_time(10)
     s.feed(KilledSeen(0, True, s.now))
-    s.pass_time(program.GIVE_UP + 1)
+    s.pass_time(GIVE_UP + 1)
     s.feed(KilledSeen(0, False, s.now))
     s.pass_time(0)
     assert s.status == 137

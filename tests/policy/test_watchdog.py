@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import finishing, log_events, program, system, watchdog
+from gracewrap.policy import finishing, log_events, system, watchdog
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -21,6 +21,7 @@ from gracewrap.policy.model import (
     StopAsking,
     TimeExtended,
 )
+from gracewrap.policy.program_phases import ABORTED, GIVE_UP, OUT_OF_TIME
 from histories import Played, play_out, restarting_policies, watchdog_histories, worlds
 from simulation import Body, Simulation, simulate
 
@@ -102,7 +103,7 @@ def test_what_does_not_end_by_sigabrt_is_killed_with_a_kill_event_and_started_ag
     s.misses_watchdog()
     s.pass_time(10)
     assert killed(s) == [at]
-    assert s.reported(log_events.Kill) == [log_events.Kill(0, program.ABORTED, True)]
+    assert s.reported(log_events.Kill) == [log_events.Kill(0, ABORTED, True)]
     assert s.starts == [1, 0] and s.reported(log_events.Restarts)[0].status == 137
 
 
@@ -194,7 +195,7 @@ def test_a_stop_gives_it_the_rest_of_the_budget_and_no_second_signal():
         KillProgram(0),
     ]
     assert killed(s) == [128]
-    assert reasons(s) == [program.OUT_OF_TIME]
+    assert reasons(s) == [OUT_OF_TIME]
     assert s.status == 137
 
 
@@ -306,7 +307,7 @@ def test_any_sigkill_has_its_event_and_any_stop_ends_in_time(policy, world, hist
             kills = [at for at, thing in life if isinstance(thing, KillProgram)]
             assert bool(said) == bool(kills) and said[:1] == kills[:1]
     if p.began is not None:
-        limit = policy.shutdown_timeout + program.GIVE_UP + policy.flush_timeout
+        limit = policy.shutdown_timeout + GIVE_UP + policy.flush_timeout
         assert p.s.status is not None and p.s.log[-1][0] <= p.began + limit + EPSILON
 
 

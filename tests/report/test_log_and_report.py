@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gracewrap.record import Record, replace
-from gracewrap.report import json_text, log, report_files, text
-from gracewrap.report.json_text import dumps
+from gracewrap.report import json_encoder, log, report_files, text
+from gracewrap.report.json_encoder import dumps
 from gracewrap.report.log import Log
 from processes import BUSY_MACHINE, GRACEWRAP, environment
 
@@ -37,7 +37,7 @@ def test_our_json_is_json(value):
 
 @given(st.text())
 def test_our_json_needs_no_c_accelerator(text):
-    assert json.loads('"' + "".join(map(json_text._escape, text)) + '"') == text
+    assert json.loads('"' + "".join(map(json_encoder._escape, text)) + '"') == text
 
 
 def test_json_has_no_surrogates():
@@ -45,7 +45,7 @@ def test_json_has_no_surrogates():
     value = {"name \udcff": ["caf\u00e9 \udce9", "\ud800"]}
     expected = {"name \\xff": ["caf\u00e9 \\xe9", "\\ud800"]}
     assert json.loads(dumps(value)) == expected
-    assert json.loads(dumps(value, json_text.quote_readable)) == expected
+    assert json.loads(dumps(value, json_encoder.quote_readable)) == expected
 
 
 def test_json_has_no_infinity():

@@ -30,11 +30,11 @@ from gracewrap.policy.model import (
     QueueJobs,
     Reading,
 )
-from gracewrap.policy.program import NO_REQUEST
+from gracewrap.policy.program_phases import NO_REQUEST
 from gracewrap.record import replace
 from gracewrap.report import probe_events, runtime_events
 from gracewrap.report.in_flight import InFlight
-from gracewrap.report.json_text import dumps
+from gracewrap.report.json_encoder import dumps
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
 

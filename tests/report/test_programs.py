@@ -21,7 +21,7 @@ from gracewrap.policy.model import (
     Sampled,
     SignalReceived,
 )
-from gracewrap.policy.program import GIVE_UP, Gone
+from gracewrap.policy.program_phases import GIVE_UP, Gone
 from gracewrap.report import messages, probe_events, report_files, runtime_events, summary
 from gracewrap.report.in_flight import InFlight, number
 from gracewrap.report.log import Log

@@ -266,7 +266,7 @@ def running(*args: object, **options: object) -> Iterator[Run]:
 
 
 def wait_until_next_request() -> None:
-    """Wait until a stop request counts as a second one (policy.stopping.SAME_REQUEST: 0.1 s)."""
+    """Wait until a stop request counts as a second one (policy.shutdown.SAME_REQUEST: 0.1 s)."""
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 0.15, "time passes")
 

@@ -8,7 +8,7 @@ from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import WIDTH, Arguments, Subcommand
 from gracewrap.config import presets
 from gracewrap.config.did_you_mean import close_to
-from gracewrap.config.parsers.preset import FILES, PRESETS
+from gracewrap.config.parsers.preset_names import FILES, PRESETS
 
 
 def show(arguments: Arguments) -> int:

@@ -10,7 +10,7 @@ from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.help_topics import SHOWN
 from gracewrap.cli.subcommand import Arguments, Subcommand
 from gracewrap.config.json_schema import kind_of
-from gracewrap.config.parsers.preset import FILES, PRESETS
+from gracewrap.config.parsers.preset_names import FILES, PRESETS
 from gracewrap.config.schema import TABLE
 from gracewrap.config.schema_core import Setting
 from gracewrap.config.subcommand_names import SUBCOMMANDS

@@ -21,7 +21,7 @@ from gracewrap.cli.help_topics import (
 )
 from gracewrap.cli.subcommand import Subcommand
 from gracewrap.cli.wait import complain
-from gracewrap.config.parsers.preset import PRESETS
+from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.schema import SECTIONS, TABLE, section
 
 _SHORT = """\

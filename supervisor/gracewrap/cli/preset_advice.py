@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gracewrap.config.parsers.preset import PRESETS
+from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.presets import settings_of
 from gracewrap.config.recognise import recognised
 from gracewrap.config.settings import Settings

@@ -11,7 +11,7 @@ from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import show_duration
 from gracewrap.linux.signals import name as signal_name
 from gracewrap.policy import budget as budget_
-from gracewrap.policy import dependencies, finishing
+from gracewrap.policy import finishing, stop_order
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.text import listed
 
@@ -77,7 +77,7 @@ def _start(settings: Settings, policy: Policy) -> str:
     """Return what is started when; who waits for the same stands in one line."""
     place = {
         settings.programs[i].name: n
-        for n, i in enumerate(reversed(dependencies.order(policy.programs).sequence))
+        for n, i in enumerate(reversed(stop_order.order(policy.programs).sequence))
     }
     groups = _grouped(settings, lambda one: tuple(sorted(one.depends_on.items())))
     groups.sort(key=lambda group: min(place[one.name] for one in group[1]))
@@ -118,7 +118,7 @@ def slots(settings: Settings, policy: Policy) -> list[Slot]:
     """Return for each program when it is stopped; a oneshot has completed by then, and takes no
     time."""
     budget = policy.shutdown_timeout - finishing.final_reserve(policy)
-    the_order = dependencies.order(policy.programs)
+    the_order = stop_order.order(policy.programs)
     alive = frozenset(i for i, one in enumerate(settings.programs) if not one.oneshot)
     limits = budget_.kill_times(the_order, policy.programs, alive, 0.0, budget)
     found: dict[int, Slot] = {}
@@ -218,7 +218,7 @@ def _bar(slot: Slot, budget: float) -> str:
 def _kept_by_default(settings: Settings, policy: Policy) -> Iterator[str]:
     """Yield how little is kept for programs that come after others and claim no time."""
     budget = policy.shutdown_timeout - finishing.final_reserve(policy)
-    before = dependencies.order(policy.programs).before
+    before = stop_order.order(policy.programs).before
     late = [
         one.name
         for one, rules, firsts in zip(settings.programs, policy.programs, before)
@@ -298,7 +298,7 @@ def _rolling(settings: Settings, policy: Policy) -> str:
     ]
     if not signals:
         return ""
-    stacks = dependencies.components(dependencies.order(policy.programs), policy.programs)
+    stacks = stop_order.components(stop_order.order(policy.programs), policy.programs)
     shown = "; ".join(
         listed([settings.programs[i].name for i in sorted(stack)], EVERY) for stack in stacks
     )

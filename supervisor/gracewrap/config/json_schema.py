@@ -8,7 +8,7 @@ when several are seen together, gracewrap check says.
 from __future__ import annotations
 
 from gracewrap.config import values
-from gracewrap.config.parsers import hooks, lifecycle, preset, probes, process, urls
+from gracewrap.config.parsers import hooks, lifecycle, preset_names, probes, process, urls
 from gracewrap.config.schema import GLOBAL, SECTIONS, TABLE
 from gracewrap.config.schema_core import Setting
 from gracewrap.linux import signals
@@ -99,7 +99,7 @@ KINDS: dict[Callable[[object], object], Kind] = {
     values.boolean: BOOLEAN,
     values.number: NUMBER,
     values.level: {"enum": ["debug", "info", "warning", "warn", "error"]},
-    preset.name: {"enum": [*preset.PRESETS]},
+    preset_names.name: {"enum": [*preset_names.PRESETS]},
     process.account: _any_of(FILLED, {"type": "integer", "minimum": 0}),
     process.accounts: _list_of(_any_of(TEXT, {"type": "integer", "minimum": 0})),
     process.place: FILLED,

@@ -12,7 +12,7 @@ import gracewrap
 from gracewrap.config import probe_specs
 from gracewrap.config.origins import RawValue
 from gracewrap.config.parsers import probes
-from gracewrap.config.parsers.preset import PRESETS
+from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.problems import Problem
 from gracewrap.config.schema import GLOBAL
 from gracewrap.config.toml_file import parse_toml

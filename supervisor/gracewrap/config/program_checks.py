@@ -10,8 +10,8 @@ from gracewrap.config.settings import RESTART
 from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import show_duration
 from gracewrap.policy import budget as budget_
-from gracewrap.policy import dependencies
 from gracewrap.policy import model as m
+from gracewrap.policy import stop_order
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _circle(programs: Sequence[Program]) -> Iterator[Problem]:
         )
         for one in programs
     ]
-    circle = dependencies.cycle(rules)
+    circle = stop_order.cycle(rules)
     if circle is None:
         return
     first, then = programs[circle[0]], programs[circle[1]]
@@ -107,7 +107,7 @@ def _circle(programs: Sequence[Program]) -> Iterator[Problem]:
         (first, "depends_on") if then.name in first.values["depends_on"] else (then, "stop_after")
     )
     yield one.cannot(
-        key, f"circular dependency: {dependencies.spelled(circle, rules)}; remove one of them"
+        key, f"circular dependency: {stop_order.spelled(circle, rules)}; remove one of them"
     )
 
 
@@ -219,7 +219,7 @@ def check_budget(settings: Settings) -> Iterator[Problem]:
     if not policy.shutdown_timeout:
         return  # all is killed at once, and somebody may want just that
     left = policy.shutdown_timeout - finishing.final_reserve(policy)
-    the_order = dependencies.order(policy.programs)
+    the_order = stop_order.order(policy.programs)
     tightest = budget_.cannot_fit(the_order, policy.programs, left)
     if tightest is None:
         return

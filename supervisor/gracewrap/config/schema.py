@@ -9,12 +9,12 @@ table: its rows, and what parses them, would delay every start.
 from __future__ import annotations
 
 from gracewrap.config import values
-from gracewrap.config.parsers import hooks, lifecycle, preset, probes, process, urls
+from gracewrap.config.parsers import hooks, lifecycle, preset_names, probes, process, urls
 from gracewrap.config.schema_core import CORE, Setting
 
 _FIRST = (
     Setting(
-        "preset", preset.name, None, "NAME",
+        "preset", preset_names.name, None, "NAME",
         "Settings for a well-known program; anything else that is set overrides them. gracewrap"
         " presets lists them.",
         "nginx",

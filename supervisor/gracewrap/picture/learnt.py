@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 
-from gracewrap.config.parsers.preset import PRESETS
+from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.presets import path_of
 from gracewrap.config.printable import printable
 from gracewrap.config.recognise import recognised

@@ -4,9 +4,20 @@ given way."""
 from __future__ import annotations
 
 from gracewrap.policy import model as m
-from gracewrap.policy import program as one
 from gracewrap.policy import step, system
 from gracewrap.policy.log_events import LogRecord
+from gracewrap.policy.program_phases import (
+    FOREVER,
+    Aborting,
+    Gone,
+    Killing,
+    Phase,
+    PreStop,
+    Starting,
+    Stopping,
+    Stragglers,
+    Waiting,
+)
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
@@ -179,24 +190,24 @@ def _note(phases: list[tuple[float, str]], at: float, kind: str) -> None:
         phases.append((at, kind))
 
 
-def _kind(phase: one.Phase) -> str:
+def _kind(phase: Phase) -> str:
     """Return the kind of segment that a phase is; "": there is nothing of the program."""
     match phase:
-        case one.PreStop(kill_at=kill_at) if kill_at == one.FOREVER:
+        case PreStop(kill_at=kill_at) if kill_at == FOREVER:
             return "waits"
-        case one.PreStop(stage=one.Waiting(hook=True)) | one.PreStop(stage=one.Starting()):
+        case PreStop(stage=Waiting(hook=True)) | PreStop(stage=Starting()):
             return "hook"
-        case one.PreStop(stage=one.Waiting()):
+        case PreStop(stage=Waiting()):
             return "propagation"
-        case one.PreStop():
+        case PreStop():
             return "drain"
-        case one.Stopping():
+        case Stopping():
             return "stop" if phase.drain.drained_at is None else "linger"
-        case one.Aborting() | one.Stragglers():
+        case Aborting() | Stragglers():
             return "stop"
-        case one.Killing():
+        case Killing():
             return "killed"
-        case one.Gone():
+        case Gone():
             return ""
         case _:
             return "waits"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import log_events
-from gracewrap.policy import program as one
+from gracewrap.policy import log_events, program_stop
 from gracewrap.policy.model import (
     SIGKILL,
     AgentsTold,
@@ -42,6 +41,17 @@ from gracewrap.policy.model import (
     UndrainRequested,
     UnsentCounted,
     WatchdogMissed,
+)
+from gracewrap.policy.program_phases import (
+    FOREVER,
+    OUT_OF_TIME,
+    Aborting,
+    Phase,
+    PreStop,
+    Running,
+    Spawning,
+    Step,
+    Stopping,
 )
 from gracewrap.policy.system import (
     NEVER_FORWARDED,
@@ -120,7 +130,7 @@ def has_ended(system: Up, program: int, policy: Policy, at: float) -> Up:
 
 def never_ran(system: _Living, program: int) -> _Living:
     """Take back that a program has run, if it was taken to be started."""
-    if not system.pasts or isinstance(system.programs[program], one.Spawning):
+    if not system.pasts or isinstance(system.programs[program], Spawning):
         return system
     from gracewrap.policy import restart
 
@@ -131,7 +141,7 @@ def is_now_ready(system: Up, done: list[Command], program: int, policy: Policy, 
     """Return the system when the ready probes of a program that is up have passed."""
     if not system.pasts or system.pasts[program].ready:
         return system
-    if not isinstance(system.programs[program], one.Running | one.PreStop):
+    if not isinstance(system.programs[program], Running | PreStop):
         return system
     past = system.pasts[program]
     if past.unready_since:
@@ -147,7 +157,7 @@ def is_unready(system: Up, done: list[Command], event: ProgramUnready) -> Up:
     i = event.program
     if not system.pasts or not system.pasts[i].ready:
         return system
-    if not isinstance(system.programs[i], one.Running | one.PreStop):
+    if not isinstance(system.programs[i], Running | PreStop):
         return system
     done.append(log_events.Unready(i, event.why))
     return with_past(system, i, replace(system.pasts[i], ready=False, unready_since=event.at))
@@ -169,11 +179,13 @@ def turns(system: _Living, done: list[Command], policy: Policy, at: float) -> _L
             continue
         since, kill_at = stop_of(system, i)
         phase = system.programs[i]
-        if since != one.FOREVER and untouched(phase) and not isinstance(phase, one.Spawning):
+        if since != FOREVER and untouched(phase) and not isinstance(phase, Spawning):
             hurried = isinstance(system, ShuttingDown) and system.requests > 1
-            system = put(system, done, i, one.stop(phase, i, rules, at, kill_at, since, hurried))
+            system = put(
+                system, done, i, program_stop.stop(phase, i, rules, at, kill_at, since, hurried)
+            )
             phase = system.programs[i]
-        if since == one.FOREVER or is_over(phase, at):
+        if since == FOREVER or is_over(phase, at):
             over.add(i)
     return system
 
@@ -185,7 +197,7 @@ def turns_at(
     the same tick."""
     after = turns(system, done, policy, at)
     if isinstance(event, Tick) and after is not system:
-        return each(after, done, policy, event, one.FOREVER)
+        return each(after, done, policy, event, FOREVER)
     return after
 
 
@@ -217,35 +229,35 @@ def each(
 
 def _one_step(
     system: Up | ShuttingDown, i: int, rules: ProgramPolicy, event: Event, kill_at: float
-) -> one.Step | None:
+) -> Step | None:
     phase, limit = system.programs[i], min(kill_at, stop_of(system, i)[1])
     match event:
         case LeaderExited() | ProgramGone() | ProgramStarted() | StartFailed():
             return _leader_step(system, i, rules, event, limit)
         case TreeSeen():
-            return one.tree_seen(phase, event)
+            return program_stop.tree_seen(phase, event)
         case MemberEnded(at=at):
-            return one.member_ended(phase, at)
+            return program_stop.member_ended(phase, at)
         case KilledSeen():
-            return one.killed_seen(phase, event)
+            return program_stop.killed_seen(phase, event)
         case Examined():
-            return one.examined(phase, i, rules, event)
+            return program_stop.examined(phase, i, rules, event)
         case Sampled():
-            return one.sampled(phase, i, rules, event)
+            return program_stop.sampled(phase, i, rules, event)
         case HelperEnded():
-            return one.helper_ended(phase, i, rules, event)
+            return program_stop.helper_ended(phase, i, rules, event)
         case AgentsTold():
-            return one.agents_told(phase, i, rules, event)
-        case TimeExtended(_, seconds, at) if stop_of(system, i)[1] != one.FOREVER:
-            return one.extended(phase, i, seconds, at, limit)
+            return program_stop.agents_told(phase, i, rules, event)
+        case TimeExtended(_, seconds, at) if stop_of(system, i)[1] != FOREVER:
+            return program_stop.extended(phase, i, seconds, at, limit)
         case DrainRequested(at):
-            return one.hold(phase, i, rules, at)
+            return program_stop.hold(phase, i, rules, at)
         case UndrainRequested():
-            return one.let_go(phase, i, rules)
+            return program_stop.let_go(phase, i, rules)
         case Tick(at):
             if at >= limit and is_waiting(system, i):
-                return one.kill(phase, i, at, one.OUT_OF_TIME)
-            return one.tick(phase, i, rules, at)
+                return program_stop.kill(phase, i, at, OUT_OF_TIME)
+            return program_stop.tick(phase, i, rules, at)
         case SignalReceived() | StopRequested() | PartRequested() | RollingRestartRequested():
             return None
         case ProgramSignalRequested() | TimeExtended() | UnsentCounted() | TimeGap():
@@ -264,26 +276,26 @@ def _leader_step(
     rules: ProgramPolicy,
     event: LeaderExited | ProgramGone | ProgramStarted | StartFailed,
     limit: float,
-) -> one.Step:
+) -> Step:
     """Take the step that a leader's start or end makes."""
     phase = system.programs[i]
     match event:
         case LeaderExited():
-            return one.leader_exited(phase, i, rules, event, limit)
+            return program_stop.leader_exited(phase, i, rules, event, limit)
         case ProgramGone():
-            return one.gone(phase)
+            return program_stop.gone(phase)
         case ProgramStarted(at=at):
-            after, commands = one.spawned(phase, i)
+            after, commands = program_stop.spawned(phase, i)
             if isinstance(system, Up) and system.drain:
-                after, commands = one.hold(after, i, rules, at)
+                after, commands = program_stop.hold(after, i, rules, at)
             return after, commands
         case StartFailed(status=status):
-            return one.start_failed(phase, i, status)
+            return program_stop.start_failed(phase, i, status)
         case _:
             assert_never(event)
 
 
-def put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living:
+def put(system: _Living, done: list[Command], i: int, step: Step) -> _Living:
     phase, commands = step
     done.extend(commands)
     system = replace(system, programs=(*system.programs[:i], phase, *system.programs[i + 1 :]))
@@ -298,7 +310,7 @@ def put(system: _Living, done: list[Command], i: int, step: one.Step) -> _Living
 
 
 def forward(
-    programs: tuple[one.Phase, ...], event: SignalReceived, policy: Policy
+    programs: tuple[Phase, ...], event: SignalReceived, policy: Policy
 ) -> tuple[Command, ...]:
     """Pass a signal on to the leaders that are alive (a leader's rest did not ask for signals meant
     for it)."""
@@ -315,7 +327,7 @@ def forward(
 
 
 def send_one(
-    programs: tuple[one.Phase, ...], event: ProgramSignalRequested, policy: Policy
+    programs: tuple[Phase, ...], event: ProgramSignalRequested, policy: Policy
 ) -> tuple[Command, ...]:
     """Send one program a signal that somebody asks for."""
     i, signum = event.program, event.signum
@@ -326,4 +338,4 @@ def send_one(
     return send, log_events.SignalSent(i, signum, event.by)
 
 
-_LEADERS = (one.Running, one.PreStop, one.Stopping, one.Aborting)
+_LEADERS = (Running, PreStop, Stopping, Aborting)

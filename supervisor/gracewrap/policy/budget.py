@@ -3,7 +3,7 @@ killed."""
 
 from __future__ import annotations
 
-from gracewrap.policy.dependencies import Order
+from gracewrap.policy.stop_order import Order
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from gracewrap.policy.model import (
     ProgramUnhealthy,
     StopChecks,
 )
-from gracewrap.policy.program import FAILED, Aborting, PreStop, Running, end_stage, send
-from gracewrap.policy.stopping import shut_down
+from gracewrap.policy.program_phases import FAILED, Aborting, PreStop, Running
+from gracewrap.policy.program_stop import end_stage, send
+from gracewrap.policy.shutdown import shut_down
 from gracewrap.policy.system import Step, Up, is_waiting, untouched
 from gracewrap.record import assert_never, replace
 

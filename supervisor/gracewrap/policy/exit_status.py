@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import program as one
 from gracewrap.policy.model import Policy
+from gracewrap.policy.program_phases import KILLED, Gone
 from gracewrap.policy.system import ShuttingDown
 
 
@@ -29,7 +29,7 @@ def _exit_status(system: ShuttingDown, program: int, policy: Policy) -> int:
     anybody else's was not asked for.
     """
     gone, rules = system.programs[program], policy.programs[program]
-    assert isinstance(gone, one.Gone)
+    assert isinstance(gone, Gone)
     status = gone.status
     if system.pasts and system.pasts[program].failed:
         return status or 1
@@ -40,7 +40,7 @@ def _exit_status(system: ShuttingDown, program: int, policy: Policy) -> int:
         policy.drained_is_success if rules.drained_is_success is None else rules.drained_is_success
     )
     asked = bool(system.requests) or (program, True) in system.exits
-    if asked and gone.early and status == one.KILLED and drained:
+    if asked and gone.early and status == KILLED and drained:
         return 0
     if not asked or status not in codes:
         return status

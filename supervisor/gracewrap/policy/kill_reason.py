@@ -6,7 +6,7 @@ Loaded when a program is killed.
 from __future__ import annotations
 
 from gracewrap.policy import log_events
-from gracewrap.policy import program as one
+from gracewrap.policy.program_phases import FOREVER, OUT_OF_TIME, BackingOff, Gone, Pending
 from gracewrap.policy.system import ShuttingDown, System, Up, stop_of
 from gracewrap.record import TYPE_CHECKING, replace
 
@@ -22,7 +22,7 @@ def explain(
     """Return the commands of a step, with the reasons of each Kill."""
     return tuple(
         _explained(before, after, command, policy, at)
-        if isinstance(command, log_events.Kill) and command.why == one.OUT_OF_TIME
+        if isinstance(command, log_events.Kill) and command.why == OUT_OF_TIME
         else command
         for command in commands
     )
@@ -35,7 +35,7 @@ def _explained(
         return kill
     since, kill_at = stop_of(before, kill.program)
     left = since + policy.shutdown_timeout - at
-    if since == one.FOREVER or left < AT_LEAST:
+    if since == FOREVER or left < AT_LEAST:
         return kill
     if at < kill_at - AT_LEAST:
         return replace(kill, left=left, limit=_own_limit(policy.programs[kill.program]))
@@ -61,8 +61,4 @@ def _later(before: Up | ShuttingDown, after: System, program: int) -> tuple[int,
             if later not in found:
                 found.add(later)
                 todo.append(later)
-    return tuple(
-        i
-        for i in sorted(found)
-        if not isinstance(phases[i], one.Gone | one.Pending | one.BackingOff)
-    )
+    return tuple(i for i in sorted(found) if not isinstance(phases[i], Gone | Pending | BackingOff))

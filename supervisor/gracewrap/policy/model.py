@@ -266,7 +266,7 @@ class Process(Record):
 
 class Watch(Record):
     """What is known of a program's processes since its leader was sent the stop signal: of it
-    recipients.py decides who else is.
+    signal_recipients.py decides who else is.
 
     Attributes:
         since: When that was, or when the leader exited if it was sent none.

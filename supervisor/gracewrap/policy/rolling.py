@@ -5,9 +5,9 @@ Loaded when one is first asked for.
 
 from __future__ import annotations
 
-from gracewrap.policy import dependencies
+from gracewrap.policy import stop_order
 from gracewrap.policy.model import PartRequested, Policy
-from gracewrap.policy.program import Gone
+from gracewrap.policy.program_phases import Gone
 from gracewrap.policy.system import Rolling, Up, is_up
 from gracewrap.record import replace
 
@@ -24,9 +24,7 @@ def _sets(system: Up, policy: Policy) -> tuple[tuple[int, ...], ...]:
     """Return the programs in sets, none of which depends on another."""
     if system.order is None:
         return tuple((i,) for i in range(len(policy.programs)))
-    return tuple(
-        tuple(sorted(one)) for one in dependencies.components(system.order, policy.programs)
-    )
+    return tuple(tuple(sorted(one)) for one in stop_order.components(system.order, policy.programs))
 
 
 def next_request(system: Up, at: float) -> tuple[Up, PartRequested | None]:

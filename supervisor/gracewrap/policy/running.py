@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gracewrap.policy import log_events
-from gracewrap.policy import program as one
 from gracewrap.policy.advance import (
     each,
     forward,
@@ -52,7 +51,8 @@ from gracewrap.policy.model import (
     UnsentCounted,
     WatchdogMissed,
 )
-from gracewrap.policy.stopping import shut_down
+from gracewrap.policy.program_phases import FOREVER, BackingOff, Gone, Pending, Phase, Spawning
+from gracewrap.policy.shutdown import shut_down
 from gracewrap.policy.system import Step, Up, is_up, stop_of, waits_for
 from gracewrap.record import assert_never, replace
 
@@ -64,7 +64,7 @@ def up(system: Up, event: Event, policy: Policy) -> Step:
     if isinstance(taken, tuple):
         return taken
     counts = isinstance(event, LeaderExited | TimeExtended)
-    limit = event.at + policy.shutdown_timeout - final_reserve(policy) if counts else one.FOREVER
+    limit = event.at + policy.shutdown_timeout - final_reserve(policy) if counts else FOREVER
     before, system = system.programs, each(taken, done, policy, event, limit)
     if not system.pasts:
         return system, tuple(done)
@@ -167,7 +167,7 @@ def _an_end(
     program = event.program
     if isinstance(event, StartFailed):
         system = never_ran(system, program)
-    asked = stop_of(system, program)[0] != one.FOREVER
+    asked = stop_of(system, program)[0] != FOREVER
     system = has_ended(system, program, policy, event.at)
     then = "" if asked else _verdict(system, program, event.status, policy)
     if isinstance(event, StartFailed):
@@ -193,7 +193,7 @@ def _verdict(system: Up, program: int, status: int, policy: Policy) -> str:
 
 def _settle(
     system: Up,
-    before: tuple[one.Phase, ...],
+    before: tuple[Phase, ...],
     done: list[Command],
     policy: Policy,
     event: Event,
@@ -204,11 +204,7 @@ def _settle(
     about = getattr(event, "program", None)
     for i in range(len(before)) if about is None else (about,):
         phase = system.programs[i]
-        if (
-            isinstance(phase, one.Gone)
-            and phase is not before[i]
-            and stop_of(system, i)[0] == one.FOREVER
-        ):
+        if isinstance(phase, Gone) and phase is not before[i] and stop_of(system, i)[0] == FOREVER:
             system = _start_again(system, done, i, phase.status, policy, at)
     if system.part is not None:
         from gracewrap.policy import part_stop
@@ -216,7 +212,7 @@ def _settle(
         system = part_stop.end(turns_at(system, done, policy, event, at), done)
     system = _launch(system, done, policy, at)
     if all(
-        isinstance(phase, one.Gone | one.Pending) for phase in system.programs
+        isinstance(phase, Gone | Pending) for phase in system.programs
     ):  # what is pending waits in vain
         after, commands = shut_down(system, at, policy, 0, log_events.AllEnded())
         return after, (*done, *commands)
@@ -240,7 +236,7 @@ def _start_again(
     wait = restart.delay(rules, past.in_a_row, restart.chance(policy.seed, program, int(at * 1e6)))
     system = with_past(system, program, replace(past, in_a_row=past.in_a_row + 1))
     said = log_events.Restarts(program, status, wait, past.in_a_row + 1)
-    return put(system, done, program, (one.BackingOff(status, at + wait), (said,)))
+    return put(system, done, program, (BackingOff(status, at + wait), (said,)))
 
 
 def _launch(system: Up, done: list[Command], policy: Policy, at: float) -> Up:
@@ -249,10 +245,10 @@ def _launch(system: Up, done: list[Command], policy: Policy, at: float) -> Up:
     kinds = list(
         map(type, system.programs)
     )  # hundreds of programs are looked through after each start
-    if one.Spawning in kinds or one.Pending not in kinds:
+    if Spawning in kinds or Pending not in kinds:
         return system
-    for i in range(kinds.index(one.Pending), len(kinds)):
-        if kinds[i] is one.Pending and not waits_for(system, policy, i):
+    for i in range(kinds.index(Pending), len(kinds)):
+        if kinds[i] is Pending and not waits_for(system, policy, i):
             system = with_past(system, i, replace(system.pasts[i], since=at))
-            return put(system, done, i, (one.Spawning(), (StartProgram(i),)))
+            return put(system, done, i, (Spawning(), (StartProgram(i),)))
     return system

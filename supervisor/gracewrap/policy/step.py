@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import log_events, program
+from gracewrap.policy import log_events, program_phases
 from gracewrap.policy.finishing import finishing, flushing
 from gracewrap.policy.model import Event, LeaderExited, Policy, TimeGap
+from gracewrap.policy.program_phases import BackingOff, Gone, Pending
 from gracewrap.policy.running import up
-from gracewrap.policy.stopping import shutting_down
+from gracewrap.policy.shutdown import shutting_down
 from gracewrap.policy.system import (
     AT_REST,
     Ended,
@@ -31,7 +32,7 @@ def deadline(system: System, policy: Policy) -> float | None:
             times: list[float | None] = []
             if not AT_REST.issuperset(map(type, programs)):
                 times += [
-                    program.deadline(phase, policy.programs[i])
+                    program_phases.deadline(phase, policy.programs[i])
                     for i, phase in enumerate(programs)
                     if type(phase) not in AT_REST
                 ]
@@ -82,5 +83,5 @@ def _comes_too_late(system: Up | ShuttingDown, event: Event) -> bool:
     """Return whether it is the exit of a leader that was given up on: with that its end was
     settled, whatever follows."""
     return isinstance(event, LeaderExited) and isinstance(
-        system.programs[event.program], program.Pending | program.BackingOff | program.Gone
+        system.programs[event.program], Pending | BackingOff | Gone
     )

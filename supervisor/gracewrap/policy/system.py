@@ -10,15 +10,27 @@ Running, until it is its turn.
 
 from __future__ import annotations
 
-from gracewrap.policy import program as one
 from gracewrap.policy.model import Command, Policy, ProgramPolicy
+from gracewrap.policy.program_phases import (
+    DEAD,
+    FOREVER,
+    Gone,
+    Killing,
+    Pending,
+    Phase,
+    PreStop,
+    Running,
+    Spawning,
+    Stopping,
+    Stragglers,
+)
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gracewrap.policy.dependencies import Order
     from gracewrap.policy.restart import ProgramRecord
+    from gracewrap.policy.stop_order import Order
 
 
 # One stop may reach us twice at once: timeout(1) signals its child and then its whole group, a
@@ -53,7 +65,7 @@ class Up(Record):
     """Programs are running, or are being started, or drained; nobody has asked for the stop of
     all."""
 
-    programs: tuple[one.Phase, ...]
+    programs: tuple[Phase, ...]
     pasts: tuple[ProgramRecord, ...] = ()  # empty: one command alone, which is ready as it is up
     order: Order | None = None  # None: nothing depends on anything
     drain: bool = False  # a drain was asked for
@@ -65,7 +77,7 @@ class ShuttingDown(Record):
     """A stop was asked for at *since*, by a signal or by a program's exit; what is left is killed
     at *kill_at*."""
 
-    programs: tuple[one.Phase, ...]
+    programs: tuple[Phase, ...]
     since: float
     kill_at: float
     requests: int  # how often it was asked for; 0: a program's exit or failure was the reason
@@ -111,24 +123,24 @@ class Ended(Record):
 
 
 # They need no tick, and most programs are so most of the time.
-AT_REST = frozenset((one.Pending, one.Spawning, one.Running, one.Gone))
+AT_REST = frozenset((Pending, Spawning, Running, Gone))
 System = Up | ShuttingDown | Flushing | Finishing | Ended
 Step = tuple[System, tuple[Command, ...]]
 
 
-def phase(system: System, index: int) -> one.Phase | None:
+def phase(system: System, index: int) -> Phase | None:
     """Return a program's phase, or None when all is over."""
     return system.programs[index] if isinstance(system, Up | ShuttingDown) else None
 
 
 def is_stopping(system: System, index: int) -> bool:
     """Return whether a program has been sent the stop signal, and has its time to act on it."""
-    return isinstance(phase(system, index), one.Stopping | one.Stragglers)
+    return isinstance(phase(system, index), Stopping | Stragglers)
 
 
 def waits_for_rest(system: System, index: int) -> bool:
     """Return whether the policy waits until nothing is left of a program."""
-    return isinstance(phase(system, index), one.Stragglers | one.Killing)
+    return isinstance(phase(system, index), Stragglers | Killing)
 
 
 def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0) -> Up:
@@ -139,9 +151,9 @@ def begin(policy: Policy, started: Iterable[int] | None = None, at: float = 0.0)
     """
     every = range(len(policy.programs))
     up = frozenset(every if started is None else started)
-    system = Up(tuple(one.Running() if i in up else one.Pending() for i in every))
+    system = Up(tuple(Running() if i in up else Pending() for i in every))
     if any(rules.depends_on or rules.stop_after for rules in policy.programs):
-        from gracewrap.policy import dependencies as order
+        from gracewrap.policy import stop_order as order
 
         system = replace(system, order=order.order(policy.programs))
     if policy.managed or not all(map(_plain, policy.programs)):
@@ -180,18 +192,18 @@ def stop_of(system: Up | ShuttingDown, program: int) -> tuple[float, float]:
         return system.since, system.kill_ats[program]
     if system.part is not None and program in system.part.programs:
         return system.part.since, system.part.kill_ats[program]
-    return one.FOREVER, one.FOREVER
+    return FOREVER, FOREVER
 
 
 def is_waiting(system: Up | ShuttingDown, program: int) -> bool:
     """Return whether a program is to be stopped, and it is not its turn yet."""
-    return stop_of(system, program)[0] != one.FOREVER and untouched(system.programs[program])
+    return stop_of(system, program)[0] != FOREVER and untouched(system.programs[program])
 
 
-def untouched(phase: one.Phase) -> bool:
+def untouched(phase: Phase) -> bool:
     """Return whether a program is there, and its stop has not begun."""
-    return isinstance(phase, one.Running | one.Spawning) or (
-        isinstance(phase, one.PreStop) and phase.kill_at == one.FOREVER
+    return isinstance(phase, Running | Spawning) or (
+        isinstance(phase, PreStop) and phase.kill_at == FOREVER
     )
 
 
@@ -199,10 +211,10 @@ def waits_for(system: System, policy: Policy, program: int) -> tuple[int, ...]:
     """Return which programs a program waits for, to be started or to be stopped; for people."""
     if not isinstance(system, Up | ShuttingDown):
         return ()
-    if isinstance(system, Up) and isinstance(system.programs[program], one.Pending):
-        from gracewrap.policy import dependencies
+    if isinstance(system, Up) and isinstance(system.programs[program], Pending):
+        from gracewrap.policy import stop_order
 
-        return dependencies.missing(program, policy, system.programs, system.pasts)
+        return stop_order.missing(program, policy, system.programs, system.pasts)
     if system.order is None or not is_waiting(system, program):
         return ()
     found: set[int] = set()
@@ -212,10 +224,7 @@ def waits_for(system: System, policy: Policy, program: int) -> tuple[int, ...]:
             if first in seen:
                 continue
             seen.add(first)
-            if (
-                isinstance(system.programs[first], one.Gone)
-                or stop_of(system, first)[0] == one.FOREVER
-            ):
+            if isinstance(system.programs[first], Gone) or stop_of(system, first)[0] == FOREVER:
                 todo.append(first)  # it is not in the way, but what comes before it may be
             elif not (
                 policy.programs[program].until == "drained" and is_drained(system.programs[first])
@@ -234,24 +243,22 @@ def is_up(system: Up, counted: Policy | None = None) -> bool:
     """Return whether all that is to be up is, and ready; with a policy, all that count for
     /readyz."""
     if not system.pasts:
-        return all(isinstance(phase, one.Running) for phase in system.programs)
+        return all(isinstance(phase, Running) for phase in system.programs)
     return all(
-        isinstance(phase, one.Gone)
+        isinstance(phase, Gone)
         or (untouched(phase) and past.ready and not past.unhealthy_since)
         or (counted is not None and not counted.programs[i].readyz)
         for i, (phase, past) in enumerate(zip(system.programs, system.pasts))
     )
 
 
-def is_drained(phase: one.Phase) -> bool:
+def is_drained(phase: Phase) -> bool:
     """Return whether a program that has been told to stop has no work left, as far as is seen."""
-    if not isinstance(phase, one.Stopping):
+    if not isinstance(phase, Stopping):
         return False
     return phase.drain.drained_at is not None and not phase.drain.work
 
 
-def is_over(phase: one.Phase, at: float) -> bool:
+def is_over(phase: Phase, at: float) -> bool:
     """Return whether nothing is left that could do any work."""
-    return isinstance(phase, one.Gone) or (
-        isinstance(phase, one.Killing) and at >= phase.since + one.DEAD
-    )
+    return isinstance(phase, Gone) or (isinstance(phase, Killing) and at >= phase.since + DEAD)

@@ -18,7 +18,8 @@ from gracewrap.policy.model import (
     SendLeader,
     WatchdogMissed,
 )
-from gracewrap.policy.program import Aborting, PreStop, Running, end_stage
+from gracewrap.policy.program_phases import Aborting, PreStop, Running
+from gracewrap.policy.program_stop import end_stage
 from gracewrap.policy.system import Up, is_waiting, untouched
 
 ABORT_TIME = 5.0  # seconds from SIGABRT to SIGKILL for a program without a stop_timeout

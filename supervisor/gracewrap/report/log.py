@@ -9,7 +9,7 @@ import time
 from gracewrap.linux.aside import NO_ANSWER, Aside
 from gracewrap.linux.nonblocking_writer import PATIENCE, Writer
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.json_text import dumps, quote_readable
+from gracewrap.report.json_encoder import dumps, quote_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.linux import process_tree, signals
 from gracewrap.policy import log_events
-from gracewrap.policy.program import EARLY, KILLED, NO_REQUEST
+from gracewrap.policy.program_phases import EARLY, KILLED, NO_REQUEST
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
 from gracewrap.report import runtime_events
 from gracewrap.report.in_flight import InFlight, number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.linux import signals
 from gracewrap.policy.model import in_words
-from gracewrap.policy.program import NO_REQUEST
+from gracewrap.policy.program_phases import NO_REQUEST
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.in_flight import number
 from gracewrap.report.program_history import OUTCOMES

@@ -8,7 +8,7 @@ import time
 from gracewrap.linux.aside import Aside
 from gracewrap.linux.procfs import spared
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.json_text import dumps
+from gracewrap.report.json_encoder import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -8,7 +8,7 @@ import time
 from gracewrap.linux.agent_socket import Listener, Peer
 from gracewrap.policy.model import AgentsTold
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.json_text import dumps
+from gracewrap.report.json_encoder import dumps
 from gracewrap.report.probe_events import (
     AgentConnected,
     AgentExited,

@@ -56,11 +56,11 @@ class Ending:
         """Log the summary, write the reports."""
         self.over_at = time.monotonic()
         if self.settings.writes_reports or self.recorder.run.is_worth_a_summary():
-            from gracewrap.runtime import last_word
+            from gracewrap.runtime import final_reports
 
             metrics = self.side.last_metrics
             until = max(self._kill_at(), self.over_at + AT_LEAST)
-            last_word.say(self.recorder, self.settings, status, self.over_at, metrics, until)
+            final_reports.say(self.recorder, self.settings, status, self.over_at, metrics, until)
 
     def tell_end(self, status: int) -> None:
         """Answer those who wait on the control socket for the end of the run."""

@@ -8,7 +8,7 @@ import time
 
 from gracewrap.config import probe_specs
 from gracewrap.policy.model import Event, HelperEnded, RunHelper, StopHelper
-from gracewrap.policy.program import FOREVER
+from gracewrap.policy.program_phases import FOREVER
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.probe_events import HookStarted
 from gracewrap.report.text import seconds

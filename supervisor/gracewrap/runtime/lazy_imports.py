@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # What decides who is sent the stop signal.
-STOP = ("gracewrap.policy.recipients", "gracewrap.linux.process_facts")
+STOP = ("gracewrap.policy.signal_recipients", "gracewrap.linux.process_facts")
 
 # What finds out what holds a stop up; in this order none of them takes long.
 EXAMINE = (

@@ -26,12 +26,12 @@ AT_REST = (
     "gracewrap.config.recognise",
     "gracewrap.report.summary",
     "gracewrap.report.report_files",
-    "gracewrap.runtime.last_word",
+    "gracewrap.runtime.final_reports",
 )
 # What else may be decided about programs that are started again, or one by one.
 OF_PROGRAMS = (
     "gracewrap.policy.restart",
-    "gracewrap.policy.dependencies",
+    "gracewrap.policy.stop_order",
     "gracewrap.policy.rolling",
     "gracewrap.policy.part_stop",
     "gracewrap.runtime.partial_restart",

@@ -15,7 +15,7 @@ import time
 
 from gracewrap.linux.nonblocking_writer import PIPE_BUF, Writer, wait_for_room
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.json_text import dumps
+from gracewrap.report.json_encoder import dumps
 from gracewrap.report.log import timestamp
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gracewrap.policy import log_events
 from gracewrap.policy.model import Event, PartRequested, Policy
-from gracewrap.policy.program import Gone
+from gracewrap.policy.program_phases import Gone
 from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report.text import listed
@@ -174,9 +174,9 @@ class PartialRestart:
         before them."""
         if system.order is None:
             return []
-        from gracewrap.policy import dependencies
+        from gracewrap.policy import stop_order
 
-        found = dependencies.dependants(system.order, self._policy.programs, wanted) - set(wanted)
+        found = stop_order.dependants(system.order, self._policy.programs, wanted) - set(wanted)
         return [
             i
             for i in system.order.sequence

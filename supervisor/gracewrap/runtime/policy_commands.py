@@ -8,7 +8,7 @@ import time
 from gracewrap.linux import unsent_bytes
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
-from gracewrap.policy.program import Killing
+from gracewrap.policy.program_phases import Killing
 from gracewrap.policy.system import ShuttingDown, is_stopping, phase
 from gracewrap.record import TYPE_CHECKING, assert_never
 

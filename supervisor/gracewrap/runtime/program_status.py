@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import program
+from gracewrap.policy.program_phases import (
+    FOREVER,
+    Aborting,
+    BackingOff,
+    Drained,
+    Draining,
+    Gone,
+    Killing,
+    Pending,
+    Phase,
+    PreStop,
+    Running,
+    Spawning,
+    Stage,
+    Starting,
+    Stopping,
+    Stragglers,
+    Waiting,
+)
 from gracewrap.policy.system import ShuttingDown, System, Up, is_ready, waits_for
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
 
@@ -39,52 +57,48 @@ def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
     phase = system.programs[index]
     waiting = waits_for(system, policy, index)
     match phase:
-        case program.PreStop(_, stage, kill_at, signal_at):
-            word = "drained" if isinstance(stage, program.Drained) else "draining"
-            if signal_at == program.FOREVER:
+        case PreStop(_, stage, kill_at, signal_at):
+            word = "drained" if isinstance(stage, Drained) else "draining"
+            if signal_at == FOREVER:
                 left = _left(system, index, at)
-                given_up = isinstance(stage, program.Draining) and stage.drain.failed
+                given_up = isinstance(stage, Draining) and stage.drain.failed
                 return ProgramStatus(word, _held(stage), waiting, kill_in=left, given_up=given_up)
             left, kill_in = max(0.0, signal_at - at), max(0.0, kill_at - at)
             return ProgramStatus(word, _held(stage), waiting, left, kill_in)
-        case (
-            program.Stopping(kill_at=kill_at)
-            | program.Aborting(kill_at)
-            | program.Stragglers(_, kill_at)
-        ):
+        case Stopping(kill_at=kill_at) | Aborting(kill_at) | Stragglers(_, kill_at):
             left = max(0.0, kill_at - at)
             return ProgramStatus("stopping", seconds_left=left, kill_in=left)
-        case program.BackingOff(status, until):
+        case BackingOff(status, until):
             return ProgramStatus("backing off", again_in=max(0.0, until - at), status=status)
-        case program.Running():
+        case Running():
             left, ready = _left(system, index, at), True
             if system.pasts:
                 past = system.pasts[index]
                 ready = past.ready and not past.unhealthy_since
             return ProgramStatus("running", "", waiting, left, left, ready=ready)
-        case program.Spawning():
+        case Spawning():
             left = _left(system, index, at)
             return ProgramStatus("starting", "", waiting, left, left)
-        case program.Gone(status):
+        case Gone(status):
             word = _ended(system, policy, index, status)
             return ProgramStatus(word, status=status if _has_run(system, index) else None)
-        case program.Pending():
+        case Pending():
             return ProgramStatus("pending", waits_for=waiting)
-        case program.Killing():
+        case Killing():
             return ProgramStatus("killing", waits_for=waiting)
         case _:
             assert_never(phase)
 
 
-def _held(stage: program.Stage) -> str:
+def _held(stage: Stage) -> str:
     match stage:
-        case program.Waiting(hook=hook):
+        case Waiting(hook=hook):
             return "waiting for pre_stop" if hook else "not ready any more, still serving"
-        case program.Starting():
+        case Starting():
             return "waiting for drain.start"
-        case program.Draining(drain) if drain.failed:
+        case Draining(drain) if drain.failed:
             return "not drained, and given up"
-        case program.Draining() | program.Drained():
+        case Draining() | Drained():
             return "draining"
         case _:
             assert_never(stage)
@@ -130,14 +144,14 @@ def overall(system: System, stopped: bool = False) -> str:
     """
     if not isinstance(system, Up | ShuttingDown):
         return "ending"
-    there = [phase for phase in system.programs if not isinstance(phase, program.Gone)]
+    there = [phase for phase in system.programs if not isinstance(phase, Gone)]
     if isinstance(system, ShuttingDown) or system.drain:
         return _slowest(system, there)
-    if any(isinstance(phase, program.BackingOff | program.Aborting) for phase in there):
+    if any(isinstance(phase, BackingOff | Aborting) for phase in there):
         return "degraded"
     if system.part is not None:
         return "restarting" if system.part.again else "running"
-    if any(isinstance(phase, program.Pending | program.Spawning) for phase in there):
+    if any(isinstance(phase, Pending | Spawning) for phase in there):
         return "starting"
     if is_ready(system):
         return "degraded" if stopped else "running"
@@ -147,21 +161,18 @@ def overall(system: System, stopped: bool = False) -> str:
     return "degraded" if lost else "starting"
 
 
-def _slowest(system: Up | ShuttingDown, there: Sequence[program.Phase]) -> str:
+def _slowest(system: Up | ShuttingDown, there: Sequence[Phase]) -> str:
     """Return how far all programs are with their drain or stop."""
-    if any(isinstance(phase, program.Killing) for phase in there):
+    if any(isinstance(phase, Killing) for phase in there):
         return "killing"
     if isinstance(system, ShuttingDown):
-        draining = any(isinstance(phase, program.PreStop) for phase in there)
-        signalled = program.Stopping | program.Aborting | program.Stragglers
+        draining = any(isinstance(phase, PreStop) for phase in there)
+        signalled = Stopping | Aborting | Stragglers
         stopping = any(isinstance(phase, signalled) for phase in there)
         return "draining" if draining and not stopping else "stopping"
-    working = (
-        phase for phase in there if not isinstance(phase, program.Pending | program.BackingOff)
-    )
+    working = (phase for phase in there if not isinstance(phase, Pending | BackingOff))
     drained = all(
-        isinstance(phase, program.PreStop) and isinstance(phase.stage, program.Drained)
-        for phase in working
+        isinstance(phase, PreStop) and isinstance(phase.stage, Drained) for phase in working
     )
     return "drained" if drained else "draining"
 

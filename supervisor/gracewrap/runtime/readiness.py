@@ -10,7 +10,7 @@ import time
 from gracewrap.linux import process_tree
 from gracewrap.policy import system as system_state
 from gracewrap.policy.health_check import STOPPED
-from gracewrap.policy.program import BackingOff, Gone, Pending
+from gracewrap.policy.program_phases import BackingOff, Gone, Pending
 from gracewrap.policy.system import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.report.text import MOST, listed, seconds

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.programs import Programs
     from gracewrap.runtime.progress import Progress
-    from gracewrap.runtime.rest import Rest
+    from gracewrap.runtime.return_to_launcher import Rest
     from gracewrap.runtime.service_manager import ServiceManager
 
 LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
@@ -103,10 +103,10 @@ class SideTasks:
         from gracewrap.linux import launcher
 
         if launcher.path() is not None and not self.policy.managed and self.above is None:
-            from gracewrap.runtime import rest
+            from gracewrap.runtime import return_to_launcher
 
-            if rest.is_possible(self.settings, self.handover):
-                self.rest = rest.Rest(
+            if return_to_launcher.is_possible(self.settings, self.handover):
+                self.rest = return_to_launcher.Rest(
                     self.settings,
                     self.handover,
                     self.policy,

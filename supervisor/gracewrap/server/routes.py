@@ -6,7 +6,7 @@ The content comes from a Backend, which the runtime implements.
 from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.report.json_text import dumps
+from gracewrap.report.json_encoder import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

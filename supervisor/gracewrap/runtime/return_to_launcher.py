@@ -16,9 +16,10 @@ import time
 from gracewrap.config.settings import Settings
 from gracewrap.linux import launcher, spawn
 from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, SIGWINCH
-from gracewrap.policy import advance, program, step
+from gracewrap.policy import advance, step
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
+from gracewrap.policy.program_phases import Running
 from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING
 
@@ -106,7 +107,7 @@ class Rest:
         child, recorder = self._child, self._recorder
         return (
             isinstance(system, Up)
-            and isinstance(system.programs[0], program.Running)
+            and isinstance(system.programs[0], Running)
             and not (system.drain or self._reactor.busy)
             and child.main is None
             and child.leader == child.group

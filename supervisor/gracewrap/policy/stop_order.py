@@ -12,8 +12,8 @@ first may use all the rest, and who is early leaves the rest of its time to the 
 
 from __future__ import annotations
 
-from gracewrap.policy import program as one
 from gracewrap.policy.model import Policy
+from gracewrap.policy.program_phases import Gone, Phase, PreStop, Running
 from gracewrap.policy.restart import ProgramRecord
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -142,7 +142,7 @@ def components(the_order: Order, programs: Sequence[ProgramPolicy]) -> list[froz
 
 
 def missing(
-    program: int, policy: Policy, phases: tuple[one.Phase, ...], pasts: tuple[ProgramRecord, ...]
+    program: int, policy: Policy, phases: tuple[Phase, ...], pasts: tuple[ProgramRecord, ...]
 ) -> tuple[int, ...]:
     """Return what a program still waits for before it is started.
 
@@ -151,10 +151,10 @@ def missing(
     """
     found = []
     for needed, condition in policy.programs[program].depends_on:
-        up = isinstance(phases[needed], one.Running | one.PreStop)
+        up = isinstance(phases[needed], Running | PreStop)
         come = condition == "started" or (condition == "ready" and pasts[needed].ready)
         phase = phases[needed]
-        ended = isinstance(phase, one.Gone) and not (condition == "completed" and phase.status)
+        ended = isinstance(phase, Gone) and not (condition == "completed" and phase.status)
         if not ended and not (up and come):
             found.append(needed)
     return tuple(found)

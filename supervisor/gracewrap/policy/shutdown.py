@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import log_events
-from gracewrap.policy import program as one
+from gracewrap.policy import log_events, program_stop
 from gracewrap.policy.advance import (
     each,
     forward,
@@ -52,6 +51,7 @@ from gracewrap.policy.model import (
     UnsentCounted,
     WatchdogMissed,
 )
+from gracewrap.policy.program_phases import BackingOff, Gone, Pending, Phase
 from gracewrap.policy.system import (
     SAME_REQUEST,
     Flushing,
@@ -91,15 +91,13 @@ def shut_down(
     shutdown = replace(
         shutdown,
         programs=tuple(
-            one.limit(phase, rules, at, program_kill_at)
+            program_stop.limit(phase, rules, at, program_kill_at)
             for phase, rules, program_kill_at in zip(
                 shutdown.programs, policy.programs, shutdown.kill_ats
             )
         ),
         exits=shutdown.exits
-        + tuple(
-            (i, False) for i, p in enumerate(shutdown.programs) if isinstance(p, one.BackingOff)
-        ),
+        + tuple((i, False) for i, p in enumerate(shutdown.programs) if isinstance(p, BackingOff)),
     )
     shutdown = turns(shutdown, done, policy, at)
     for i in range(len(shutdown.programs)):
@@ -108,21 +106,19 @@ def shut_down(
     return _close(shutdown, done, policy, at)
 
 
-def up_of(programs: tuple[one.Phase, ...]) -> frozenset[int]:
+def up_of(programs: tuple[Phase, ...]) -> frozenset[int]:
     """Return the programs of which something is there, which takes time to stop."""
     return frozenset(
-        i
-        for i, phase in enumerate(programs)
-        if not isinstance(phase, one.Pending | one.BackingOff | one.Gone)
+        i for i, phase in enumerate(programs) if not isinstance(phase, Pending | BackingOff | Gone)
     )
 
 
 def _ignored(system: Up, policy: Policy) -> frozenset[int]:
     """Return the programs that have ended and do not count: those that others could not be started
     for count nevertheless."""
-    found = {i for i, phase in enumerate(system.programs) if isinstance(phase, one.Gone)}
+    found = {i for i, phase in enumerate(system.programs) if isinstance(phase, Gone)}
     for i, phase in enumerate(system.programs) if system.pasts and found else ():
-        if isinstance(phase, one.Pending):
+        if isinstance(phase, Pending):
             found.difference_update(waits_for(system, policy, i))
     return frozenset(found)
 
@@ -208,16 +204,16 @@ def _asked_again(system: ShuttingDown, signum: int, at: float, policy: Policy) -
     done: list[Command] = []
     for i, phase in enumerate(system.programs):
         if requests == 2:
-            system = put(system, done, i, one.hurry(phase, i, policy.programs[i], at))
+            system = put(system, done, i, program_stop.hurry(phase, i, policy.programs[i], at))
         else:
-            system = put(system, done, i, one.kill(phase, i, at, "asked three times"))
+            system = put(system, done, i, program_stop.kill(phase, i, at, "asked three times"))
     effect = "kill" if requests > 2 else "skip ahead" if done else "nothing to skip"
     return system, (log_events.AskedAgain(signum, effect), *done)
 
 
 def _close(system: ShuttingDown, done: list[Command], policy: Policy, at: float) -> Step:
     """Go on to flushing when nothing is left of any program."""
-    if not all(isinstance(phase, one.Gone) for phase in system.programs):
+    if not all(isinstance(phase, Gone) for phase in system.programs):
         return system, tuple(done)
     times = at + policy.flush_timeout, at + FLUSH_INTERVAL
     hooks = tuple(

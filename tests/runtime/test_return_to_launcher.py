@@ -8,11 +8,15 @@ import pytest
 
 from gracewrap.config.settings import defaults
 from gracewrap.record import replace
-from gracewrap.runtime import rest
+from gracewrap.runtime import return_to_launcher
 
 
 def kept(values: dict[str, object]) -> bytes:
-    return b"child 7 1.5\nsettings " + marshal.dumps(values, rest.FORMAT).hex().encode() + b"\n"
+    return (
+        b"child 7 1.5\nsettings "
+        + marshal.dumps(values, return_to_launcher.FORMAT).hex().encode()
+        + b"\n"
+    )
 
 
 @pytest.mark.parametrize("more", [{}, {"of_a_later_version": 1}])
@@ -23,4 +27,4 @@ def test_settings_that_another_version_has_kept_are_read(more, missing):
     plain = defaults(("sleep", "9"))
     settings = replace(plain, shutdown_timeout=2.0, stop_signal=10, report_file="/report")
     values = {name: value for name, value in vars(settings).items() if name not in missing}
-    assert rest.kept_settings(kept({**values, **more})) == settings
+    assert return_to_launcher.kept_settings(kept({**values, **more})) == settings
