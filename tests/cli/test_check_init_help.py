@@ -577,6 +577,8 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         ),
         (["postgres"], '"INT"'),
         (["--kill-mode", "group", "celery"], "loses its tasks"),
+        (["arq", "app.WorkerSettings"], "set job_completion_wait"),
+        (["huey_consumer.py", "app.huey"], "loses its running tasks on SIGTERM; write stop_signal"),
         (
             ["--preset", "celery", "--shutdown-timeout", "8s", "true"],
             "is left out in 8s: what still runs then is lost by SIGKILL; write a longer budget, or "

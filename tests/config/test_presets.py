@@ -133,7 +133,10 @@ def test_wrong_names(name, said):
     [
         ("node server.js", "node"),
         ("/usr/local/bin/node --inspect server.js", "node"),
+        ("node_modules/.bin/next start", "node"),
+        ("pm2-runtime ecosystem.config.js", "node"),
         ("npm start", "npm"),
+        ("waitress-serve --port 8000 app:app", "any-http-server"),
         ("nginx -g 'daemon off;'", "nginx"),
         ("php-fpm8.2 -F", "php-fpm"),
         ("python3.12 -m gunicorn app:app", "gunicorn"),

@@ -33,6 +33,7 @@ WANTED = {
     "httpd": ("WINCH", "cuts requests"),
     "apache2": ("WINCH", "cuts requests"),
     "postgres": ("INT", "waits until every client has gone"),
+    **dict.fromkeys(("huey_consumer", "huey_consumer.py"), ("INT", "loses its running tasks")),
 }
 # The STOPSIGNAL of their official images, which `docker stop` sends.
 STOPSIGNALS = {
@@ -366,11 +367,16 @@ def _about_command(settings: Settings) -> Iterator[str]:
             f"{by} forwards SIGTERM and sends SIGKILL 2 s later, whatever the budget: work that "
             'takes longer is lost; set user = "..." instead, or use setpriv or gosu'
         )
-    yield from _about_celery(program, settings)
+    yield from _about_workers(program, settings)
 
 
-def _about_celery(program: str, settings: Settings) -> Iterator[str]:
-    """Yield what loses tasks of Celery."""
+def _about_workers(program: str, settings: Settings) -> Iterator[str]:
+    """Yield what cuts the tasks of a worker."""
+    if program == "arq":
+        yield (
+            "arq cancels its running jobs on SIGTERM, and runs them again from the start later; "
+            "set job_completion_wait in its WorkerSettings to the seconds that a job may take"
+        )
     if program == "celery" and settings.kill_mode == "group":
         yield (
             "celery loses its tasks if all its processes get the stop signal; leave kill_mode at "

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 PRESET_OF = {
     # Since Node.js 24 its first thread, and so the process, calls itself MainThread.
     **dict.fromkeys(("node", "nodejs", "MainThread"), "node"),
+    **dict.fromkeys(("next", "pm2-runtime", "tsx"), "node"),
     **dict.fromkeys(("npm", "npx", "yarn", "pnpm"), "npm"),
     **dict.fromkeys(("httpd", "apache2", "apache2ctl", "apachectl"), "httpd"),
     **dict.fromkeys(
         # Nothing is known of their shutdown code; a server that has some loses nothing by it.
-        ("python", "ruby", "rails", "php", "java", "bun", "deno", "flask", "django"),
+        (
+            *("python", "ruby", "rails", "php", "java", "bun", "deno", "flask", "django"),
+            *("daphne", "waitress-serve"),
+        ),
         "any-http-server",
     ),
     "redis-server": "redis",
