@@ -26,7 +26,10 @@ from processes import (
 STOPS = {signal.SIGTERM, signal.SIGINT}
 JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
-FORWARDED = sorted(signal.valid_signals() - STOPS - UNCATCHABLE - {signal.SIGCHLD})
+# The kernel's SIGIO is one with a user's while it is pending: as long as somebody who looks for
+# gracewraps knocks at the control socket.
+OF_THE_KERNEL = {signal.SIGCHLD, signal.SIGIO}
+FORWARDED = sorted(signal.valid_signals() - STOPS - UNCATCHABLE - OF_THE_KERNEL)
 
 
 def test_every_catchable_signal_is_forwarded(talk):
@@ -39,6 +42,14 @@ def test_every_catchable_signal_is_forwarded(talk):
     run.send(signal.SIGTERM)
     assert run.line() == "15"
     assert run.wait() == 0
+
+
+def test_a_users_sigio_is_forwarded(talk):
+    run = talk(options=["--control-socket", "off"])
+    run.ready()
+    for _ in range(3):
+        run.send(signal.SIGIO)
+        assert run.line() == str(int(signal.SIGIO))
 
 
 @pytest.mark.parametrize(("code", "pid", "ours"), [(128, 0, True), (0, 1, False)])
