@@ -123,7 +123,10 @@ def roll(kind: str, restarts: int, folder: Path, options: tuple[str, ...] = DRAI
 @pytest.mark.parametrize("kind", ["python", pytest.param("node", marks=pytest.mark.node), "nginx"])
 def test_no_request_is_lost(kind: str, tmp_path: Path):
     rolled = roll(kind, int(os.environ.get("GRACEWRAP_RESTARTS", "3")), tmp_path)
-    assert not rolled.tally.failures and not rolled.tally.turned_away, rolled.tally
+    assert not rolled.tally.failures and not rolled.tally.turned_away, (
+        rolled.tally,
+        *(log.read_text() for log in tmp_path.glob("*.log")),
+    )
     assert rolled.tally.good == rolled.tally.sent
     for report in rolled.reports:
         assert report["killed"] == [] and not report["interrupted"]
