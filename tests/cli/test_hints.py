@@ -145,7 +145,7 @@ def test_one_sentence_for_programs_of_one_kind_and_none_for_what_runs_once(tmp_p
 @pytest.mark.parametrize(
     ("fate", "at", "said"),
     [
-        ("refused", 0.6, "a longer --propagation-delay"),
+        ("refused", 0.6, "; --propagation-delay 5s lets it serve on"),
         ("reset", -0.1, "--drain-when before-signal"),
         ("refused", -0.6, ""),
         ("timed out", 0.1, ""),

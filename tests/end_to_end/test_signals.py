@@ -114,8 +114,9 @@ signal.signal(signal.SIGTERM, lambda *_: None)
 between = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(flush=True); p.wait()"
 behind = subprocess.Popen([sys.executable, "-I", "-c", between], stdout=subprocess.PIPE)
 behind.stdout.readline()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it may come before we wait for it
 print("ready", os.getpid(), flush=True)
-signal.pause()
+signal.sigwait({signal.SIGTERM})
 behind.terminate()
 behind.wait()
 sys.stdin.readline()

@@ -338,4 +338,5 @@ def test_without_a_handler_tcp_does_not_save_jobs_and_the_summary_says_so(
     modules = npm_packages(request.config.cache, Path(__file__).with_name("package.json"))
     end = stop(RECIPES["before-signal"], NONE, urls(), tmp_path / "none", modules)
     assert end.interrupted and not end.tally.failures, end
-    assert "if it was working on a job, that was lost" in end.report["summary"], end
+    # Node.js catches SIGTERM itself, so it cannot be told whether the application does.
+    assert "if it was working on a job, that may be lost" in end.report["summary"], end
