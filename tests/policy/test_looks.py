@@ -107,6 +107,9 @@ PARENT = suspect(Wait("S", e.CHILD), children=1)
     ("kind", "suspects", "links"),
     [
         (e.STOPPED, [suspect(state="T", pending=True)], [IDLE]),
+        (e.FROZEN, [suspect(Wait("D", e.SIGNAL, wchan="do_sigtimedwait"), state="D")], [IDLE]),
+        (e.FROZEN, [suspect(Wait("S", wchan="get_signal"), state="S", pending=True)], []),
+        (e.BLOCKED, [suspect(Wait("S", wchan="do_sigtimedwait"), state="S", pending=True)], []),
         (e.DISK, [suspect(Wait("D", wchan="nfs_wait"), state="D")], [IDLE]),
         (e.DISK, [suspect(EVENTS, Wait("D", wchan="jbd2_log_wait"))], []),
         (e.NOT_KNOWN, [suspect(Wait("R"), state="D")], []),  # it was so for a moment

@@ -249,7 +249,8 @@ for what, more in {
 holds_up("by_jobs", Cause(evidence.WORK, WEB, work="3 jobs of mails (4, 5, 6)"))
 holds_up("by_a_database", Cause(evidence.OUTGOING, WEB, links=(POOL, POOL)))
 for kind, wait in {
-    evidence.STOPPED: None, evidence.TRACED: None, evidence.DISK: IN_KERNEL,
+    evidence.STOPPED: None, evidence.TRACED: None, evidence.FROZEN: None,
+    evidence.DISK: IN_KERNEL,
     evidence.BLOCKED: None, evidence.IGNORED: None, evidence.FULL_PIPE: FULL,
     evidence.LOCKED: LOCKS, evidence.BUSY: None, evidence.INPUT: STDIN, evidence.TIMER: None,
     evidence.CHILDREN: None, evidence.NOT_KNOWN: None,

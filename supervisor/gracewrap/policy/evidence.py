@@ -152,7 +152,8 @@ class Evidence(Record):
 
 
 # The kinds of causes; machines read them in log and report: they never change.
-STOPPED, TRACED, DISK, BLOCKED = "stopped", "traced", "disk", "signal_blocked"
+STOPPED, TRACED, FROZEN = "stopped", "traced", "frozen"
+DISK, BLOCKED = "disk", "signal_blocked"
 IGNORED, NOT_TOLD, WAITS_FOR_FILE, FULL_PIPE = "signal_ignored", "not_told", "file", "full_pipe"
 LOCKED, BUSY, IN_FLIGHT, IDLE, OUTGOING = "lock", "busy", "in_flight", "kept_alive", "outgoing"
 INPUT, TIMER, CHILDREN, NOT_KNOWN = "input", "timer", "child", "unknown"

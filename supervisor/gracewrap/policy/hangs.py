@@ -15,6 +15,7 @@ from gracewrap.policy.evidence import (
     DISK,
     EVENTS,
     FILE_LOCK,
+    FROZEN,
     FULL_PIPE,
     IDLE,
     IGNORED,
@@ -90,11 +91,26 @@ def _halted(seen: Evidence) -> Cause | None:
     for states, kind in (("T", STOPPED), ("t", TRACED)):
         if found := _first(seen, lambda one, states=states: one.state == states):  # type: ignore[misc]
             return Cause(kind, found, _wait_of(found, lambda wait: bool(wait.wchan)))
+    if found := _first(seen, lambda one: any(_is_frozen(one, wait) for wait in one.waits)):
+        return Cause(FROZEN, found)
     if found := _first(seen, _hangs_in_kernel):
         return Cause(DISK, found, _wait_of(found, _is_in_kernel))
     if found := _first(seen, lambda one: one.pending):
         return Cause(BLOCKED, found)
     return None
+
+
+# What a signal ends: in state D it is only where a freezer holds it.
+_ENDED_BY_A_SIGNAL = frozenset((EVENTS, SIGNAL, LOCK, SLEEP))
+
+
+def _is_frozen(one: Suspect, wait: Wait) -> bool:
+    """Return whether a cgroup's freezer holds it.  That of version 1 leaves it where it was, in
+    state D (kernel/freezer.c); that of version 2 has it sleep where signals are taken
+    (kernel/signal.c: do_freezer_trap(), as a rule within get_signal())."""
+    if one.state == wait.state == "D":
+        return wait.what in _ENDED_BY_A_SIGNAL or "refrigerator" in wait.wchan
+    return wait.state == "S" and wait.wchan in ("get_signal", "do_freezer_trap")
 
 
 def _hangs_in_kernel(one: Suspect) -> bool:

@@ -45,6 +45,8 @@ def sentence(cause: Cause, signal: str) -> str:
             why = f"{who} is stopped (SIGSTOP, SIGTSTP) and does not run"
         case seen.TRACED:
             why = f"{who} is stopped by a debugger"
+        case seen.FROZEN:
+            why = f"{who} is frozen by its cgroup (docker pause, a freezer) and does not run"
         case seen.DISK:
             place = cause.waits_for.wchan if cause.waits_for is not None else ""
             why = (
