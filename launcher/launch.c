@@ -7,7 +7,8 @@
  * is handed over in a note: lines of text in one argument.
  *
  * When Python has judged the settings and nothing is to be watched, it may leave the process to us
- * again (runtime/return_to_launcher.py), with a note of what to do with which signal until it is needed again.
+ * again (runtime/return_to_launcher.py), with a note of what to do with which signal until it is
+ * needed again.
  *
  * Signals are blocked from the first instruction on and stay blocked, over every exec: as PID 1 one
  * would be lost otherwise (pid_namespaces(7)).  The system calls about sets of signals are made

@@ -205,7 +205,7 @@ def take_over(note: str, args: Sequence[str]) -> int:
         if pid and "request" in fields and "told" not in fields:
             posix.kill(pid, int(fields["request"][0]))
         return _simplest(pid) if pid else USAGE
-    kept = posix.environ.pop(b"GRACEWRAP_REST", b"")  # nobody whom we start is to find it
+    kept = posix.environ.pop(handover.REST_NOTE, b"")  # nobody whom we start is to find it
     settings = None
     if not _is_plain(args):
         try:

@@ -42,7 +42,7 @@ class Writer:
         self.own, self.whole = True, False
         self.fd, self._nowait = (fd, False) if fd >= 0 else self._open(number)
         self._ask = False
-        self._aside = Aside() if aside and (self.whole or _is_file(self.fd)) else None
+        self._aside = Aside() if aside and _is_file(self.fd) else None
 
     def _open(self, number: int) -> tuple[int, bool]:
         self.own = False

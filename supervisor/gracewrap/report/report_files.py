@@ -27,12 +27,13 @@ def write_all_until(
     """Do as write_all(), but give up at *until* (monotonic): a disk may not answer."""
     if not settings.writes_reports:
         return []
-    faults: list[str] = []
-    write = lambda: faults.extend(write_all(settings, report, metrics))  # noqa: E731
     try:
-        Aside().call(write, until - time.monotonic())
+        faults = Aside().call(
+            lambda: write_all(settings, report, metrics), until - time.monotonic()
+        )
     except BlockingIOError as error:
         return [f"cannot write the reports: {error.strerror}"]
+    assert isinstance(faults, list)
     return faults
 
 

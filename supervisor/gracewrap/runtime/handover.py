@@ -110,6 +110,9 @@ class Handover(Record):
 
 # The package may have been replaced since the launcher was started: notes of earlier ones are read.
 VERSIONS = ("1", "2", "3")
+# The variable of its environment in which the launcher has our note while it rests, and we find it
+# again: only the same user may read that, as a file.
+REST_NOTE = b"GRACEWRAP_REST"
 
 
 def read_note(note: str) -> Handover:

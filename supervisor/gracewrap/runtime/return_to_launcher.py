@@ -22,6 +22,7 @@ from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.program_phases import Running
 from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.runtime.handover import REST_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 VERSION = "3"  # of the notes, as in launcher/launch.h
 REST_AFTER = 2.0  # seconds without anything to do; one visitor may follow another
 FORMAT = 4  # of marshal, which every Python reads: it may have been replaced too
-NOTE = b"GRACEWRAP_REST"  # our variable for it, which only the same user may read, as a file
 # It cannot tell those of the kernel and of a terminal from requests.
 NO_REQUESTS = frozenset((SIGCHLD, SIGIO, SIGWINCH))
 SIGNALS_OF_STAT = 32  # /proc/PID/stat, where the launcher looks, tells only of the ones below
@@ -127,7 +127,7 @@ class Rest:
                 posix.set_inheritable(fd, True)
             words = [file, f"--rest={VERSION}", *self._handover.words]
             kept = note.encode(errors="surrogateescape")
-            posix.execve(file, words, {**spawn.environment(), NOTE: kept})
+            posix.execve(file, words, {**spawn.environment(), REST_NOTE: kept})
         except (OSError, ValueError):  # ValueError: a setting that cannot be written down
             for fd in fds:
                 posix.set_inheritable(fd, False)
