@@ -25,7 +25,6 @@ def say(text: str) -> None:
 
 
 def talk(name: str) -> None:
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, signals)
     say(f"{name} {posix.getpid()}")
     while True:
         got = _signal.sigwaitinfo(signals)
@@ -40,6 +39,9 @@ for signum in options.get("ignore", "").split(","):
     if signum:
         _signal.signal(int(signum), _signal.SIG_IGN)
         signals.discard(int(signum))
+
+# Before a straggler is born: the leader may leave, and the straggler be told, at once.
+_signal.pthread_sigmask(_signal.SIG_SETMASK, signals)
 
 for _ in range(int(options.get("orphans", 0))):
     middle = posix.fork()
