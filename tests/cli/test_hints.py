@@ -19,7 +19,7 @@ from gracewrap.cli import (
 )
 from gracewrap.cli.preset_advice import advice
 from gracewrap.config import command_line, load
-from gracewrap.config.did_you_mean import closest
+from gracewrap.config.closest_name import closest
 from gracewrap.config.subcommand_names import SUBCOMMANDS
 from gracewrap.drill import formats, verdict
 from gracewrap.drill.model import Asked, Request, Run

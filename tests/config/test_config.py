@@ -19,14 +19,14 @@ from gracewrap.config.load import resolve
 from gracewrap.config.redact import concealed
 from gracewrap.config.schema import BY_KEY, TABLE
 from gracewrap.config.settings import RESTART, Settings, defaults
-from gracewrap.config.suggestions import (
+from gracewrap.config.toml_errors import explained
+from gracewrap.config.toml_lines import Lines
+from gracewrap.config.unknown_names import (
     unknown_command,
     unknown_key,
     unknown_option,
     unknown_variable,
 )
-from gracewrap.config.toml_errors import explained
-from gracewrap.config.toml_lines import Lines
 from gracewrap.config.values import BadValue
 from gracewrap.linux import signals
 from processes import ROOT

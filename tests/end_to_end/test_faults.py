@@ -344,7 +344,7 @@ def test_the_last_descriptor_is_for_the_reports_and_for_a_restart(start, tmp_pat
     )
     run = start("--config", config, command=TELLS_IMPORTS)
     child = run.ready()
-    run.err.until(" gracewrap.policy.watchdog")  # all that it may need is loaded
+    run.err.until(" gracewrap.policy.watchdog_missed")  # all that it may need is loaded
     _, hard = resource.prlimit(run.pid, resource.RLIMIT_NOFILE)
     there = {int(fd) for fd in os.listdir(f"/proc/{run.pid}/fd")}
     free = next(number for number in range(1 << 16) if number not in there)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from gracewrap.config.command_line import read_command_line
-from gracewrap.manifests import check, formats, nodes, wrapped
+from gracewrap.manifests import check, formats, parse_text, wrapped
 from gracewrap.manifests.model import ERROR, Container
 from gracewrap.manifests.table import RULES
 
@@ -174,7 +174,7 @@ def test_a_platform_that_grants_little_gets_a_budget_with_the_delay():
            "Config": {"image": "web", "entrypoint": ["gracewrap", "--", "./web"]}}  # fmt: skip
     group = {"Name": "web", "Tasks": [web], "Services": [{"Name": "web", "PortLabel": "http"}]}
     text = json.dumps({"Job": {"Name": "web", "TaskGroups": [group]}})
-    result = check.checked([nodes.parse("web.json", text.encode())], [], asked([]))
+    result = check.checked([parse_text.parse("web.json", text.encode())], [], asked([]))
     assert [one.rule for one in result.findings] == ["propagation-missing"]
     left = check.patched(result, asked([]))
     assert left.findings == ()
@@ -264,7 +264,7 @@ def test_fix_prints_the_manifest_and_the_rest_goes_to_stderr():
 )
 def test_an_edit_keeps_comments_and_indentation(old, new):
     text = f"apiVersion: v1\nkind: Pod\nspec:\n  {old}"
-    file = nodes.parse("x.yaml", text.encode())
+    file = parse_text.parse("x.yaml", text.encode())
     words = asked(["--shutdown-timeout", "65s"])
     result = check.checked([file], [], words)
     assert new in check.patched(result, words).files[0].text
@@ -300,12 +300,12 @@ spec:
     ids=["block", "crlf", "bom", "json", "flow", "empty", "null"],
 )
 def test_a_mended_manifest_passes_whatever_it_is_written_in(old, env):
-    result = check.checked([nodes.parse("x.yaml", old.encode())], [], asked([]))
+    result = check.checked([parse_text.parse("x.yaml", old.encode())], [], asked([]))
     left = check.patched(result, asked([]))
     assert left.findings == ()
     assert "terminationGracePeriodSeconds: 4" in left.files[0].text.replace('"', "")
     assert env in left.files[0].text
-    assert nodes.parse("x.yaml", left.files[0].text.encode()).documents
+    assert parse_text.parse("x.yaml", left.files[0].text.encode()).documents
 
 
 def test_a_rollout_is_mended_so_that_kubernetes_takes_it():
@@ -365,7 +365,7 @@ spec:
     metadata: {{labels: {{app: web}}}}
     spec: {{containers: [{{name: web, image: web}}]}}
 """
-    result = check.checked([nodes.parse("x.yaml", text.encode())], [], asked([]))
+    result = check.checked([parse_text.parse("x.yaml", text.encode())], [], asked([]))
     assert ("disruption-budget" in {one.rule for one in result.findings}) is selects
 
 
@@ -410,7 +410,7 @@ def test_a_file_of_variables_that_cannot_be_read_does_not_matter(content, tmp_pa
 
 def test_names_do_not_reach_the_terminal_as_they_are():
     text = POD.replace("- name: web", '- name: "\\e[2Jweb\\n::error::x"')
-    result = check.checked([nodes.parse("x.yaml", text.encode())], [], asked([]))
+    result = check.checked([parse_text.parse("x.yaml", text.encode())], [], asked([]))
     assert "\x1b" not in formats.text(result)
     assert "container \\x1b[2Jweb\\n::error::x)" in formats.text(result)
     assert "\n::error::x" not in formats.github(result)
@@ -489,8 +489,8 @@ def test_a_gigabyte_is_not_read(tmp_path):
     with path.open("wb") as file:
         os.truncate(file.fileno(), 1 << 30)
     began = time.process_time()
-    with pytest.raises(nodes.Unreadable, match="1073741824 bytes"):
-        nodes.read(str(path))
+    with pytest.raises(parse_text.Unreadable, match="1073741824 bytes"):
+        parse_text.read(str(path))
     assert time.process_time() - began < 1
 
 
@@ -499,14 +499,14 @@ def test_hcl_directories_and_missing_files_say_what_to_do(tmp_path):
     hcl.write_text('job "web" {}\n')
     for name, said in ((hcl, "nomad job run -output"), (tmp_path, "directory"),
                        (tmp_path / "no.yaml", "No such file")):  # fmt: skip
-        with pytest.raises(nodes.Unreadable, match=said):
-            nodes.read(str(name))
+        with pytest.raises(parse_text.Unreadable, match=said):
+            parse_text.read(str(name))
 
 
 def test_without_pyyaml_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(nodes.Unreadable, match="pip install PyYAML"):
-        nodes.read(str(BAD))
+    with pytest.raises(parse_text.Unreadable, match="pip install PyYAML"):
+        parse_text.read(str(BAD))
 
 
 def test_many_objects_take_no_longer_each(tmp_path):
@@ -524,7 +524,7 @@ spec: {containers: [{name: a}]}
 
     def steps(count: int) -> int:
         """Return the lines of Python that a check of so many objects runs."""
-        file = nodes.parse("x.yaml", "".join(one % (n, n) for n in range(count)).encode())
+        file = parse_text.parse("x.yaml", "".join(one % (n, n) for n in range(count)).encode())
         ran = 0
 
         def trace(_frame: object, event: str, _value: object) -> object:

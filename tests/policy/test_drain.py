@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import finishing, log_events, system
+from gracewrap.policy import log_events, run_end, system
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     Ask,
@@ -727,7 +727,7 @@ def test_any_sigkill_has_its_reason_and_comes_within_the_budget(policy, world, h
         if at is None:
             continue
         assert p.began is not None
-        budget_ends = p.began + policy.shutdown_timeout - finishing.final_reserve(policy)
+        budget_ends = p.began + policy.shutdown_timeout - run_end.final_reserve(policy)
         assert at <= budget_ends + EPSILON
         if len(p.requests) >= 3 and policy.on_repeat == "escalate":
             continue  # asked three times: it may be now
@@ -766,7 +766,7 @@ def test_any_drain_holds_the_stop_signal_no_longer_than_its_time_and_sends_it_on
         if p.began is None:
             assert signalled is None
             continue
-        time = policy.shutdown_timeout - finishing.final_reserve(policy)
+        time = policy.shutdown_timeout - run_end.final_reserve(policy)
         kept = (
             min(RESERVE, RESERVE_PART * time) if rules.stop_timeout is None else rules.stop_timeout
         )

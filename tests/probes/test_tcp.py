@@ -21,7 +21,7 @@ import pytest
 
 from gracewrap.config.probe_specs import Request, TcpProbeSpec, Url
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.linux import listening_ports, process_tree, sock_diag
+from gracewrap.linux import listening_ports, process_tree, tcp_sockets
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import tcp
@@ -63,7 +63,7 @@ class TcpProbeUnderTest:
         driver: Driver,
         probe: TcpProbeSpec,
         pids: Callable[[], list[int]] = list,
-        connect=sock_diag.connect,
+        connect=tcp_sockets.connect,
     ) -> None:
         self.driver = driver
         self.ports = Ports(driver.reactor, pids, connect)
@@ -177,7 +177,7 @@ def test_decided_ties_are_remembered_without_traffic(driver, served, monkeypatch
     probed = served.probed(driver)
     probed.until_kind(DRAINED)
     read: list[object] = []
-    monkeypatch.setattr(sock_diag, "table", lambda *_: read.append(1) or iter(()))
+    monkeypatch.setattr(tcp_sockets, "table", lambda *_: read.append(1) or iter(()))
     assert [probed.sample().kind for _ in range(5)] == [DRAINED] * 5 and not read
     served.exchange(client, end, 20)
     probed.until(lambda _: bool(read))
@@ -187,7 +187,7 @@ def test_undecided_ties_count_as_in_flight(driver, served, monkeypatch, tmp_path
     client, end = served.connect()
     served.exchange(client, end, 20)
     monkeypatch.setattr(
-        sock_diag, "TABLES", {2: str(tmp_path / "none"), 10: str(tmp_path / "none")}
+        tcp_sockets, "TABLES", {2: str(tmp_path / "none"), 10: str(tmp_path / "none")}
     )
     assert served.probed(driver).until(lambda reading: "active" not in reading.why).in_flight == 1
 
@@ -316,7 +316,7 @@ def test_our_own_connections_do_not_count(driver, served, monkeypatch):
         end.recv(1)
     probed = served.probed(driver)
     assert probed.sample().in_flight == 2
-    monkeypatch.setattr(sock_diag, "OWN", {(pairs[0][0].getsockname()[1], served.port)})
+    monkeypatch.setattr(tcp_sockets, "OWN", {(pairs[0][0].getsockname()[1], served.port)})
     assert probed.sample() == Reading(BUSY, 1.0, "1 of 1 connection in flight")
     assert served.probed(driver, connect=refuse).sample().in_flight == 1
 
@@ -336,7 +336,7 @@ def test_our_own_request_that_was_given_up_does_not_count(driver, served):
         assert served.probed(driver, connect=refuse).sample().in_flight == 0
         # Somebody else may come from its port.
         others, other = served.connect()
-        sock_diag.leave((others.getsockname()[1], served.port))
+        tcp_sockets.leave((others.getsockname()[1], served.port))
         others.sendall(b"?")
         assert other.recv(1) == b"?"
         assert probed.sample().in_flight == 1
@@ -393,7 +393,9 @@ def test_proc_cannot_tell_idle_connections_and_says_so(driver, served):
 @pytest.mark.parametrize("mode", ["listener-closed", "no-connections", "listening"])
 def test_proc_is_enough_for_the_other_modes(driver, served, mode):
     client, end = served.connect()
-    both = [served.probed(driver, mode, connect=connect) for connect in (sock_diag.connect, refuse)]
+    both = [
+        served.probed(driver, mode, connect=connect) for connect in (tcp_sockets.connect, refuse)
+    ]
     readings = [probed.sample() for probed in both]
     assert readings[0] == readings[1]
     for one in (client, end, served.listener):
@@ -458,7 +460,7 @@ def program() -> Iterator[Program]:
     one.close()
 
 
-@pytest.mark.parametrize("connect", [sock_diag.connect, refuse])
+@pytest.mark.parametrize("connect", [tcp_sockets.connect, refuse])
 def test_the_ports_of_the_program_are_found_and_remembered(driver, program, served, connect):
     found = Ports(driver.reactor, program.pids, connect)
     found.look_now(BOUND)
@@ -861,15 +863,15 @@ def state_of(
         (tcp.IDLE, {"info": (2000, 2000, 0, 0)}),
         (tcp.IDLE, {"info": (1, 1, 0, 0)}),
         # Only a FIN was received.
-        (tcp.IDLE, {"state": sock_diag.CLOSE_WAIT, "unread": 1, "info": (1, 1, 1, 0)}),
-        (tcp.IN_FLIGHT, {"state": sock_diag.CLOSE_WAIT, "unread": 2}),
-        (tcp.IN_FLIGHT, {"state": sock_diag.CLOSE_WAIT, "info": (5000, 4000, 10, 3)}),
+        (tcp.IDLE, {"state": tcp_sockets.CLOSE_WAIT, "unread": 1, "info": (1, 1, 1, 0)}),
+        (tcp.IN_FLIGHT, {"state": tcp_sockets.CLOSE_WAIT, "unread": 2}),
+        (tcp.IN_FLIGHT, {"state": tcp_sockets.CLOSE_WAIT, "info": (5000, 4000, 10, 3)}),
         # Only the FIN is not acknowledged.
-        (tcp.GONE, {"state": sock_diag.FIN_WAIT1, "unsent": 1, "inode": 0}),
-        (tcp.IN_FLIGHT, {"state": sock_diag.FIN_WAIT1, "unsent": 2, "inode": 0}),
-        (tcp.IN_FLIGHT, {"state": sock_diag.LAST_ACK, "unsent": 2, "inode": 0, "info": None}),
-        (tcp.GONE, {"state": sock_diag.FIN_WAIT2, "inode": 0, "info": None}),
-        (tcp.IDLE, {"state": sock_diag.FIN_WAIT2}),
+        (tcp.GONE, {"state": tcp_sockets.FIN_WAIT1, "unsent": 1, "inode": 0}),
+        (tcp.IN_FLIGHT, {"state": tcp_sockets.FIN_WAIT1, "unsent": 2, "inode": 0}),
+        (tcp.IN_FLIGHT, {"state": tcp_sockets.LAST_ACK, "unsent": 2, "inode": 0, "info": None}),
+        (tcp.GONE, {"state": tcp_sockets.FIN_WAIT2, "inode": 0, "info": None}),
+        (tcp.IDLE, {"state": tcp_sockets.FIN_WAIT2}),
     ],
 )
 def test_classify(state, connection):

@@ -21,6 +21,7 @@ LAYERS = [
     "config",
     "manifests",
     "picture",
+    "learn",
     "drill",
     "http_client",
     "report",

@@ -22,7 +22,14 @@ from gracewrap.policy.model import (
     SignalReceived,
 )
 from gracewrap.policy.program_phases import GIVE_UP, Gone
-from gracewrap.report import messages, probe_events, report_files, runtime_events, summary
+from gracewrap.report import (
+    messages,
+    probe_events,
+    report_document,
+    report_files,
+    runtime_events,
+    summary,
+)
 from gracewrap.report.in_flight import InFlight, number
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
@@ -132,7 +139,7 @@ class Run:
 
     def report(self) -> dict[str, object]:
         assert self.status is not None
-        found = summary.report(self.recorder, self.status, self.at, "1.0")
+        found = report_document.report(self.recorder, self.status, self.at, "1.0")
         assert json.loads(json.dumps(found)) == found
         return found
 

@@ -7,9 +7,9 @@ import os
 from gracewrap.cli import report_file
 from gracewrap.cli.control_client import Unusable
 from gracewrap.config.values import show_duration
+from gracewrap.learn.suggested_settings import TIGHT
 from gracewrap.picture import stopped
 from gracewrap.picture.chart import shown
-from gracewrap.picture.learnt import TIGHT
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

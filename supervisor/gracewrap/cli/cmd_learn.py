@@ -8,15 +8,16 @@ import sys
 from gracewrap.cli import report_file
 from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import Arguments, Option, Subcommand
-from gracewrap.picture import learnt, stopped, watched
+from gracewrap.learn import observed_stops, suggested_settings
+from gracewrap.picture import stopped
 
 
 def learn(arguments: Arguments) -> int:
     """Print the settings; return the exit status."""
-    seen = watched.Watched()
+    seen = observed_stops.Watched()
     for name in arguments.names or ("-",):
         seen += _read(name)
-    lines = learnt.learn(seen)
+    lines = suggested_settings.learn(seen)
     if arguments.json:
         found = [
             {"program": one.program or None, "setting": one.name or None,
@@ -26,14 +27,14 @@ def learn(arguments: Arguments) -> int:
         ]  # fmt: skip
         sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(learnt.toml(lines))
+        sys.stdout.write(suggested_settings.toml(lines))
     return int(any(one.unsettled for one in lines))
 
 
-def _read(name: str) -> watched.Watched:
+def _read(name: str) -> observed_stops.Watched:
     """Return what a file tells of.  Raises Unusable if nothing can be learnt from it."""
     try:
-        return watched.read(report_file.document(name, "learn from"))
+        return observed_stops.read(report_file.document(name, "learn from"))
     except stopped.NoReport as fault:
         raise Unusable(f"cannot learn from {name}: {fault}") from None
 

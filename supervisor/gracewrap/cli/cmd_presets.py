@@ -7,7 +7,7 @@ import textwrap
 from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import WIDTH, Arguments, Subcommand
 from gracewrap.config import presets
-from gracewrap.config.did_you_mean import close_to
+from gracewrap.config.closest_name import close_to
 from gracewrap.config.parsers.preset_names import FILES, PRESETS
 
 

@@ -42,7 +42,7 @@ def topic_text(word: str, width: int, load: Callable[[str], Subcommand]) -> str:
 
 def nearest(word: str) -> str:
     """Return what may have been meant by a topic that is none."""
-    from gracewrap.config.did_you_mean import closest
+    from gracewrap.config.closest_name import closest
 
     known = [*TOPICS, *SUBCOMMANDS, *BY_KEY, *(setting.option for setting in TABLE)]
     return closest(word, known) or ""

@@ -41,7 +41,7 @@ def taken(
 
 def mistyped(words: Sequence[str], own: Iterable[str]) -> str:
     """Say which of the subcommand's *own* options was meant by one that there is not; "": none."""
-    from gracewrap.config.did_you_mean import closest
+    from gracewrap.config.closest_name import closest
     from gracewrap.config.schema import OPTIONS
 
     own, others = tuple(own), (*OPTIONS, *command_line.FLAGS, "--config", command_line.NO_DRAIN)

@@ -11,7 +11,7 @@ from gracewrap.config.to_policy import policy_of
 from gracewrap.config.values import show_duration
 from gracewrap.linux.signals import name as signal_name
 from gracewrap.policy import budget as budget_
-from gracewrap.policy import finishing, stop_order
+from gracewrap.policy import run_end, stop_order
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.text import listed
 
@@ -117,7 +117,7 @@ def _signs(check: CheckSpecs) -> str:
 def slots(settings: Settings, policy: Policy) -> list[Slot]:
     """Return for each program when it is stopped; a oneshot has completed by then, and takes no
     time."""
-    budget = policy.shutdown_timeout - finishing.final_reserve(policy)
+    budget = policy.shutdown_timeout - run_end.final_reserve(policy)
     the_order = stop_order.order(policy.programs)
     alive = frozenset(i for i, one in enumerate(settings.programs) if not one.oneshot)
     limits = budget_.kill_times(the_order, policy.programs, alive, 0.0, budget)
@@ -180,7 +180,7 @@ def _stop(settings: Settings, policy: Policy) -> str:
             else "They have completed by then, as they run once"
         )
         rows.append(_filled(f"{those}: {_names(once)}.", "  ", "  "))
-    if (kept := finishing.final_reserve(policy)) > 0:
+    if (kept := run_end.final_reserve(policy)) > 0:
         rows.append(
             _filled(
                 f"The last {show_duration(kept)} are kept for what comes after the programs: "
@@ -217,7 +217,7 @@ def _bar(slot: Slot, budget: float) -> str:
 
 def _kept_by_default(settings: Settings, policy: Policy) -> Iterator[str]:
     """Yield how little is kept for programs that come after others and claim no time."""
-    budget = policy.shutdown_timeout - finishing.final_reserve(policy)
+    budget = policy.shutdown_timeout - run_end.final_reserve(policy)
     before = stop_order.order(policy.programs).before
     late = [
         one.name

@@ -221,7 +221,7 @@ def _misused(subcommand: Subcommand, error: Exception, words: Sequence[str]) -> 
 
 
 def _unknown(subcommand: Subcommand, word: str) -> Unusable:
-    from gracewrap.config.did_you_mean import closest
+    from gracewrap.config.closest_name import closest
     from gracewrap.config.problems import one_line
 
     name = one_line(word.partition("=")[0])

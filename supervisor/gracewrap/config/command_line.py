@@ -161,7 +161,7 @@ def _of_another(words: Sequence[str]) -> Problem:
 
 
 def _unknown(words: Sequence[str]) -> str:
-    from gracewrap.config.suggestions import unknown_command
+    from gracewrap.config.unknown_names import unknown_command
 
     return unknown_command(*words)
 
@@ -186,6 +186,6 @@ def _no_value(name: str, setting: Setting | None) -> Problem:
 
 
 def _unknown_option(name: str, options: Mapping[str, Setting], value: str) -> Problem:
-    from gracewrap.config.suggestions import unknown_option
+    from gracewrap.config.unknown_names import unknown_option
 
     return Problem(f"cannot use {name} ({COMMAND_LINE}): {unknown_option(name, options, value)}")

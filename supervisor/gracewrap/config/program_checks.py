@@ -3,7 +3,7 @@ that is too small."""
 
 from __future__ import annotations
 
-from gracewrap.config.did_you_mean import close_to
+from gracewrap.config.closest_name import close_to
 from gracewrap.config.origins import Origins
 from gracewrap.config.problems import Problem
 from gracewrap.config.settings import RESTART
@@ -213,12 +213,12 @@ def _stopped_before(programs: Sequence[Program]) -> dict[str, list[Program]]:
 def check_budget(settings: Settings) -> Iterator[Problem]:
     """Yield the chain of programs that cannot be stopped one after the other within the budget, if
     there is one."""
-    from gracewrap.policy import finishing
+    from gracewrap.policy import run_end
 
     policy = policy_of(settings)
     if not policy.shutdown_timeout:
         return  # all is killed at once, and somebody may want just that
-    left = policy.shutdown_timeout - finishing.final_reserve(policy)
+    left = policy.shutdown_timeout - run_end.final_reserve(policy)
     the_order = stop_order.order(policy.programs)
     tightest = budget_.cannot_fit(the_order, policy.programs, left)
     if tightest is None:

@@ -300,7 +300,7 @@ def path(raw: object) -> str | None:
 
 
 def _close_to(word: str, known: Iterable[str]) -> str:
-    from gracewrap.config.did_you_mean import close_to  # only when something is wrong
+    from gracewrap.config.closest_name import close_to  # only when something is wrong
 
     return close_to(word, known)
 

@@ -28,7 +28,7 @@ from gracewrap.http_client.response import (
     ResponseParser,
 )
 from gracewrap.http_client.safe_text import printable
-from gracewrap.linux import sock_diag
+from gracewrap.linux import tcp_sockets
 from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.record import TYPE_CHECKING
 
@@ -192,7 +192,7 @@ class Exchange:
             if family != dns.AF_UNIX:
                 # A tcp probe must not count our own connection.
                 self._own_ports = (sock.getsockname()[1], int(address[1]))
-                sock_diag.OWN.add(self._own_ports)
+                tcp_sockets.OWN.add(self._own_ports)
         return code
 
     def _connect_timed_out(self) -> Failure | None:
@@ -310,7 +310,7 @@ class Exchange:
             self._sock.close()
             self._sock = None
             if self._own_ports[0]:
-                sock_diag.leave(self._own_ports)
+                tcp_sockets.leave(self._own_ports)
                 self._own_ports = (0, 0)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.linux import process_facts, process_tree, sock_diag, waits
+from gracewrap.linux import process_facts, process_tree, tcp_sockets, waits
 from gracewrap.linux.listening_ports import sockets
 from gracewrap.linux.procfs import read_file
 from gracewrap.linux.signals import SIGQUIT
-from gracewrap.linux.sock_diag import (
+from gracewrap.linux.tcp_sockets import (
     AF_INET,
     AF_INET6,
     CLOSE_WAIT,
@@ -30,7 +30,7 @@ from gracewrap.record import TYPE_CHECKING, replace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
-    from gracewrap.linux.sock_diag import Connect, Info, Socket
+    from gracewrap.linux.tcp_sockets import Connect, Info, Socket
 
 MOST = 24  # processes that are looked at
 MOST_LINKS = 20  # connections that are told one by one
@@ -58,7 +58,7 @@ class Look:
         signum: int,
         signalled: Set[tuple[int, int]],
         dump: int = 0,
-        connect: Connect = sock_diag.connect,
+        connect: Connect = tcp_sockets.connect,
     ) -> None:
         self._members, self._signum, self._signalled = members, signum, signalled
         self._dump, self._connect = dump, connect
@@ -151,7 +151,7 @@ class Look:
     def _connections(self) -> Iterator[None]:
         states = CONNECTED | {LISTEN, SYN_SENT}
         try:
-            for batch in sock_diag.dump(sock_diag.whole, states, connect=self._connect):
+            for batch in tcp_sockets.dump(tcp_sockets.whole, states, connect=self._connect):
                 for socket in batch:
                     self._take(socket)
                 yield
@@ -167,16 +167,16 @@ class Look:
         if not (inode in self._owners or (uid in self._users and inode)):
             return
         if state == LISTEN:
-            self._listens.append(sock_diag.shown(here))
+            self._listens.append(tcp_sockets.shown(here))
             self._listens_at(inode)
             return
-        if sock_diag.is_own(there[1], here[1], state):
+        if tcp_sockets.is_own(there[1], here[1], state):
             return
         last = _last(state, info)
         fin = state == CLOSE_WAIT
         accepted = _is_given_out(here[1], there[1]) if opened is None else not opened
         link = Link(
-            sock_diag.shown(here), sock_diag.host(there), there[1],
+            tcp_sockets.shown(here), tcp_sockets.host(there), there[1],
             accepted,
             evidence.UNKNOWN if last == _TIE else last,
             None if info is None else min(info[:2]) / 1000,
@@ -213,7 +213,7 @@ class Look:
         ages."""
         self._links, self._ties, self._listens = [], {}, []
         try:
-            for lines in sock_diag.table():
+            for lines in tcp_sockets.table():
                 for _, state, port, unread, unsent, inode, _, peer in lines:
                     if inode in self._owners and state == LISTEN:
                         self._listens.append(f":{port}")
@@ -233,7 +233,7 @@ class Look:
             return
         ports = frozenset(int(link.here.rpartition(":")[2]) for link in self._ties.values())
         try:
-            for lines in sock_diag.table((AF_INET, AF_INET6), ports):
+            for lines in tcp_sockets.table((AF_INET, AF_INET6), ports):
                 found = [(inode, answered) for *_, inode, answered, _ in lines]
                 found = [one for one in found if one[0] in self._ties]
                 for count, (inode, answered) in enumerate(found, 1):

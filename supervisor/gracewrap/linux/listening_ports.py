@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import process_tree, sock_diag
+from gracewrap.linux import process_tree, tcp_sockets
 from gracewrap.linux.procfs import EMFILE, ENFILE, read_file
 from gracewrap.record import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from gracewrap.linux.reactor import Reactor
-    from gracewrap.linux.sock_diag import Connect, Listener
+    from gracewrap.linux.tcp_sockets import Connect, Listener
 
 # How many links of /proc/PID/fd to read between two looks at the signals: 6 us each.
 _LINKS = 100
@@ -47,7 +47,7 @@ class Ports:
         self,
         reactor: Reactor,
         pids: Callable[[], Iterable[int]],
-        connect: Connect = sock_diag.connect,
+        connect: Connect = tcp_sockets.connect,
     ) -> None:
         self._reactor, self.pids, self._connect = reactor, pids, connect
         self._ours: dict[int, int] = {}  # inode -> port, of all that were ever seen
@@ -90,7 +90,7 @@ class Ports:
             OSError: If the kernel cannot be asked, by neither way.
         """
         now: dict[int, Listener] = {}
-        for some in sock_diag.listeners(self._connect):
+        for some in tcp_sockets.listeners(self._connect):
             now.update((listener.inode, listener) for listener in some)
             yield
         self._strangers = {inode: looks for inode, looks in self._strangers.items() if inode in now}

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import agent_socket, sock_diag, unix_diag
+from gracewrap.linux import agent_socket, tcp_sockets, unix_sockets
 from gracewrap.linux.listening_ports import sockets
-from gracewrap.linux.sock_diag import CLOSE_WAIT, ESTABLISHED, JIFFY, SETTLED, SYN_SENT, Refused
+from gracewrap.linux.tcp_sockets import CLOSE_WAIT, ESTABLISHED, JIFFY, SETTLED, SYN_SENT, Refused
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Set
 
-    from gracewrap.linux.sock_diag import Address, Connect, Info
+    from gracewrap.linux.tcp_sockets import Address, Connect, Info
 
     Found = Generator[None, None, list["Peer"]]
 
@@ -34,7 +34,7 @@ class Peer(Record):
 
 
 def find(
-    pids: Iterable[int], own: Set[int], counted: Set[int], connect: Connect = sock_diag.connect
+    pids: Iterable[int], own: Set[int], counted: Set[int], connect: Connect = tcp_sockets.connect
 ) -> Found:
     """Return what the processes *pids* are connected to.
 
@@ -83,12 +83,12 @@ def _by_tcp(
     ties: dict[int, int] = {}  # by inode, where it is in *found*
     states = frozenset((ESTABLISHED, SYN_SENT, CLOSE_WAIT))
     try:
-        for batch in sock_diag.dump(sock_diag.ends, states, connect=connect):
+        for batch in tcp_sockets.dump(tcp_sockets.ends, states, connect=connect):
             for state, inode, uid, here, there, info in batch:
                 ours = inode in inodes or uid in users
                 if not ours or here[1] in counted:
                     continue
-                if sock_diag.is_own(there[1], here[1], state):
+                if tcp_sockets.is_own(there[1], here[1], state):
                     continue
                 if there[1] in own and _is_local(here, there):  # its other end is one of ours too
                     continue
@@ -103,7 +103,7 @@ def _by_tcp(
         yield from _decide(ties, found)
     except Refused:
         found.clear()
-        for lines in sock_diag.table():
+        for lines in tcp_sockets.table():
             found += [
                 Peer(f"port {here}" if here in own else f"somebody's port {there}")
                 for _, state, here, _, _, inode, _, there in lines
@@ -116,10 +116,10 @@ def _by_tcp(
 
 def _outgoing(state: int, there: Address, info: Info | None) -> Peer:
     if info is None or state == SYN_SENT:
-        return Peer(sock_diag.shown(there))
+        return Peer(tcp_sockets.shown(there))
     sent, received, count, segments, _ = info
     used = bool(count or segments)
-    return Peer(sock_diag.shown(there), used, min(sent, received) / 1000 if used else None)
+    return Peer(tcp_sockets.shown(there), used, min(sent, received) / 1000 if used else None)
 
 
 def _incoming(state: int, here: Address, info: Info | None) -> Peer:
@@ -148,7 +148,7 @@ def _decide(ties: dict[int, int], found: list[Peer]) -> Generator[None, None, No
     """
     ports = frozenset(int(found[i].to.removeprefix("port ")) for i in ties.values())
     try:
-        for lines in sock_diag.table(ports=ports) if ties else ():
+        for lines in tcp_sockets.table(ports=ports) if ties else ():
             for *_, inode, answered, _peer in lines:
                 i = ties.get(inode)
                 if i is not None and answered and (found[i].age or 0.0) >= SETTLED / 1000:
@@ -166,7 +166,7 @@ def _by_unix(inodes: Set[int], users: Set[int], connect: Connect) -> Found:
     """
     names, peers = dict[int, str](), dict[int, int]()
     try:
-        for batch in unix_diag.connected(connect):
+        for batch in unix_sockets.connected(connect):
             for inode, peer, name, uid in batch:
                 names[inode] = name
                 if inode in inodes or (users and (uid is None or uid in users)):

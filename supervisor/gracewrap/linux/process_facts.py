@@ -162,9 +162,9 @@ def _is_internet(path: str) -> bool:
 
 def _listening() -> frozenset[int]:
     try:
-        from gracewrap.linux import sock_diag
+        from gracewrap.linux import tcp_sockets
 
-        rows = [row for rows in sock_diag.listeners() for row in rows]
+        rows = [row for rows in tcp_sockets.listeners() for row in rows]
     except (OSError, ImportError):
         return frozenset()
     return frozenset(row.inode for row in rows)

@@ -66,10 +66,10 @@ def _by_netlink(family: int) -> int:
     Raises:
         OSError: If the kernel refuses (gVisor, no INET_DIAG).
     """
-    from gracewrap.linux import sock_diag  # only now: most runs end without
+    from gracewrap.linux import tcp_sockets  # only now: most runs end without
 
     count = 0
-    for rows in sock_diag.dump(sock_diag.connection, frozenset(STATES)):
+    for rows in tcp_sockets.dump(tcp_sockets.connection, frozenset(STATES)):
         count += sum(
             bool(unsent and not inode) for of, _, _, _, unsent, inode, *_ in rows if of == family
         )

@@ -8,7 +8,7 @@ from gracewrap.config.schema import BY_KEY
 from gracewrap.manifests import (
     edits,
     kubernetes,
-    nodes,
+    parse_text,
     recognise,
     rules_probes,
     rules_process,
@@ -17,7 +17,7 @@ from gracewrap.manifests import (
 )
 from gracewrap.manifests.finding import Subject
 from gracewrap.manifests.model import ERROR, Edit, Finding
-from gracewrap.manifests.nodes import Unreadable
+from gracewrap.manifests.parse_text import Unreadable
 from gracewrap.manifests.table import RULES
 from gracewrap.manifests.wrapped import chosen, effective, wrapped
 from gracewrap.record import TYPE_CHECKING, Record
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.command_line import CommandLine
     from gracewrap.manifests.model import Container
-    from gracewrap.manifests.nodes import File
+    from gracewrap.manifests.parse_text import File
     from gracewrap.manifests.wrapped import Effective
 
 ROUNDS = 6
@@ -61,7 +61,7 @@ def check(names: Sequence[str], asked: Asked) -> Result:
     findings: list[Finding] = []
     for name in names:
         try:
-            files.append(nodes.read(name))
+            files.append(parse_text.read(name))
         except Unreadable as fault:
             findings.append(_unreadable(name, fault))
     return checked(files, findings, asked)
@@ -186,7 +186,7 @@ def patched(result: Result, asked: Asked) -> Result:
             break
         try:
             files = [
-                nodes.parse(file.name, edits.applied(file.text, _edits(result, file)).encode())
+                parse_text.parse(file.name, edits.applied(file.text, _edits(result, file)).encode())
                 for file in result.files
             ]
         except Unreadable:  # an edit that does not fit: better none, what is found says it

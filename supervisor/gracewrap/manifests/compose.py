@@ -12,7 +12,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gracewrap.manifests.nodes import File, Node
+    from gracewrap.manifests.parse_text import File, Node
 
 DEFAULT_GRACE = 10.0
 LARGEST = 1 << 20  # bytes of a file of variables

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from gracewrap.manifests import nodes
-from gracewrap.manifests.nodes import Node, Unreadable
+from gracewrap.manifests import parse_text
+from gracewrap.manifests.parse_text import Node, Unreadable
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from gracewrap.manifests.nodes import File
+    from gracewrap.manifests.parse_text import File
 
 DEEPEST = 20  # services that extend one another
 REPLACED = ("command", "entrypoint")  # a list of any other key is added to that of the base
@@ -44,7 +44,7 @@ def _beside(file: File, name: str) -> tuple[File, Node] | None:
     if file.name == "-" or not os.path.isfile(path):  # a pipe or a device may never end
         return None
     try:
-        other = nodes.read(path)
+        other = parse_text.read(path)
     except Unreadable:
         return None
     return (other, other.documents[0]) if other.documents else None

@@ -8,7 +8,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gracewrap.manifests.nodes import File, Node
+    from gracewrap.manifests.parse_text import File, Node
 
 DEFAULT_GRACE, MOST_ON_FARGATE = 30.0, 120.0
 

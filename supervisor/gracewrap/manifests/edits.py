@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gracewrap.manifests.model import Container
-    from gracewrap.manifests.nodes import File, Node
+    from gracewrap.manifests.parse_text import File, Node
 
 
 def replace_scalar(file: File, node: Node, value: str, weight: float = 0.0) -> Edit | None:

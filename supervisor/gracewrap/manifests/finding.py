@@ -12,7 +12,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from gracewrap.config.settings import Settings
     from gracewrap.manifests.model import Container, Edit
-    from gracewrap.manifests.nodes import Node
+    from gracewrap.manifests.parse_text import Node
     from gracewrap.manifests.wrapped import Effective
 
 

@@ -9,7 +9,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gracewrap.manifests.nodes import File, Node
+    from gracewrap.manifests.parse_text import File, Node
 
     Maps = Mapping[str, Node | None]  # the data of config maps by their names
 

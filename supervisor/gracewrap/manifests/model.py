@@ -3,7 +3,7 @@ found about them."""
 
 from __future__ import annotations
 
-from gracewrap.manifests.nodes import File, Node
+from gracewrap.manifests.parse_text import File, Node
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:

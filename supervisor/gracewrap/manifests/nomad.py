@@ -8,7 +8,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gracewrap.manifests.nodes import File, Node
+    from gracewrap.manifests.parse_text import File, Node
 
 DEFAULT_GRACE = 5.0
 MOST = 30.0  # max_kill_timeout of a client, unless its configuration says otherwise

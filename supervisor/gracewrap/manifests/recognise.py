@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gracewrap.manifests import compose, ecs, kubernetes, nomad
-from gracewrap.manifests.nodes import Unreadable
+from gracewrap.manifests.parse_text import Unreadable
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gracewrap.manifests.model import Container
-    from gracewrap.manifests.nodes import File
+    from gracewrap.manifests.parse_text import File
 
 KINDS = ("a Kubernetes manifest (kind), a Compose file or stack (services), an ECS task definition "
          "(containerDefinitions) or a Nomad job in JSON (Job)")  # fmt: skip

@@ -9,7 +9,7 @@ from gracewrap.linux import signals
 from gracewrap.manifests import edits
 from gracewrap.manifests.model import unset
 from gracewrap.manifests.wrapped import is_sidecar, wrapped
-from gracewrap.policy.signal_recipients import SUPERVISORS
+from gracewrap.policy.stop_signal_recipients import SUPERVISORS
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

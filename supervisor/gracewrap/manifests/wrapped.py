@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gracewrap.config.problems import Problem
     from gracewrap.config.settings import Settings
     from gracewrap.manifests.model import Container
-    from gracewrap.manifests.nodes import Node
+    from gracewrap.manifests.parse_text import Node
 
 NAME = "gracewrap"
 # Containers that do not run the application: proxies, agents.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from gracewrap.policy import log_events, program_stop
 from gracewrap.policy.advance import put, with_past
-from gracewrap.policy.finishing import final_reserve
 from gracewrap.policy.model import Command, PartRequested, Policy, StopChecks
 from gracewrap.policy.program_phases import Gone, Pending
+from gracewrap.policy.run_end import final_reserve
 from gracewrap.policy.shutdown import kill_times, up_of
 from gracewrap.policy.system import Subset, Up, is_checked
 from gracewrap.record import replace

@@ -451,10 +451,10 @@ def tree_seen(phase: Phase, event: TreeSeen) -> Step:
     """Take in who is there of the program; some may have to be sent the stop signal."""
     if not isinstance(phase, Stopping | Stragglers) or phase.watch is None:
         return phase, ()
-    from gracewrap.policy import signal_recipients
+    from gracewrap.policy import stop_signal_recipients
 
     gone = isinstance(phase, Stragglers)
-    watch, commands = signal_recipients.observe(phase.watch, event, phase.kill_at, gone)
+    watch, commands = stop_signal_recipients.observe(phase.watch, event, phase.kill_at, gone)
     if isinstance(phase, Stopping) and any(isinstance(one, SendTo) for one in commands):
         phase = replace(phase, patient_since=event.at)
     return replace(phase, watch=watch), commands
@@ -500,9 +500,9 @@ def member_ended(phase: Phase, at: float) -> Step:
     """A process of the program that is not its leader has been reaped."""
     if not isinstance(phase, Stopping | Stragglers) or phase.watch is None:
         return phase, ()
-    from gracewrap.policy import signal_recipients
+    from gracewrap.policy import stop_signal_recipients
 
-    return replace(phase, watch=signal_recipients.soon(phase.watch, at)), ()
+    return replace(phase, watch=stop_signal_recipients.soon(phase.watch, at)), ()
 
 
 def _look(phase: Stopping | Stragglers, program: int, *, hurry: bool = False) -> Step:

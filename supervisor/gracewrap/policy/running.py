@@ -16,7 +16,6 @@ from gracewrap.policy.advance import (
     turns_at,
     with_past,
 )
-from gracewrap.policy.finishing import final_reserve
 from gracewrap.policy.model import (
     AgentsTold,
     Command,
@@ -52,6 +51,7 @@ from gracewrap.policy.model import (
     WatchdogMissed,
 )
 from gracewrap.policy.program_phases import FOREVER, BackingOff, Gone, Pending, Phase, Spawning
+from gracewrap.policy.run_end import final_reserve
 from gracewrap.policy.shutdown import shut_down
 from gracewrap.policy.system import Step, Up, is_up, stop_of, waits_for
 from gracewrap.record import assert_never, replace
@@ -143,14 +143,14 @@ def _take_request(
 
 
 def _take_miss(system: Up, event: WatchdogMissed, done: list[Command], policy: Policy) -> Up | Step:
-    from gracewrap.policy import watchdog
+    from gracewrap.policy import watchdog_missed
 
-    done += watchdog.say(event, policy)
-    if watchdog.ends_all(system, event.program, policy, event.at):
+    done += watchdog_missed.say(event, policy)
+    if watchdog_missed.ends_all(system, event.program, policy, event.at):
         said = log_events.StopRequested(0, "the watchdog was missed")
         after, commands = shut_down(system, event.at, policy, 0, said)
         return after, (*done, *commands)
-    return watchdog.abort(system, done, event.program, policy, event.at)
+    return watchdog_missed.abort(system, done, event.program, policy, event.at)
 
 
 def _ask_for_drain(system: Up, done: list[Command], drain: bool) -> Up:

@@ -15,7 +15,6 @@ from gracewrap.policy.advance import (
     turns_at,
 )
 from gracewrap.policy.exit_status import status_of_system
-from gracewrap.policy.finishing import FLUSH_INTERVAL, final_reserve, finish
 from gracewrap.policy.model import (
     AgentsTold,
     Command,
@@ -52,6 +51,7 @@ from gracewrap.policy.model import (
     WatchdogMissed,
 )
 from gracewrap.policy.program_phases import BackingOff, Gone, Pending, Phase
+from gracewrap.policy.run_end import FLUSH_INTERVAL, final_reserve, finish
 from gracewrap.policy.system import (
     SAME_REQUEST,
     Flushing,
@@ -159,9 +159,9 @@ def shutting_down(system: ShuttingDown, event: Event, policy: Policy) -> Step:
         case Sampled(at=at) | HelperEnded(at=at) | AgentsTold(at=at) | TimeExtended(at=at):
             pass
         case WatchdogMissed(at=at):
-            from gracewrap.policy import watchdog
+            from gracewrap.policy import watchdog_missed
 
-            done += watchdog.say(event, policy)
+            done += watchdog_missed.say(event, policy)
         case (
             UnsentCounted()
             | DrainRequested()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gracewrap.policy import log_events, program_phases
-from gracewrap.policy.finishing import finishing, flushing
 from gracewrap.policy.model import Event, LeaderExited, Policy, TimeGap
 from gracewrap.policy.program_phases import BackingOff, Gone, Pending
+from gracewrap.policy.run_end import finishing, flushing
 from gracewrap.policy.running import up
 from gracewrap.policy.shutdown import shutting_down
 from gracewrap.policy.system import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import peers, process_tree, sock_diag
+from gracewrap.linux import peers, process_tree, tcp_sockets
 from gracewrap.policy.model import NOT_YET
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.peers import Peer
     from gracewrap.linux.process_tree import CpuTime
-    from gracewrap.linux.sock_diag import Connect
+    from gracewrap.linux.tcp_sockets import Connect
 
 # The part of one CPU that a program may use and still count as idle: timers, a collection of
 # garbage.  Less than what an idle JVM or a loop that polls every 10 ms uses is not told from work.
@@ -57,7 +57,7 @@ class Background:
         ports: Ports,
         quiet: float,
         only_moving: bool,
-        connect: Connect = sock_diag.connect,
+        connect: Connect = tcp_sockets.connect,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ports, self._quiet, self._only_moving = ports, quiet, only_moving

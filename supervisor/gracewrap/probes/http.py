@@ -7,7 +7,7 @@ from gracewrap.http_client.response import REFUSED, Failure, Response
 from gracewrap.http_client.safe_text import printable
 from gracewrap.policy.model import DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.base import Probe
-from gracewrap.probes.http_expect import interpret
+from gracewrap.probes.http_answer import interpret
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

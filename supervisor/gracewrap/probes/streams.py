@@ -10,7 +10,7 @@ from __future__ import annotations
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gracewrap.linux.sock_diag import Connection
+    from gracewrap.linux.tcp_sockets import Connection
 
 # Seconds after the client's last word, after which no answer in one piece is sent any more.
 _AFTER = 5.0

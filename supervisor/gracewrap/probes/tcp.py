@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.linux import blocked_readers, sock_diag
+from gracewrap.linux import blocked_readers, tcp_sockets
 from gracewrap.linux.listening_ports import Ports
 from gracewrap.linux.procfs import SHORTAGE
-from gracewrap.linux.sock_diag import CLOSE_WAIT, CONNECTED, JIFFY, SETTLED, SHUT, Refused
+from gracewrap.linux.tcp_sockets import CLOSE_WAIT, CONNECTED, JIFFY, SETTLED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words
 from gracewrap.probes.background import Background
 from gracewrap.probes.base import Probe
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.probe_specs import TcpProbeSpec
     from gracewrap.linux.reactor import Reactor
-    from gracewrap.linux.sock_diag import Connect, Connection
+    from gracewrap.linux.tcp_sockets import Connect, Connection
     from gracewrap.probes.base import OnReading
 
     Steps = Generator[None, None, Reading]
@@ -137,7 +137,7 @@ class TcpProbe(Probe):
         spec: TcpProbeSpec,
         reactor: Reactor,
         ports: Ports,
-        connect: Connect = sock_diag.connect,
+        connect: Connect = tcp_sockets.connect,
         needs_port: bool = True,
     ) -> None:
         self.spec, self.reactor, self.ports = spec, reactor, ports
@@ -237,12 +237,12 @@ class TcpProbe(Probe):
         counts, quiet = Counts(), self.spec.quiet * 1000
         self._streams.begin()
         for port in ports if len(ports) <= _MAX_SINGLE_PORTS else (0,):
-            for batch in sock_diag.dump(sock_diag.connection, CONNECTED, port, self._connect):
+            for batch in tcp_sockets.dump(tcp_sockets.connection, CONNECTED, port, self._connect):
                 for connection in batch:
                     _, tcp_state, local_port, _, _, inode, info, peer_port = connection
                     if local_port not in ports:
                         continue
-                    if sock_diag.is_own(peer_port, local_port, tcp_state):
+                    if tcp_sockets.is_own(peer_port, local_port, tcp_state):
                         continue
                     state = classify(connection, quiet)
                     if state == GONE:
@@ -315,7 +315,7 @@ class TcpProbe(Probe):
         found: dict[int, bool] = {}
         families = {connection[0] for connection, _ in wanted.values()}
         ports = {connection[2] for connection, _ in wanted.values()}
-        for lines in sock_diag.table(tuple(families), ports):
+        for lines in tcp_sockets.table(tuple(families), ports):
             found.update((inode, bit) for _, _, _, _, _, inode, bit, _ in lines if inode in wanted)
             if len(found) == len(wanted):
                 break
@@ -349,10 +349,10 @@ class TcpProbe(Probe):
     def _without_sock_diag(self, ports: Set[int], refused: Refused) -> Steps:
         """Count by /proc/net/tcp, which does not tell when a connection was last active."""
         total = 0
-        for lines in sock_diag.table(ports=ports):
+        for lines in tcp_sockets.table(ports=ports):
             for _, state, port, _, unsent, inode, _, peer in lines:
                 live = state in CONNECTED and (state not in SHUT or unsent > 1 or inode > 0)
-                total += live and not sock_diag.is_own(peer, port, state)
+                total += live and not tcp_sockets.is_own(peer, port, state)
             yield
         reading = _by_total(total, ports)
         if self.spec.mode == "idle" and total:

@@ -1,4 +1,4 @@
-"""How one program ended: for the summary, and as its part of the report."""
+"""How one program ended, in words: its part of the summary."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from gracewrap.policy.program_phases import NO_REQUEST
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.in_flight import number
 from gracewrap.report.program_history import OUTCOMES
-from gracewrap.report.text import MOST, seconds, signal_name
+from gracewrap.report.text import MOST, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.policy.model import AgentCounts
-    from gracewrap.report.in_flight import ProbeHistory
-    from gracewrap.report.program_history import HookRun, ProgramHistory
+    from gracewrap.report.program_history import ProgramHistory
 
 
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
@@ -219,112 +217,7 @@ _COUNTED = {
 }
 
 
-# --- the report ----------------------------------------------------------------------------------
-
-
-def leader_entry(history: ProgramHistory) -> dict[str, object] | None:
-    """Return how its leader ended."""
-    leader = history.leader
-    if leader is None:
-        return None
-    return {"status": leader.status, "signal": signal_name(leader.signum)}
-
-
-def drain_entry(history: ProgramHistory) -> list[dict[str, object]]:
-    """Return what its probes have said."""
-    return [_probe(probe) for probe in history.in_flight.probes]
-
-
-def hooks_entry(history: ProgramHistory) -> dict[str, dict[str, object]]:
-    """Return how its hooks went."""
-    return {name: _hook(run) for name, run in history.hooks.items()}
-
-
-def held_up_entry(history: ProgramHistory) -> dict[str, object]:
-    """Return what held it up; nothing if its stop was quick."""
-    if not history.held_up:
-        return {}
-    from gracewrap.report import held_up
-
-    return held_up.entries(history.held_up, history.sent)
-
-
-def program_entry(history: ProgramHistory, since: float | None) -> dict[str, object]:
-    """Return all of it, for the report of several programs; what is about the stop is in seconds
-    from the request (*since*)."""
-    return {
-        "name": history.name,
-        "command": history.command,
-        "pid": history.pid or None,
-        "outcome": history.outcome(),
-        "exit_status": history.status(),
-        "signal": None if history.leader is None else signal_name(history.leader.signum),
-        "not_started": history.not_started or None,
-        "ready_after_seconds": _rounded(history.ready_after),
-        "restarts": history.restarts,
-        "stop": {
-            "signal_after_seconds": _from(since, history.told_at),
-            "gone_after_seconds": _from(since, history.gone_at),
-        },
-        "signals_sent": history.sent,
-        "killed": history.killed,
-        "left_behind": history.leftover or None,
-        "still_open": history.still_open or None,
-        "streams_open": history.streams[0] or None,
-        "streams_idle": history.streams[1] if history.streams[0] else None,
-        "interrupted": history.interrupted,
-        **cut_jobs_entry(history),
-        **held_up_entry(history),
-        "drained_after_seconds": _rounded(history.drained_after),
-        "drain": drain_entry(history),
-        "hooks": hooks_entry(history),
-    }
-
-
-def agent_entry(counts: AgentCounts | None) -> dict[str, object]:
-    """Return what an agent counts; nothing for other probes."""
-    if counts is None:
-        return {}
-    jobs = [{"queue": one.queue, "active": one.active} for one in counts.jobs]
-    numbers = {"requests": counts.requests, "streams": counts.streams}
-    return {"counts": {**numbers, "websockets": counts.websockets, "jobs": jobs}}
-
-
-def cut_jobs_entry(history: ProgramHistory) -> dict[str, object]:
-    """Return the jobs that were cut, where an agent has named them."""
-    jobs = [{"queue": one.queue, "active": one.active, "ids": one.ids} for one in history.cut_jobs]
-    return {"interrupted_jobs": jobs} if jobs else {}
-
-
 def _jobs(history: ProgramHistory) -> str:
     """Return the jobs that were cut, for people."""
     named = [f"{one.queue} {', '.join(one.ids)}" for one in history.cut_jobs if one.ids]
     return f" (jobs: {'; '.join(named)})" if named else ""
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-def _from(since: float | None, at: float | None) -> float | None:
-    """Return the seconds between the two; None for what was before the stop."""
-    return round(at - since, 6) if at is not None and since is not None and at >= since else None
-
-
-def _hook(run: HookRun) -> dict[str, object]:
-    if run.seconds is None:  # it was killed with the end of the run
-        return {}
-    return {"ok": run.ok, "why": run.why, "seconds": round(run.seconds, 6)}
-
-
-def _probe(probe: ProbeHistory) -> dict[str, object]:
-    return {
-        "probe": probe.kind,
-        "unit": probe.unit,
-        "first": probe.first,
-        "last": probe.last,
-        "reading": probe.reading.kind,
-        "why": probe.reading.why,
-        "failures": probe.failures,
-        **agent_entry(probe.counts),
-    }

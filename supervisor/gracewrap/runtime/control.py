@@ -250,10 +250,10 @@ class ControlApi:
         waiting = [client for server in self._servers for client in server.waiting()]
         if not waiting:
             return
-        from gracewrap.report import summary
+        from gracewrap.report import report_document
         from gracewrap.server import routes
 
-        response = routes.json(200, summary.end(self._recorder, exit_status, at))
+        response = routes.json(200, report_document.end(self._recorder, exit_status, at))
         self._told = [client.pid for client in waiting]
         for client in waiting:
             client.tell_end(response)

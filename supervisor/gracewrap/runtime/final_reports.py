@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap import __version__
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import report_files, summary
+from gracewrap.report import report_document, report_files, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,8 @@ def say(
     log = recorder.log
     if recorder.run.is_worth_a_summary():
         level, text = summary.summary_line(recorder, status, at)
-        log.say(level, "summary", text, summary.summary_fields(recorder.run, status, at))
-    report = summary.report(recorder, status, at, __version__)
+        log.say(level, "summary", text, report_document.summary_fields(recorder.run, status, at))
+    report = report_document.report(recorder, status, at, __version__)
     metrics = None if settings.report_prometheus_textfile is None else last_metrics
     for fault in report_files.write_all_until(until, settings, report, metrics):
         log.say("error", "report_failed", fault, {})

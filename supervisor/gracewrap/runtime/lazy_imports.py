@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # What decides who is sent the stop signal.
-STOP = ("gracewrap.policy.signal_recipients", "gracewrap.linux.process_facts")
+STOP = ("gracewrap.policy.stop_signal_recipients", "gracewrap.linux.process_facts")
 
 # What finds out what holds a stop up; in this order none of them takes long.
 EXAMINE = (
     "gracewrap.policy.evidence",
     "gracewrap.policy.hangs",
     "gracewrap.linux.process_facts",
-    "gracewrap.linux.sock_diag",
+    "gracewrap.linux.tcp_sockets",
     "gracewrap.linux.listening_ports",
     "gracewrap.linux.waits",
     "gracewrap.linux.examine",

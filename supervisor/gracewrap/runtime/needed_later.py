@@ -25,6 +25,7 @@ AT_REST = (
     "gracewrap.report.program_summary",
     "gracewrap.config.recognise",
     "gracewrap.report.summary",
+    "gracewrap.report.report_document",
     "gracewrap.report.report_files",
     "gracewrap.runtime.final_reports",
 )
@@ -39,7 +40,7 @@ OF_PROGRAMS = (
 # What a check that fails leads to, and what a start of something needs.
 OF_ERRANDS = (
     "gracewrap.policy.check_failure",
-    "gracewrap.policy.watchdog",
+    "gracewrap.policy.watchdog_missed",
     "gracewrap.linux.standard_streams",
     "gracewrap.linux.fork",
     "gracewrap.linux.exec_context",

@@ -108,7 +108,7 @@ class PartialRestart:
         if len(names) > 1:
             unknown = listed([repr(name) for name in names])
             return f"there are no programs {unknown}; write {there}"
-        from gracewrap.config.did_you_mean import closest
+        from gracewrap.config.closest_name import closest
 
         near = closest(names[0], self._labels)
         every = listed(self._labels, 20)

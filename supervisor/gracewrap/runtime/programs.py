@@ -266,10 +266,10 @@ def hint(status: int, settings: Settings) -> str:
     if status != 127 and not command[0].endswith(".toml"):
         return ""
     try:
-        from gracewrap.config import suggestions
+        from gracewrap.config import unknown_names
     except (ImportError, OSError):  # python3-minimal has no difflib; no descriptor is left
         return ""
-    return suggestions.unknown_command(*command)
+    return unknown_names.unknown_command(*command)
 
 
 def _has_null() -> bool:

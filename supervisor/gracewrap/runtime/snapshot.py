@@ -20,7 +20,7 @@ from gracewrap.policy.system import (
     is_ready,
 )
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.program_summary import agent_entry
+from gracewrap.report.report_document import agent_entry
 from gracewrap.runtime import program_status
 
 if TYPE_CHECKING:

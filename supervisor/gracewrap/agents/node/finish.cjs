@@ -2,12 +2,12 @@
 // end, then close queues, then database clients, then exit.
 'use strict'
 
+const websocket = require('./websocket.cjs')
+
 const LOOK_EVERY = 50
 const LISTEN_ON = 500 // ms
 const SPREAD = 1000 // ms over which streams are ended, unless gracewrap says another time
 const CLIENT_LIMIT = 2000 // ms for all clients of databases together: there is no work any more
-const GOING_AWAY = 1001 // RFC 6455, section 7.4.1
-const OPEN = 1
 
 // Wait, and until Node has read what has come meanwhile: see drain() in http.cjs.
 function sleep (ms) {
@@ -76,12 +76,8 @@ async function finishHttp (found, http, deadline, streams) {
   })
 }
 
-function openWebSockets (found) {
-  return found.websocket.all().filter((one) => one._isServer && one.readyState === OPEN)
-}
-
-function closeOne (stream) {
-  if (stream.terminate) stream.close(GOING_AWAY, 'the server stops')
+function closeStream (stream) {
+  if (stream.terminate) websocket.close(stream)
   else stream.end()
 }
 
@@ -94,7 +90,7 @@ async function spread (open, within) {
     const now = open()
     const part = within > 0 ? Math.min(1, (Date.now() - began) / within) : 1
     const due = Math.ceil((closed + now.length) * part) - closed
-    now.slice(0, Math.max(0, due)).forEach(closeOne)
+    now.slice(0, Math.max(0, due)).forEach(closeStream)
     closed += Math.max(0, due)
     if (part === 1 || now.length === 0) return
     await sleep(LOOK_EVERY)
@@ -105,7 +101,7 @@ async function spread (open, within) {
 // waited for: *streams* is that in milliseconds, or "wait".
 async function closeStreams (found, http, deadline, streams) {
   const left = deadline - Date.now()
-  const sockets = () => openWebSockets(found)
+  const sockets = () => websocket.open(found)
   const all = streams === undefined ? sockets : () => [...sockets(), ...http.eventStreams()]
   const longest = Math.max(0, left - Math.min(2000, left / 4)) // then there is time to say goodbye
   if (streams === 'wait') await until(() => Date.now() >= deadline - left + longest || all().length === 0)

@@ -10,6 +10,7 @@ const { unheard } = require('./options.cjs')
 const { isHandled, nameOf } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
 const waiting = require('./waits.cjs')
+const websocket = require('./websocket.cjs')
 
 const FOREVER = 1 << 30 // ms
 const LOOK_EVERY = 250 // ms
@@ -37,13 +38,9 @@ function begin (channel) {
   const threads = isMainThread ? createMain(found, guard) : createWorker(hasWork, finishThread, guard)
   let onSignal = null
 
-  function openWebSockets () {
-    return found.websocket.all().filter((one) => one._isServer && one.readyState === 1).length
-  }
-
   function count (exits) {
     const { requests: open, streams } = requests.count(exits) || { requests: 0, streams: 0 }
-    return { requests: open, streams, websockets: openWebSockets(), jobs: jobs.count() || [] }
+    return { requests: open, streams, websockets: websocket.open(found).length, jobs: jobs.count() || [] }
   }
 
   // What is in flight when the process exits is cut, whoever ends it.

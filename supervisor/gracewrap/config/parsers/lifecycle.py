@@ -6,7 +6,7 @@ BadValue.
 
 from __future__ import annotations
 
-from gracewrap.config import did_you_mean, values
+from gracewrap.config import closest_name, values
 from gracewrap.config import values as values_
 from gracewrap.config.values import BadValue
 from gracewrap.record import TYPE_CHECKING
@@ -71,7 +71,7 @@ def _condition(needed: str, raw: object) -> str:
         if meant := _CONDITIONS_OF_OTHERS.get(_bare(word)):
             raise BadValue(f'gracewrap calls {raw} "{meant}"; write {{{needed} = "{meant}"}}')
     hint = (
-        did_you_mean.close_to(raw.strip().lower(), CONDITIONS)
+        closest_name.close_to(raw.strip().lower(), CONDITIONS)
         if isinstance(raw, str)
         else f'; write {{{needed} = "ready"}}'
     )
@@ -196,7 +196,7 @@ def backoff(raw: object) -> BackOff:
         if key not in _BACK_OFF:
             known = ", ".join(_BACK_OFF)
             raise BadValue(
-                f"there is no {key} in it{did_you_mean.close_to(str(key), _BACK_OFF)}; there are "
+                f"there is no {key} in it{closest_name.close_to(str(key), _BACK_OFF)}; there are "
                 f"{known}"
             )
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config.did_you_mean import close_to
+from gracewrap.config.closest_name import close_to
 from gracewrap.config.values import BadValue
 
 # What each is for, and what is lost without it; "": nothing is, or it depends on the program.

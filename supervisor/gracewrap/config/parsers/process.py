@@ -6,7 +6,7 @@ command is started (equip).
 
 from __future__ import annotations
 
-from gracewrap.config import did_you_mean, values
+from gracewrap.config import closest_name, values
 from gracewrap.config.settings import FromFile
 from gracewrap.config.values import BadValue
 from gracewrap.record import TYPE_CHECKING
@@ -167,7 +167,7 @@ def limits(raw: object) -> dict[str, Limit]:
         word = word.removeprefix(_OF_SYSTEMD) if word.removeprefix(_OF_SYSTEMD) in LIMITS else word
         if word not in LIMITS:
             raise BadValue(
-                f"there is no limit {name.strip()}{did_you_mean.close_to(word, LIMITS)}; there are "
+                f"there is no limit {name.strip()}{closest_name.close_to(word, LIMITS)}; there are "
                 f"{', '.join(LIMITS)}"
             )
         found[word] = _limit(word, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.config import did_you_mean
+from gracewrap.config import closest_name
 from gracewrap.config.values import BadValue, KeyFault
 from gracewrap.record import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def _no_key(
 ) -> str:
     from gracewrap.config import probe_suggestions
 
-    close = f"no such key{did_you_mean.close_to(name, parsers)}; there are {', '.join(parsers)}"
+    close = f"no such key{closest_name.close_to(name, parsers)}; there are {', '.join(parsers)}"
     return probe_suggestions.key(name, table, parsers) or close
 
 

@@ -12,7 +12,8 @@ import tomllib
 
 import pytest
 
-from gracewrap.picture import learnt, stopped, watched
+from gracewrap.learn import observed_stops, suggested_settings
+from gracewrap.picture import stopped
 from processes import MAIN, environment
 
 
@@ -47,14 +48,14 @@ KILLED = a_report(
 
 
 def learn(*documents):
-    seen = watched.Watched()
+    seen = observed_stops.Watched()
     for document in documents:
-        seen += watched.read(document)
-    return learnt.learn(seen)
+        seen += observed_stops.read(document)
+    return suggested_settings.learn(seen)
 
 
 def values(*documents):
-    return tomllib.loads(learnt.toml(learn(*documents)))
+    return tomllib.loads(suggested_settings.toml(learn(*documents)))
 
 
 def reasons(*documents):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.linux import sock_diag
+from gracewrap.linux import tcp_sockets
 from processes import wait_until
 
 INFO = (
@@ -66,9 +66,9 @@ def connected(host: str = "127.0.0.1", family: int = socket.AF_INET):
 
 
 def connections(
-    port: int, states: frozenset[int] = sock_diag.CONNECTED
-) -> list[sock_diag.Connection]:
-    return [row for rows in sock_diag.dump(sock_diag.connection, states, port) for row in rows]
+    port: int, states: frozenset[int] = tcp_sockets.CONNECTED
+) -> list[tcp_sockets.Connection]:
+    return [row for rows in tcp_sockets.dump(tcp_sockets.connection, states, port) for row in rows]
 
 
 def port_of(one: socket.socket) -> int:
@@ -89,7 +89,7 @@ def test_only_the_server_s_end_of_a_connection_is_told(host, family):
         (row,) = connections(port_of(listener))
         assert row[:6] == (
             int(family),
-            sock_diag.ESTABLISHED,
+            tcp_sockets.ESTABLISHED,
             port_of(listener),
             5,
             0,
@@ -113,7 +113,7 @@ def test_who_has_opened_a_connection_is_told(size):
                 end.send(bytes(size))
         opened = {
             row[1]: row[8]
-            for rows in sock_diag.dump(sock_diag.whole, sock_diag.CONNECTED)
+            for rows in tcp_sockets.dump(tcp_sockets.whole, tcp_sockets.CONNECTED)
             for row in rows
             if port_of(listener) in (row[3][1], row[4][1])
         }
@@ -128,13 +128,13 @@ def test_a_connection_over_ipv4_to_a_dual_stack_socket_is_told_as_one_of_ipv6():
         assert [row[0] for row in connections(port_of(listener))] == [socket.AF_INET6]
 
 
-@pytest.mark.parametrize("connect", [sock_diag.connect, refuse])
+@pytest.mark.parametrize("connect", [tcp_sockets.connect, refuse])
 def test_listeners_are_found_by_either_way(connect):
     with contextlib.ExitStack() as stack:
         four = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         six = stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
         stack.enter_context(connected())  # its connections are not listeners
-        found = {one.inode: one.port for rows in sock_diag.listeners(connect) for one in rows}
+        found = {one.inode: one.port for rows in tcp_sockets.listeners(connect) for one in rows}
         assert found[inode(four)] == port_of(four) and found[inode(six)] == port_of(six)
         assert all(port for port in found.values())
 
@@ -144,12 +144,12 @@ def test_netlink_and_proc_agree():
         client.sendall(b"hello")
         port = port_of(listener)
         wait_until(lambda: connections(port)[0][3] == 5, "it has come")
-        lines = [line for lines in sock_diag.table(ports={port}) for line in lines]
-        assert {line[1] for line in lines} == {sock_diag.LISTEN, sock_diag.ESTABLISHED}
-        assert [line[:6] for line in lines if line[1] == sock_diag.ESTABLISHED] == [
+        lines = [line for lines in tcp_sockets.table(ports={port}) for line in lines]
+        assert {line[1] for line in lines} == {tcp_sockets.LISTEN, tcp_sockets.ESTABLISHED}
+        assert [line[:6] for line in lines if line[1] == tcp_sockets.ESTABLISHED] == [
             row[:6] for row in connections(port)
         ]
-        everything = [line for lines in sock_diag.table() for line in lines]
+        everything = [line for lines in tcp_sockets.table() for line in lines]
         assert set(lines) <= set(everything) and any(
             line[2] == port_of(client) for line in everything
         )
@@ -167,7 +167,7 @@ def test_the_pingpong_bit_is_read_from_where_the_kernel_writes_it():
         def bit() -> list[bool]:
             found = (
                 line
-                for lines in sock_diag.table((sock_diag.AF_INET,), {port_of(listener)})
+                for lines in tcp_sockets.table((tcp_sockets.AF_INET,), {port_of(listener)})
                 for line in lines
             )
             return [line[6] for line in found if line[5] == inode(served)]
@@ -186,17 +186,19 @@ def test_a_dump_comes_in_parts_and_leaves_no_descriptor():
         for _ in range(300):
             stack.enter_context(socket.create_connection(listener.getsockname()))
         before = os.listdir("/proc/self/fd")
-        parts = list(sock_diag.dump(sock_diag.connection, sock_diag.CONNECTED, port_of(listener)))
+        parts = list(
+            tcp_sockets.dump(tcp_sockets.connection, tcp_sockets.CONNECTED, port_of(listener))
+        )
         assert sum(map(len, parts)) == 300 and len(parts) >= 4
-        half = sock_diag.dump(sock_diag.connection, sock_diag.CONNECTED, port_of(listener))
+        half = tcp_sockets.dump(tcp_sockets.connection, tcp_sockets.CONNECTED, port_of(listener))
         next(half)
         half.close()
         assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_refusal_is_told_with_its_reason():
-    with pytest.raises(sock_diag.Refused, match="Protocol not supported"):
-        next(sock_diag.dump(sock_diag.connection, sock_diag.CONNECTED, 1, refuse))
+    with pytest.raises(tcp_sockets.Refused, match="Protocol not supported"):
+        next(tcp_sockets.dump(tcp_sockets.connection, tcp_sockets.CONNECTED, 1, refuse))
 
 
 @pytest.mark.parametrize(
@@ -210,19 +212,19 @@ def test_a_kernel_that_says_nonsense_or_nothing_is_refused(sent):
     with kernel:
         if sent:
             kernel.send(sent)
-        with pytest.raises(sock_diag.Refused):
-            list(sock_diag.dump(sock_diag.connection, sock_diag.CONNECTED, 0, lambda: ours))
+        with pytest.raises(tcp_sockets.Refused):
+            list(tcp_sockets.dump(tcp_sockets.connection, tcp_sockets.CONNECTED, 0, lambda: ours))
         assert ours.fileno() == -1
 
 
 def test_parse():
-    rows, done = sock_diag.parse(message(18, a_socket()) * 2, sock_diag.connection)
+    rows, done = tcp_sockets.parse(message(18, a_socket()) * 2, tcp_sockets.connection)
     assert rows == [(2, 1, 8080, 5, 6, 77, (111, 222, 7, 3, 0), 40_000)] * 2 and not done
-    assert sock_diag.parse(DONE, sock_diag.connection) == ([], True)
-    assert sock_diag.parse(message(20, a_socket()) + DONE, sock_diag.connection)[1]
-    assert sock_diag.parse(message(1) + DONE, sock_diag.connection) == ([], True)
-    assert sock_diag.parse(message(18, a_socket()), sock_diag.listener) == (
-        [sock_diag.Listener(8080, 77, 4242)],
+    assert tcp_sockets.parse(DONE, tcp_sockets.connection) == ([], True)
+    assert tcp_sockets.parse(message(20, a_socket()) + DONE, tcp_sockets.connection)[1]
+    assert tcp_sockets.parse(message(1) + DONE, tcp_sockets.connection) == ([], True)
+    assert tcp_sockets.parse(message(18, a_socket()), tcp_sockets.listener) == (
+        [tcp_sockets.Listener(8080, 77, 4242)],
         False,
     )
 
@@ -238,7 +240,7 @@ def test_parse():
     ],
 )
 def test_older_kernels_tell_less(info, told):
-    rows, _ = sock_diag.parse(message(18, a_socket(info)), sock_diag.connection)
+    rows, _ = tcp_sockets.parse(message(18, a_socket(info)), tcp_sockets.connection)
     assert rows[0][6] == told
 
 
@@ -259,15 +261,15 @@ def test_older_kernels_tell_less(info, told):
     ],
 )
 def test_what_cannot_be_used_is_refused(answer, why):
-    with pytest.raises(sock_diag.Refused, match=why):
-        sock_diag.parse(answer, sock_diag.connection)
+    with pytest.raises(tcp_sockets.Refused, match=why):
+        tcp_sockets.parse(answer, tcp_sockets.connection)
 
 
 def test_no_cut_of_a_real_looking_answer_raises_anything_else():
     answer = message(18, a_socket()) + message(18, a_socket(None)) + DONE
     for length in range(len(answer)):
-        with contextlib.suppress(sock_diag.Refused):
-            sock_diag.parse(answer[:length], sock_diag.connection)
+        with contextlib.suppress(tcp_sockets.Refused):
+            tcp_sockets.parse(answer[:length], tcp_sockets.connection)
 
 
 bodies = st.one_of(
@@ -288,9 +290,9 @@ messages = st.builds(
     st.integers(0, 10),
 )
 def test_no_buffer_crashes_the_parser(answer, cut):
-    for one in (sock_diag.connection, sock_diag.listener):
-        with contextlib.suppress(sock_diag.Refused):
-            rows, _ = sock_diag.parse(answer[: len(answer) - cut], one)
+    for one in (tcp_sockets.connection, tcp_sockets.listener):
+        with contextlib.suppress(tcp_sockets.Refused):
+            rows, _ = tcp_sockets.parse(answer[: len(answer) - cut], one)
             assert len(rows) <= len(answer) / 88
 
 
@@ -302,16 +304,16 @@ PROC_LINE = (
 
 
 def test_parse_lines():
-    assert sock_diag.parse_lines(PROC_LINE, 2) == [(2, 1, 8080, 5, 6, 77, True, 54321)]
-    assert sock_diag.parse_lines(PROC_LINE.replace(b" 31 ", b" 30 "), 2) == [
+    assert tcp_sockets.parse_lines(PROC_LINE, 2) == [(2, 1, 8080, 5, 6, 77, True, 54321)]
+    assert tcp_sockets.parse_lines(PROC_LINE.replace(b" 31 ", b" 30 "), 2) == [
         (2, 1, 8080, 5, 6, 77, False, 54321)
     ]
-    assert sock_diag.parse_lines(PROC_LINE, 2, {8080}) and not sock_diag.parse_lines(
+    assert tcp_sockets.parse_lines(PROC_LINE, 2, {8080}) and not tcp_sockets.parse_lines(
         PROC_LINE, 2, {80}
     )
-    assert sock_diag.parse_lines(PROC_LINE.replace(b" 01 ", b" 06 "), 2) == []  # TIME_WAIT
+    assert tcp_sockets.parse_lines(PROC_LINE.replace(b" 01 ", b" 06 "), 2) == []  # TIME_WAIT
     header = Path("/proc/net/tcp").read_bytes().split(b"\n", maxsplit=1)[0]
-    assert sock_diag.parse_lines(header + b"\n" + PROC_LINE, 2) == [
+    assert tcp_sockets.parse_lines(header + b"\n" + PROC_LINE, 2) == [
         (2, 1, 8080, 5, 6, 77, True, 54321)
     ]
 
@@ -322,5 +324,5 @@ def test_parse_lines():
 )
 def test_no_line_crashes_the_parser(text):
     for family in (2, 10):
-        sock_diag.parse_lines(text, family)
-        sock_diag.parse_lines(text, family, {8080})
+        tcp_sockets.parse_lines(text, family)
+        tcp_sockets.parse_lines(text, family, {8080})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
 from gracewrap.config.checks import OF_SEVERAL
-from gracewrap.config.did_you_mean import closest
+from gracewrap.config.closest_name import closest
 from gracewrap.config.foreign_names import (
     BUDGET,
     COMMAND,

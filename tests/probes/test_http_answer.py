@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gracewrap.config.probe_specs import Expect
 from gracewrap.http_client.response import Response
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.http_expect import interpret
+from gracewrap.probes.http_answer import interpret
 
 
 def answer(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gracewrap.policy import log_events
 from gracewrap.policy import model as m
-from gracewrap.policy.signal_recipients import LOOK_SOON, NEVER, SETTLE, Watch, decide, observe
+from gracewrap.policy.stop_signal_recipients import LOOK_SOON, NEVER, SETTLE, Watch, decide, observe
 from gracewrap.record import replace
 
 TERM, INT = 15, 2

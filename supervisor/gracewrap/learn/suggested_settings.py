@@ -14,15 +14,16 @@ from gracewrap.config.printable import printable
 from gracewrap.config.recognise import recognised
 from gracewrap.config.toml_file import read_toml
 from gracewrap.config.values import BadValue, duration
+from gracewrap.learn import observed_stops
 from gracewrap.linux import signals
-from gracewrap.picture import stopped, watched
+from gracewrap.picture import stopped
 from gracewrap.picture.chart import shown
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gracewrap.picture.watched import Load, Stop, Watched
+    from gracewrap.learn.observed_stops import Load, Stop, Watched
 
     Entry = Mapping[str, object]
 
@@ -65,7 +66,7 @@ def learn(seen: Watched) -> list[Line]:
     proved = any(one.finished for one in seen.loads)
     is_http = any(not one.jobs for one in seen.loads)
     for report in seen.reports:
-        for stop in watched.stops(report):
+        for stop in observed_stops.stops(report):
             one = replace(stop, unproved=is_http and not proved and not _dies_well(stop))
             programs.setdefault(stop.name, []).append(one)
     cut = sum(one.in_flight for one in seen.loads)
@@ -191,7 +192,7 @@ def _later(seen: Watched) -> float:
     if not seen.loads:
         return 0.0
     shorter = _served(seen) - _needed_delay(seen)
-    drains = any(one.probes for report in seen.reports for one in watched.stops(report))
+    drains = any(one.probes for report in seen.reports for one in observed_stops.stops(report))
     longest = max(one.longest for one in seen.loads) + QUIET * drains
     return max(0.0, min(shorter, longest))
 
@@ -268,9 +269,9 @@ def _grace(budget: float) -> Line:
 def _worked(report: Entry) -> float:
     """Return how long a stop took without propagation_delay, and without the time in which a
     program was drained and did not exit."""
-    found = list(watched.stops(report))
+    found = list(observed_stops.stops(report))
     idle = min((one.lingered or 0.0) - LINGER if one.held else 0.0 for one in found)
-    return stopped.number(report, "used_seconds") - watched.served(report) - max(0.0, idle)
+    return stopped.number(report, "used_seconds") - observed_stops.served(report) - max(0.0, idle)
 
 
 def _delay(seen: Watched) -> Iterator[Line]:
@@ -338,7 +339,7 @@ def _needed_delay(seen: Watched) -> float:
 
 def _served(seen: Watched) -> float:
     """Return for how long it served on at most, in the stops that were watched."""
-    return max(map(watched.served, seen.reports))
+    return max(map(observed_stops.served, seen.reports))
 
 
 def _program(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import finishing, log_events, system, watchdog
+from gracewrap.policy import log_events, run_end, system, watchdog_missed
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -97,7 +97,7 @@ def test_after_max_restarts_a_missed_watchdog_is_the_end_of_all():
     assert [c for _, c in s.deeds][-2:] == [SendLeader(0, TERM), SendLeader(1, TERM)]
 
 
-@pytest.mark.parametrize(("limit", "at"), [(None, 100 + watchdog.ABORT_TIME), (2.0, 102)])
+@pytest.mark.parametrize(("limit", "at"), [(None, 100 + watchdog_missed.ABORT_TIME), (2.0, 102)])
 def test_what_does_not_end_by_sigabrt_is_killed_with_a_kill_event_and_started_again(limit, at):
     s = restarting(DEAF, stop_timeout=limit)
     s.misses_watchdog()
@@ -333,10 +333,10 @@ def test_no_sigkill_after_sigabrt_comes_before_its_time_and_no_other_signal_does
             left = any(isinstance(thing, SendTo | log_events.Leftover) for _, thing in life)
             if not kills or left or (len(p.requests) > 2 and policy.on_repeat == "escalate"):
                 continue  # the leader had gone, or it was asked for
-            own = watchdog.ABORT_TIME if rules.stop_timeout is None else rules.stop_timeout
+            own = watchdog_missed.ABORT_TIME if rules.stop_timeout is None else rules.stop_timeout
             promised = aborted[0] + own
             if p.began is not None and p.began < promised:
-                budget_ends = p.began + policy.shutdown_timeout - finishing.final_reserve(policy)
+                budget_ends = p.began + policy.shutdown_timeout - run_end.final_reserve(policy)
                 limit = rules.stop_timeout
                 ends = budget_ends if limit is None else p.began + limit
                 promised = min(budget_ends, max(promised, ends))
