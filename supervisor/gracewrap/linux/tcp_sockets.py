@@ -183,7 +183,7 @@ def ask(
         asking.send(pack("=IHHII", 16 + len(request), kind, _REQUEST_DUMP, 1, 0) + request)
         done = False
         while not done:
-            rows, done = parse(asking.recv(_BUFFER), parse_one)
+            rows, done = parse(asking.recv(_BUFFER), parse_one, kind)
             yield rows
     except Refused:
         raise
@@ -193,8 +193,11 @@ def ask(
         asking.close()
 
 
-def parse(answer: bytes, parse_one: Parse[Row]) -> tuple[list[Row], bool]:
-    """Return the sockets in one part of a dump, and whether it was the last part.
+def parse(
+    answer: bytes, parse_one: Parse[Row], asked: int = _TCPDIAG_GETSOCK
+) -> tuple[list[Row], bool]:
+    """Return the sockets in one part of a dump, and whether it was the last part; *asked* is the
+    kind of the request, which the kernel gives to each row as well.
 
     Raises:
         Refused: If it is an error message, makes no sense, or says that the table changed under the
@@ -216,7 +219,7 @@ def parse(answer: bytes, parse_one: Parse[Row]) -> tuple[list[Row], bool]:
             if kind == _ERROR:
                 raise _garbled()
             return rows, True
-        if kind in (_TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY):
+        if kind == asked:
             if length < 16 + (_MESSAGE if kind == _TCPDIAG_GETSOCK else _LEAST):
                 raise _garbled()
             rows.append(parse_one(answer, at + 16, end))
