@@ -83,6 +83,29 @@ def test_behind_a_shell_too_it_is_told_what_lost_a_request_and_the_cure(preset, 
     assert ("--preset node" in summary["message"]) == (not preset)
 
 
+BUSY_LOOP = """
+require('http').createServer((request, response) => {
+  console.log('request')
+  for (;;) {}
+}).listen(0, '127.0.0.1', function () { console.log('port ' + this.address().port) })
+"""
+
+
+@pytest.mark.parametrize("handler", [False, True])
+def test_an_event_loop_that_does_not_turn_is_named(handler, pool):
+    script = (OWN % "0" if handler else "") + BUSY_LOOP
+    options = ("--preset", "node", "--shutdown-timeout", "4s", "--log-format", "text")
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/")
+        assert run.wait() == (137 if handler else 143)
+        assert request.exception(BOUND)
+        *log, summary = run.err.rest()
+    waiting = [line for line in log if "until the stop signal" in line]
+    assert waiting and all("event loop" in line for line in waiting)
+    assert "event loop" in summary and "handler" not in summary
+    assert not any("serving" in line for line in log)
+
+
 def test_a_handler_that_the_agent_knows_of_is_not_said_to_be_missing(tmp_path):
     """As that of NestJS, which ends the process by the signal when all is closed."""
     ends = "process.once('SIGTERM', () => process.kill(process.pid, 'SIGTERM'));"

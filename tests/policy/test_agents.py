@@ -44,6 +44,25 @@ def test_an_agent_that_does_not_answer_is_not_waited_for_long():
     s.pass_time(30)
     assert s.deeds[1] == (100 + AGENT_LIMIT, SendLeader(0, TERM))
     assert s.times(KillProgram)[0] == 125
+    assert len(s.reported(log_events.AgentsSilent)) == 1
+
+
+def test_an_agent_that_answers_is_not_called_silent():
+    s = stopped(pre_stop=True)
+    s.feed(AgentsTold(0, s.now))
+    s.pass_time(30)
+    assert not s.reported(log_events.AgentsSilent)
+
+
+def test_that_it_is_silent_is_said_once_whatever_else_is_waited_for():
+    s = Simulation(
+        Policy((ProgramPolicy(agent=True, pre_stop=True, propagation_delay=8.0),)),
+        hooks={"pre_stop": Hook(6.0)},
+    )
+    s.signal(TERM)
+    s.pass_time(30)
+    assert s.times(SendLeader) == [108]
+    assert len(s.reported(log_events.AgentsSilent)) == 1
 
 
 @given(st.floats(0.1, 100), st.none() | st.floats(0.05, 100))

@@ -69,7 +69,7 @@ class StopWaits(OfTheStop):
 
 
 class Serving(OfTheStop):
-    """The program keeps serving for *seconds* until load balancers have noticed the stop."""
+    """The stop signal is held back for *seconds* until load balancers have noticed the stop."""
 
     EVENT = "serving"
     program: int
@@ -398,6 +398,13 @@ class DrainFailed(OfTheDrain):
     why: str
 
 
+class AgentsSilent(OfTheDrain):
+    """Agents have not answered that they know of the stop, and are waited for no longer."""
+
+    EVENT = "agents_silent"
+    program: int
+
+
 class DrainTimeout(OfTheDrain):
     """The program is not drained *after* the seconds of drain.timeout."""
 
@@ -606,6 +613,7 @@ if TYPE_CHECKING:
         | GoodMoment
         | Undrained
         | DrainFailed
+        | AgentsSilent
         | DrainTimeout
         | ProbeInvalid
         | HelperEnded

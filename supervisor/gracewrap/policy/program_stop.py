@@ -212,6 +212,10 @@ def limit(phase: Phase, policy: ProgramPolicy, at: float, kill_at: float) -> Pha
 
 def _go_on(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> Step:
     """Enter the next stage, if the one that there is has nothing more to wait for."""
+    if isinstance(held.stage, Waiting) and at >= (held.stage.agents_until or FOREVER):
+        given_up = replace(held, stage=replace(held.stage, agents_until=None))
+        after, commands = _go_on(given_up, program, policy, at)
+        return after, (log_events.AgentsSilent(program), *commands)
     asked = held.kill_at != FOREVER
     if asked and at >= held.signal_at:
         return _signal(held, program, policy, at)

@@ -14,14 +14,17 @@ from gracewrap.policy.model import (
     put_together,
 )
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.text import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gracewrap.policy.model import AgentCounts, QueueJobs
 
 
 FRESH = 2.5
+SILENT = 0.5  # seconds; an event loop that turns answers within milliseconds
+EVENT_LOOP = "its event loop does not turn"
 _MOST = 1e15  # from here on no count is written out
 
 
@@ -47,6 +50,8 @@ class InFlight:
         self.fresh = FRESH  # seconds for which a number is told without its age
         self.of_the_rest = False  # the leader is gone, and agents count what is left
         self.probes = [ProbeHistory(kind, unit) for kind, unit in probes]
+        # Who has an agent that owes an answer, and for how many seconds.
+        self.unanswered: Callable[[float], Sequence[tuple[int, float]]] = lambda at: ()
 
     def count_anew(self) -> None:
         """Forget the numbers: a drain begins, and they are compared with those of its begin."""
@@ -126,13 +131,25 @@ class InFlight:
     def why_waiting(self, at: float) -> str:
         """Return what is to be said beside shown(): without numbers why the program is busy, with
         numbers only what they do not tell."""
-        shown = self.shown(at)
-        return "; ".join(
+        shown, silence = self.shown(at), self.silence(at)
+        reasons = (
             f"{probe.kind}: {why}"
             for probe in self.probes
             if not shown or probe.reading.kind == DRAINED
+            if not (silence and probe.kind == "agent")
             if (why := _why_busy(probe.reading))
         )
+        return "; ".join(filter(None, (silence, *reasons)))
+
+    def silent(self, at: float) -> list[tuple[int, float]]:
+        """Return the processes whose agents have not answered for so long that their event loops
+        do not turn, and for how many seconds."""
+        return [one for one in self.unanswered(at) if one[1] >= SILENT]
+
+    def silence(self, at: float) -> str:
+        """Return which agents do not answer, for people; "" if all do."""
+        silent = self.silent(at)
+        return f"{have_not_answered(silent)}: {EVENT_LOOP}" if silent else ""
 
     def streams(self) -> tuple[int, int]:
         """Return how many streams were open in the last samples, and how many of them were idle.
@@ -198,6 +215,15 @@ def _shown(probe: ProbeHistory, fresh_since: float, at: float) -> str:
     open_now, idle = probe.reading.streams, probe.reading.idle_streams
     streams = f", {in_words(open_now, idle)}" if open_now else ""
     return f"{probe.unit} {first}{number(probe.last)}{streams}{ago}"
+
+
+def have_not_answered(silent: Sequence[tuple[int, float]], have: str = "has") -> str:
+    """Return which agents have not answered: "the agent in node (pid 7) has not answered for 4 s";
+    of several, the one that has been silent for the longest time."""
+    pid, time = max(silent, key=lambda one: one[1])
+    more = f" (and {len(silent) - 1} more)" if len(silent) > 1 else ""
+    time = round(time, 0 if time >= 1 else 1)
+    return f"the agent in node (pid {pid}){more} {have} not answered for {seconds(time)}"
 
 
 def _whole(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ from gracewrap.linux.signals import name
 from gracewrap.policy import log_events
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import runtime_events
+from gracewrap.report.in_flight import EVENT_LOOP, have_not_answered
 from gracewrap.report.text import (
     HOOKS,
     MOST,
@@ -111,8 +112,9 @@ def _stop(event: log_events.StopEvent, history: ProgramHistory, run: RunHistory)
             text = f"{who} will stop after {listed(run.names(programs))}"
             return Line(level, text, _programs(programs, run))
         case log_events.Serving(_, time):
-            until = "for load balancers to notice"
-            return Line("info", f"still serving for {seconds(time)}, {until}", {"seconds": time})
+            until = "so that load balancers notice (propagation_delay)"
+            text = f"the stop signal waits for {seconds(time)}, {until}"
+            return Line("info", text, {"seconds": time})
         case log_events.HeldTooLong(_, doing, after):
             why = "sending the stop signal now, because the budget ends soon"
             text = f"{_HELD[doing]} after {seconds(after)}; {why}"
@@ -150,7 +152,7 @@ _AGAIN = {
     "kill": "third request, sending SIGKILL to everything",
 }
 _HELD = {
-    "propagation_delay": "still serving",
+    "propagation_delay": "propagation_delay has not passed",
     "agent": "the agent has not answered",
     "pre_stop": "pre_stop has not ended",
     "drain.start": "drain.start has not ended",
@@ -373,6 +375,12 @@ def _drain(event: log_events.DrainEvent, history: ProgramHistory, run: RunHistor
             kind = history.in_flight.probes[probe].kind
             text = f"the drain is abandoned{because(why)}"
             return Line("warning", text, {"probe": kind, "why": why})
+        case log_events.AgentsSilent():
+            silence = "the agent has not answered"
+            if history.silent:
+                silence = f"{have_not_answered(history.silent)}: {EVENT_LOOP}"
+            text = f"{silence}; it is waited for no longer"
+            return Line("warning", text, {"why": silence})
         case log_events.DrainTimeout(_, after, in_flight):
             text = f"not drained after {seconds(after)} (drain.timeout){in_flight_now(in_flight)}"
             return Line("warning", text, {"after": after, "in_flight": in_flight})

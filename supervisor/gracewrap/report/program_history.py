@@ -118,6 +118,8 @@ class ProgramHistory:
         self.told_at: float | None = None  # when its stop signal was sent
         self.caught = False  # the leader had something to run on it then; a runtime's own, perhaps
         self.handles: bool | None = None  # that is the application's own, by what its agents say
+        # Processes whose agents had not answered when it was signalled, and for how many seconds.
+        self.silent: Sequence[tuple[int, float]] = ()
         self.watched_from = 0.0  # its end cannot be observed before this time
         self.gone_at: float | None = None
         self.hooks: dict[str, HookRun] = {}
@@ -191,6 +193,7 @@ class ProgramHistory:
             elif isinstance(event, probe_events.AgentExited):
                 self._exited_with(event.counts)
             elif isinstance(event, probe_events.AgentsAnswered):
+                self.silent = ()
                 mixed = event.own and (event.agent or event.none)
                 self.handles = None if mixed else event.own > 0
         elif isinstance(event, runtime_events.OfTheRun):
@@ -205,6 +208,7 @@ class ProgramHistory:
         match event:
             case log_events.StopSignal(_, signum):
                 self.told_at = at if self.told_at is None else self.told_at
+                self.silent = self.in_flight.silent(at)
                 if self.drain_began is None or not self.drains_to_stop:
                     self.drain_begins(at)  # anew, if it was told to drain before
                 self._was_sent(signum)
@@ -227,9 +231,7 @@ class ProgramHistory:
                 self.still_open = self.in_flight.still_open() if why == NO_REQUEST else ""
                 self.kill_why = self.kill_why or why
                 self.killed.append(self.members or self.who)
-                self._cut()
-                self.unusable = self.in_flight.unusable(at)
-                self.streams = self.in_flight.streams()
+                self._cut_by_sigkill(at)
             case log_events.GaveUp():
                 self.gave_up, self.still_there = True, self.members
             case log_events.SignalSent(_, signum, by):
@@ -275,6 +277,8 @@ class ProgramHistory:
                 self.drain_began = self.drained_after = None
             case log_events.GoodMoment():
                 self.gave_in = True
+            case log_events.AgentsSilent():
+                self.silent = self.in_flight.unanswered(at)
             case log_events.MayBeAtWork() | log_events.KeptAlive():
                 pass
             case log_events.DrainStart() | log_events.DrainFailed() | log_events.ProbeInvalid():
@@ -338,6 +342,13 @@ class ProgramHistory:
             self.cut = in_flight if self.cut is None else max(self.cut, in_flight)
             self.interrupted = self.cut + (self.cut_before or 0)
             self.cut_jobs = self.in_flight.jobs()
+
+    def _cut_by_sigkill(self, at: float) -> None:
+        """Record all that is known of what it does when it is killed."""
+        self._cut()
+        self.unusable = self.in_flight.unusable(at)
+        self.streams = self.in_flight.streams()
+        self.silent = self.in_flight.silent(at)
 
     def _exited_with(self, counts: AgentCounts) -> None:
         """Record what was in flight in a process when it exited: several may."""

@@ -6,7 +6,7 @@ from gracewrap.linux import signals
 from gracewrap.policy.model import in_words
 from gracewrap.policy.program_phases import NO_REQUEST
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.in_flight import number
+from gracewrap.report.in_flight import have_not_answered, number
 from gracewrap.report.program_history import OUTCOMES
 from gracewrap.report.text import MOST, seconds
 
@@ -48,6 +48,11 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
     """Return what helps where *command*, or what it left behind, had no handler."""
     from gracewrap.config.recognise import recognised
 
+    if history.silent:
+        return (
+            f"{have_not_answered(history.silent, 'had')}, because its event loop did not turn: any "
+            "work in progress was lost; let long computations run in a worker thread"
+        )
     if history.may_have_handled() and history.left_lost is None:
         lost = "unless a handler of its own did that, any work in progress was lost"
     else:
@@ -129,6 +134,8 @@ def particulars(history: ProgramHistory) -> list[str]:
 
         told = history.interrupted and history.held_up[-1].cause.work  # as what was cut
         parts += [] if told else [held_up.last_sentence(history.held_up, history.sent)]
+    if history.killed and history.silent:
+        parts.append(f"{have_not_answered(history.silent, 'had')}: its event loop did not turn")
     if history.streams[0]:
         parts.append(f"when last seen, {in_words(*history.streams)}")
     return parts

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gracewrap.policy.model import Reading
     from gracewrap.report import probe_events
+    from gracewrap.report.in_flight import InFlight
     from gracewrap.report.log import Log
     from gracewrap.report.program_history import ProgramHistory
     from gracewrap.report.text import Line
@@ -237,7 +238,7 @@ class Recorder:
             tuple(self.histories[i].name for i in waits_for),
             in_flight.shown(at) if is_known and not waits_for else "",
             in_flight.total() if is_known else None,
-            "" if is_leftover or waits_for else in_flight.why_waiting(at),
+            _why(in_flight, is_leftover, at) if not waits_for else "",
         )
 
     def facts(self, program: int, at: float) -> dict[str, str]:
@@ -253,6 +254,10 @@ class Recorder:
         facts |= {"PROGRAM": history.name} if run.several else {}
         ended = history.facts()
         return facts | ({"OUTCOME": history.outcome(), **ended} if ended else {})
+
+
+def _why(in_flight: InFlight, is_leftover: bool, at: float) -> str:
+    return in_flight.silence(at) if is_leftover else in_flight.why_waiting(at)
 
 
 def _mistake(event: log_events.ProbeInvalid) -> str:

@@ -66,6 +66,8 @@ class Agents:
         self._agents: dict[Peer, Agent] = {}
         self._number = 0  # of the current question
         self._asking: OnAnswers | None = None
+        self._owing: dict[Peer, float] = {}  # who has been told or asked, and said nothing since
+        child.history.in_flight.unanswered = self.unanswered
         self.reset()
 
     def reset(self) -> None:
@@ -91,6 +93,21 @@ class Agents:
         self._listener.read()
         return {peer.pid for peer, agent in self._agents.items() if agent.unheard}
 
+    def unanswered(self, at: float) -> list[tuple[int, float]]:
+        """Return the processes that owe an answer, and for how many seconds.
+
+        One whose main thread has been heard of is waited for by that alone.
+        """
+        mains = {peer.pid for peer, agent in self._agents.items() if agent.thread == 0}
+        return [
+            (peer.pid, at - since)
+            for peer, since in self._owing.items()
+            if peer.pid not in mains or (peer in self._agents and not self._agents[peer].thread)
+        ]
+
+    def _owes(self, peer: Peer) -> None:
+        self._owing.setdefault(peer, time.monotonic())
+
     # --- the policy's commands -------------------------------------------------------------------
 
     def tell(self, command: TellAgents) -> None:
@@ -98,6 +115,8 @@ class Agents:
         self._listener.read()  # one that has just connected, for one
         self._told = None if command.what == "undrain" else command
         self._waits = command.what == "stop"
+        for peer in self._listener.peers:  # one that has not said hello yet owes that
+            self._owes(peer)
         for peer, agent in list(self._agents.items()):
             agent.handler, agent.unheard = "", False
             self._listener.send(peer, self._order(command))
@@ -154,6 +173,7 @@ class Agents:
         self._asking = on_answers
         for peer, agent in list(self._agents.items()):
             agent.answered = False
+            self._owes(peer)
             self._listener.send(peer, dumps({"type": "ask", "id": self._number}))
         self._look_whether_answered()
 
@@ -174,6 +194,7 @@ class Agents:
     def _received(self, peer: Peer, line: bytes) -> None:
         from gracewrap.probes import agent as messages  # with json, which the start need not have
 
+        self._owing.pop(peer, None)  # its event loop turns
         message = messages.parse(line)
         agent = self._agents.get(peer)
         if agent is None:
@@ -218,5 +239,6 @@ class Agents:
 
     def _gone(self, peer: Peer) -> None:
         self._agents.pop(peer, None)
+        self._owing.pop(peer, None)
         self._look_whether_told()
         self._look_whether_answered()

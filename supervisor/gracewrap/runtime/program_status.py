@@ -27,7 +27,7 @@ from gracewrap.record import TYPE_CHECKING, Record, assert_never
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gracewrap.policy.model import Policy
+    from gracewrap.policy.model import Policy, ProgramPolicy
 
 MOST = 3  # programs that are named in one line, with what is said of each
 # Phases in which nothing is left of a program; the policy has one for all of them, Gone.
@@ -59,12 +59,14 @@ def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
     match phase:
         case PreStop(_, stage, kill_at, signal_at):
             word = "drained" if isinstance(stage, Drained) else "draining"
+            held = _held(stage, at)
             if signal_at == FOREVER:
                 left = _left(system, index, at)
                 given_up = isinstance(stage, Draining) and stage.drain.failed
-                return ProgramStatus(word, _held(stage), waiting, kill_in=left, given_up=given_up)
+                return ProgramStatus(word, held, waiting, kill_in=left, given_up=given_up)
+            signal_at = min(signal_at, _signal_at(phase, policy.programs[index]))
             left, kill_in = max(0.0, signal_at - at), max(0.0, kill_at - at)
-            return ProgramStatus(word, _held(stage), waiting, left, kill_in)
+            return ProgramStatus(word, held, waiting, left, kill_in)
         case Stopping(kill_at=kill_at) | Aborting(kill_at) | Stragglers(_, kill_at):
             left = max(0.0, kill_at - at)
             return ProgramStatus("stopping", seconds_left=left, kill_in=left)
@@ -90,10 +92,24 @@ def of(system: System, policy: Policy, index: int, at: float) -> ProgramStatus:
             assert_never(phase)
 
 
-def _held(stage: Stage) -> str:
+def _signal_at(phase: PreStop, rules: ProgramPolicy) -> float:
+    """Return when the stop signal goes if only a time is waited for, and nothing comes after it."""
+    start = rules.drain.start and not phase.started
+    if not isinstance(phase.stage, Waiting) or phase.stage.hook or start:
+        return FOREVER
+    if rules.drain.probes and rules.drain.when == "before-signal":
+        return FOREVER
+    return max(phase.stage.until, phase.stage.agents_until or 0.0)
+
+
+def _held(stage: Stage, at: float) -> str:
     match stage:
-        case Waiting(hook=hook):
-            return "waiting for pre_stop" if hook else "not ready any more, still serving"
+        case Waiting(_, True):
+            return "waiting for pre_stop"
+        case Waiting(until) if at < until:
+            return "waiting for load balancers to notice (propagation_delay)"
+        case Waiting():
+            return "waiting for the agent's answer"
         case Starting():
             return "waiting for drain.start"
         case Draining(drain) if drain.failed:

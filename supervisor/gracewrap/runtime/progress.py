@@ -74,6 +74,6 @@ class Progress:
             status.seconds_left,
             in_flight.shown(at) if is_known else "",
             in_flight.total() if is_known else None,
-            "" if is_leftover else in_flight.why_waiting(at),
+            in_flight.silence(at) if is_leftover else in_flight.why_waiting(at),
         )
         self._recorder.record(event, at)
