@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_stub import NO_ANSWERS, STOP, STOPPING, WIDTH, a_status, ask, one_of, several
+from control_stub import (
+    NO_ANSWERS,
+    STOP,
+    STOPPING,
+    WIDTH,
+    a_probe,
+    a_status,
+    ask,
+    one_of,
+    several,
+)
 from gracewrap.cli import status_view as status
 from gracewrap.cli import status_watch
 from processes import BOUND, GRACEWRAP, INSTALLED, environment
@@ -33,6 +43,35 @@ def test_status_says_it_all(stub):
     ):
         assert said in done.out
     assert max(map(len, done.out.splitlines())) < WIDTH
+
+
+@pytest.mark.parametrize(
+    ("probe", "line", "cell"),
+    [
+        ({}, "busy, 3 jobs; 0.1 s ago", "3"),
+        ({"asked_seconds": 0.2}, "busy, 3 jobs; 0.1 s ago", "3"),
+        (
+            {"asked_seconds": 0.2, "age_seconds": 10.8},
+            "no answer yet; the last one was busy, 3 jobs, 11 s ago",
+            "3+",
+        ),
+        (
+            {"reading": "unreachable", "why": "no answer within 2 s", "answered_seconds": 23.0},
+            "unreachable, 3 jobs (no answer within 2 s); 0.1 s ago; the last answer was 23 s ago",
+            "3+",
+        ),
+        ({"reading": "invalid", "in_flight": None, "why": "404"}, "invalid (404); 0.1 s ago", "?"),
+    ],
+)
+def test_what_a_probe_does_not_know_now_is_told(stub, probe, line, cell):
+    told = a_probe(**probe)
+    drain = {"drained": False, "in_flight": told["in_flight"], "probes": [told]}
+    stub.say("/status", (200, a_status(drain=drain)))
+    assert f"  drain probe http: {line}\n" in ask(stub, "status").out
+    web = one_of("web", drain=drain, in_flight=told["in_flight"])
+    stub.say("/status", (200, several("running", web, one_of("db"))))
+    _, row, _ = ask(stub, "status").out.splitlines()[-3:]
+    assert row.split()[-1] == cell
 
 
 def test_status_measures_what_is_in_our_pid_namespace(stub):

@@ -11,15 +11,33 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from processes import SUPPORT, TALKER, Run, alive, order, running, wait_until
+from control_api import get
+from gracewrap.linux import listening_ports
+from processes import (
+    SUPPORT,
+    TALKER,
+    Run,
+    alive,
+    order,
+    require_other_user,
+    running,
+    wait_until,
+)
 
 ENDPOINT = [sys.executable, "-I", "-S", str(SUPPORT / "endpoint.py")]
 JOBS = ("--drain-json", "/active/jobs")
 IDLE = '200 {"active": {"jobs": 0}}'
 QUICK = ("--drain-interval", "20ms")
+# The interpreter may lie in somebody's home: whoever the command becomes, it may read it.  But it
+# may not look into the processes of others.
+NO_PTRACE = (
+    *("setpriv", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+    *("--securebits=+no_setuid_fixup", "--bounding-set=-sys_ptrace"),
+)
 
 
 @pytest.fixture
@@ -202,6 +220,38 @@ def test_a_mistake_in_the_probe_is_told_while_the_command_runs(ask):
     assert "/active/requests" in str(line["why"])
     run.send(signal.SIGKILL)
     run.wait()
+
+
+@pytest.mark.root
+def test_ports_that_cannot_be_found_are_told_while_the_command_runs(start):
+    require_other_user()
+    if not listening_ports.on_host_network():
+        pytest.skip("this is not the host's network namespace")
+    listener = "import signal, socket; s = socket.create_server(('127.0.0.1', 0)); signal.pause()"
+    run = start(
+        *("--user", "nobody", "--drain-tcp", "auto", "--", sys.executable, "-c", listener),
+        prefix=NO_PTRACE,
+    )
+    assert "CAP_SYS_PTRACE" in str(run.log_line("probe_invalid")["why"])
+    run.send(signal.SIGKILL)
+    run.wait()
+
+
+def test_a_probe_that_is_silent_is_not_asked_anew_for_each_status(ask, tmp_path):
+    """Else its time would never be over, however long somebody looks."""
+    socket = tmp_path / "control"
+    run = ask(options=("--control-socket", str(socket)), probe=(*JOBS, "--drain-interval", "20ms"))
+    asked(run)  # the first look
+
+    def probe() -> dict[str, Any]:
+        return dict(json.loads(get(socket, "/status")[1])["programs"][0]["drain"]["probes"][0])
+
+    wait_until(lambda: probe()["answered_seconds"] is not None, "it has answered")
+    order(run, "silent")
+    wait_until(lambda: (probe()["asked_seconds"] or 0) > 1, "it is asked, and does not answer")
+    assert probe()["reading"] == "busy" and probe()["answered_seconds"] > 1
+    wait_until(lambda: probe()["reading"] == "unreachable", "its time is over")
+    assert probe()["why"] == "no answer within 2 s" and probe()["answered_seconds"] > 2
 
 
 def test_a_second_request_does_not_wait_for_the_drain(ask):

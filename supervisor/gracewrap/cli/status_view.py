@@ -30,6 +30,10 @@ MOST, NAMED_MOST = (
     6,
 )  # so many programs are told of in a line that is written over, and in one that stays
 
+# seconds; a probe's answer that is older, and to which a question has not been answered, tells
+# nothing of what is so now (a probe is asked at most 0.25 s + MEASURE before it is shown)
+STALE = 2.5
+
 TIE = 0.1  # seconds; two times that differ by no more are told once
 NAME_MOST = 24  # columns of a program's name in a table
 HEADS = (
@@ -219,11 +223,29 @@ def _row(program: Mapping[str, Any], cpu: Mapping[str, float]) -> tuple[str, ...
         "" if up is None else span(up, whole=True),
         "" if used is None else f"{used:.0f}%",
         _bytes(memory) if memory else "",
-        "" if in_flight is None else number(in_flight),
+        _in_flight(program, in_flight),
         number(restarts) if restarts else "",
         "" if left is None else span(left, whole=True),
         _why(program) or word(program, "status_text"),
     )
+
+
+def _in_flight(program: Mapping[str, Any], known: float | None) -> str:
+    """Return what is in flight in a program: a number, "3+" or "?" if not all of its probes can
+    tell."""
+    if any(_is_unanswered(probe) or _is_unusable(probe) for probe in _probes(program)):
+        return f"{number(known)}+" if known else "?"
+    return "" if known is None else number(known)
+
+
+def _is_unusable(probe: Mapping[str, Any]) -> bool:
+    return word(probe, "reading") in ("unreachable", "invalid", "failed")
+
+
+def _is_unanswered(probe: Mapping[str, Any]) -> bool:
+    """Return whether a probe has been asked since its last answer, which was some time ago."""
+    age = figure(probe, "age_seconds")
+    return figure(probe, "asked_seconds") is not None and age is not None and age > STALE
 
 
 def wrapped(line: Line, width: int) -> list[str]:
@@ -357,11 +379,17 @@ def _probe(probe: Mapping[str, Any]) -> Line:
         unit = word(probe, "unit") or "in flight"
         parts.append(f"{number(in_flight)} {unit.removesuffix('s') if in_flight == 1 else unit}")
     text = ", ".join(parts) + _in_brackets(word(probe, "why"))
+    answered = figure(probe, "answered_seconds")
+    silent = _is_unanswered(probe) and not _is_unusable(probe)
     if age is not None:
-        text += f"; {span(age)} ago"
+        said = f"no answer yet; the last one was {text}, {span(age)} ago"
+        text = said if silent else f"{text}; {span(age)} ago"
+    if _is_unusable(probe) and answered is not None:
+        text += f"; the last answer was {span(answered)} ago"
     if failures:
         text += f"; failed {number(failures)} times" if failures != 1 else "; failed once"
     tone = {"drained": "good", "busy": "busy", "none": "", "": ""}.get(reading, "bad")
+    tone = "bad" if silent else tone
     return Line(f"  drain probe {word(probe, 'kind') or '?'}: {text}", "probe", tone)
 
 

@@ -19,6 +19,7 @@ class Sampler:
     def __init__(self, probe: Probe, reactor: Reactor, timeout: float) -> None:
         self.probe, self.reactor, self.timeout = probe, reactor, timeout
         self._limit: Timer | None = None
+        self.asked_at: float | None = None  # when the sample in progress began; None: there is none
         self._sample = 0  # the number of the current sample; readings of earlier ones are ignored
 
     def sample(self, at: float, on_reading: OnReading) -> None:
@@ -35,7 +36,7 @@ class Sampler:
         def finish(reading: Reading) -> None:
             if number == self._sample and self._limit is not None:
                 self.reactor.cancel(self._limit)
-                self._limit = None
+                self._limit = self.asked_at = None
                 on_reading(reading)
 
         def time_out() -> None:
@@ -44,6 +45,7 @@ class Sampler:
                 finish(Reading(UNREACHABLE, None, f"no answer within {self.timeout:g} s"))
 
         self._limit = self.reactor.call_at(at + self.timeout, time_out)
+        self.asked_at = at
         try:
             self.probe.sample(finish)
         except Exception as error:  # a bug, or no memory: the stop continues without this sample
@@ -56,7 +58,7 @@ class Sampler:
         """Abort the sample in progress, if any."""
         if self._limit is not None:
             self.reactor.cancel(self._limit)
-            self._limit = None
+            self._limit = self.asked_at = None
             self._safely(self.probe.cancel)
 
     def _safely(self, call: Callable[[], None]) -> None:

@@ -52,9 +52,12 @@ _SLICE = 500  # ties to process before signals are handled: half a millisecond
 _MAX_SINGLE_PORTS = 4
 
 _CANNOT_FIND_PORTS = (
-    "cannot find the program's ports: its processes run as another user, gracewrap lacks "
-    "CAP_SYS_PTRACE, and the network is the host's; set drain.tcp = [PORT]"
+    "cannot find the program's ports: its processes run as another user, the network is the "
+    "host's, and gracewrap lacks CAP_SYS_PTRACE; grant that, or set "
 )
+# drain.tcp would take the agent's place, and the jobs that it counts would be cut.
+_NAME_THEM = "drain.tcp = [PORT]"
+_NAME_THEM_TOO = "drain.all = [{agent = true}, {tcp = [PORT]}] in a file"
 
 
 def classify(connection: Connection, quiet: float) -> str:
@@ -181,7 +184,8 @@ class TcpProbe(Probe):
         ports = frozenset(spec.ports) or found.known
         listening = ports & (found.everyone if spec.ports else found.open)
         if not ports and found.blind:
-            return Reading(INVALID, None, _CANNOT_FIND_PORTS)
+            cure = _NAME_THEM if self._needs_port else _NAME_THEM_TOO
+            return Reading(INVALID, None, _CANNOT_FIND_PORTS + cure)
         if spec.mode == "listening":
             return self._listening(ports, listening)
         if not ports:

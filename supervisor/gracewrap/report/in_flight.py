@@ -38,6 +38,7 @@ class ProbeHistory:
         self.counted_at = 0.0  # when *last* was said
         self.reading = Reading("none")
         self.at: float | None = None
+        self.answered_at: float | None = None  # when *reading* last said how much is in flight
         self.failures = 0
         self.counts: AgentCounts | None = None  # the last ones, of a probe that asks agents
 
@@ -63,7 +64,8 @@ class InFlight:
         self.count_anew()
         self.of_the_rest = False
         for probe in self.probes:
-            probe.reading, probe.at, probe.counts = Reading("none"), None, None
+            probe.reading, probe.counts = Reading("none"), None
+            probe.at = probe.answered_at = None
 
     def only_agents(self, counts: bool) -> None:
         """The leader is gone, and what is left is asked no more; but agents are, if they *count*
@@ -79,6 +81,8 @@ class InFlight:
         before, probe.reading, probe.at = probe.reading, reading, at
         probe.counts = probe.counts if reading.counts is None else reading.counts
         probe.failures += reading.kind == UNREACHABLE
+        if reading.kind in (BUSY, DRAINED):
+            probe.answered_at = at
         count = 0 if reading.kind == DRAINED else _whole(reading.in_flight)
         if count is None:
             return False

@@ -323,9 +323,10 @@ class FirstLook:
 
         What does not listen yet is asked as long as there are looks, other mistakes once more.
         """
-        invalid = reading.kind == INVALID
-        listens = not isinstance(self._prober.probes[probe], probe_specs.TcpProbeSpec)
-        self._prober.child.history.in_flight.take(probe, reading, time.monotonic())
+        invalid, prober = reading.kind == INVALID, self._prober
+        is_tcp = isinstance(prober.probes[probe], probe_specs.TcpProbeSpec)
+        listens = not is_tcp or prober.ports().blind  # which no time changes
+        prober.child.history.in_flight.take(probe, reading, time.monotonic())
         if (
             reading.kind in (DRAINED, BUSY)
             or (invalid and was_invalid and listens)
@@ -341,10 +342,13 @@ class FirstLook:
         self._prober.recorder.looked(self._index, probe, reading, at)
 
     def look(self) -> None:
-        """Ask the probes that are not about to be asked anyway."""
+        """Ask the probes that are not being asked, or about to be, anyway.
+
+        To ask anew what has not answered yet would hide for ever that it does not.
+        """
         if time.monotonic() >= self._asked_at + self._prober.settings.drain_interval:
-            for probe in range(len(self._prober.samplers)):
-                if probe not in self._timers:
+            for probe, sampler in enumerate(self._prober.samplers):
+                if probe not in self._timers and sampler.asked_at is None:
                     self._ask(probe, self._answer_of(probe))
 
     def _answer_of(self, probe: int) -> Callable[[Reading], None]:

@@ -147,7 +147,11 @@ class StatusSnapshot:
         }
 
     def _drain(self, i: int, status: ProgramStatus, at: float) -> dict[str, object]:
-        history = self._recorder.histories[i]
+        history, prober = self._recorder.histories[i], self._programs[i].prober
+        probes = history.in_flight.probes
+        asked: list[float | None] = [None] * len(probes)
+        if prober is not None:
+            asked = [sampler.asked_at for sampler in prober.samplers]
         return {
             "drained": history.drained_after is not None,
             "given_up": status.given_up,
@@ -161,11 +165,13 @@ class StatusSnapshot:
                     "why": probe.reading.why,
                     "streams": probe.reading.streams,
                     "idle_streams": probe.reading.idle_streams,
-                    "age_seconds": None if probe.at is None else round(at - probe.at, 3),
+                    "age_seconds": _age(probe.at, at),
+                    "answered_seconds": _age(probe.answered_at, at),
+                    "asked_seconds": _age(asked_at, at),
                     "failures": probe.failures,
                     **agent_entry(probe.counts),
                 }
-                for probe in history.in_flight.probes
+                for probe, asked_at in zip(probes, asked)
             ],
         }
 
@@ -263,6 +269,10 @@ class StatusSnapshot:
         if program.settings.live is not None:
             live = up and not self._readiness.unhealthy(program.index)
         return facts_of(history, up, ready if shown else None, live)
+
+
+def _age(since: float | None, at: float) -> float | None:
+    return None if since is None else round(at - since, 3)
 
 
 def _rounded(seconds: float | None) -> float | None:
