@@ -27,6 +27,8 @@ ENV PORT=8080
 EXPOSE 8080
 # `docker stop` waits 10 s, then kills: stay below that, or raise it with docker run --stop-timeout.
 ENV GRACEWRAP_SHUTDOWN_TIMEOUT=8s
+# What HEALTHCHECK is about: a URL that answers 200.  Without it a server that hangs stays healthy.
+ENV GRACEWRAP_READY=http://127.0.0.1:8080/
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["gracewrap", "health"]
 # Not pip's `gracewrap` script: the kernel keeps a stop signal from PID 1 until Python has blocked it, which is some milliseconds
 # sooner with -I -S.  Not `sh -c` either: a shell would add variables of its own to the environment.

@@ -15,15 +15,15 @@ import pytest
 
 from containers import Container, docker, engine, unique_name
 from load_balancer import free_ports
-from processes import BOUND, ROOT, require
+from processes import BOUND, ROOT, require, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test builds the images
 
 README = (ROOT / "README.md").read_text()
 SERVER = """
 require('node:http').createServer((request, response) => {
-  console.log('request')
-  setTimeout(() => response.end('my own'), 1500)
+  console.log('request', request.url)
+  setTimeout(() => response.end('my own'), request.url === '/mine' ? 1500 : 0)
 }).listen(process.env.PORT, '127.0.0.1', () => console.log('listening'))
 """
 WITH_NPM = """
@@ -47,7 +47,7 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     require(engine(), "a Docker engine (DOCKER_HOST)")
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     command = re.search(r"^docker build -t gracewrap-node --target base -f (\S+) \.$", README, re.M)
-    dockerfile = re.search(r"^FROM gracewrap-node\n(?:[A-Z].+\n)+", README, re.M)
+    dockerfile = re.search(r"^FROM gracewrap-node\n(?:[A-Z#].+\n)+", README, re.M)
     assert command and dockerfile
     file = ROOT / command[1]
     made: list[str] = []
@@ -82,15 +82,22 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
             docker("rmi", name, check=False)
 
 
+def health(container: Container) -> str:
+    return docker("exec", container.name, "gracewrap", "health", check=False)
+
+
 def test_an_application_of_ones_own_is_built_and_finishes_its_request(application):
     [port] = free_ports(1)
-    container = Container(application, options=("--network=host", "-e", f"PORT={port}"))
+    ready = ("-e", f"GRACEWRAP_READY=http://127.0.0.1:{port}/health")
+    container = Container(application, options=("--network=host", "-e", f"PORT={port}", *ready))
     try:
         container.out.until("listening")
+        wait_until(lambda: health(container) == "ready", "it is ready")
+        container.out.until("request /health")
         with ThreadPoolExecutor() as pool:
-            url = f"http://127.0.0.1:{port}/"
+            url = f"http://127.0.0.1:{port}/mine"
             answer = pool.submit(lambda: urllib.request.urlopen(url, timeout=BOUND).read())
-            container.out.until("request")
+            container.out.until("request /mine")
             assert container.stop() == 0
             assert answer.result() == b"my own"
     finally:
