@@ -424,6 +424,41 @@ def test_a_container_can_be_chosen():
     assert "1 container checked" in run("--against", path, "--container", "app").stdout
 
 
+def test_settings_that_cannot_be_used_hide_nothing_about_processes(tmp_path):
+    """An option that is mistyped in a shell's text hid that the shell keeps the stop signal."""
+    text = POD.replace("[gracewrap, --shutdown-timeout, 40s, --, ./web]",
+                       '[sh, -c, "gracewrap --shutdwn-timeout 9s -- ./web"]')  # fmt: skip
+    text = text.replace("spec:\n", "spec:\n  shareProcessNamespace: true\n", 1)
+    result = check.checked([parse_text.parse("x.yaml", text.encode())], [], asked([]))
+    found = {one.rule: one for one in result.findings}
+    assert set(found) == {"settings", "shell-form", "pid-namespace"}
+    assert "check again" in found["settings"].remedy
+
+
+def test_variables_of_gracewrap_say_that_the_image_starts_it():
+    text = (
+        POD
+        + """    - name: worker
+      image: worker
+      env: [{name: GRACEWRAP_SHUTDOWN_TIMEOUT, value: 60s}]
+    - {name: cron, image: cron}
+"""
+    )
+    result = check.checked([parse_text.parse("x.yaml", text.encode())], [], asked([]))
+    assert [one.name for one in result.containers] == ["web", "worker"]
+
+
+def test_the_readiness_probe_that_is_advised_is_not_blind():
+    text = LEARNT.replace("--, node", "--propagation-delay=10s, --, node")
+    result = check.checked([parse_text.parse("x.yaml", text.encode())], [], asked([]))
+    (advice,) = (one.remedy for one in result.findings if one.rule == "readiness-not-503")
+    assert "set the variable GRACEWRAP_READY=tcp" in advice
+    knows = text.replace("[gracewrap, ", "[gracewrap, --ready, tcp, ")
+    result = check.checked([parse_text.parse("x.yaml", knows.encode())], [], asked([]))
+    (advice,) = (one.remedy for one in result.findings if one.rule == "readiness-not-503")
+    assert "READY=" not in advice
+
+
 def test_the_settings_file_counts(tmp_path):
     (tmp_path / "web.toml").write_text('command = ["node"]\nshutdown_timeout = "10s"\n')
     manifest = DATA / "k8s-config-in-image.yaml"

@@ -15,7 +15,7 @@ from gracewrap.manifests import (
     rules_system,
     rules_time,
 )
-from gracewrap.manifests.finding import Subject
+from gracewrap.manifests.finding import Place, Subject
 from gracewrap.manifests.model import ERROR, Edit, Finding
 from gracewrap.manifests.parse_text import Unreadable
 from gracewrap.manifests.table import RULES
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gracewrap.manifests.wrapped import Effective
 
 ROUNDS = 6
+AGAIN = "correct that and check again: times and probes have not been looked at"
 _RULES = (rules_time.find, rules_probes.find, rules_process.find, rules_system.find)
 
 
@@ -125,10 +126,11 @@ def _of(one: Container, asked: Asked) -> Iterator[Finding]:
     known = effective(one, asked.line, asked.default)
     node = wrapped(one).node
     at = node.line if node is not None else one.line
-    for problem in known.problems:
-        if not problem.warning:
-            where = _line_of(problem.text, one) or at
-            yield Finding("settings", ERROR, one.file.name, where, one.title, problem.text, "")
+    wrong = [problem.text for problem in known.problems if not problem.warning]
+    for text in wrong:
+        where = _line_of(text, one) or at
+        remedy = AGAIN if text == wrong[-1] else ""
+        yield Finding("settings", ERROR, one.file.name, where, one.title, text, remedy)
     if known.unseen is not None:
         rule = RULES["config-not-read"]
         why = (
@@ -145,6 +147,9 @@ def _of(one: Container, asked: Asked) -> Iterator[Finding]:
         subject = Subject(one, known.settings, known)
         for find in _RULES:
             yield from find(subject)
+    else:
+        yield from rules_process.find_without_settings(Place(one))
+        yield from rules_system.find_without_settings(Place(one))
 
 
 def _in_part(one: Container) -> Finding:

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from gracewrap.manifests.wrapped import Effective
 
 
-class Subject(Record):
-    """A container, and the settings in force in it."""
+class Place(Record):
+    """A container, whatever its settings are."""
 
     container: Container
-    settings: Settings
-    effective: Effective
 
     def find(
         self,
@@ -44,6 +42,13 @@ class Subject(Record):
             remedy,
             tuple(edit for edit in made if edit is not None),
         )
+
+
+class Subject(Place):
+    """A container, and the settings in force in it."""
+
+    settings: Settings
+    effective: Effective
 
     def is_later(self, key: str) -> bool:
         """Return whether a setting gets its value when the container runs."""

@@ -87,14 +87,20 @@ def _nobody(subject: Subject, probe: Probe) -> Finding:
 
 
 def _ask(subject: Subject) -> str:
-    """Return the probe to write."""
+    """Return the probe to write, and the one by which gracewrap knows the application."""
     ports = [address.port for address in subject.settings.health_listen if address.port]
+    asks = f"; {subject.setting('ready', 'tcp')[0]} too" if _asks_nobody(subject) else ""
     if ports:
-        return f"set readinessProbe: {{httpGet: {{path: /readyz, port: {ports[0]}}}}}"
+        return f"set readinessProbe: {{httpGet: {{path: /readyz, port: {ports[0]}}}}}{asks}"
     return (
         "set GRACEWRAP_HEALTH_LISTEN=:9000 and readinessProbe: {httpGet: {path: /readyz, port: "
-        "9000}}; or readinessProbe: {exec: {command: [gracewrap, health]}}"
+        f"9000}}}}; or readinessProbe: {{exec: {{command: [gracewrap, health]}}}}{asks}"
     )
+
+
+def _asks_nobody(subject: Subject) -> bool:
+    """Return whether gracewrap says ready without asking the application."""
+    return not any(each.ready for each in subject.settings.each) and not subject.is_later("ready")
 
 
 def _address(subject: Subject, probe: Probe) -> Iterator[Finding]:
@@ -141,8 +147,7 @@ def _readiness(subject: Subject, probe: Probe) -> Iterator[Finding]:
         )
         yield subject.find("readiness-not-503", probe.node, why, _ask(subject))
         return
-    asks_nobody = not any(each.ready for each in settings.each) and not subject.is_later("ready")
-    if asks_nobody and (ours is not None or asks_health):
+    if _asks_nobody(subject) and (ours is not None or asks_health):
         why = (
             "it asks gracewrap, which has no ready probe: it says ready as soon as the command is "
             "started, whether the application answers or not"

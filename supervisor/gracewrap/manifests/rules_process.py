@@ -15,7 +15,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gracewrap.manifests.finding import Subject
+    from gracewrap.manifests.finding import Place, Subject
     from gracewrap.manifests.model import Finding
 
 INITS = SUPERVISORS - {"gracewrap"} | {"init"}
@@ -23,15 +23,20 @@ INITS = SUPERVISORS - {"gracewrap"} | {"init"}
 
 def find(subject: Subject) -> Iterator[Finding]:
     """Yield what is wrong with the processes."""
-    yield from _command(subject)
+    yield from find_without_settings(subject)
     yield from _signal(subject)
-    yield from _inits(subject)
-    yield from _namespaces(subject)
-    yield from _neighbours(subject)
     yield from _restarts(subject)
 
 
-def _command(subject: Subject) -> Iterator[Finding]:
+def find_without_settings(place: Place) -> Iterator[Finding]:
+    """Yield what is wrong with the processes whatever the settings are."""
+    yield from _command(place)
+    yield from _inits(place)
+    yield from _namespaces(place)
+    yield from _neighbours(place)
+
+
+def _command(subject: Place) -> Iterator[Finding]:
     how = wrapped(subject.container)
     if how.how == "shell" and not how.execs:
         why = (
@@ -65,7 +70,7 @@ def _signal(subject: Subject) -> Iterator[Finding]:
     yield subject.find("stop-signal", one.stop_signal, why, text, edit)
 
 
-def _inits(subject: Subject) -> Iterator[Finding]:
+def _inits(subject: Place) -> Iterator[Finding]:
     one, how = subject.container, wrapped(subject.container)
     if one.init is not None:
         why = (
@@ -86,7 +91,7 @@ def _inits(subject: Subject) -> Iterator[Finding]:
         yield subject.find("init-beside", how.node, why, f"leave out {' '.join(how.before)}")
 
 
-def _namespaces(subject: Subject) -> Iterator[Finding]:
+def _namespaces(subject: Place) -> Iterator[Finding]:
     one = subject.container
     if one.shared_pid is not None:
         why = (
@@ -100,7 +105,7 @@ def _namespaces(subject: Subject) -> Iterator[Finding]:
         yield subject.find("pid-namespace", one.host_pid, why, f"remove {one.host_pid.text}")
 
 
-def _neighbours(subject: Subject) -> Iterator[Finding]:
+def _neighbours(subject: Place) -> Iterator[Finding]:
     one = subject.container
     for name, image, node in one.neighbours:
         if not is_sidecar(name, image):

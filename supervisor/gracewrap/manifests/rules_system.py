@@ -11,7 +11,7 @@ from gracewrap.record import TYPE_CHECKING, replace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gracewrap.manifests.finding import Subject
+    from gracewrap.manifests.finding import Place, Subject
     from gracewrap.manifests.model import Edit, Finding
 
 TERMINATION_LOG = "/dev/termination-log"  # Kubernetes' default
@@ -24,8 +24,13 @@ def find(subject: Subject) -> Iterator[Finding]:
     yield from _termination(subject)
     yield from _read_only(subject)
     yield from _capabilities(subject)
-    yield from _rollout(subject)
-    yield from _disruption(subject)
+    yield from find_without_settings(subject)
+
+
+def find_without_settings(place: Place) -> Iterator[Finding]:
+    """Yield what is wrong with rollouts."""
+    yield from _rollout(place)
+    yield from _disruption(place)
 
 
 def _termination(subject: Subject) -> Iterator[Finding]:
@@ -113,7 +118,7 @@ def _capabilities(subject: Subject) -> Iterator[Finding]:
         yield subject.find("capabilities", security.node, why, f"set {key}: [{words}]", edit)
 
 
-def _rollout(subject: Subject) -> Iterator[Finding]:
+def _rollout(subject: Place) -> Iterator[Finding]:
     one, rollout = subject.container, subject.container.rollout
     if rollout.recreate is not None:
         if one.platform == "compose":
@@ -136,7 +141,7 @@ def _rollout(subject: Subject) -> Iterator[Finding]:
         yield subject.find("rollout", rollout.max_unavailable, why, *_fewer(subject))
 
 
-def _fewer(subject: Subject) -> tuple[str, *tuple[Edit | None, ...]]:
+def _fewer(subject: Place) -> tuple[str, *tuple[Edit | None, ...]]:
     """Return what leaves some of them, and its edits: at least one of the two may not be 0."""
     file, rollout = subject.container.file, subject.container.rollout
     assert rollout.max_unavailable is not None and rollout.replicas
@@ -167,7 +172,7 @@ def _rounded_up(pods: float | None) -> int | None:
     return math.ceil(pods) if pods is not None else None
 
 
-def _disruption(subject: Subject) -> Iterator[Finding]:
+def _disruption(subject: Place) -> Iterator[Finding]:
     rollout = subject.container.rollout
     spec = rollout.disruption
     if spec is None or not rollout.replicas:

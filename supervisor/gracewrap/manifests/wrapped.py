@@ -143,20 +143,25 @@ def _execs(before: tuple[str, ...]) -> bool:
 
 
 def chosen(containers: Iterable[Container], names: Iterable[str]) -> list[Container]:
-    """Return the containers to check: those named; else those that say gracewrap; else those whose
-    image may."""
+    """Return the containers to check: those named; else those whose command says gracewrap, and
+    those that have variables for one that their image starts; else those whose image may."""
     containers, names = tuple(containers), set(names)
     if names:
         return [one for one in containers if one.name in names]
-    said = [one for one in containers if wrapped(one).how in ("argv", "shell")]
-    if said:
-        return said
-    return [
+    known = [(one, wrapped(one).how) for one in containers]
+    presumed = [
         one
-        for one in containers
-        if wrapped(one).how == "presumed"
+        for one, how in known
+        if how == "presumed"
         and not is_sidecar(one.name, one.image)
         and not SERVERS.match(_of_image(one.image))
+    ]
+    said = [one for one, how in known if how in ("argv", "shell")]
+    if not said:
+        return presumed
+    # Who writes a variable for gracewrap says that the image starts it.
+    return said + [
+        one for one in presumed if any(name.startswith("GRACEWRAP_") for name in one.env)
     ]
 
 
