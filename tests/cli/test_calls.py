@@ -64,6 +64,10 @@ CALLS = [
     ("version", 125, "use gracewrap --version"),
     ("statsu", 127, "did you mean gracewrap status?"),
     ("chekc --strict", 127, "did you mean gracewrap check?"),
+    ("inti", 127, "did you mean gracewrap init?"),
+    ("drain api", 125, "it is for all programs at once; use gracewrap drain"),
+    ("plan --against k8s.yaml", 125, "it is for check; use gracewrap check --against FILE"),
+    ("--url http://127.0.0.1:80/ -- true", 125, "use gracewrap drill --url URL"),
     ("web.toml", 127, "use gracewrap --config web.toml"),
     ("-- --stop-timeout 2s", 127, "options go before the --"),
     # Options, variables and files.
@@ -88,6 +92,7 @@ CALLS = [
     # What is for people.
     ("check", 0, "gracewrap.toml: ok"),
     ("check -- nginx -g 'daemon off;'", 0, "There is a preset for nginx: --preset nginx"),
+    ("check -- node worker.js", 0, "If node is an HTTP server, use --preset node"),
     ("check -- node server.js --port $PORT", 0, "no shell fills in the $PORT"),
     ("check -- sh -c 'exec node $PORT'", 0, "settings: ok"),
     ("check --strict -- nginx", 125, "nginx cuts requests on SIGTERM"),

@@ -137,8 +137,8 @@ def test_one_sentence_for_programs_of_one_kind_and_none_for_what_runs_once(tmp_p
     assert settings is not None, problems
     (said,) = advice(settings)
     assert said.startswith(
-        'There is a preset for web and worker: preset = "node" in [programs.web] and '
-        "[programs.worker]. Without it, "
+        'If web and worker are HTTP servers, use preset = "node" in [programs.web] and '
+        "[programs.worker]: without it, "
     )
 
 

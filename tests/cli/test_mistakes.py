@@ -86,6 +86,7 @@ def test_without_a_mistake_the_command_runs(place):
         (["--shutdown-timeout", "-10s"], "is negative"),
         (["--shutdown-timeout=-10s"], "is negative"),
         (["--stop-signal", "TREM"], 'no such signal; did you mean "TERM"?'),
+        (["--stop-signal", "SIGFOO"], "no such signal; write TERM, QUIT or 15"),
         (["--stop-on", "TERM,KILL"], "SIGKILL cannot be caught"),
         (["--stop-timeout", "40s"], "longer than the whole budget"),
         (["--escalation", "30s=INT"], "the step at 30s is never reached"),
@@ -221,6 +222,9 @@ def test_an_unknown_variable_that_is_no_slip_stops_nothing(place):
 )
 def test_nothing_to_run(place, words):
     assert "nothing to run: use gracewrap -- COMMAND" in place.refuse(command=words)
+    if "--stop-timeout" not in words:
+        said = "nothing to run: use gracewrap drill --url URL -- COMMAND"
+        assert said in place.refuse("drill", command=words)
 
 
 def test_alone_it_runs_what_the_file_here_says_and_says_so(place):

@@ -415,6 +415,19 @@ def test_the_preset_for_a_command_that_lost_requests_is_named(report, said):
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preset": "node"}, "--drain-when before-signal beside the preset node lets it finish"),
+        ({"preset": "any-http-server", "held": True}, "answered; a longer --shutdown-timeout, or"),
+    ],
+)
+def test_what_is_in_force_is_not_advised_again(given, said):
+    runs = [ran(fates="ok cut", report={"command": ["node", "server.js"]}, **given)]
+    told = formats.text(runs, verdict.judge(Asked(()), runs))
+    assert said in told and "--preset" not in told
+
+
+@pytest.mark.parametrize(
     ("timeline", "said"),
     [
         ([], "noticed; --propagation-delay 5s lets it serve on"),

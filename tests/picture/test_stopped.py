@@ -195,7 +195,10 @@ def test_a_real_stop_of_two_programs_is_drawn(tmp_path):
     ("content", "said"),
     [("no", "it is not JSON"), ("[]", "it is not a report"), ("{}", "it has no timeline"),
      ('{"gracewrap": "1.0", "outcome": "killed"}', "as a termination log that was too long"),
-     ("", "it is empty")],
+     ('{"level": "info", "source": "gracewrap"}', "it is a log, not a report"),
+     ('{"level": "info", "source": "gracewrap"}\n{"level": "info"}', "it is a log, not a report"),
+     ("gracewrap: started node (pid 7)\n", "it is a log, not a report; name the file that a run"),
+     ("", "it is empty; name the file that a run has written with --report-file FILE")],
 )  # fmt: skip
 def test_other_files_are_125(content, said, tmp_path):
     done = report("-", stdin=content)

@@ -77,6 +77,10 @@ def run(words: Sequence[str]) -> int:
     # Whether the options are good shows with a port in the place of {port}, whichever it will be.
     filled = command_line.read_command_line([word.replace("{port}", "1") for word in words])
     settings, problems = load.resolve(filled, os.environb)
+    if len(problems) == 1 and _has_nothing(filled):
+        complain("nothing to run: use gracewrap drill --url URL -- COMMAND [ARG...], or --config "
+                 "FILE with a command in it")  # fmt: skip
+        return 125
     if settings is None:
         for one in problems:
             complain(one.text)
@@ -93,6 +97,12 @@ def run(words: Sequence[str]) -> int:
         complain(str(fault))
         return 125
     return _drill(asked, own)
+
+
+def _has_nothing(line: command_line.CommandLine) -> bool:
+    """Return whether there is neither a command nor a file of settings."""
+    named = load.config_file(line, os.environb)[0] or load.found_file(line, os.environb)
+    return not (line.command or line.problems or named)
 
 
 def _drill(asked: Asked, own: dict[str, list[str]]) -> int:
@@ -191,6 +201,8 @@ def _asked(
         rolling="--rolling" in own,
         compare=compare,
         budget=settings.shutdown_timeout,
+        preset=next((one.preset for one in settings.each if one.preset), ""),
+        held=all(one.drain_when == "before-signal" for one in settings.each),
         health=f"{listen[0].host.strip('*') or '127.0.0.1'}:{listen[0].port}" if listen else "",
     )
     _go_together(asked)

@@ -40,7 +40,7 @@ def _sentence(those: Sequence[Settings], preset: str) -> str:
     lost = PRESETS[preset][1]
     tables = [f"[programs.{one.name}]" for one in those if one.name]
     where = f'preset = "{preset}" in {listed(tables)}' if tables else f"--preset {preset}"
-    if preset == "any-http-server":
+    if preset in ("any-http-server", "node"):  # what such a command is cannot be told by its name
         is_a = "is an HTTP server" if len(those) == 1 else "are HTTP servers"
         text = f"If {who} {is_a}, use {where}: without it, {lost}"
     elif lost:

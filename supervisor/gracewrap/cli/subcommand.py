@@ -226,8 +226,11 @@ def _unknown(subcommand: Subcommand, word: str) -> Unusable:
 
     name = one_line(word.partition("=")[0])
     if not word.startswith("-") or word == "-":
-        run = f"to run a program use gracewrap -- {subcommand.name} ..."
-        return _refusal(subcommand, repr(name), f"it takes options only; {run}")
+        run = f"to run a program called {subcommand.name} use gracewrap -- {subcommand.name} ..."
+        only = "it takes options only"
+        if subcommand.name in ("drain", "undrain"):
+            only = f"it is for all programs at once; use gracewrap {subcommand.name}"
+        return _refusal(subcommand, repr(name), f"{only}; {run}")
     options = [option.names[-1] for option in subcommand.options]
     near = closest(name, [*options, "--help"])
     return _refusal(

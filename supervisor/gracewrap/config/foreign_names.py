@@ -335,6 +335,12 @@ SHORT = {
     "--verbose": "write --log-level debug",
     # Nobody's, but what one may try first.
     "--strict": "it is for check; use gracewrap check --strict",
+    "--against": "it is for check; use gracewrap check --against FILE",
+    "--fix": "it is for check; use gracewrap check --against FILE --fix",
+    "--grace": "it is for plan; use gracewrap plan --grace 30s",
+    "--url": "it is for drill; use gracewrap drill --url URL",
+    "--compare": "it is for drill; use gracewrap drill --compare bare",
+    "--repeat": "it is for drill; use gracewrap drill --repeat 20",
     "--drain": "write what tells that it is drained, --drain-tcp auto or --drain-http URL",
     "--health": "write where it is to answer, --health-listen :9000",
 }

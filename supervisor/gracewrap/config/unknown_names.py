@@ -304,9 +304,9 @@ def unknown_command(word: str, *more: str) -> str:
         return f"; there is no gracewrap {word}: {_DO[word]}"
     if "/" in word or len(word) > 20:
         return ""
-    found = difflib.get_close_matches(
-        word, SUBCOMMANDS, 1, 0.78
-    )  # more than tini has in common with init
+    # Both are stricter than closest(): tini has much in common with init.
+    found = [one for one in SUBCOMMANDS if one[0] == word[:1] and sorted(one) == sorted(word)]
+    found = found or difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.78)
     return f"; did you mean gracewrap {found[0]}?" if found else ""
 
 

@@ -129,9 +129,8 @@ def signal(raw: object) -> int:
     try:
         return signals.number(text)
     except ValueError:
-        raise BadValue(
-            f"no such signal{_close_to(text.strip().upper().removeprefix('SIG'), signals.NUMBERS)}"
-        ) from None
+        meant = _close_to(text.strip().upper().removeprefix("SIG"), signals.NUMBERS)
+        raise BadValue(f"no such signal{meant or '; write TERM, QUIT or 15'}") from None
 
 
 def stop_signal(raw: object) -> int:

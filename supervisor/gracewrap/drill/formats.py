@@ -139,10 +139,20 @@ def _cures(runs: Sequence[Run]) -> Iterator[str]:
         yield ("  refused: it took no connections any more before the balancer had noticed; "
                f"{longer} lets it serve on")  # fmt: skip
     if fates & {RESET, CUT}:
-        name = next(filter(None, map(_preset, runs)), "")
-        preset = f"--preset {name}" if name else "a --preset (gracewrap presets)"
-        yield (f"  reset or cut: it ended before it had answered; {preset}, or --drain-tcp auto "
-               "--drain-when before-signal, lets it finish")  # fmt: skip
+        yield f"  reset or cut: it ended before it had answered; {_finishes(runs)}"
+
+
+def _finishes(runs: Sequence[Run]) -> str:
+    """Return what lets a command finish, other than what is in force."""
+    if any(run.held for run in runs):
+        return "a longer --shutdown-timeout, or --propagation-delay, lets it finish"
+    holds = "--drain-tcp auto --drain-when before-signal"
+    given = next((run.preset for run in runs if run.preset), "")
+    if given:
+        return f"{holds} beside the preset {given} lets it finish"
+    name = next(filter(None, map(_preset, runs)), "")
+    preset = f"--preset {name}" if name else "a --preset (gracewrap presets)"
+    return f"{preset}, or {holds}, lets it finish"
 
 
 def _serves_on(run: Run) -> bool:

@@ -66,6 +66,8 @@ class Asked(Record):
     compare: tuple[str, ...] = ()
     budget: float = 25.0  # a twin's grace period
     health: str = ""  # host:port of gracewrap's /readyz; "": the drill adds one
+    preset: str = ""  # of the settings
+    held: bool = False  # the stop signal waits until all is drained
     max_lost: int = 0
     max_twice: int = 0
     max_duration: float | None = None
@@ -113,6 +115,8 @@ class Run(Record):
     diverted: float | None = None  # when the balancer stopped sending; None: jobs have none
     early: int = 0  # requests that the next instance lost, which the balancer took for ready
     balancer: Balancer | None = None  # None: none was played
+    preset: str = ""  # in force
+    held: bool = False  # the stop signal was to wait until all was drained
 
     @property
     def sent(self) -> tuple[Request, ...]:

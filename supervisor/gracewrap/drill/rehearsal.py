@@ -201,7 +201,8 @@ class _Once:
         played = None if own else self._asked.balancer
         diverted = None if self._jobs is not None else self._diverted_at - self._stop_at
         return Run(self._who, self._after, tuple(requests), duration, status, leftovers, ports,
-                   self._instance.report(), diverted, early, played)  # fmt: skip
+                   self._instance.report(), diverted, early, played, self._asked.preset,
+                   self._asked.held)  # fmt: skip
 
     def _divert(self) -> None:
         if self._diverted_at is None:

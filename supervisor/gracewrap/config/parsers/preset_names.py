@@ -27,7 +27,8 @@ PRESETS = {
     "nginx": ("nginx", "SIGTERM cuts the requests in flight"),
     "node": (
         "Node.js servers, with shutdown code or without",
-        "SIGTERM cuts the requests in flight, or a connection that is kept alive holds the stop",
+        "SIGTERM cuts the requests in flight, unless it handles SIGTERM itself; and then a "
+        "connection that is kept alive may hold the stop",
     ),
     "npm": (
         "npm, yarn, pnpm and npx, which start a Node.js server",
