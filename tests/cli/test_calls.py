@@ -93,6 +93,8 @@ CALLS = [
     ("check", 0, "gracewrap.toml: ok"),
     ("check -- nginx -g 'daemon off;'", 0, "There is a preset for nginx: --preset nginx"),
     ("check -- node worker.js", 0, "If node is an HTTP server, use --preset node"),
+    ("check -- celery -Q %(ENV_QUEUE)s", 0, '(ENV_QUEUE)s of "%(ENV_QUEUE)s": write ${QUEUE} in a'),
+    ("check --env A=%(here)s -- true", 0, 'supervisord\'s %(here)s of "%(here)s": write the value'),
     ("check -- node server.js --port $PORT", 0, "no shell fills in the $PORT"),
     ("check -- sh -c 'exec node $PORT'", 0, "settings: ok"),
     ("check --strict -- nginx", 125, "nginx cuts requests on SIGTERM"),

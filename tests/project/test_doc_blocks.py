@@ -151,7 +151,7 @@ def whole(text: str) -> str:
 @pytest.mark.parametrize(("language", "text"), places(blocks("toml")))
 def test_a_file_is_one_that_check_accepts(language, text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("DB_HOST", "APP_TOKEN"):
+    for name in ("DB_HOST", "APP_TOKEN", "PORT", "QUEUE"):
         monkeypatch.setenv(name, "here")
     Path("g.toml").write_text(whole(text))
     cmd_check.run(["--config", "g.toml"])

@@ -27,13 +27,14 @@ FILES = [
 def commands(tmp_path: Path) -> dict[str, str]:
     """An environment in which the programs of the examples can be found; none of them is
     started."""
-    for name in ("postgres", "psql", "node"):
+    for name in ("postgres", "psql", "node", "gunicorn", "celery"):
         (tmp_path / name).symlink_to("/bin/true")
-    return {**environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    more = {"PORT": "8000", "QUEUE": "mail", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    return {**environment(), **more}
 
 
 def check(text: str, tmp_path: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    (tmp_path / "g.toml").write_text(text)
+    (tmp_path / "g.toml").write_text(text.replace("/srv/app", str(tmp_path)))
     words = [*GRACEWRAP, "check", "--config", str(tmp_path / "g.toml")]
     return subprocess.run(
         words,
@@ -53,7 +54,9 @@ def check(text: str, tmp_path: Path, env: dict[str, str]) -> subprocess.Complete
 )
 def test_files_of_several_programs_are_accepted(file, number, block, tmp_path, commands):
     done = check(block, tmp_path, commands)
-    assert (done.returncode, done.stderr) == (0, "")
+    # A long budget is warned of, and the text beside such a file says so too.
+    left = [one for one in done.stderr.splitlines() if "raise their limit too" not in one]
+    assert (done.returncode, left) == (0, [])
 
 
 def test_the_drawing_is_that_of_check(tmp_path, commands):

@@ -78,6 +78,9 @@ MEANS_STOP = {
 }
 _ENDS = ("ABRT", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
 # $PORT or ${PORT}, as a shell would fill it in, at the end of a word.
+_OF_SUPERVISORD = re.compile(  # %(h)s alone may be gunicorn's, of its log
+    r"%\((?:ENV_(\w+)|program_name|group_name|process_num|numprocs|host_node_name|here)\)\d*[sd]"
+)
 _VARIABLE = re.compile(r"\$\{?([A-Z_][A-Z0-9_]*)\}?$")
 _BY_SU = re.compile(r"(?:^|[;&|\s])(su|runuser)\s+(?:-|[a-z])[^;&|\n]*\s-c\b")
 # A script that replaces itself, or that handles signals, does not die of the stop signal.
@@ -351,6 +354,7 @@ def _about_command(settings: Settings) -> Iterator[str]:
         )
         yield f"the command {problems.show(word)} is not found or not executable here{hint}"
     yield from _about_dollars(settings.command)
+    yield from _about_supervisord(settings)
     program = _program(word)
     signum, what = WANTED.get(program, ("", ""))
     if signum and "stop_signal" not in settings.origins:
@@ -410,6 +414,15 @@ def _about_dollars(command: Sequence[str]) -> Iterator[str]:
                 f"${{{found[1]}}} is filled in"
             )
             return
+
+
+def _about_supervisord(settings: Settings) -> Iterator[str]:
+    """Yield which words hold a variable as supervisord's files have it: nobody fills it in."""
+    for word in (*settings.command, *settings.env.values(), settings.working_dir or ""):
+        if isinstance(word, str) and (found := _OF_SUPERVISORD.search(word)):
+            cure = f"${{{found[1]}}} in a file, or the value" if found[1] else "the value"
+            where = f"{found[0]} of {problems.show(word)}"
+            yield f"nothing fills in supervisord's {where}: write {cure}"
 
 
 def _program(word: str) -> str:
