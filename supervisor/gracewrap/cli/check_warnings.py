@@ -77,10 +77,10 @@ MEANS_STOP = {
     "haproxy": ("USR1",),
 }
 _ENDS = ("ABRT", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
-# $PORT or ${PORT}, as a shell would fill it in, at the end of a word.
 _OF_SUPERVISORD = re.compile(  # %(h)s alone may be gunicorn's, of its log
     r"%\((?:ENV_(\w+)|program_name|group_name|process_num|numprocs|host_node_name|here)\)\d*[sd]"
 )
+# $PORT or ${PORT}, as a shell would fill it in, at the end of a word.
 _VARIABLE = re.compile(r"\$\{?([A-Z_][A-Z0-9_]*)\}?$")
 _BY_SU = re.compile(r"(?:^|[;&|\s])(su|runuser)\s+(?:-|[a-z])[^;&|\n]*\s-c\b")
 # A script that replaces itself, or that handles signals, does not die of the stop signal.
