@@ -15,7 +15,7 @@ from gracewrap.config import values
 from gracewrap.config.command_line import CommandLine, read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.origins import RawValue
-from gracewrap.config.parsers import commands, hooks, http_request, probes, selectors, urls
+from gracewrap.config.parsers import answer_selectors, commands, hooks, http_request, probes, urls
 from gracewrap.config.probe_specs import (
     Address,
     CheckSpecs,
@@ -490,7 +490,7 @@ def test_any_text_is_words_or_refused(text):
     ],
 )
 def test_pointers(text, keys):
-    assert selectors.parse_pointer(text) == keys
+    assert answer_selectors.parse_pointer(text) == keys
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_pointers(text, keys):
 )
 def test_no_pointers(text, said):
     with pytest.raises(ValueError) as caught:
-        selectors.parse_pointer(text)
+        answer_selectors.parse_pointer(text)
     assert said in str(caught.value)
 
 
@@ -521,7 +521,7 @@ def test_no_pointers(text, said):
     ],
 )
 def test_selectors(text, name, matchers):
-    assert selectors.parse_selector(text) == (name, matchers)
+    assert answer_selectors.parse_selector(text) == (name, matchers)
 
 
 @pytest.mark.parametrize(
@@ -534,7 +534,7 @@ def test_selectors(text, name, matchers):
 )  # fmt: skip
 def test_no_selectors(text, said):
     with pytest.raises(ValueError) as caught:
-        selectors.parse_selector(text)
+        answer_selectors.parse_selector(text)
     assert said in str(caught.value)
 
 
@@ -550,18 +550,22 @@ def test_no_selectors(text, said):
 )
 def test_no_regular_expressions(text, said):
     with pytest.raises(ValueError) as caught:
-        selectors.check_regex(text)
+        answer_selectors.check_regex(text)
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [r"active: (\d+)", "(?:ab){2,9}+", "[[a]", "(a++)*b", "x*y*"])
 def test_regular_expressions(text):
-    selectors.check_regex(text)
+    answer_selectors.check_regex(text)
 
 
 @given(st.text(max_size=30) | st.text("abx/~{}=!\"',() \\*+|[]", max_size=30))
 def test_any_text_is_a_selector_or_refused(text):
-    for parse in (selectors.parse_pointer, selectors.parse_selector, selectors.check_regex):
+    for parse in (
+        answer_selectors.parse_pointer,
+        answer_selectors.parse_selector,
+        answer_selectors.check_regex,
+    ):
         try:
             parse(text)
         except ValueError as wrong:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.config import env_file, exec_context
+from gracewrap.config import env_file, resolve_exec_context
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers import process
@@ -273,7 +273,7 @@ def test_nothing_of_it_is_loaded_without_such_a_setting():
             timeout=30,
         )
         for module in (
-            "gracewrap.config.exec_context",
+            "gracewrap.config.resolve_exec_context",
             "gracewrap.linux.exec_context",
             "gracewrap.config.env_file",
         ):
@@ -549,7 +549,7 @@ def test_root_s_own_environment_is_not_in_the_way():
     require(os.geteuid() == 0, "root")
     settings, _ = resolve(read_command_line(["--user", "root", "--", "true"]), {})
     assert settings is not None
-    found = exec_context.resolve_exec_context(settings)
+    found = resolve_exec_context.resolve_exec_context(settings)
     assert isinstance(found, ExecContext) and (found.uid, found.gid, found.groups) == (0, 0, None)
 
 

@@ -38,7 +38,7 @@ from gracewrap.http_client.response import (
     Response,
     ResponseParser,
 )
-from gracewrap.linux.helper_processes import Helpers
+from gracewrap.linux.probe_and_hook_processes import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.http import HttpProbe
 from gracewrap.probes.sampler import Sampler

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gracewrap.record import Record, replace
-from gracewrap.report import json_encoder, log, report_files, text
+from gracewrap.report import json_encoder, log, report_files, wording
 from gracewrap.report.json_encoder import dumps
 from gracewrap.report.log import Log
 from processes import BUSY_MACHINE, GRACEWRAP, environment
@@ -267,7 +267,7 @@ def test_timestamps_are_rfc_3339():
     [(25.0, "25 s"), (1.254, "1.25 s"), (0.012, "12 ms"), (0, "0 s"), (0.5, "0.50 s")],
 )
 def test_seconds_for_people(value, shown):
-    assert text.seconds(value) == shown
+    assert wording.seconds(value) == shown
 
 
 def test_a_fifo_in_the_place_of_the_report_holds_nobody_up(tmp_path):

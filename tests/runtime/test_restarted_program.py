@@ -14,7 +14,7 @@ import pytest
 
 from gracewrap.config import command_line, load
 from gracewrap.linux import process_tree, sd_notify
-from gracewrap.linux.helper_processes import Helpers
+from gracewrap.linux.probe_and_hook_processes import Helpers
 from gracewrap.policy.model import DRAINED, INVALID, Reading
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder

@@ -22,7 +22,7 @@ from gracewrap.config.values import show_duration
 from gracewrap.linux import signals
 from gracewrap.linux.signals import SIGKILL, SIGTERM
 from gracewrap.policy import looks, model
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 
 # Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
 WANTED = {
@@ -231,9 +231,9 @@ def _about_the_process(settings: Settings) -> Iterator[str]:
     """Yield what a start would refuse here, where it may be checked for another machine, and what
     looks like a slip."""
     if settings.changes_process:
-        from gracewrap.config import exec_context
+        from gracewrap.config import resolve_exec_context
 
-        yield from exec_context.faults(settings)
+        yield from resolve_exec_context.faults(settings)
     for name in settings.env:
         if name in BY_KEY:
             yield (

@@ -8,7 +8,7 @@ from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.presets import settings_of
 from gracewrap.config.recognise import recognised
 from gracewrap.config.settings import Settings
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 
 _NOT_ADVICE = {"command", "shutdown_timeout"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from gracewrap.config.problems import one_line
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.in_flight import number
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from gracewrap.linux.signals import name as signal_name
 from gracewrap.policy import budget as budget_
 from gracewrap.policy import run_end, stop_order
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence

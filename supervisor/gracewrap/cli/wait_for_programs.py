@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from gracewrap.cli import status_view
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

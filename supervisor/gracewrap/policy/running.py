@@ -5,17 +5,16 @@ from __future__ import annotations
 from gracewrap.policy import log_events
 from gracewrap.policy.advance import (
     each,
-    forward,
     has_ended,
     has_started,
     is_now_ready,
     is_unready,
     never_ran,
     put,
-    send_one,
     turns_at,
     with_past,
 )
+from gracewrap.policy.forwarding import forward, send_one
 from gracewrap.policy.model import (
     AgentsTold,
     Command,

@@ -5,16 +5,15 @@ from __future__ import annotations
 from gracewrap.policy import log_events, program_stop
 from gracewrap.policy.advance import (
     each,
-    forward,
     has_started,
     never_ran,
     noted_exit,
     put,
-    send_one,
     turns,
     turns_at,
 )
 from gracewrap.policy.exit_status import status_of_system
+from gracewrap.policy.forwarding import forward, send_one
 from gracewrap.policy.model import (
     AgentsTold,
     Command,

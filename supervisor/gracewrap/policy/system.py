@@ -4,8 +4,8 @@
 
 One program is the simple case of several; order between programs belongs here, what one program's
 stop looks like does not.
-Nobody is stopped before all that must be gone before it are (order.py); so each waits as it is,
-Running, until it is its turn.
+Nobody is stopped before all that must be gone before it are (stop_order.py); so each waits as it
+is, Running, until it is its turn.
 """
 
 from __future__ import annotations
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 # wrapper passes on the Ctrl-C that the terminal has sent us already.  People and orchestrators that
 # ask again take longer than this.
 SAME_REQUEST = 0.1
-# Woken so many seconds later than asked for, gracewrap was not running (time_gap.py).  A loaded
-# machine delays by less.
-TIME_GAP = 0.5
-NEVER_FORWARDED = (9, 17, 19)  # SIGKILL, SIGCHLD, SIGSTOP
 
 
 class Subset(Record):

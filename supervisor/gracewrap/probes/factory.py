@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor
     from gracewrap.probes.agent import OtherWork
     from gracewrap.probes.base import AskAgents, OnReading

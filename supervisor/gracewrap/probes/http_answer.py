@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from gracewrap.config.parsers import selectors
+from gracewrap.config.parsers import answer_selectors
 from gracewrap.http_client.safe_text import excerpt
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import prometheus
@@ -214,7 +214,7 @@ def _resolve(value: object, pointer: str) -> object:
         Uninterpretable: If it does not exist, or the pointer is invalid.
     """
     try:
-        steps = selectors.parse_pointer(pointer)
+        steps = answer_selectors.parse_pointer(pointer)
     except ValueError as error:
         raise Uninterpretable(str(error)) from None
     parent = ""
@@ -303,7 +303,7 @@ def _selector(text: str) -> prometheus.Selector:
     """
     if text not in _selectors:
         try:
-            name, labels = selectors.parse_selector(text)
+            name, labels = answer_selectors.parse_selector(text)
         except ValueError as error:
             raise Uninterpretable(str(error)) from None
         matchers = tuple(
@@ -345,7 +345,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     """
     if pattern not in _patterns:
         try:
-            _patterns[pattern] = selectors.compiled(pattern)
+            _patterns[pattern] = answer_selectors.compiled(pattern)
         except ValueError as error:
             raise Uninterpretable(str(error)) from None
     return _patterns[pattern]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gracewrap.config.parsers import selectors
+from gracewrap.config.parsers import answer_selectors
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, Reading
 from gracewrap.probes.base import Probe
 from gracewrap.record import TYPE_CHECKING
@@ -31,7 +31,7 @@ class LogLineState:
         self._pending: dict[str, re.Pattern[str]] = {}
         for spec in specs:
             try:
-                self._pending[spec.log_line] = selectors.compiled(spec.log_line)
+                self._pending[spec.log_line] = answer_selectors.compiled(spec.log_line)
             except ValueError as error:  # not from the settings: these are checked when parsed
                 self.errors[spec.log_line] = str(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.policy import evidence as seen
 from gracewrap.record import TYPE_CHECKING, Record
-from gracewrap.report.text import seconds
+from gracewrap.report.wording import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from gracewrap.policy.model import (
     put_together,
 )
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.text import seconds
+from gracewrap.report.wording import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

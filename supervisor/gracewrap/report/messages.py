@@ -7,7 +7,7 @@ from gracewrap.policy import log_events
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report import runtime_events
 from gracewrap.report.in_flight import EVENT_LOOP, have_not_answered
-from gracewrap.report.text import (
+from gracewrap.report.wording import (
     HOOKS,
     MOST,
     Line,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report import probe_events
-from gracewrap.report.text import HOOKS, Line, because, in_flight_now, seconds
+from gracewrap.report.wording import HOOKS, Line, because, in_flight_now, seconds
 
 if TYPE_CHECKING:
     from gracewrap.report.program_history import ProgramHistory

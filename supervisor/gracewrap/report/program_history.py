@@ -8,7 +8,7 @@ from gracewrap.policy.program_phases import EARLY, KILLED, NO_REQUEST
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
 from gracewrap.report import runtime_events
 from gracewrap.report.in_flight import InFlight, number
-from gracewrap.report.text import outcome, signal_name
+from gracewrap.report.wording import outcome, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

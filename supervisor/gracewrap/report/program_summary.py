@@ -8,7 +8,7 @@ from gracewrap.policy.program_phases import NO_REQUEST
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.in_flight import have_not_answered, number
 from gracewrap.report.program_history import OUTCOMES
-from gracewrap.report.text import MOST, seconds
+from gracewrap.report.wording import MOST, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gracewrap.report.in_flight import InFlight
     from gracewrap.report.log import Log
     from gracewrap.report.program_history import ProgramHistory
-    from gracewrap.report.text import Line
+    from gracewrap.report.wording import Line
 
     Event = log_events.LogEvent | runtime_events.RuntimeEvent | probe_events.ProbeEvent
 

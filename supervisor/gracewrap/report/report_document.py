@@ -6,7 +6,7 @@ from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import program_summary
 from gracewrap.report.log import timestamp
 from gracewrap.report.summary import exit_code_from, summary_line, whose
-from gracewrap.report.text import signal_name
+from gracewrap.report.wording import signal_name
 
 if TYPE_CHECKING:
     from gracewrap.policy.model import AgentCounts

@@ -6,7 +6,7 @@ from gracewrap.linux.procfs import read_file
 from gracewrap.policy import log_events
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.program_history import OUTCOMES, PassedOn, ProgramHistory
-from gracewrap.report.text import listed, outcome, signal_name
+from gracewrap.report.wording import listed, outcome, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import program_summary
-from gracewrap.report.text import seconds
+from gracewrap.report.wording import seconds
 
 if TYPE_CHECKING:
     from gracewrap.report.program_history import ProgramHistory

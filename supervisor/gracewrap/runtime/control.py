@@ -19,7 +19,7 @@ from gracewrap.policy.model import (
 from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import Unheard
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 from gracewrap.runtime import lazy_imports
 from gracewrap.server import control_socket
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from gracewrap.runtime.partial_restart import PartialRestart
     from gracewrap.runtime.programs import Programs
     from gracewrap.runtime.readiness import Readiness
-    from gracewrap.runtime.snapshot import StatusSnapshot
+    from gracewrap.runtime.status_document import StatusSnapshot
     from gracewrap.server.http_server import HttpServer
 
 FAREWELL = 1.0  # seconds for those who are told the end, to say it and put their terminals back
 # Imported one by one when the first request comes, with a look at the signals in between.
 MODULES = (
     "gracewrap.runtime.readiness",
-    "gracewrap.runtime.snapshot",
+    "gracewrap.runtime.status_document",
     "gracewrap.server.routes",
     "gracewrap.server.http_server",
     "gracewrap.report.metrics",
@@ -199,7 +199,7 @@ class ControlApi:
     def _answer(self) -> tuple[Readiness, StatusSnapshot]:
         if self._answers is None:
             from gracewrap.runtime.readiness import Readiness
-            from gracewrap.runtime.snapshot import StatusSnapshot
+            from gracewrap.runtime.status_document import StatusSnapshot
 
             readiness = Readiness(
                 self._settings, self._policy, self._programs, self._recorder, self._system

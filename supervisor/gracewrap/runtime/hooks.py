@@ -11,12 +11,12 @@ from gracewrap.policy.model import Event, HelperEnded, RunHelper, StopHelper
 from gracewrap.policy.program_phases import FOREVER
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 from gracewrap.report.probe_events import HookStarted
-from gracewrap.report.text import seconds
+from gracewrap.report.wording import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.helper_processes import Helper, Helpers
+    from gracewrap.linux.probe_and_hook_processes import Helper, Helpers
     from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.child import Child

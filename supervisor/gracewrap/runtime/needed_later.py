@@ -20,7 +20,7 @@ AT_REST = (
     "gracewrap.policy.time_gap",
     "gracewrap.policy.successor",
     "gracewrap.report.held_up",
-    "gracewrap.runtime.program_status",
+    "gracewrap.runtime.phase_in_words",
     "gracewrap.runtime.progress",
     "gracewrap.report.program_summary",
     "gracewrap.config.recognise",
@@ -47,7 +47,7 @@ OF_ERRANDS = (
 )
 OF_METRICS = (
     "gracewrap.runtime.readiness",
-    "gracewrap.runtime.snapshot",
+    "gracewrap.runtime.status_document",
     "gracewrap.report.metrics",
 )
 

@@ -10,7 +10,7 @@ from gracewrap.policy.model import Event, PartRequested, Policy
 from gracewrap.policy.program_phases import Gone
 from gracewrap.policy.system import System, Up
 from gracewrap.record import TYPE_CHECKING, assert_never
-from gracewrap.report.text import listed
+from gracewrap.report.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -101,11 +101,11 @@ def _with_notify(made: Equipment, environment: dict[bytes, bytes], settings: Set
 
 
 def _process(settings: Settings) -> ExecContext:
-    from gracewrap.config import exec_context
+    from gracewrap.config import resolve_exec_context
 
     try:
-        return exec_context.resolve_exec_context(settings)
-    except exec_context.Unusable as fault:
+        return resolve_exec_context.resolve_exec_context(settings)
+    except resolve_exec_context.Unusable as fault:
         raise Unprepared(str(fault)) from None
 
 

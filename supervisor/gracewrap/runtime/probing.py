@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.helper_processes import Helpers
     from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.probes.base import AskAgents
     from gracewrap.probes.log_line import LogLineState

@@ -36,7 +36,7 @@ from gracewrap.runtime import lazy_imports
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.helper_processes import Helpers
+    from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor
     from gracewrap.policy.model import Process
     from gracewrap.report.recorder import Recorder
@@ -96,7 +96,7 @@ class ProgramRuntime:
             is_member: Returns whether a process is of the program.
             metrics: Returns the metrics that are pushed at the end.
         """
-        from gracewrap.linux.helper_processes import Helpers
+        from gracewrap.linux.probe_and_hook_processes import Helpers
         from gracewrap.runtime import hooks, probing
 
         lazy_imports.import_now("gracewrap.report.probe_messages")  # what these have to say

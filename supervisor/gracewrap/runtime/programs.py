@@ -220,9 +220,9 @@ class Programs:
                 reaped = program.helpers.reaped
                 found = [one for one in found if one.stopped_by or not reaped(one.pid, one.status)]
         if self.has_helpers:
-            from gracewrap.linux import helper_processes  # it is loaded
+            from gracewrap.linux import probe_and_hook_processes  # it is loaded
 
-            helper_processes.forget_gone(self.helper_pids())
+            probe_and_hook_processes.forget_gone(self.helper_pids())
         return found
 
     def kill_helpers(self) -> None:

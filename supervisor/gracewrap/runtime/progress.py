@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import WaitingForCommand, WaitingForPrograms
-from gracewrap.runtime.program_status import of
+from gracewrap.runtime.phase_in_words import of
 
 if TYPE_CHECKING:
     from gracewrap.policy.model import Policy

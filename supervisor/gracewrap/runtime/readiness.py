@@ -13,8 +13,8 @@ from gracewrap.policy.health_check import STOPPED
 from gracewrap.policy.program_phases import BackingOff, Gone, Pending
 from gracewrap.policy.system import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING, replace
-from gracewrap.report.text import MOST, listed, seconds
-from gracewrap.runtime import program_status
+from gracewrap.report.wording import MOST, listed, seconds
+from gracewrap.runtime import phase_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,10 +47,10 @@ class Readiness:
         self.settings, self.policy, self.programs = settings, policy, programs
         self.recorder, self.system = recorder, system
 
-    def of_program(self, program: int, at: float) -> program_status.ProgramStatus:
+    def of_program(self, program: int, at: float) -> phase_in_words.ProgramStatus:
         """Return the status of a program; one that is stopped by a signal is not ready, whatever it
         has said before."""
-        status = program_status.of(self.system(), self.policy, program, at)
+        status = phase_in_words.of(self.system(), self.policy, program, at)
         return replace(status, ready=False) if status.ready and self.is_stopped(program) else status
 
     def is_stopped(self, program: int) -> bool:
@@ -61,7 +61,7 @@ class Readiness:
     def phase(self) -> str:
         """Return in one word what is going on."""
         if len(self.programs) > 1:
-            return program_status.overall(self.system())
+            return phase_in_words.overall(self.system())
         return self.of_program(0, 0.0).phase
 
     def is_ready(self) -> tuple[bool, Mapping[str, object]]:
@@ -76,7 +76,7 @@ class Readiness:
         if system_state.is_up(system, self.policy) and not stopped:
             return True, {"ready": True}
         is_stop = system.part is not None and not system.part.again
-        reason = "stopping" if is_stop else program_status.overall(system, stopped)
+        reason = "stopping" if is_stop else phase_in_words.overall(system, stopped)
         return False, {"ready": False, "reason": reason, "why": self._what_is_missing(system)}
 
     def is_live(self) -> tuple[bool, Mapping[str, object]]:
@@ -92,7 +92,7 @@ class Readiness:
         ]
         if not found:
             return True, {"live": True}
-        return False, {"live": False, "why": "; ".join(found[: program_status.MOST])}
+        return False, {"live": False, "why": "; ".join(found[: phase_in_words.MOST])}
 
     def unhealthy(self, program: int) -> str:
         """Return why a program is not healthy; "" if it is, or if nothing is known."""
@@ -111,14 +111,14 @@ class Readiness:
             return self._keeps(0)
         waits: list[str] = []
         keeps: list[str] = []
-        most = program_status.MOST
+        most = phase_in_words.MOST
         for i, rules in enumerate(self.policy.programs):
             status = self.of_program(i, 0.0)
             if not rules.readyz:
                 continue
             if status.waits_for:
                 waits.append(f"{self.label(i)} waits for {self.listed(status.waits_for, most)}")
-            elif not status.ready and status.phase not in program_status.ENDED:
+            elif not status.ready and status.phase not in phase_in_words.ENDED:
                 keeps.append(self.named(i))
         shown = [*keeps[:most], *waits[: max(1, most - len(keeps))]]
         hidden = len(keeps) + len(waits) - len(shown)
@@ -145,7 +145,7 @@ class Readiness:
         if status.phase == "backing off":
             again = seconds(round(status.again_in or 0.0, 1))
             return f"{history.ended()}, and is started again in {again}"
-        if status.phase in program_status.ENDED:
+        if status.phase in phase_in_words.ENDED:
             return history.ended()
         if status.phase in ("stopping", "killing") and child.leader is None and history.members:
             return f"left behind {history.members}"

@@ -16,7 +16,7 @@ import time
 from gracewrap.config.settings import Settings
 from gracewrap.linux import launcher, spawn
 from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGCONT, SIGIO, SIGWINCH
-from gracewrap.policy import advance, step
+from gracewrap.policy import forwarding, step
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.program_phases import Running
@@ -149,7 +149,7 @@ class Rest:
         if last is not None:
             lines.append(f"passed {last[1].received} {last[1].at:.9f} {last[0]}")
         for signum in BLOCKABLE:
-            route = advance.route(signum, self._policy)
+            route = forwarding.route(signum, self._policy)
             as_what = route[0].signum if route else 0
             if route is not None and as_what != signum:
                 lines.append(f"send {signum} {as_what}")

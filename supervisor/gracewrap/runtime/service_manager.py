@@ -14,7 +14,7 @@ import time
 from gracewrap.policy import service_manager
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import Unheard
-from gracewrap.runtime import program_status
+from gracewrap.runtime import phase_in_words
 
 if TYPE_CHECKING:
     from gracewrap.policy.model import Policy
@@ -57,7 +57,7 @@ class ServiceManager:
 
     def look(self, system: System) -> None:
         """Say what is new."""
-        phase = program_status.overall(system)
+        phase = phase_in_words.overall(system)
         if not self._speaks and phase not in ("stopping", "draining", "killing", "ending"):
             return
         listener = self._programs[0].notify if len(self._programs) == 1 else None

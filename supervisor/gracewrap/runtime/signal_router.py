@@ -6,7 +6,7 @@ from __future__ import annotations
 from gracewrap.config.settings import REOPEN, RESTART
 from gracewrap.linux import process_tree, terminal
 from gracewrap.linux.signals import SIGCONT, SIGTSTP, SIGWINCH, is_our_own, name
-from gracewrap.policy import advance
+from gracewrap.policy import forwarding
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.run_history import sender
@@ -81,7 +81,7 @@ class SignalRouter:
         """Pass a signal on to all leaders; return False if the policy has to decide about it."""
         signum, leaders = got.si_signo, self.programs.leaders
         if signum not in self._routes:  # thousands of them would be too slow
-            self._routes[signum] = advance.route(signum, self.policy)
+            self._routes[signum] = forwarding.route(signum, self.policy)
         route = self._routes[signum]
         if route is None:
             return False

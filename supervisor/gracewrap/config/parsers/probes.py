@@ -97,16 +97,16 @@ def unit(raw: object) -> str:
 
 
 def _selector(parse: str, example: str) -> Callable[[object], str]:
-    """Return a parser that keeps the text as it is, and has *parse* of config.selectors look
+    """Return a parser that keeps the text as it is, and has *parse* of answer_selectors look
     whether it can be read."""
 
     def check(raw: object) -> str:
-        from gracewrap.config.parsers import selectors
+        from gracewrap.config.parsers import answer_selectors
 
         if not isinstance(raw, str):
             raise BadValue(f"not a text; write {example}")
         try:
-            getattr(selectors, parse)(raw)
+            getattr(answer_selectors, parse)(raw)
         except ValueError as fault:
             raise BadValue(str(fault)) from None
         return raw

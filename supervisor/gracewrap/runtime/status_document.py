@@ -21,14 +21,14 @@ from gracewrap.policy.system import (
 )
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.report_document import agent_entry
-from gracewrap.runtime import program_status
+from gracewrap.runtime import phase_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gracewrap.report.metrics import Facts, ProgramFacts
+    from gracewrap.runtime.phase_in_words import ProgramStatus
     from gracewrap.runtime.program import ProgramRuntime
-    from gracewrap.runtime.program_status import ProgramStatus
     from gracewrap.runtime.readiness import Readiness
 
 LOOK = 0.003  # seconds to look at the processes for one answer; signals wait meanwhile
@@ -125,7 +125,7 @@ class StatusSnapshot:
             "phase": status.phase,
             "ready": status.ready,
             "live": None if child.settings.live is None else not readiness.unhealthy(i),
-            "why": program_status.why(status, readiness.named, kept_by, history.ended()),
+            "why": phase_in_words.why(status, readiness.named, kept_by, history.ended()),
             "waits_for": [readiness.label(other) for other in status.waits_for],
             "left_seconds": _rounded(status.kill_in),
             "uptime_seconds": None if child.leader is None else _rounded(at - child.started_at),
