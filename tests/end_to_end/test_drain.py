@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 from control_api import get
 from gracewrap.linux import listening_ports
 from processes import (
+    BOUND,
     SUPPORT,
     TALKER,
     Run,
@@ -455,3 +457,52 @@ def test_a_file_probe_and_its_absence(talk, tmp_path):
     assert [line["why"] for line in run.log() if line["event"] == "kill"] == [
         "drained, and still running"
     ]
+
+
+# As gunicorn: on SIGTERM it accepts nobody any more, and keeps its listener while it finishes.
+ACCEPTS_NO_MORE = """
+import signal, socket
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1], flush=True)
+served, _ = listener.accept()
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("ready", served.recv(64) and "", flush=True)
+while data := served.recv(64):
+    pass
+if %r:
+    late, _ = listener.accept()
+    late.sendall(late.recv(64))
+    print("answered", flush=True)
+    served.sendall(b"done")
+    late.recv(64)
+"""
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_clients_that_were_never_accepted_are_told(start, tmp_path, late):
+    options = ("--drain-tcp", "auto", *QUICK, "--log-format", "text")
+    options += ("--report", str(tmp_path / "report.json"))
+    run = start(*options, "--", sys.executable, "-c", ACCEPTS_NO_MORE % late)
+    address = "127.0.0.1", int(run.line().rpartition(" ")[2])
+    with (
+        socket.create_connection(address, BOUND) as first,
+        socket.create_connection(address, BOUND) as second,
+    ):
+        first.sendall(REQUEST)
+        assert run.out is not None and run.err is not None
+        run.out.until("ready")
+        run.send(signal.SIGTERM)
+        run.err.until("sent SIGTERM")
+        second.sendall(REQUEST)
+        run.err.until("waiting for")
+        run.err.until("waiting for")  # it was looked at some times in between
+        first.shutdown(socket.SHUT_WR)
+        if late:  # it goes on accepting, and is seen to
+            assert first.recv(64) == b"done"
+            run.err.until("waiting for")
+            second.sendall(REQUEST)
+        assert run.wait() == 0
+    found = report(tmp_path)
+    assert found.get("not_accepted") == (None if late else 1)
+    assert ("waiting to be accepted" in str(found["summary"])) == (not late)

@@ -248,7 +248,9 @@ def test_a_request_that_is_not_accepted_yet_is_in_flight(driver, served):
         probed = served.probed(driver)
         assert probed.sample() == NOTHING
         client.sendall(b"?")
-        assert probed.until_kind(BUSY).why == "1 of 1 connection in flight (1 not accepted yet)"
+        reading = probed.until_kind(BUSY)
+        assert reading.why == "1 of 1 connection in flight (1 not accepted yet)"
+        assert reading.not_accepted == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

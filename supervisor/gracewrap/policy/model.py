@@ -78,6 +78,7 @@ class Reading(Record):
         0  # connections that are kept open by their clients, which go on sending requests
     )
     unsure: int = 0  # connections of which it cannot be told yet whether a request is in flight
+    not_accepted: int = 0  # connections with a request that wait for the program to accept them
     only_streams: bool = False  # BUSY, because of streams that move, and of nothing else
     counts: AgentCounts | None = None  # of a probe that asks agents
     refused: bool = False  # UNREACHABLE, for nobody listens there

@@ -331,7 +331,7 @@ class TcpProbe(Probe):
         streams, idle = counts.streams, counts.idle_streams
         reading = Reading(
             DRAINED, 0.0, streams=streams, idle_streams=idle, senders=self._streams.senders,
-            unsure=counts.unsure,
+            unsure=counts.unsure, not_accepted=counts.not_accepted,
         )  # fmt: skip
         others = counts.total - streams
         if not counts.in_flight and not counts.recent:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 FRESH = 2.5
+LATELY = 1.0  # seconds before its exit in which what is seen of a program says how it ended
 SILENT = 0.5  # seconds; an event loop that turns answers within milliseconds
 EVENT_LOOP = "its event loop does not turn"
 _MOST = 1e15  # from here on no count is written out
@@ -40,6 +41,8 @@ class ProbeHistory:
         self.at: float | None = None
         self.answered_at: float | None = None  # when *reading* last said how much is in flight
         self.failures = 0
+        # Connections with a request, in each of two samples, and when the second one was taken.
+        self.not_accepted = (0, 0.0)
         self.counts: AgentCounts | None = None  # the last ones, of a probe that asks agents
 
 
@@ -66,6 +69,7 @@ class InFlight:
         for probe in self.probes:
             probe.reading, probe.counts = Reading("none"), None
             probe.at = probe.answered_at = None
+            probe.not_accepted = (0, 0.0)
 
     def only_agents(self, counts: bool) -> None:
         """The leader is gone, and what is left is asked no more; but agents are, if they *count*
@@ -79,6 +83,10 @@ class InFlight:
         """Take in the reading of a probe; return whether its number in flight has changed."""
         probe = self.probes[index]
         before, probe.reading, probe.at = probe.reading, reading, at
+        if waiting := min(before.not_accepted, reading.not_accepted):
+            probe.not_accepted = (waiting, at)
+        elif reading.kind == BUSY:  # it has accepted them; else the listener may be gone with them
+            probe.not_accepted = (0, 0.0)
         probe.counts = probe.counts if reading.counts is None else reading.counts
         probe.failures += reading.kind == UNREACHABLE
         if reading.kind in (BUSY, DRAINED):
@@ -165,6 +173,15 @@ class InFlight:
         others = [one for one in readings if one.counts is None]
         open_now = max(counted, sum(one.streams for one in others))
         return open_now, sum(one.idle_streams for one in others)
+
+    def not_accepted(self, at: float) -> tuple[int, float]:
+        """Return how many connections with a request waited for the program to accept them a moment
+        ago, and how many seconds ago that was; 0 if there were none, or it has gone on accepting.
+
+        It takes milliseconds while a program accepts; what is left is reset with the listener.
+        """
+        found = [(count, at - seen) for count, seen in (one.not_accepted for one in self.probes)]
+        return max((one for one in found if one[0] and one[1] <= LATELY), default=(0, 0.0))
 
     def waiting_for(self, at: float) -> str:
         """Return what holds the drain up, in numbers and words; "" if nothing is known."""

@@ -102,6 +102,8 @@ class ProgramHistory:
         self.kill_why = ""
         self.unusable = ""  # what was wrong with its probes when it was killed
         self.streams = (0, 0)  # open, and of those idle, when it ended or was killed
+        # Connections with a request that waited to be accepted, and how long before its exit.
+        self.not_accepted = (0, 0.0)
         self.still_open = ""  # what it was connected to when it was killed early
         self.passed_on: dict[int, PassedOn] = {}  # by the signal sent
         self.refused = ""  # why it may not be signalled, if the last signal was refused
@@ -294,6 +296,7 @@ class ProgramHistory:
                 self.leader = LeaderExit(status, signum, asked, at)
                 if asked and not self.killed:
                     self.streams = self.in_flight.streams()
+                    self.not_accepted = self.in_flight.not_accepted(at)
                 if self.gave_in and self.ended_by_stop_signal():
                     self._cut()
             case log_events.StartFailed(_, status, why):

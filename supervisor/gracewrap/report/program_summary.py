@@ -129,6 +129,7 @@ def particulars(history: ProgramHistory) -> list[str]:
         parts.append(f"{is_it} after {after}{_perhaps_cut(history)}")
     elif history.drain_began is not None and history.killed:
         parts += [history.unusable] if history.unusable else []
+    parts += [_not_accepted(history)] if history.not_accepted[0] else []
     if history.killed and history.held_up and not history.still_open:
         from gracewrap.report import held_up
 
@@ -139,6 +140,18 @@ def particulars(history: ProgramHistory) -> list[str]:
     if history.streams[0]:
         parts.append(f"when last seen, {in_words(*history.streams)}")
     return parts
+
+
+def _not_accepted(history: ProgramHistory) -> str:
+    """Return what is said of clients that it let wait until it exited, as gunicorn does: its
+    listener stays open for as long as it finishes, and nobody accepts."""
+    count, ago = history.not_accepted
+    waited = "s with a request were" if count != 1 else " with a request was"
+    before = seconds(round(ago, 2))
+    return (
+        f"{count} connection{waited} still waiting to be accepted {before} before it exited, and "
+        "such are reset; with a longer propagation_delay load balancers send them elsewhere first"
+    )
 
 
 def _perhaps_cut(history: ProgramHistory) -> str:
@@ -185,7 +198,7 @@ def is_troubled(history: ProgramHistory) -> bool:
     """Return whether people will want to know how it ended."""
     if history.outcome() in ("not_started", "gave_up", "killed"):
         return True
-    if history.leftover or history.interrupted:
+    if history.leftover or history.interrupted or history.not_accepted[0]:
         return True
     failed = history.leader is not None and bool(history.leader.status)
     return failed and not history.early and not history.ended_by_stop_signal()

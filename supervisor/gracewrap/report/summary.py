@@ -38,6 +38,7 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
         or one.had_no_handler()
         or one.left_lost
         or one.exited_too_soon()
+        or one.not_accepted[0]
         for one in run.programs
     )
     return "warning" if bad else "info", text
