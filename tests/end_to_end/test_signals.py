@@ -64,6 +64,22 @@ def test_a_signal_from_elsewhere_is_said_to_be(start):
     assert "which gracewrap did not send" in message(run, "leader_exited")
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_sigkill_from_elsewhere_has_a_summary_that_says_so(start, asked):
+    run = start("--", "sh", "-c", "trap '' TERM; echo ready $$; exec sleep 600")
+    pid = run.ready()
+    if asked:
+        run.send(signal.SIGTERM)
+        run.log_line("stop_signal")
+    os.kill(pid, signal.SIGKILL)
+    assert "which gracewrap did not send" in message(run, "leader_exited")
+    assert run.wait() == 137
+    summary = run.log_line("summary")
+    assert summary["level"] == "warning"
+    assert "which gracewrap did not send" in str(summary["message"])
+    assert "graceful" not in str(summary["outcome"])
+
+
 def test_a_command_without_a_handler_is_a_warning(start):
     run = start("--", *SLEEP)
     run.ready()

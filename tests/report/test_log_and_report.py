@@ -220,9 +220,10 @@ def test_a_child_killed_by_somebody_else_is_worth_a_warning(talk):
     run = talk()
     os.kill(run.ready(), signal.SIGKILL)
     assert run.wait() == 137
-    (line,) = run.log()
-    assert line["level"] == "warning"
-    assert "out of memory?" in str(line["message"])
+    lines = run.log()
+    assert [line["event"] for line in lines] == ["leader_exited", "summary"]
+    assert all(line["level"] == "warning" for line in lines)
+    assert all("out of memory?" in str(line["message"]) for line in lines)
 
 
 def test_waiting_is_told_now_and_then(talk):

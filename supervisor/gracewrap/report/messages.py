@@ -10,6 +10,7 @@ from gracewrap.report.in_flight import EVENT_LOOP, have_not_answered
 from gracewrap.report.wording import (
     HOOKS,
     MOST,
+    NOT_OURS,
     Line,
     because,
     in_flight_now,
@@ -477,7 +478,9 @@ def _leader_exited(
         rest += (
             " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
         )
-    unasked = "" if asked else _by_a_key(event, history, run) or _unasked(history, run)
+    unasked = f", {NOT_OURS}" if history.killed_by_others() else ""
+    if not asked:
+        unasked = _by_a_key(event, history, run) or _unasked(history, run)
     text = f"{history.who} {outcome(status, signum)}{unasked}{rest}{_no_more(last)}"
     fields = {"status": status, "signal": signal_name(signum), "left": left}
     level = _exit_level(event, history, run, bool(last))
@@ -540,7 +543,7 @@ def _unasked(history: ProgramHistory, run: RunHistory) -> str:
         return text + _cure(passed.received, run)
     if not leader.signum:
         return ""
-    return ", which gracewrap did not send" + (" (out of memory?)" if leader.signum == 9 else "")
+    return f", {NOT_OURS}" if leader.signum == 9 else ", which gracewrap did not send"
 
 
 def _cure(received: int, run: RunHistory) -> str:

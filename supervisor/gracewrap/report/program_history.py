@@ -28,6 +28,7 @@ OUTCOMES = (
     "not_started",
     "gave_up",
     "killed",
+    "ended_by_other_signal",
     "interrupted",
     "drained",
     "ended_by_signal",
@@ -38,12 +39,13 @@ OUTCOMES = (
 
 
 class LeaderExit(Record):
-    """How a leader ended; *asked*: it had been told to stop."""
+    """How a leader ended; *asked*: it had been told to stop; *killed*: SIGKILL had been sent."""
 
     status: int
     signum: int
     asked: bool
     at: float
+    killed: bool
 
 
 class PassedOn(Record):
@@ -293,7 +295,7 @@ class ProgramHistory:
             case log_events.CommandReady(_, after) | log_events.ProgramReady(_, after):
                 self.ready_after = after
             case log_events.LeaderExited(_, status, signum, _, asked):
-                self.leader = LeaderExit(status, signum, asked, at)
+                self.leader = LeaderExit(status, signum, asked, at, bool(self.killed))
                 if asked and not self.killed:
                     self.streams = self.in_flight.streams()
                     self.not_accepted = self.in_flight.not_accepted(at)
@@ -368,7 +370,8 @@ class ProgramHistory:
         a handler for the stop signal, or what it left behind, loses its work; some end so after a
         good stop), interrupted (it exited by itself with work in flight), drained (its
         work was done, as far as could be seen, it did not exit, and was killed early), killed (it,
-        or something it left behind), gave_up (something is still there), skipped (the stop came
+        or something it left behind), ended_by_other_signal (none of the stop: out of memory, or a
+        crash), gave_up (something is still there), skipped (the stop came
         before its start).
         """
         if self.not_started:
@@ -381,6 +384,8 @@ class ProgramHistory:
             return "skipped"
         if not self.leader.asked:
             return "exited"
+        if self.leader.signum and not self.ended_by_us():
+            return "ended_by_other_signal"
         alone = self.ended_by_stop_signal() and not self.leftover
         if alone or self.left_lost:
             return "ended_by_signal"
@@ -398,8 +403,13 @@ class ProgramHistory:
     def ended_by_us(self) -> bool:
         """Return whether its leader was ended by a signal of ours, or by SIGKILL when we sent
         that."""
-        killed = self.leader is not None and self.leader.signum == 9 and bool(self.killed)
+        killed = self.leader is not None and self.leader.signum == 9 and self.leader.killed
         return killed or self.ended_by_stop_signal()
+
+    def killed_by_others(self) -> bool:
+        """Return whether its leader was ended by a SIGKILL that gracewrap has not sent."""
+        killed = self.leader is not None and self.leader.signum == 9
+        return killed and not self.ended_by_us() and 9 not in self.passed_on
 
     def had_no_handler(self) -> bool:
         """Return whether a stop signal ended it sooner than anything that handles one, and it was

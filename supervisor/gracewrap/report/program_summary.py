@@ -8,7 +8,7 @@ from gracewrap.policy.program_phases import NO_REQUEST
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.in_flight import have_not_answered, number
 from gracewrap.report.program_history import OUTCOMES
-from gracewrap.report.wording import MOST, seconds
+from gracewrap.report.wording import MOST, NOT_OURS, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +27,11 @@ def how(history: ProgramHistory) -> str:
         lost = _lost(history) if history.had_no_handler() else ""
         return text + (lost or _killed_by_su(history))
     killed = history.killed and not history.early
-    if history.name and killed and leader is not None and leader.signum == 9:
+    if history.name and killed and leader is not None and leader.signum == 9 and leader.killed:
         return f"{text} ({history.kill_why})"
     asked = leader is not None and leader.asked
+    if history.killed_by_others():
+        text += f", {NOT_OURS}"
     signalled = f" after {', '.join(dict.fromkeys(history.sent))}"
     return text + (signalled if history.sent and asked else "")
 
@@ -114,7 +116,7 @@ def particulars(history: ProgramHistory) -> list[str]:
     if history.early:
         parts.append(_early(history))
     elif history.killed and history.leader is not None:
-        whole = history.leader.signum == 9
+        whole = history.leader.signum == 9 and history.leader.killed
         if not (whole and history.name):  # else how() says so
             parts.append("it had to be killed" if whole else "some of it had to be killed")
     if history.gave_up and history.leader is not None:
@@ -196,7 +198,7 @@ def own_status(history: ProgramHistory) -> str:
 
 def is_troubled(history: ProgramHistory) -> bool:
     """Return whether people will want to know how it ended."""
-    if history.outcome() in ("not_started", "gave_up", "killed"):
+    if history.outcome() in ("not_started", "gave_up", "killed", "ended_by_other_signal"):
         return True
     if history.leftover or history.interrupted or history.not_accepted[0]:
         return True
@@ -228,6 +230,7 @@ _COUNTED = {
     "not_started": "could not be started",
     "gave_up": "could not be killed",
     "killed": "had to be killed",
+    "ended_by_other_signal": "ended by another signal",
     "interrupted": "exited with work in flight",
     "drained": "were drained and killed",
     "ended_by_signal": "ended by the stop signal",

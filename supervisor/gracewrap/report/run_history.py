@@ -134,11 +134,12 @@ class RunHistory:
         return listed(there) if there and len(there) < self.several else self.all.who
 
     def is_worth_a_summary(self) -> bool:
-        """Return whether anything happened but the end of the one command."""
+        """Return whether anything happened but that the one command ended by itself."""
         return bool(
             self.several
             or self.requested is not None
             or any(one.leftover or one.killed or one.sent for one in self.programs)
+            or self.all.killed_by_others()
         )
 
     def requested_by(self) -> str:

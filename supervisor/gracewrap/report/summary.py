@@ -16,8 +16,12 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
     """Return level and text of the last line; *status* is the exit status."""
     run = recorder.run
     used = run.used(at)
-    took = f"stopped in {seconds(round(used, 3))} of {seconds(run.budget)}"
     left = max(0.0, run.budget - used)
+    took = f"stopped in {seconds(round(used, 3))} of {seconds(run.budget)}"
+    took += f", {seconds(round(left, 3))} left"
+    one = run.all
+    if run.requested is None and not (run.several or one.leftover or one.killed or one.sent):
+        took = "no stop was requested"
     parts = _ends(run)
     if run.paused:
         parts.append(f"gracewrap was not running for {seconds(round(run.paused, 2))} of that time")
@@ -25,7 +29,7 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
         parts.append(f"orphans reaped: {run.orphans_reaped}")
     if recorder.log.dropped:
         parts.append(f"log lines lost: {recorder.log.dropped}")
-    text = f"{took}, {seconds(round(left, 3))} left: {'; '.join(parts)}; exit status {status}"
+    text = f"{took}: {'; '.join(parts)}; exit status {status}"
     text += whose(run, status)
     if hint := _own_status(run, status):
         text += (
@@ -39,6 +43,7 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
         or one.left_lost
         or one.exited_too_soon()
         or one.not_accepted[0]
+        or one.killed_by_others()
         for one in run.programs
     )
     return "warning" if bad else "info", text

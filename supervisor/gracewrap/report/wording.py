@@ -17,6 +17,7 @@ HOOKS = {
     "push": "the push of metrics",
 }
 
+NOT_OURS = "which gracewrap did not send (out of memory?)"  # of a SIGKILL
 MOST = 6  # programs that are named in one line; more are counted
 
 
