@@ -49,6 +49,7 @@ def test_status_says_it_all(stub):
     ("probe", "line", "cell"),
     [
         ({}, "busy, 3 jobs; 0.1 s ago", "3"),
+        ({"unit": "requests and jobs", "in_flight": 1}, "busy, 1 request or job; 0.1 s ago", "1"),
         ({"asked_seconds": 0.2}, "busy, 3 jobs; 0.1 s ago", "3"),
         (
             {"asked_seconds": 0.2, "age_seconds": 10.8},

@@ -239,6 +239,25 @@ def test_ports_that_cannot_be_found_are_told_while_the_command_runs(start):
     run.wait()
 
 
+def test_of_a_command_that_is_not_ready_any_more_the_status_is_asked_too(ask, tmp_path):
+    socket, ready = tmp_path / "control", tmp_path / "ready"
+    ready.touch()
+    file = tmp_path / "gracewrap.toml"
+    file.write_text(f'ready = {{file = "{ready}", failures = 1}}')
+    run = ask(options=("--config", str(file), "--control-socket", str(socket)))
+    asked(run)  # the first look
+    ready.unlink()
+    run.log_line("unready")
+    assert run.out is not None
+    order(run, '200 {"active": {"jobs": 8}}')
+
+    def told() -> object:
+        program = json.loads(get(socket, "/status")[1])["programs"][0]
+        return program["ready"], program["in_flight"]
+
+    wait_until(lambda: told() == (False, 8), "it is asked")
+
+
 def test_a_probe_that_is_silent_is_not_asked_anew_for_each_status(ask, tmp_path):
     """Else its time would never be over, however long somebody looks."""
     socket = tmp_path / "control"

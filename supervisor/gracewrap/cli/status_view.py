@@ -377,7 +377,8 @@ def _probe(probe: Mapping[str, Any]) -> Line:
     parts = [reading if reading not in ("", "none") else "not asked yet"]
     if in_flight is not None and reading != "drained":
         unit = word(probe, "unit") or "in flight"
-        parts.append(f"{number(in_flight)} {unit.removesuffix('s') if in_flight == 1 else unit}")
+        one = " or ".join(each.removesuffix("s") for each in unit.split(" and "))
+        parts.append(f"{number(in_flight)} {one if in_flight == 1 else unit}")
     text = ", ".join(parts) + _in_brackets(word(probe, "why"))
     answered = figure(probe, "answered_seconds")
     silent = _is_unanswered(probe) and not _is_unusable(probe)

@@ -344,9 +344,11 @@ class FirstLook:
     def look(self) -> None:
         """Ask the probes that are not being asked, or about to be, anyway.
 
-        To ask anew what has not answered yet would hide for ever that it does not.
+        To ask anew what has not answered yet would hide for ever that it does not; before the
+        first look nothing can be told from a mistake.
         """
-        if time.monotonic() >= self._asked_at + self._prober.settings.drain_interval:
+        again_at = self._asked_at + self._prober.settings.drain_interval
+        if self._begun and time.monotonic() >= again_at:
             for probe, sampler in enumerate(self._prober.samplers):
                 if probe not in self._timers and sampler.asked_at is None:
                     self._ask(probe, self._answer_of(probe))

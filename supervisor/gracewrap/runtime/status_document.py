@@ -10,6 +10,7 @@ import time
 
 from gracewrap import __version__
 from gracewrap.linux import process_tree
+from gracewrap.policy.program_phases import Running
 from gracewrap.policy.system import (
     Ended,
     Finishing,
@@ -17,7 +18,6 @@ from gracewrap.policy.system import (
     ShuttingDown,
     System,
     Up,
-    is_ready,
 )
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.report_document import agent_entry
@@ -215,10 +215,15 @@ class StatusSnapshot:
         return found, time.monotonic() < until
 
     def _refresh(self) -> None:
-        """Take samples for the next answer: at rest the probes are not asked by themselves."""
-        if is_ready(self._system()):
+        """Take samples for the next answer: at rest the probes are not asked by themselves.
+
+        Of a program that is not ready any more too: what hangs is looked at most.
+        """
+        system = self._system()
+        if isinstance(system, Up) and not system.drain:
             for program in self._programs:
-                if program.prober is not None:
+                runs = isinstance(system.programs[program.index], Running)
+                if runs and program.prober is not None:
                     program.prober.refresh()
 
     # --- /metrics --------------------------------------------------------------------------------
