@@ -1,5 +1,5 @@
-"""Under plain Docker a budget that nobody has chosen is longer than what `docker stop` grants: the
-line of the stop request says so."""
+"""Under plain Docker a budget may be longer than what `docker stop` grants, the default one as much
+as a chosen one: the line of the stop request says so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from gracewrap.runtime import recording
         ([], 1, {}, True, True),
         (["--preset", "nginx"], 1, {}, True, True),
         (["--preset", "docker-default"], 1, {}, True, False),
-        (["--shutdown-timeout", "25s"], 1, {}, True, False),
+        (["--shutdown-timeout", "25s"], 1, {}, True, True),
+        (["--shutdown-timeout", "25s"], 1, {b"KUBERNETES_SERVICE_HOST": b"10.0.0.1"}, True, False),
+        (["--shutdown-timeout", "25s"], 1, {}, False, False),
+        (["--shutdown-timeout", "10s"], 1, {}, True, False),
         (["--shutdown-timeout", "8s"], 1, {}, True, False),
         ([], 2, {}, True, False),
         ([], 1, {b"KUBERNETES_SERVICE_HOST": b"10.0.0.1"}, True, False),
@@ -29,7 +32,7 @@ from gracewrap.runtime import recording
         ([], 1, {}, False, False),
     ],
 )
-def test_only_where_nobody_has_said_how_long(monkeypatch, words, pid, variables, docker, says):
+def test_only_where_it_looks_like_docker_and_is_longer(monkeypatch, words, pid, variables, docker, says):
     settings, _ = resolve(read_command_line([*words, "--", "true"]), {})
     assert settings is not None
 

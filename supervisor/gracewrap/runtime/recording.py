@@ -47,9 +47,12 @@ def begin(settings: Settings, policy: Policy, handover: Handover) -> Recorder:
 
 def exceeds_docker(settings: Settings) -> bool:
     """Return whether this looks like plain Docker, which kills 10 s after `docker stop` unless it
-    is told otherwise, and the budget is longer without anybody having said so."""
-    origin = settings.origins.get("shutdown_timeout", "preset")
-    if settings.shutdown_timeout <= DOCKER or not origin.startswith("preset"):
+    is told otherwise, and the budget is longer.
+
+    Whether it was told otherwise cannot be seen from within; somebody who has chosen the budget may
+    have had Kubernetes in mind.
+    """
+    if settings.shutdown_timeout <= DOCKER:
         return False
     if posix.getpid() != 1 or not GRANTS_MORE.isdisjoint(posix.environ):
         return False
