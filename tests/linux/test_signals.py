@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -283,6 +284,36 @@ def test_as_pid_1_forwards_and_reports_the_status(start):
     os.kill(init, signal.SIGTERM)
     assert run.line() == "15"
     assert run.wait() == 9
+
+
+def wrap(script: str, seconds: int) -> str:
+    return script.format(shlex.join([*GRACEWRAP, "--", "sleep", str(seconds)]))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("script", ["{}; true", "sh -c '{}; true'; true"])
+def test_a_shell_that_is_pid_1_and_passes_no_signal_on_is_said_at_the_start(start, script):
+    require_root()
+    run = start("-c", wrap(script, 600), command=[*UNSHARE, "sh"])
+    assert run.log_line("shell_in_front")["shell"] == "sh"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "script",
+    [
+        "trap : TERM; {} & wait",
+        "exec {}",
+        "exec bash -c 'set -m; {}; true'",  # as a shell that somebody types into
+        "env -- setsid -w sh -c '{}; true'; true",
+        "python3 -c 'import os; os.system(\"{}; true\")'; true",
+    ],
+)
+def test_a_shell_that_is_not_in_front_of_gracewrap_is_no_cause_for_a_warning(start, script):
+    require_root()
+    run = start("-c", wrap(script, 1), command=[*UNSHARE, "sh"])
+    run.wait()
+    assert "shell_in_front" not in [one["event"] for one in run.log()]
 
 
 def test_forwarding_under_a_flood_of_signals_still_stops_in_time():

@@ -163,6 +163,7 @@ TAKEN_IN = "what it writes is not taken in"
 simply("unheard", "unheard", what=TAKEN_IN, why="Too many open files")
 MINIMAL = "install python3, not only python3-minimal"
 simply("unheard_of_all", "unheard", True, what="it cannot be answered", why="No x", cure=MINIMAL)
+simply("shell_in_front", "shell_in_front", True, shell="sh")
 simply("log_reopened", "log_reopened", True, file="/var/log/gracewrap.log")
 simply("output_lost", "output_lost", True, lines=3)
 simply("reaped", "reaped", True, pid=9, status=0)

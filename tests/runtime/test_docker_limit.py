@@ -32,7 +32,7 @@ from gracewrap.runtime import recording
         ([], 1, {}, False, False),
     ],
 )
-def test_only_where_it_looks_like_docker_and_is_longer(monkeypatch, words, pid, variables, docker, says):
+def test_only_where_it_looks_like_docker(monkeypatch, words, pid, variables, docker, says):
     settings, _ = resolve(read_command_line([*words, "--", "true"]), {})
     assert settings is not None
 

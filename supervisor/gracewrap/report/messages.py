@@ -620,6 +620,13 @@ def _run(event: runtime_events.RunEvent) -> Line:
             s = "" if lines == 1 else "s"
             text = f"{lines} line{s} of output lost: nothing read the output, or there was no room"
             return Line("warning", text, {"lines": lines})
+        case runtime_events.ShellInFront(shell):
+            text = (
+                f"PID 1 is {shell}, which passes no signal on: docker stop (or the kubelet) will "
+                'not reach gracewrap; use ENTRYPOINT ["gracewrap", "--"], or exec gracewrap in the '
+                "script"
+            )
+            return Line("warning", text, {"shell": shell})
         case runtime_events.LogReopened(file):
             return Line("info", f"reopened the log file {file}", {"file": file})
         case runtime_events.Unheard(what, why, cure):

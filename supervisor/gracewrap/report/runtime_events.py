@@ -129,6 +129,13 @@ class OutputLost(OfTheRun):
     lines: int
 
 
+class ShellInFront(OfTheRun):
+    """A *shell* is PID 1, and passes no signal on to gracewrap."""
+
+    EVENT = "shell_in_front"
+    shell: str
+
+
 class LogReopened(OfTheRun):
     """The log file was reopened; new lines go to the new one."""
 
@@ -164,6 +171,13 @@ class Bug(OfTheRun):
 if TYPE_CHECKING:
     LifeEvent = Started | CannotRun | ProgramGone | ChildStopped | LeaderReplaced | Reaped
     RunEvent = (
-        WaitingForPrograms | WaitingForCommand | OutputLost | LogReopened | Unheard | Fault | Bug
+        WaitingForPrograms
+        | WaitingForCommand
+        | OutputLost
+        | ShellInFront
+        | LogReopened
+        | Unheard
+        | Fault
+        | Bug
     )
     RuntimeEvent = LifeEvent | RunEvent

@@ -11,6 +11,7 @@ import time
 
 from gracewrap.policy.system import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING
+from gracewrap.report.runtime_events import ShellInFront
 from gracewrap.runtime import lazy_imports
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gracewrap.runtime.service_manager import ServiceManager
 
 LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
+START = 1.5  # seconds; what was started before is not new: the launcher has had it meanwhile
 
 
 class SideTasks:
@@ -99,6 +101,8 @@ class SideTasks:
     def _come_to_rest(self) -> None:
         """Leave the command to the native launcher, if it has started us and there is nothing for
         us to do; else load what is needed some time."""
+        if time.monotonic() < self.handover.at + START:
+            self.safely(self._look_in_front)
         lazy_imports.import_now("gracewrap.linux.launcher")
         from gracewrap.linux import launcher
 
@@ -120,6 +124,14 @@ class SideTasks:
                 self.rest.begin()
                 return
         self._stay()
+
+    def _look_in_front(self) -> None:
+        """Say that a stop will not reach us, while something can be done about it."""
+        lazy_imports.import_now("gracewrap.linux.in_front")
+        from gracewrap.linux import in_front
+
+        if shell := in_front.deaf_shell():
+            self.recorder.record(ShellInFront(shell), time.monotonic())
 
     def _stay(self) -> None:
         from gracewrap.runtime import needed_later
