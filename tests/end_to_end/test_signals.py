@@ -90,6 +90,33 @@ def test_a_command_without_a_handler_is_a_warning(start):
     assert "without a handler" in str(summary["message"])
 
 
+FINISHES = """
+import os, signal
+def finish(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, finish)
+print("ready", os.getpid(), flush=True)
+while True: signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "front"),
+    [("mixed", ()), ("group", ()), ("process", ()), ("mixed", ("sh", "-c", '"$@"; true', "x"))],
+    ids=["mixed", "group", "process", "behind a shell"],
+)
+def test_a_handler_that_ends_it_by_the_signal_is_not_said_to_be_missing(start, mode, front):
+    """It may have been one of its runtime's, as that of Node.js: nobody can tell."""
+    run = start("--kill-mode", mode, "--", *front, sys.executable, "-c", FINISHES)
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    summary = str(run.log_line("summary")["message"])
+    assert "at once (unless a handler of its own did that" in summary
+    assert "has no handler" not in summary
+
+
 ENDS_BY_IT = """#!{python} -I
 import os, signal
 def finish(*_):

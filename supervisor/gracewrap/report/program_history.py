@@ -48,6 +48,15 @@ class LeaderExit(Record):
     killed: bool
 
 
+class LeftLost(Record):
+    """A process that was left behind and ended by the stop signal at once; *caught*: it had
+    something to run on it, which may be its runtime's own."""
+
+    name: str
+    pid: int
+    caught: bool
+
+
 class PassedOn(Record):
     """A signal that was sent for somebody else at *at*: one that was *received*, or that *by* asked
     for."""
@@ -92,7 +101,8 @@ class ProgramHistory:
         self.killed: list[str] = []
         self.leftover = ""
         self.left_told: dict[int, tuple[str, int, float]] = {}  # by pid: its name, what, when
-        self.left_lost: tuple[str, int] | None = None  # of those, who had no handler: name and pid
+        self.left_lost: LeftLost | None = None  # of those, who was ended by it at once
+        self.catching: set[int] = set()  # who had something to run on the stop signal
         self.sent: list[str] = []
         self.aborted = False  # it was ended for a missed watchdog or a failed health check
         self.gave_up = False
@@ -253,8 +263,10 @@ class ProgramHistory:
         """Record the end of a process whose parent had gone before."""
         name, told, told_at = self.left_told.pop(pid, ("", 0, 0.0))
         at_once = told and signum == told and at - max(told_at, self.watched_from) < AT_ONCE
-        if at_once and name not in IDLERS and self.drained_after is None and not self.killed:
-            self.left_lost = self.left_lost or (name, pid)
+        if self.handles or self.drained_after is not None or self.killed:
+            return
+        if at_once and name not in IDLERS:
+            self.left_lost = self.left_lost or LeftLost(name, pid, pid in self.catching)
 
     def _was_sent(self, signum: int) -> None:
         if not self.refused:
@@ -426,9 +438,11 @@ class ProgramHistory:
         return not (self.handles or (self.caught and self._ends_so()))
 
     def may_have_handled(self) -> bool:
-        """Return whether it is not known if what it had to run on the stop signal was its own:
-        Node.js, Ruby and the JVM catch that for an application without a handler too."""
-        return self.caught and self.handles is None
+        """Return whether it is not known if what was ended at once had a handler of its own: of
+        what it had to run on the stop signal, for Node.js, Ruby and the JVM catch that for an
+        application without a handler too; or because it could not be looked at."""
+        caught = self.caught if self.left_lost is None else self.left_lost.caught
+        return caught and self.handles is None
 
     def _ends_so(self) -> bool:
         """Return whether it is a program that ends itself by the stop signal after a good stop."""

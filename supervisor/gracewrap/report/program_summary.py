@@ -38,7 +38,7 @@ def how(history: ProgramHistory) -> str:
 
 def _lost(history: ProgramHistory) -> str:
     """Return what is said of a program that a stop signal ended at once: what to do about it."""
-    if history.label in SHELLS:
+    if history.label in SHELLS and not history.caught:
         return (
             " at once (it is a shell script without a handler for it: put exec before the last "
             "command, or trap the signal)"
@@ -55,7 +55,7 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
             f"{have_not_answered(history.silent, 'had')}, because its event loop did not turn: any "
             "work in progress was lost; let long computations run in a worker thread"
         )
-    if history.may_have_handled() and history.left_lost is None:
+    if history.may_have_handled():
         lost = "unless a handler of its own did that, any work in progress was lost"
     else:
         lost = "it has no handler for the signal, so any work in progress was lost"
@@ -88,7 +88,7 @@ def _lost_behind(history: ProgramHistory) -> str:
     """Return what is said of a process that a program left behind, and that had no handler."""
     if history.left_lost is None:
         return ""
-    name, pid = history.left_lost
+    name, pid = history.left_lost.name, history.left_lost.pid
     sent = history.sent[0] if history.sent else "the stop signal"
     return f"; {sent} ended {name} (pid {pid}) at once ({_cure(history, [name])})"
 

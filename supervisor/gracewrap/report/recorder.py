@@ -141,7 +141,8 @@ class Recorder:
                 history.left_ended(pid, signum, at)
 
     def about_to_be_told(self, program: int, caught: bool) -> None:
-        """Take in whether a leader had something to run on the stop signal before it was sent."""
+        """Take in whether a leader had something to run on the stop signal before it was sent, as
+        far as could be seen."""
         self.histories[program].caught = caught
 
     def passed_on(self, signum: int, sent: Iterable[tuple[int, int]], at: float) -> None:

@@ -228,7 +228,7 @@ class ProgramRuntime:
             seen = self._see(before=True)
             pid, at = self.child.send_stop(signum), time.monotonic()
         found = next((one for one in seen if one.pid == pid), None)
-        self._recorder.about_to_be_told(self.index, found is not None and found.catches)
+        self._recorder.about_to_be_told(self.index, found is None or found.catches)
         leader = None if found is None else found.id
         signalled = frozenset(() if leader is None else (leader,))
         self.child.signalled |= signalled
@@ -241,7 +241,9 @@ class ProgramRuntime:
         seen, group = self._see(before=True), self.child.group
         if not self.child.send_stop_group(signum):
             return None
-        leader = next((one.id for one in seen if one.pid == self.child.leader), None)
+        found = next((one for one in seen if one.pid == self.child.leader), None)
+        self._recorder.about_to_be_told(self.index, found is None or found.catches)
+        leader = None if found is None else found.id
         signalled = frozenset(one.id for one in seen if one.group == group)
         self.child.signalled |= signalled
         return TreeSeen(self.index, seen, time.monotonic(), True, leader, signalled)
@@ -250,6 +252,7 @@ class ProgramRuntime:
         """Look at the program's processes."""
         seen, leader = self._see(), self.child.leader
         known = next((one.id for one in seen if one.pid == leader), None)
+        self.child.history.catching |= {one.pid for one in seen if one.catches}
         return TreeSeen(self.index, seen, time.monotonic(), leader=known)
 
     def _see(self, before: bool = False) -> tuple[Process, ...]:
