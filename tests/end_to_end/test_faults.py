@@ -72,6 +72,32 @@ def test_a_reader_of_the_log_that_is_gone_does_not_end_the_command(start):
     assert run.wait() == 0
 
 
+# Waits for SIGTERM while it is being loaded, after the spawn, and takes its time with the rest.
+LOADED_SLOWLY = f"""
+import _signal, sys, time
+class Slow:
+    def find_spec(self, name, *_):
+        while name == "gracewrap.runtime.loop" and _signal.SIGTERM not in _signal.sigpending():
+            time.sleep(0.001)
+        if name == "gracewrap.runtime.ending":
+            time.sleep(0.5)
+_signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
+sys.meta_path.insert(0, Slow())
+sys.path.insert(0, {str(MAIN.parents[1])!r})
+from gracewrap import start
+sys.exit(start.main(sys.argv[1:]))
+"""
+
+
+def test_the_budget_counts_from_a_request_that_comes_while_it_is_loaded(start):
+    python = [sys.executable, "-I", "-S", "-c", LOADED_SLOWLY]
+    deaf = "trap '' TERM; kill -TERM $PPID; while :; do sleep 0.02; done"
+    run = start("--shutdown-timeout", "1s", "--", "sh", "-c", deaf, command=python)
+    assert run.log_line("stop_requested")["elapsed"] == 0
+    assert run.log_line("stop_signal")["elapsed"] >= 0.5
+    assert run.wait() == 137
+
+
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_a_log_that_reaches_the_limit_of_file_sizes_does_not_end_the_command(
     start, tmp_path, level

@@ -75,6 +75,7 @@ class Handover(Record):
     pid: int
     at: float  # when it was spawned
     stop_requests: tuple[StopRequest, ...] = ()
+    pending_since: Mapping[int, float] = {}  # signals that nobody has fetched yet
     told: Told | None = None  # None: it has not been sent the stop signal
     dead_at: float | None = None  # when it was seen to have ended; it has not been reaped
     ended: LeaderEnded | None = None  # None: it has not been reaped

@@ -131,6 +131,17 @@ class Loop:
             self._leader_exited(self.programs[0], ended.reaped, ended.left, ended.at)
             if self.exit is None:
                 self.collect(time.monotonic())
+        elif not self.handover.stop_requests and dead_at is None:
+            self._catch_up_with_pending()
+
+    def _catch_up_with_pending(self) -> None:
+        """Act on a first stop request that came while we were being loaded: its budget counts from
+        then."""
+        for signum, at in self.handover.pending_since.items():
+            if signum in self.policy.stop_on and (got := _signal.sigtimedwait((signum,), 0)):
+                self.log.moment = recording.wall(at)
+                self.received(got, at)
+        self.log.moment = None
 
     def set_up(self) -> None:
         """Open what can be asked from outside, and prepare what the settings ask for.  A failure of
