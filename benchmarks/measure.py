@@ -180,14 +180,26 @@ def forward(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 def plain_exit(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
     """Time from the child's voluntary exit to the wrapper's exit."""
+    return _exits(bench, peers, rounds, "exit", as_pid_1=False)
+
+
+def exit_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """The same for a wrapper that is PID 1, with which its namespace ends: gracewrap first makes
+    sure that no connection has unsent bytes."""
+    return _exits(bench, peers, rounds, "exit_pid1", as_pid_1=True)
+
+
+def _exits(
+    bench: Bench, peers: Sequence[Peer], rounds: int, series: str, as_pid_1: bool
+) -> Samples:
     samples = Samples("µs", {SUPERVISORD: "stays when its program exits"})
-    for n in count(rounds, "exit"):
+    for n in count(rounds, "exit as PID 1" if as_pid_1 else "exit"):
         for peer in rotated(peers, n):
-            with Wrapped(bench, peer, "wait") as wrapped:
+            with Wrapped(bench, peer, "wait", as_pid_1=as_pid_1) as wrapped:
                 wrapped.ready().end_child()
                 gone = wrapped.wait_exit()
                 if n >= 0:
-                    samples.add("exit", peer.name, (gone - wrapped.child_exited()) / MICRO)
+                    samples.add(series, peer.name, (gone - wrapped.child_exited()) / MICRO)
     return samples
 
 
@@ -322,6 +334,7 @@ METRICS = (
     Metric("memory", 5, (*FAST, SUPERVISORD), memory),
     Metric("forward", 10, FAST, forward),
     Metric("exit", 50, FAST, plain_exit),
+    Metric("exit-pid1", 50, FAST, exit_as_pid_1),
     Metric("stop", 50, FAST, stop),
     Metric("busy", 30, FAST, stop_while_busy),
     Metric("stop-slow", 5, (SUPERVISORD,), stop),

@@ -36,7 +36,7 @@ class Wrapped:
     def __init__(self, bench: Bench, peer: Peer, *mode: str, as_pid_1: bool = False) -> None:
         global _serial  # noqa: PLW0603 - numbers the files
         _serial += 1
-        self.peer = peer
+        self.peer, self.as_pid_1 = peer, as_pid_1
         self.out = bench.folder / f"out{_serial}"
         self.child_pid: int | None = None
         self.status: int | None = None
@@ -52,6 +52,7 @@ class Wrapped:
             argv[0], argv, ENVIRONMENT, file_actions=null, setsid=True, setsigmask=[]
         )
         self._pidfd = os.pidfd_open(self.pid)
+        self.wrapper, self._wrapper_fd = self.pid, self._pidfd  # not PID 1, until it is ready()
 
     def __enter__(self) -> Self:
         return self
@@ -65,8 +66,8 @@ class Wrapped:
         if self.status is None:
             _kill(self.pid)  # the child dies with it
             self.wait_exit()
-        os.close(self._fifo)
-        os.close(self._pidfd)
+        for fd in {self._fifo, self._pidfd, self._wrapper_fd}:
+            os.close(fd)
         self.out.unlink()
         self._exit_file.unlink(missing_ok=True)
 
@@ -91,7 +92,11 @@ class Wrapped:
 
     def ready(self) -> Self:
         """Wait until the child runs and the wrapper is idle."""
-        self.child_pid = int(self.read(2)[1])
+        self.child_pid = int(self.read(3 if self.as_pid_1 else 2)[-1])
+        if self.as_pid_1:
+            self.wrapper = _only_child(self.pid)
+            self._wrapper_fd = os.pidfd_open(self.wrapper)
+            self.child_pid = _only_child(self.wrapper)  # it knows another number
         self._wait_until_at_rest()
         return self
 
@@ -100,7 +105,7 @@ class Wrapped:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
-                proc = Path(f"/proc/{self.pid}")
+                proc = Path(f"/proc/{self.wrapper}")
                 words = (proc / "cmdline").read_text()
                 if (
                     self.peer.rests_as in words
@@ -124,8 +129,7 @@ class Wrapped:
 
     def signal_init(self, signum: int) -> None:
         """Send a signal to the wrapper that is PID 1 of the namespace."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        os.kill(int(children[0]), signum)
+        os.kill(_only_child(self.pid), signum)
 
     def exits_in(self, seconds: float) -> bool:
         """Return whether the wrapper exits within so many seconds."""
@@ -148,7 +152,7 @@ class Wrapped:
         Raises:
             Failed: If it does not exit.
         """
-        gone = _readable(self._pidfd)
+        gone = _readable(self._wrapper_fd)
         at = time.monotonic_ns()
         if not gone:
             _kill(self.pid)
@@ -166,6 +170,10 @@ class Wrapped:
         """Return PSS and RSS in KiB."""
         path = f"/proc/{self.pid}/smaps_rollup"
         return _field(path, "Pss"), _field(path, "Rss")
+
+
+def _only_child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def _cool_caches() -> None:
