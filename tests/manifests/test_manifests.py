@@ -185,7 +185,7 @@ def test_a_platform_that_grants_little_gets_a_budget_with_the_delay():
 def test_there_are_enough_of_each_kind():
     assert len(FILES) >= 40
     used = {rule for path in FILES for _, rule in expected(path)}
-    assert set(RULES) - used == {"unreadable"}
+    assert set(RULES) - used == {"unreadable", "not-merged"}
 
 
 def test_each_rule_has_its_paragraph():
@@ -394,6 +394,25 @@ services:
     path.write_text("services:\n  web:\n    extends: {file: common.yaml, service: app}\n")
     result = check.check([str(path)], asked([]))
     assert [(one.rule, one.line, one.edits) for one in result.findings] == [("stop-signal", 3, ())]
+
+
+PART = "services:\n  db: {ports: [1:1]}\n  web: {stop_grace_period: 60s}\n"
+
+
+def test_compose_files_that_go_together_have_to_be_merged(tmp_path):
+    """Each by itself would be judged by what the other one changes."""
+    for name, text in (
+        ("compose.yaml", "services: {web: {image: web, entrypoint: [gracewrap, --]}}"),
+        ("override.yaml", PART),
+        ("other.yaml", "services: {web: {build: ., entrypoint: [gracewrap, --]}}"),
+    ):
+        (tmp_path / name).write_text(text)
+    base, part, other = (tmp_path / f"{one}.yaml" for one in ("compose", "override", "other"))
+    (only,) = check.check([str(base), str(part)], asked([])).findings
+    assert (only.rule, only.file, only.line) == ("not-merged", str(part), 3)
+    assert f"docker compose -f {base} -f {part} config | gracewrap check" in only.remedy
+    found = check.check([str(base), str(other)], asked([])).findings
+    assert [one.rule for one in found] == ["grace-period", "grace-period"]  # two of one name
 
 
 @pytest.mark.timeout(30)

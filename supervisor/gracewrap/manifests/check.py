@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 
 from gracewrap.config.schema import BY_KEY
 from gracewrap.manifests import (
+    compose,
     edits,
     kubernetes,
     parse_text,
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gracewrap.config.command_line import CommandLine
+    from gracewrap.manifests.compose import Parts
     from gracewrap.manifests.model import Container
     from gracewrap.manifests.parse_text import File
     from gracewrap.manifests.wrapped import Effective
 
 ROUNDS = 6
+_FROM_STDIN = "gracewrap check --against -"
 AGAIN = "correct that and check again: times and probes have not been looked at"
 _RULES = (rules_time.find, rules_probes.find, rules_process.find, rules_system.find)
 
@@ -83,12 +88,46 @@ def checked(files: Sequence[File], unread: Sequence[Finding], asked: Asked) -> R
         findings.append(_not_wrapped(found, asked.only))
     elif not found and not findings:
         findings.append(_empty(files))
-    for one in those:
+    findings += _kinds_not_read(files)
+    parts = compose.in_parts(files)
+    whole = [one for one in those if _place(one) not in parts]
+    findings += [_not_merged(one, parts[_place(one)]) for one in those if _place(one) in parts]
+    for one in whole:
         findings += _of(one, asked)
     order = {file.name: n for n, file in enumerate(files)}
     unique = {(one.rule, one.file, one.line, one.why): one for one in reversed(findings)}
     findings = sorted(unique.values(), key=lambda one: (order.get(one.file, -1), one.line))
-    return Result(tuple(findings), tuple(those), tuple(files))
+    return Result(tuple(findings), tuple(whole), tuple(files))
+
+
+def _place(one: Container) -> tuple[str, str]:
+    return os.path.dirname(one.file.name), one.workload
+
+
+def _not_merged(one: Container, parts: Parts) -> Finding:
+    rule = RULES["not-merged"]
+    why = (
+        f"{' and '.join(parts.names)} say it together, and are not merged here: nothing of it was "
+        "checked"
+    )
+    files = " ".join(f"-f {shlex.quote(name)}" for name in parts.names)
+    remedy = f"check what it is in the end: docker compose {files} config | {_FROM_STDIN}"
+    return Finding(rule.id, rule.level, parts.file.name, parts.line, one.workload, why, remedy)
+
+
+def _kinds_not_read(files: Sequence[File]) -> Iterator[Finding]:
+    rule = RULES["kind-not-read"]
+    remedy = (
+        f"check the Deployment or the pods that it makes: kubectl get pods -o yaml | {_FROM_STDIN}"
+    )
+    for file in files:
+        objects = (one for root in file.documents for one in kubernetes.objects(root))
+        for one in kubernetes.unread(objects):
+            kind = f"{one.string('kind')} ({one.string('apiVersion')})"
+            why = f"it has containers, and a {kind} is not read: nothing of it was checked"
+            yield Finding(
+                rule.id, rule.level, file.name, one.line, kubernetes.title(one), why, remedy
+            )
 
 
 def _unreadable(name: str, fault: Unreadable) -> Finding:
@@ -98,7 +137,7 @@ def _unreadable(name: str, fault: Unreadable) -> Finding:
 
 def _empty(files: Sequence[File]) -> Finding:
     rule, names = RULES["not-wrapped"], ", ".join(file.name for file in files)
-    why = f"nothing here runs containers ({names}), so nothing was checked"
+    why = f"there are no containers here of a kind that is read ({names}): nothing was checked"
     return Finding(rule.id, rule.level, files[0].name, 1, "", why, "name the manifest that does")
 
 
@@ -156,9 +195,7 @@ def _in_part(one: Container) -> Finding:
     """Return what is found about a service whose base cannot be read."""
     rule = RULES["extends-not-read"]
     why = f"it extends {one.unread}, which cannot be read: what stands there is not known"
-    remedy = (
-        "check what the service is in the end: docker compose config | gracewrap check --against -"
-    )
+    remedy = f"check what the service is in the end: docker compose config | {_FROM_STDIN}"
     return Finding(rule.id, rule.level, one.file.name, one.line, one.title, why, remedy)
 
 

@@ -7,16 +7,47 @@ import os
 from gracewrap.config import env_file
 from gracewrap.manifests import compose_extends
 from gracewrap.manifests.model import Container, Grace, PreStop, Rollout, Security, seconds, unset
-from gracewrap.record import TYPE_CHECKING
+from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gracewrap.manifests.parse_text import File, Node
 
 DEFAULT_GRACE = 10.0
 LARGEST = 1 << 20  # bytes of a file of variables
 GRACE = "stop_grace_period"
+
+
+class Parts(Record):
+    """A service that several files say together, as for `docker compose -f A -f B`."""
+
+    names: tuple[str, ...]  # of the files
+    file: File  # the last one
+    line: int  # in it
+
+
+def in_parts(files: Iterable[File]) -> Mapping[tuple[str, str], Parts]:
+    """Return the services of which a file has a part only, and another of its directory the rest;
+    by directory and workload."""
+    places: dict[tuple[str, str], list[tuple[File, int, Node]]] = {}
+    for file in files:
+        for root in file.documents:
+            services = root.get("services")
+            for key, one in services.pairs if services is not None else ():
+                if one.kind == "map":
+                    place = os.path.dirname(file.name), f"service {key.text}"
+                    places.setdefault(place, []).append((file, key.line, one))
+    return {
+        place: Parts(tuple(file.name for file, _, _ in said), *said[-1][:2])
+        for place, said in places.items()
+        if len(said) > 1 and not all(_is_whole(one) for _, _, one in said)
+    }
+
+
+def _is_whole(one: Node) -> bool:
+    """Return whether Compose would take a service as it is."""
+    return any(one.get(key) is not None for key in ("image", "build", "extends"))
 
 
 def containers(file: File, root: Node) -> Iterator[Container]:

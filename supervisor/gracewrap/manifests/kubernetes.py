@@ -38,9 +38,32 @@ def objects(root: Node) -> Iterator[Node]:
     kind = root.string("kind") or ""
     if kind.endswith("List") and (items := root.get("items")) is not None:
         for item in items.items:
-            yield from objects(item)
+            yield from objects(_typed(item, root))
     elif kind and root.string("apiVersion"):
         yield root
+
+
+def _typed(item: Node, root: Node) -> Node:
+    """Return an item of a list with its kind, which the API leaves out in a PodList."""
+    (kind, value), version = root.pair("kind"), root.pair("apiVersion")
+    if item.kind != "map" or item.get("kind") is not None or kind is None or value is None:
+        return item
+    one, made = value.copy(), item.copy()
+    one.text = value.text.removesuffix("List")
+    made.pairs = [*item.pairs, (kind, one)]
+    if version[0] is not None and version[1] is not None and item.get("apiVersion") is None:
+        made.pairs.append((version[0], version[1]))
+    return made
+
+
+def unread(found: Iterable[Node]) -> Iterator[Node]:
+    """Yield the objects that have containers and are of a kind that is not read: Knative's
+    Service, and other custom resources."""
+    for one in found:
+        if one.string("kind") not in TEMPLATES and (
+            one.get("spec", "template", "spec", "containers") is not None
+        ):
+            yield one
 
 
 class Beside(Record):
@@ -95,6 +118,11 @@ def containers(file: File, found: Iterable[Node], beside: Beside) -> Iterator[Co
                 _is_served(one, template, beside),
             )
             yield from _of_pod(file, f"{kind} {_name(one)}", kind, pod, around)
+
+
+def title(one: Node) -> str:
+    """Return an object's kind and name."""
+    return f"{one.string('kind')} {_name(one)}"
 
 
 def _name(one: Node) -> str:

@@ -18,6 +18,8 @@ _RULES = (
     ("unreadable", ERROR, "The file cannot be read as a manifest."),
     ("not-wrapped", ERROR, "No container in the file runs gracewrap."),
     ("settings", ERROR, "gracewrap's settings in the manifest cannot be used."),
+    ("kind-not-read", WARNING, "An object has containers, and its kind is not read."),
+    ("not-merged", ERROR, "Compose files that go together have to be merged before the check."),
     ("config-not-read", WARNING, "The settings are in a file that was not given to the check."),
     ("extends-not-read", WARNING, "A part of the service stands where it was not read."),
     ("options-not-used", WARNING, "Options of the check are not those of the container."),
