@@ -45,8 +45,8 @@ def _print_row(name: str, text: str, width: int) -> None:
 PRESETS_COMMAND = Subcommand(
     "presets",
     """\
-gracewrap presets lists the presets: settings for well-known programs, by which a
-stop loses nothing. What a preset says counts less than anything that you say.
+gracewrap presets lists the presets: settings for well-known programs, for a stop
+that lets their work end. What a preset says counts less than anything that you say.
 
 gracewrap presets NAME prints what is in one.
 """,

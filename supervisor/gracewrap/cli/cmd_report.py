@@ -30,8 +30,11 @@ def report(arguments: Arguments) -> int:
     return 1 if _is_bad(document) else 0
 
 
+_BAD = ("killed", "gave_up", "ended_by_other_signal")
+
+
 def _is_bad(document: Mapping[str, object]) -> bool:
-    return document.get("outcome") in ("killed", "gave_up") or bool(document.get("interrupted"))
+    return document.get("outcome") in _BAD or bool(document.get("interrupted"))
 
 
 def _facts(document: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -431,10 +431,7 @@ def _codes(name: str, stops: Sequence[Stop], preset: Preset) -> Iterator[Line]:
     known = {f"SIG{one}" for one in preset.codes}
     good = sorted(one for one in own if one > 128 and signals.name(one - 128) not in known)
     if good:
-        why = (
-            f"it ends so when it is stopped and nothing is lost, as seen in "
-            f"{_counted(stops, 'stop')}"
-        )
+        why = f"it ends so when it is stopped and not killed, as seen in {_counted(stops, 'stop')}"
         yield Line(why, name, "success_exit_codes", str(good))
 
 

@@ -13,8 +13,8 @@ from gracewrap.record import Record
 KINDS = {
     "waits": "waits for its turn",
     "hook": "a hook runs",
-    "propagation": "serves on, not ready",
-    "drain": "drains, signal held back",
+    "propagation": "not ready, signal held back",
+    "drain": "drains, or waits for an agent",
     "stop": "has the stop signal",
     "linger": "drained, still there",
     "killed": "SIGKILL",

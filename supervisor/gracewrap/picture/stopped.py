@@ -202,7 +202,12 @@ class _Track:
 
     def _said(self) -> Iterator[str]:
         """Yield how it went, in words."""
-        verbs = {"waits": "waited", "propagation": "served on", "hook": "hook", "drain": "drained"}
+        verbs = {
+            "waits": "waited",
+            "propagation": "not ready",
+            "hook": "hook",
+            "drain": "held back",
+        }
         for segment in self._segments:
             length = segment.end - segment.start
             if segment.kind in verbs and length >= 0.005:

@@ -192,6 +192,8 @@ def own_status(history: ProgramHistory) -> str:
         return ""
     if history.killed or history.aborted or history.had_no_handler() or history.left_lost:
         return ""
+    if history.not_accepted[0]:
+        return ""
     name = signals.name(status - 128)
     return name if name in history.sent else ""
 
@@ -234,7 +236,7 @@ _COUNTED = {
     "interrupted": "exited with work in flight",
     "drained": "were drained and killed",
     "ended_by_signal": "ended by the stop signal",
-    "graceful": "stopped gracefully",
+    "graceful": "ended in time",
     "exited": "had ended before",
     "skipped": "were never started",
 }
