@@ -67,6 +67,9 @@ def main(args: Sequence[str]) -> int:
             line = command_line.read_command_line(args)
             if line.action != "run":
                 return _for_people(line, args)
+            for problem in line.problems:
+                if problem.warning:
+                    _say(problem.text)
             found = load.found_file(line, posix.environ)
             settings, problems = load.resolve(line, posix.environ, otherwise=found)
             if settings is None:

@@ -78,6 +78,11 @@ CALLS = [
     ("--preset stack -- true", 125, "gracewrap init --for stack"),
     ("--no-drain --drain-tcp auto -- true", 125, "there is --drain-tcp too; use one"),
     ("--env PORT -- true", 125, "write NAME=VALUE"),
+    ("echo x --shutdown-timeout 8s", 0, "gracewrap --shutdown-timeout ... -- echo ..."),
+    ("echo x --shutdown-timeout=8s", 0, "so echo gets it"),
+    ("check echo x --no-drain", 0, "so echo gets it"),
+    ("check --strict echo x --drain-linger 1s", 125, "so echo gets it"),
+    ("tail worker", 1, "there is no gracewrap tail: the output of programs goes to"),
     ("GRACEWRAP_STOP_TIMEOUT= true", 0, ""),
     ("GRACEWRAP_STOP_TIMEOUT=10 true", 125, 'has no unit; write "10s"'),
     ("GRACEWRAP_STOP_TIMOUT=10s true", 125, "did you mean GRACEWRAP_STOP_TIMEOUT?"),
@@ -110,6 +115,15 @@ CALLS = [
     ("health --pid 4194304", 1, "not healthy: cannot find a gracewrap with pid 4194304"),
 ]
 
+# What needs no hint.
+QUIET = [
+    "-- echo x --shutdown-timeout 8s",
+    "echo x --log-level debug --user me --port 80",
+    "-- tail web.toml",
+    "tail web.toml",
+    "ls -a",
+]
+
 
 def test_there_are_enough_of_them():
     assert len(CALLS) >= 60
@@ -117,6 +131,34 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize(("call", "status", "said"), CALLS, ids=[call[0] for call in CALLS])
 def test_call(tmp_path: Path, call: str, status: int, said: str):
+    done = called(tmp_path, call)
+    shown = " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode, said in shown) == (status, True), shown
+    assert "Traceback" not in shown and "internal error" not in shown
+
+
+@pytest.mark.parametrize("call", QUIET)
+def test_a_call_that_needs_no_hint(tmp_path: Path, call: str):
+    done = called(tmp_path, call)
+    assert done.returncode == 0 and "gracewrap -- " not in done.stderr
+
+
+@pytest.mark.parametrize(("words", "status"), [((), 0), (("--strict",), 125)])
+def test_a_check_of_nothing_says_so(tmp_path: Path, words: tuple[str, ...], status: int):
+    done = subprocess.run(
+        [*GRACEWRAP, "check", *words],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert done.returncode == status
+    assert "neither a command nor a file to check" in done.stderr and not done.stdout
+
+
+def called(tmp_path: Path, call: str) -> subprocess.CompletedProcess[str]:
+    """Make a call in a directory with the files of HERE."""
     for name, content in HERE.items():
         (tmp_path / name).write_text(content)
     import shlex
@@ -126,7 +168,7 @@ def test_call(tmp_path: Path, call: str, status: int, said: str):
     while words and words[0].startswith("GRACEWRAP_"):
         name, _, value = words.pop(0).partition("=")
         env[name] = value
-    done = subprocess.run(
+    return subprocess.run(
         [*GRACEWRAP, *words],
         capture_output=True,
         text=True,
@@ -135,6 +177,3 @@ def test_call(tmp_path: Path, call: str, status: int, said: str):
         cwd=tmp_path,
         env={**environment(), **env, "PATH": os.environ["PATH"]},
     )
-    shown = " ".join((done.stdout + done.stderr).split())
-    assert (done.returncode, said in shown) == (status, True), shown
-    assert "Traceback" not in shown and "internal error" not in shown

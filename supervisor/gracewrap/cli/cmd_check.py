@@ -30,6 +30,11 @@ from gracewrap.picture import plan
 from gracewrap.record import replace
 
 WIDTH = 80
+NOTHING = (
+    "there is neither a command nor a file to check; use gracewrap check -- COMMAND [ARG...], or "
+    f"gracewrap check --config FILE (there is no {problems_.DEFAULT_FILE} here; gracewrap init "
+    "writes one)"
+)
 Row = tuple[str, str, str]  # key, value, origin
 STRICT, JSON = "--strict", "--json"  # options of check that a run does not have
 OPTIONS = (STRICT, JSON, *check_against.OPTIONS, check_agent.FOR)
@@ -89,6 +94,9 @@ def check(line: command_line.CommandLine, strict: bool = False, as_json: bool = 
     settings, problems = load.resolve(line, os.environb, needs_command=False, otherwise=default)
     warnings = [problem.text for problem in problems if problem.warning]
     errors = [problem.text for problem in problems if not problem.warning]
+    is_empty = settings is not None and config is None and not settings.command
+    if is_empty:
+        warnings.append(NOTHING)
     if settings is not None:
         warnings += doubts(settings)
         warnings += check_last_stop.doubts(settings)
@@ -107,7 +115,8 @@ def check(line: command_line.CommandLine, strict: bool = False, as_json: bool = 
             "all the same"
         )
         return 125
-    _print_all(settings, config, "gracewrap" if origin == "default" else "")
+    if not is_empty or settings.origins:
+        _print_all(settings, config, "gracewrap" if origin == "default" else "")
     return 0
 
 
@@ -252,7 +261,8 @@ Options:
   --strict            Treat warnings as errors, for CI. A warning is about what
                       can be used but is probably a mistake; some are about this
                       machine: a command or a user that does not exist here.
-                      What does not fit into the stop's time is one as well.
+                      What does not fit into the stop's time is one as well, and
+                      that there is neither a command nor a file.
   --against FILE...   Check the manifest that will run it as well: Kubernetes,
                       Compose, Swarm stack, ECS task definition, Nomad job in
                       JSON; "-" reads standard input. Settings in the manifest

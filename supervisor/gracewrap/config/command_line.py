@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 NO_DRAIN = "--no-drain"
 CONFIG = ("-c", "--config")
+# Options that hardly any other program has: behind the command, ours are meant.
+OURS = (
+    *("--shutdown-timeout", "--stop-timeout", "--stop-signal", "--kill-mode", "--pre-stop"),
+    *("--post-stop", "--propagation-delay", "--success-exit-codes", "--flush-timeout"),
+    *("--health-listen", "--termination-log", "--drain-tcp", "--drain-http", "--drain-when"),
+    *("--drain-linger", "--drain-timeout", NO_DRAIN),
+)
 FLAGS = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 
 
@@ -51,6 +58,8 @@ def read_command_line(args: Sequence[str]) -> CommandLine:
             command = tuple(args[i - 1 :])
             if not explicit:
                 action, command = _first_word(command, options.problems)
+            if action == "run":
+                options.problems += _behind_the_command(command)
             break
         taken = options.take(word, args[i:])
         if taken is None:
@@ -146,10 +155,28 @@ def _first_word(words: Sequence[str], problems: list[Problem]) -> tuple[str, tup
         return word, tuple(words[1:])
     if word in OF_OTHERS and (len(words) == 1 or word in OF_THE_MACHINE):
         problems.append(_of_another(words))
+    elif word in OF_OTHERS and _is_in_path(word) and _is_a_name(words[1:]):
+        problems.append(
+            Problem(f"it runs the command {word!r}{_unknown(words)}; without this line: gracewrap "
+                    f"-- {' '.join(words)}", warning=True)
+        )  # fmt: skip
     elif "/" not in word and not _is_in_path(word) and (hint := _unknown(words)):
         text = f"cannot run {word!r} ({COMMAND_LINE}): it is not found{hint}"
         problems.append(Problem(text, status=127))
     return "run", tuple(words)
+
+
+def _behind_the_command(words: Sequence[str]) -> Iterator[Problem]:
+    """Yield a warning if one of our options stands behind a command that no `--` stands before."""
+    at = next((i for i, word in enumerate(words) if word.partition("=")[0] in OURS), 0)
+    if at:
+        name = words[at].partition("=")[0]
+        yield Problem(
+            f"{name} is behind the command, so {words[0]} gets it; for gracewrap write it first: "
+            f"gracewrap {name} ... -- {words[0]} ...; if {words[0]} has it: gracewrap -- "
+            f"{words[0]} ...",
+            warning=True,
+        )
 
 
 def _of_another(words: Sequence[str]) -> Problem:
@@ -164,6 +191,20 @@ def _unknown(words: Sequence[str]) -> str:
     from gracewrap.config.unknown_names import unknown_command
 
     return unknown_command(*words)
+
+
+def _is_a_name(words: Sequence[str]) -> bool:
+    """Return whether these are the name of a program rather than a command's arguments: one word,
+    which is no option, file or number."""
+    if len(words) != 1 or not words[0][:1].isalpha() or "/" in words[0]:
+        return False
+    import posix  # built in
+
+    try:
+        posix.lstat(words[0])
+    except OSError:
+        return True
+    return False
 
 
 def _is_in_path(word: str) -> bool:
