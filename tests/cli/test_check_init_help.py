@@ -992,7 +992,9 @@ def test_help_of_subcommands_and_version():
     assert Done("-V").out == Done("--version").out
 
 
-@pytest.mark.parametrize("words", ["--help", "check --help", "init -", "--version", "check -- true"])
+@pytest.mark.parametrize(
+    "words", ["--help", "check --help", "init -", "--version", "check -- true"]
+)
 def test_a_closed_stdout_is_no_traceback(words, tmp_path):
     """`| head -0`, a closed descriptor, a full disk."""
     for end, status in (("| true", 0), (">&-", 0), (">/dev/full", 125)):
