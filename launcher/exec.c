@@ -60,14 +60,14 @@ static bool find_in(const char *lib, char *script, char *version)
 static bool find_script(const char *bin, char *script, char *version)
 {
     char prefix[LONGEST], lib[LONGEST + 8];
+    const char *names[] = {"lib", "lib64"};
     if (!directory_of(bin, prefix))
         return false;
-    snprintf(lib, sizeof lib, "%s/lib", prefix);
-    if (find_in(lib, script, version))
-        return true;
-    snprintf(lib, sizeof lib, "%s/lib64", prefix);
-    if (find_in(lib, script, version))
-        return true;
+    for (int i = 0; i < 2; i++) {
+        snprintf(lib, sizeof lib, "%s/%s", prefix, names[i]);
+        if (find_in(lib, script, version))
+            return true;
+    }
     strcpy(version, "python3");
     return is_there(prefix, "", SCRIPT, script)
            || (GRACEWRAP_SOURCE[0] && is_there(GRACEWRAP_SOURCE, "", SCRIPT, script));

@@ -48,14 +48,18 @@ enum {
     LOOK_AT_MOST = 1024, /* processes in one go */
     BACKLOG = 512,
     VISITORS = 8, /* that have said nothing yet */
-    BUDGET = 25, /* seconds: the default of shutdown_timeout */
-    AT_ONCE = 1000000, /* nanoseconds that a child has to end by the stop signal */
-    LATELY = 5,  /* seconds: see report/run_history.py */
-    AFTER_KILL = 1, /* seconds to wait for what cannot be killed */
     MEMORY_NEEDED = 16 << 20, /* bytes, for Python to take over */
     ADDRESS_SPACE_NEEDED = 64 << 20,
 };
 #define PID_NAMESPACE_OF_THE_HOST "pid:[4026531836]" /* PROC_PID_INIT_INO of linux/proc_ns.h */
+/* Times and lengths of time are in nanoseconds, times of CLOCK_MONOTONIC; in notes in seconds. */
+#define SECOND INT64_C(1000000000)
+#define BUDGET (25 * SECOND) /* the default of shutdown_timeout */
+#define AT_ONCE (SECOND / 1000) /* that a child has to end by the stop signal */
+#define LATELY (5 * SECOND) /* see report/run_history.py */
+#define AFTER_KILL SECOND /* to wait for what cannot be killed */
+#define DECIMAL "%lld.%09lld"
+#define SECONDS_OF(at) (long long)((at) / SECOND), (long long)((at) % SECOND)
 #define EVERY_SIGNAL (~(UINT64_C(3) << (KEPT_BY_LIBC - 1)))
 
 /* What is known of the run. */
@@ -63,15 +67,15 @@ static struct {
     char self[4096]; /* our own file */
     char **words; /* what we were started with, after our name */
     pid_t child;
-    struct timespec since; /* when it was spawned */
+    int64_t since; /* when it was spawned */
     bool ended; /* it has been reaped, */
     int status; /* with this wait status, */
-    struct timespec ended_at;
+    int64_t ended_at;
     unsigned long orphans, forwarded; /* counted */
     int passed, passed_as; /* the last signal that was forwarded; 0: none was; what was sent */
-    struct timespec passed_at;
+    int64_t passed_at;
     int asked; /* the signal that asks for the stop, or 0 */
-    struct timespec asked_at;
+    int64_t asked_at;
     bool told; /* the child has been sent the stop signal */
     int ours, of_child, stat; /* files of /proc, or -1: our children, the child's, the child itself */
     bool in_container;        /* see is_in_container() */
@@ -89,23 +93,23 @@ static struct {
     bool to_group;           /* signals are forwarded to the child's group */
     bool is_quiet;           /* nothing is to be said of the child's own exit */
     int instead[SIGNALS + 1]; /* what is sent for a signal: 0: itself, -1: nothing */
-    struct timespec budget;
+    int64_t budget;
 } rules = {
     .stop_on = UINT64_C(1) << (SIGTERM - 1) | UINT64_C(1) << (SIGINT - 1),
     .tell = SIGTERM,
     .stop_signal = SIGTERM,
     .is_quiet = true,
-    .budget = {.tv_sec = BUDGET},
+    .budget = BUDGET,
 };
 
 static char note[8192];
 static size_t note_length;
 
-static struct timespec now(void)
+static int64_t now(void)
 {
     struct timespec at;
     clock_gettime(CLOCK_MONOTONIC, &at);
-    return at;
+    return at.tv_sec * SECOND + at.tv_nsec;
 }
 
 /* Write one line to stderr, unless nobody takes it: signals are blocked. */
@@ -536,25 +540,16 @@ static bool memory_is_short(void)
 
 /* --- the run -------------------------------------------------------------------------------- */
 
-/* Wait for a signal of *set*, until *until* if there is such a time.  Returns -1 at that time. */
-static int wait_for(uint64_t set, siginfo_t *info, const struct timespec *until)
+/* Wait for a signal of *set*, until *until*; 0: for ever.  Returns -1 at that time, also if signals
+ * keep coming. */
+static int wait_for(uint64_t set, siginfo_t *info, int64_t until)
 {
     for (;;) {
-        struct timespec left = {0};
-        if (until) {
-            struct timespec at = now();
-            left.tv_sec = until->tv_sec - at.tv_sec;
-            left.tv_nsec = until->tv_nsec - at.tv_nsec;
-            left.tv_sec += left.tv_nsec / 1000000000; /* of *until* it may be above a second */
-            left.tv_nsec %= 1000000000;
-            if (left.tv_nsec < 0) {
-                left.tv_sec--;
-                left.tv_nsec += 1000000000;
-            }
-            if (left.tv_sec < 0)
-                left = (struct timespec){0};
-        }
-        long got = syscall(SYS_rt_sigtimedwait, &set, info, until ? &left : NULL, sizeof set);
+        int64_t left = until - now();
+        if (until && left <= 0)
+            return -1;
+        struct timespec most = {.tv_sec = left / SECOND, .tv_nsec = left % SECOND};
+        long got = syscall(SYS_rt_sigtimedwait, &set, info, until ? &most : NULL, sizeof set);
         if (got > 0 || errno != EINTR)
             return (int)got;
     }
@@ -565,12 +560,6 @@ static int exit_status(void)
     if (!run.ended)
         return 128 + SIGKILL;
     return WIFSIGNALED(run.status) ? 128 + WTERMSIG(run.status) : WEXITSTATUS(run.status);
-}
-
-static _Noreturn void leave(int status)
-{
-    close_control_socket();
-    _exit(status);
 }
 
 /* Reap all that has exited; return whether anything is left. */
@@ -623,36 +612,32 @@ static bool forward(int signum)
     return true;
 }
 
-static struct timespec after(struct timespec at, struct timespec length)
+static void tell_bare(void)
 {
-    return (struct timespec){at.tv_sec + length.tv_sec, at.tv_nsec + length.tv_nsec};
+    if (!run.told)
+        kill(run.child, rules.stop_signal);
+    kill(run.child, SIGCONT);
 }
 
 /* Python cannot take over: forward, reap, SIGKILL at the deadline (runtime/fallback.py). */
 static _Noreturn void stop_bare(void)
 {
     bool rest_was_told = false, killed = false;
-    struct timespec kill_at = after(run.asked_at, rules.budget);
-    bool stopping = run.asked;
+    int64_t until = run.asked ? run.asked_at + rules.budget : 0;
     say("cannot start Python, which is needed from here on (no memory, or no Python); it only "
         "forwards signals, reaps, and kills in time");
     close_control_socket();
-    if (run.asked) {
-        if (!run.told)
-            kill(run.child, rules.stop_signal);
-        kill(run.child, SIGCONT);
-    }
+    if (run.asked)
+        tell_bare();
     while (reap()) {
         siginfo_t info;
         if (run.ended && !rest_was_told) {
             rest_was_told = true;
-            if (!stopping)
-                kill_at = after(now(), rules.budget);
-            stopping = true;
+            until = until ? until : now() + rules.budget;
             signal_descendants(rules.stop_signal, false);
             signal_descendants(SIGCONT, false);
         }
-        int signum = wait_for(EVERY_SIGNAL, &info, stopping ? &kill_at : NULL);
+        int signum = wait_for(EVERY_SIGNAL, &info, until);
         if (signum < 0 && killed)
             break;
         if (signum < 0) {
@@ -662,13 +647,10 @@ static _Noreturn void stop_bare(void)
             if (!run.ended)
                 kill(-run.child, SIGKILL);
             signal_descendants(SIGKILL, true);
-            kill_at = now();
-            kill_at.tv_sec += AFTER_KILL;
-        } else if (is_in(rules.stop_on, signum) && !stopping) {
-            stopping = true;
-            kill_at = after(now(), rules.budget);
-            kill(run.child, rules.stop_signal);
-            kill(run.child, SIGCONT);
+            until = now() + AFTER_KILL;
+        } else if (is_in(rules.stop_on, signum) && !until) {
+            until = now() + rules.budget;
+            tell_bare();
         } else if (signum != SIGCHLD && !is_in(rules.stop_on, signum)
                    && !is_our_own(signum, &info)) {
             forward(signum);
@@ -682,13 +664,11 @@ static _Noreturn void stop_bare(void)
 static bool try_python(bool left)
 {
     add("version %s\n", VERSION);
-    add("child %d %lld.%09ld\n", (int)run.child, (long long)run.since.tv_sec, run.since.tv_nsec);
+    add("child %d " DECIMAL "\n", (int)run.child, SECONDS_OF(run.since));
     add("counts %lu %lu\n", run.orphans, run.forwarded);
-    add("passed %d %lld.%09ld %d\n", run.passed, (long long)run.passed_at.tv_sec,
-        run.passed_at.tv_nsec, run.passed_as);
+    add("passed %d " DECIMAL " %d\n", run.passed, SECONDS_OF(run.passed_at), run.passed_as);
     if (run.ended)
-        add("ended %d %lld.%09ld %d\n", run.status, (long long)run.ended_at.tv_sec,
-            run.ended_at.tv_nsec, left);
+        add("ended %d " DECIMAL " %d\n", run.status, SECONDS_OF(run.ended_at), left);
     if (run.control >= 0) {
         add("control %d %llu %llu %s\n", run.control, (unsigned long long)run.control_file.st_dev,
             (unsigned long long)run.control_file.st_ino, run.control_path);
@@ -734,25 +714,24 @@ static void answer(void)
 static bool resume(const char *line)
 {
     char path[sizeof run.control_path];
-    long long seconds, device, inode;
-    long rest;
+    long long seconds, rest, device, inode;
     int number, other;
     unsigned long long set;
     for (; line; line = strchr(line, '\n'), line += line != NULL) {
-        if (sscanf(line, "child %d %lld.%9ld", &number, &seconds, &rest) == 3) {
+        if (sscanf(line, "child %d %lld.%9lld", &number, &seconds, &rest) == 3) {
             run.child = number;
-            run.since = (struct timespec){seconds, rest};
-        } else if (sscanf(line, "passed %d %lld.%9ld %d", &number, &seconds, &rest, &other) == 4) {
+            run.since = seconds * SECOND + rest;
+        } else if (sscanf(line, "passed %d %lld.%9lld %d", &number, &seconds, &rest, &other) == 4) {
             run.passed = number;
-            run.passed_at = (struct timespec){seconds, rest};
+            run.passed_at = seconds * SECOND + rest;
             run.passed_as = other;
         } else if (sscanf(line, "control %d %lld %lld %107[^\n]", &number, &device, &inode, path) == 4) {
             run.control = number;
             run.control_file.st_dev = (dev_t)device;
             run.control_file.st_ino = (ino_t)inode;
             strcpy(run.control_path, path);
-        } else if (sscanf(line, "budget %lld.%9ld", &seconds, &rest) == 2) {
-            rules.budget = (struct timespec){seconds, rest};
+        } else if (sscanf(line, "budget %lld.%9lld", &seconds, &rest) == 2) {
+            rules.budget = seconds * SECOND + rest;
         } else if (sscanf(line, "send %d %d", &number, &other) == 2 && number > 0
                    && number <= SIGNALS) {
             rules.instead[number] = other ? other : -1;
@@ -776,7 +755,7 @@ static bool resume(const char *line)
 /* A signal that was passed on may be the reason of the end, which Python explains. */
 static bool was_passed_one_lately(void)
 {
-    return run.passed && run.ended_at.tv_sec - run.passed_at.tv_sec <= LATELY;
+    return run.passed && run.ended_at - run.passed_at <= LATELY;
 }
 
 /* Open what is looked at when a stop is asked for, to find the files then takes four times as long;
@@ -813,9 +792,9 @@ static void tell_the_child(void)
     if (!known || count != 1 || kill(run.child, rules.tell) < 0)
         return;
     run.told = true;
-    struct timespec at = now();
+    int64_t at = now();
     sched_yield(); /* it may have no other CPU */
-    add("told %d %lld.%09ld %d %d\n", rules.tell, (long long)at.tv_sec, at.tv_nsec,
+    add("told %d " DECIMAL " %d %d\n", rules.tell, SECONDS_OF(at),
         is_in(fields[29] | fields[31], rules.tell), /* blocks, or catches */
         is_in(fields[30], rules.tell));
 }
@@ -832,14 +811,12 @@ static bool child_has_ended(void)
 static void let_it_act(void)
 {
     siginfo_t info = {0};
-    struct timespec until = now();
-    until.tv_nsec += AT_ONCE;
-    if (wait_for(UINT64_C(1) << (SIGCHLD - 1), &info, &until) != SIGCHLD)
+    if (wait_for(UINT64_C(1) << (SIGCHLD - 1), &info, now() + AT_ONCE) != SIGCHLD)
         return;
-    struct timespec at = now();
+    int64_t at = now();
     kill(getpid(), SIGCHLD); /* it stays pending */
     if (child_has_ended())
-        add("seen_dead %lld.%09ld\n", (long long)at.tv_sec, at.tv_nsec);
+        add("seen_dead " DECIMAL "\n", SECONDS_OF(at));
 }
 
 /* A stop is asked for: Python judges it, and sends the stop signal unless that is done already. */
@@ -851,8 +828,8 @@ static _Noreturn void stop(int signum, const siginfo_t *info)
     tell_the_child();
     snprintf(path, sizeof path, "/proc/%d/comm", (int)info->si_pid);
     const char *comm = info->si_pid > 0 ? contents(path) : "";
-    add("request %d %lld.%09ld %d %u %d %.*s\n", signum, (long long)run.asked_at.tv_sec,
-        run.asked_at.tv_nsec, (int)info->si_pid, (unsigned)info->si_uid, info->si_code,
+    add("request %d " DECIMAL " %d %u %d %.*s\n", signum, SECONDS_OF(run.asked_at),
+        (int)info->si_pid, (unsigned)info->si_uid, info->si_code,
         (int)strcspn(comm, "\n"), comm);
     if (run.told)
         let_it_act();
@@ -871,9 +848,9 @@ static bool is_survived(void)
 
 static void collect(void)
 {
-    struct timespec at = now();
+    int64_t at = now();
     if (is_survived()) {
-        add("seen_dead %lld.%09ld\n", (long long)at.tv_sec, at.tv_nsec);
+        add("seen_dead " DECIMAL "\n", SECONDS_OF(at));
         hand_over(true);
     }
     bool left = reap();
@@ -881,8 +858,10 @@ static void collect(void)
         && (left || WIFSIGNALED(run.status) || !rules.is_quiet || was_passed_one_lately()
             || has_unsent_bytes()))
         hand_over(left);
-    if (run.ended)
-        leave(exit_status());
+    if (run.ended) {
+        close_control_socket();
+        _exit(exit_status());
+    }
 }
 
 static _Noreturn void look_after(void)
@@ -890,7 +869,7 @@ static _Noreturn void look_after(void)
     drop_clean_pages();
     for (;;) {
         siginfo_t info;
-        int signum = wait_for(EVERY_SIGNAL, &info, NULL);
+        int signum = wait_for(EVERY_SIGNAL, &info, 0);
         if (signum == SIGCHLD) {
             collect();
         } else if (is_in(rules.stop_on, signum)) {

@@ -762,6 +762,40 @@ def test_the_bare_stop_ends_what_is_left_behind(start, alone):
     assert not any(map(alive, tree))
 
 
+FLOOD = """
+import os, signal
+parent, flood = os.getppid(), signal.SIGRTMIN + 3
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(flood, signal.SIG_IGN)
+print("ready", flush=True)
+os.fork()
+while True:
+    try:
+        os.kill(parent, flood)
+    except BlockingIOError:
+        pass  # no more can be pending
+    except ProcessLookupError:
+        break
+"""
+
+
+def test_the_bare_stop_kills_in_time_while_signals_keep_coming(start, alone):
+    """More than it can forward: it looked at the clock only when no signal was pending."""
+    note = "child $! 0.0\nbudget 0.200000000"
+    run = start(
+        *(alone, sys.executable, FLOOD),
+        command=[
+            "/bin/bash",
+            "-c",
+            f'"$1" -I -S -c "$2" & GRACEWRAP_REST="{note}" exec "$0" --rest=3 --',
+        ],
+        env=environment(PATH="/nowhere"),
+    )
+    assert run.line() == "ready"
+    run.send(signal.SIGTERM)
+    assert run.wait() == 137
+
+
 @pytest.mark.root
 def test_the_bare_stop_as_pid_1(start, alone):
     require_root()
@@ -851,6 +885,16 @@ def test_without_address_space_the_bare_stop_is_taken(start, launcher):
     assert "no memory" in "".join(run.err.rest())
 
 
+def visit_in_vain(pid: int) -> None:
+    """Ask a launcher that has no Python."""
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.settimeout(BOUND)
+        visitor.connect(control_socket.find(pid)[0].path)
+        visitor.send(b"GET /status HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert visitor.recv(1) == b""
+
+
 def test_a_visitor_whom_python_cannot_answer_costs_the_stop_nothing(start, launcher, tmp_path):
     """A health check every few seconds, and one of them when memory was short: then the launcher
     was alone for the rest of the run, without the settings, a summary or a report."""
@@ -862,12 +906,7 @@ def test_a_visitor_whom_python_cannot_answer_costs_the_stop_nothing(start, launc
     limits = resource.prlimit(run.pid, resource.RLIMIT_AS)
     resource.prlimit(run.pid, resource.RLIMIT_AS, (24 << 20, limits[1]))
     for _ in range(2):
-        with socket.socket(socket.AF_UNIX) as visitor:
-            visitor.settimeout(BOUND)
-            visitor.connect(control_socket.find(run.pid)[0].path)
-            visitor.send(b"GET /status HTTP/1.1\r\n\r\n")
-            with contextlib.suppress(ConnectionResetError):
-                assert visitor.recv(1) == b""
+        visit_in_vain(run.pid)
     assert run.err is not None
     assert "to answer" in run.err.next()
     run.send(signal.SIGHUP)
