@@ -515,8 +515,9 @@ static bool has_unsent_bytes(void)
  * kill somebody, perhaps the command. */
 static bool memory_is_short(void)
 {
-    struct rlimit space;
-    if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur < ADDRESS_SPACE_NEEDED)
+    struct rlimit space, data;
+    if ((getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur < ADDRESS_SPACE_NEEDED)
+        || (getrlimit(RLIMIT_DATA, &data) == 0 && data.rlim_cur < MEMORY_NEEDED))
         return true;
     /* Of the cgroup that a container sees as its root, of version 2 or 1; "max" is 0 here.  What was
      * read from files can be had back. */

@@ -874,9 +874,10 @@ def test_without_a_descriptor_python_takes_over_all_the_same(start, launcher, tm
     assert run.log_line("summary")["exit_status"] == 4
 
 
-def test_without_address_space_the_bare_stop_is_taken(start, launcher):
+@pytest.mark.parametrize("limit", [f"--as={24 << 20}", f"--data={4 << 20}"])
+def test_without_address_space_the_bare_stop_is_taken(start, launcher, limit):
     """Python would die as it starts, and take PID 1 with it."""
-    limited = ("prlimit", f"--as={24 << 20}")
+    limited = ("prlimit", limit)
     command = ["sh", "-c", "trap 'exit 6' TERM; echo ready; while :; do sleep 0.01; done"]
     run = start("--", *command, prefix=limited, command=[str(launcher)])
     assert run.line() == "ready"
