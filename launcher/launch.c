@@ -890,9 +890,9 @@ int main(int argc, char **argv)
 {
     block_signals();
     run.words = argc > 0 ? argv + 1 : argv;
-    ssize_t length = readlink("/proc/self/exe", run.self, sizeof run.self - 1);
-    if (length <= 0)
-        snprintf(run.self, sizeof run.self, "%s", (const char *)getauxval(AT_EXECFN));
+    if (readlink("/proc/self/exe", run.self, sizeof run.self - 1) <= 0
+        && !realpath((const char *)getauxval(AT_EXECFN), run.self))
+        run.self[0] = '\0';
     if (run.words[0] && strcmp(run.words[0], "--rest=" VERSION) == 0
         && resume(getenv("GRACEWRAP_REST"))) {
         run.words++;

@@ -896,6 +896,19 @@ def visit_in_vain(pid: int) -> None:
             assert visitor.recv(1) == b""
 
 
+@pytest.mark.root
+def test_without_proc_it_finds_its_python_by_a_relative_name(start, launcher):
+    require_root()
+    script = 'umount -l /proc && cd "$1" && shift && exec ./gracewrap -- "$@"'
+    prefix = ("unshare", "--mount", "sh", "-c", script, "sh", launcher.parent)
+    run = start(*TALKER, "exit=4", command=list(map(str, prefix)))
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.line() == "15"
+    assert run.wait() == 4
+    assert run.log_line("summary")["exit_status"] == 4
+
+
 def test_a_visitor_whom_python_cannot_answer_costs_the_stop_nothing(start, launcher, tmp_path):
     """A health check every few seconds, and one of them when memory was short: then the launcher
     was alone for the rest of the run, without the settings, a summary or a report."""
