@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define SCRIPT "gracewrap/launched.py"
+#define PRELOAD "gracewrap_preload="
 #ifndef GRACEWRAP_SOURCE
 #define GRACEWRAP_SOURCE "" /* an editable installation's directory of the package */
 #endif
@@ -161,7 +162,7 @@ void become_python(const char *self, char *note, char **words)
     }
     /* A library in it may start threads, which would receive our signals (gracewrap/isolation.py). */
     if (note && preloaded && strlen(preloaded) < LONGEST) {
-        snprintf(preload, sizeof preload, "gracewrap_preload=%s", preloaded);
+        snprintf(preload, sizeof preload, PRELOAD "%s", preloaded);
         argv[length++] = "-X";
         argv[length++] = preload;
         unsetenv("LD_PRELOAD");
@@ -171,7 +172,7 @@ void become_python(const char *self, char *note, char **words)
         argv[length++] = note;
     memcpy(argv + length, words, count * sizeof *argv);
     try_all(bin, version, argv, note);
-    if (preload[0])
-        setenv("LD_PRELOAD", preloaded, 1);
+    if (preload[0]) /* by our copy: theirs may have been freed by unsetenv() */
+        setenv("LD_PRELOAD", preload + strlen(PRELOAD), 1);
     free(argv);
 }

@@ -896,6 +896,30 @@ def visit_in_vain(pid: int) -> None:
             assert visitor.recv(1) == b""
 
 
+def test_a_preloaded_library_survives_visitors_whom_python_cannot_answer(start, tmp_path):
+    """musl frees the value of a variable that is set anew."""
+    require(shutil.which("musl-gcc"), "musl-gcc")
+    put_package(tmp_path)
+    mine, python, words = (tmp_path / name for name in ("bin/gracewrap", "bin/python3", "words"))
+    command = ["musl-gcc", *STRICT, "-static", "-Os", "-o", mine, *SOURCES]
+    subprocess.run(list(map(str, command)), check=True, timeout=500)
+    python.unlink()
+    python.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{words}\n")
+    python.chmod(0o644)
+    library = "/nowhere/" + "x" * 200
+    env = environment(PATH="/nowhere", LD_PRELOAD=library)
+    run = start("--", "/bin/sleep", "100", command=[str(mine)], env=env)
+    wait_until(lambda: len(open_files(run.pid)) == 7, "the launcher at rest")
+    child = descendants(run.pid)[0]
+    for _ in range(3):
+        visit_in_vain(run.pid)
+    python.chmod(0o755)
+    run.send(signal.SIGTERM)
+    run.wait()
+    assert f"gracewrap_preload={library}" in words.read_text().splitlines()
+    wait_until(lambda: not alive(child), "the command is gone")
+
+
 @pytest.mark.root
 def test_without_proc_it_finds_its_python_by_a_relative_name(start, launcher):
     require_root()
