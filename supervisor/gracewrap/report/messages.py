@@ -43,6 +43,7 @@ _NAMELESS = (
     log_events.Kill,
     log_events.GaveUp,
     log_events.DrainFailed,
+    log_events.AgentsSilent,
     log_events.DrainTimeout,
     log_events.ProbeInvalid,
     log_events.HelperEnded,
