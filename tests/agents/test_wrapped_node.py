@@ -64,6 +64,9 @@ def test_a_request_in_flight_is_finished_with_the_agent_and_lost_without(words, 
         else:
             assert request.result(BOUND) == b"done"
             assert run.wait() == 0
+            summary = run.log_line("summary")
+            assert summary["requests_finished"] == 1
+            assert "; 1 request finished; " in str(summary["message"])
 
 
 @pytest.mark.parametrize("preset", ["", "node"])

@@ -39,7 +39,8 @@ class AgentCounts(Record):
     """What the agents in a program count.  Streams are part of the requests; WebSockets are not.
 
     *waits* are none of what clients have sent: queries and requests of the program itself that have
-    had no answer yet, and its children, all begun since the stop.
+    had no answer yet, and its children, all begun since the stop.  *finished* are the requests that
+    have ended since then.
     """
 
     requests: int = 0
@@ -47,6 +48,7 @@ class AgentCounts(Record):
     websockets: int = 0
     jobs: tuple[QueueJobs, ...] = ()
     waits: int = 0
+    finished: int = 0
 
     @property
     def in_flight(self) -> int:

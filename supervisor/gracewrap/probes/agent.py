@@ -114,6 +114,7 @@ def _counts(said: dict[str, object]) -> AgentCounts:
             if isinstance(one, dict)
         ),
         _count(said.get("waits")),
+        _count(said.get("finished")),
     )
 
 

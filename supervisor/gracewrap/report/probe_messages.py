@@ -86,12 +86,12 @@ def _agent(event: probe_events.AgentEvent, who: str) -> Line:
                 f"{count} process{'' if count == 1 else 'es'} {what}"
                 for count, what in (
                     (own, "with its own handler"),
-                    (agent, "where the agent finishes the work"),
+                    (agent, "where it finishes the work"),
                     (none, "with nothing to finish"),
                 )
                 if count
             ]
-            text = f"told the agents of the stop: {', '.join(parts)}"
+            text = f"told gracewrap's agent inside {who} of the stop: {', '.join(parts)}"
             return Line("info" if own or agent else "debug", text, {"own": own, "agent": agent})
         case _:
             assert_never(event)

@@ -124,6 +124,7 @@ class ProgramHistory:
         self.untold = ""  # who was killed without having been sent the stop signal
         self.cut: float | None = None  # in flight when it was killed, if that is known
         self.cut_before = self.interrupted
+        self.finished = 0  # requests that have ended since the stop, as agents count them
         self.cut_jobs: tuple[QueueJobs, ...] = ()  # those in it that an agent has named
         self.drained_after: float | None = None  # seconds from the request for a stop or a drain
         self.drain_began: float | None = None

@@ -111,6 +111,8 @@ def _killed_by_su(history: ProgramHistory) -> str:
 def particulars(history: ProgramHistory) -> list[str]:
     """Return what else people should know of its end."""
     parts = []
+    if history.finished:
+        parts.append(f"{history.finished} request{'' if history.finished == 1 else 's'} finished")
     if history.leftover:
         parts.append(f"it left behind {history.leftover}{_lost_behind(history)}")
     if history.early:

@@ -9,6 +9,8 @@ from gracewrap.report.summary import exit_code_from, summary_line, whose
 from gracewrap.report.wording import signal_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gracewrap.policy.model import AgentCounts
     from gracewrap.report.in_flight import ProbeHistory
     from gracewrap.report.program_history import HookRun, ProgramHistory
@@ -33,6 +35,7 @@ def summary_fields(run: RunHistory, status: int, at: float) -> dict[str, object]
         "paused_seconds": round(run.paused, 6),
         "left_seconds": round(max(0.0, run.budget - used), 6),
         "killed": [who for one in run.programs for who in one.killed],
+        **finished_entry(run.programs),
         "interrupted": run.interrupted,
         **cut_jobs_entry(run.all),
         "drained_after_seconds": round(max(all_drained), 6)
@@ -173,6 +176,7 @@ def program_entry(history: ProgramHistory, since: float | None) -> dict[str, obj
         "streams_open": history.streams[0] or None,
         "streams_idle": history.streams[1] if history.streams[0] else None,
         "not_accepted": history.not_accepted[0] or None,
+        **finished_entry((history,)),
         "interrupted": history.interrupted,
         **cut_jobs_entry(history),
         **held_up_entry(history),
@@ -195,6 +199,12 @@ def cut_jobs_entry(history: ProgramHistory) -> dict[str, object]:
     """Return the jobs that were cut, where an agent has named them."""
     jobs = [{"queue": one.queue, "active": one.active, "ids": one.ids} for one in history.cut_jobs]
     return {"interrupted_jobs": jobs} if jobs else {}
+
+
+def finished_entry(programs: Sequence[ProgramHistory]) -> dict[str, object]:
+    """Return how many requests have ended since the stop, where agents have counted them."""
+    finished = sum(one.finished for one in programs)
+    return {"requests_finished": finished} if finished else {}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -75,6 +75,7 @@ class Agents:
         self._told: TellAgents | None = None  # what new ones are told too
         self._waits = False  # for the answers to "stop"
         self._troubles: set[str] = set()
+        self._finished: dict[Peer, int] = {}  # requests since the stop, as each has said last
 
     def on_gone(self) -> None:
         """The program has no process left; nor has it agents."""
@@ -206,8 +207,10 @@ class Agents:
         match message:
             case messages.InFlight(number, counts) if number == self._number:
                 agent.counts, agent.answered = counts, True
+                self._note_finished(peer, counts)
                 self._look_whether_answered()
             case messages.LastCounts(counts):
+                self._note_finished(peer, counts)
                 if counts.in_flight > counts.streams:  # which never end by themselves
                     event = AgentExited(self._child.index, peer.pid, counts, messages.shown(counts))
                     self._recorder.record(event, time.monotonic())
@@ -231,6 +234,11 @@ class Agents:
         self._recorder.record(event, time.monotonic())
         if self._told is not None:
             self._listener.send(peer, self._order(self._told))
+
+    def _note_finished(self, peer: Peer, counts: AgentCounts) -> None:
+        if counts.finished:
+            self._finished[peer] = counts.finished
+            self._child.history.finished = sum(self._finished.values())
 
     def _log_trouble(self, pid: int, why: str) -> None:
         if why not in self._troubles and len(self._troubles) < MOST_TROUBLES:

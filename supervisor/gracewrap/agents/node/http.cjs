@@ -69,6 +69,7 @@ function create (found, guard) {
   const ended = new WeakMap() // connection -> when it was, because it was idle
   let timer = null
   let limit = IDLE_WHILE_SERVING
+  let begun = 0 // requests in flight when the drain began, and those of HTTP/1.1 since then
 
   const open2 = guard('counting HTTP/2 requests', () => found.session.all()
     .filter((session) => !session.destroyed)
@@ -77,7 +78,8 @@ function create (found, guard) {
   const count = guard('counting requests', (exits = false) => {
     const [open, more] = [responses(found).filter((one) => !exits || !isSent(one)), open2() || []]
     const streams = open.filter(isEventStream).length + more.filter(isEventStream2).length
-    return { requests: open.length + more.length, streams }
+    const requests = open.length + more.length
+    return { requests, streams, finished: timer === null ? 0 : Math.max(0, begun - requests) }
   })
 
   const sayClose = guard('Connection: close', (response, headers) => {
@@ -95,7 +97,10 @@ function create (found, guard) {
       return store.call(this, firstLine, sayClose(this, headers) || headers)
     }
   })
-  const onRequest = ({ response }) => last(response)
+  const onRequest = ({ response }) => {
+    begun++
+    last(response)
+  }
 
   function idleFor (socket, now) {
     const before = seen.get(socket)
@@ -145,6 +150,7 @@ function create (found, guard) {
 
     drain () {
       if (timer !== null) return
+      begun = (count() || { requests: 0 }).requests
       requestStart.subscribe(onRequest)
       responses(found).forEach(last)
       // Not in the timer itself: if the process was busy, requests have come that Node reads only

@@ -39,8 +39,9 @@ function begin (channel) {
   let onSignal = null
 
   function count (exits) {
-    const { requests: open, streams } = requests.count(exits) || { requests: 0, streams: 0 }
-    return { requests: open, streams, websockets: websocket.open(found).length, jobs: jobs.count() || [] }
+    const { requests: open, streams, finished } = requests.count(exits) || { requests: 0, streams: 0 }
+    const websockets = websocket.open(found).length
+    return { requests: open, streams, websockets, jobs: jobs.count() || [], finished: finished || undefined }
   }
 
   // What is in flight when the process exits is cut, whoever ends it.
