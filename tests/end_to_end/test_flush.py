@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.linux import unsent_bytes
+from gracewrap.linux import listening_ports, unsent_bytes
 from processes import BOUND, Run, require, require_root, wait_until
 
 SIZE = 2_000_000
@@ -100,6 +100,21 @@ def received_after_teardown(network: str, flush: str) -> tuple[int, list[dict[st
     finally:
         client.close()
         run.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("own_network", [True, False])
+def test_it_is_not_waited_for_on_a_network_that_stays(own_network):
+    """On the host's, somebody else's connection would hold up each stop."""
+    require_root()
+    if not listening_ports.on_host_network():
+        pytest.skip("this is not the host's network namespace")
+    look = "from gracewrap.linux import unsent_bytes as u; print(u.network_may_go())"
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", *["--net"] * own_network]
+    done = subprocess.run(
+        [*apart, sys.executable, "-c", look], capture_output=True, text=True, timeout=BOUND
+    )
+    assert done.stdout == f"{own_network}\n"
 
 
 @pytest.mark.root

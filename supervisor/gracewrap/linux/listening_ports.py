@@ -12,6 +12,7 @@ import time
 
 from gracewrap.linux import process_tree, tcp_sockets
 from gracewrap.linux.procfs import EMFILE, ENFILE, read_file
+from gracewrap.linux.unsent_bytes import OF_THE_HOST
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ _LINKS = 100
 # Not after one: a descriptor may pass from one process to another while we look.
 _LOOKS = 2
 _ENOMEM = 12
-# A setting of the whole kernel, which only the first network namespace shows (net_core_table in
-# net/core/sysctl_net_core.c).
-_OF_THE_HOST = "/proc/sys/net/core/netdev_max_backlog"
 
 
 class Ports:
@@ -205,7 +203,7 @@ def on_host_network() -> bool:
     """Return whether our network namespace is the machine's first one, whose listeners are
     everybody's."""
     try:
-        posix.stat(_OF_THE_HOST)
+        posix.stat(OF_THE_HOST)
     except FileNotFoundError:
         return not _exists("/proc/sys/net")  # without it nothing is known
     except OSError:

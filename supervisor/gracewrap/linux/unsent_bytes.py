@@ -13,19 +13,28 @@ from gracewrap.linux.procfs import read_file
 FIN_WAIT1, LAST_ACK, CLOSING = 4, 9, 11
 STATES = (FIN_WAIT1, LAST_ACK, CLOSING)
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
+# A setting of the whole kernel, which only the first network namespace shows (net_core_table in
+# net/core/sysctl_net_core.c).
+OF_THE_HOST = "/proc/sys/net/core/netdev_max_backlog"
 
 _AF_INET, _AF_INET6 = 2, 10
 
 
-def in_container() -> bool:
-    """Return whether we live in a PID namespace of our own, so that the network may go when we
-    go."""
+def network_may_go() -> bool:
+    """Return whether the network may go when we go: we live in a PID namespace of our own, and not
+    in the host's network (docker run --network=host), whose connections are everybody's too."""
     import posix
 
     try:
-        return posix.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE
+        if posix.readlink("/proc/self/ns/pid") == INITIAL_PID_NAMESPACE:
+            return False
     except OSError:
         return False
+    try:
+        posix.stat(OF_THE_HOST)
+    except OSError:
+        return True
+    return False
 
 
 def unsent_connections() -> int:

@@ -51,7 +51,7 @@ class Loop:
     ) -> None:
         self.handover, self.settings, self.decide = handover, settings, decide
         self.policy = policy_of(settings, time.time_ns() % 2**32)
-        if not unsent_bytes.in_container():
+        if not unsent_bytes.network_may_go():
             self.policy = replace(self.policy, flush_timeout=0.0)
         started = () if self.policy.managed else None
         self.system: System = system.begin(self.policy, started, handover.at)
