@@ -466,13 +466,15 @@ static uint64_t field(const char *text, const char *name)
     return line ? strtoull(line + strlen(name), NULL, 10) : 0;
 }
 
-/* Return whether the network may go with us: we are in a PID namespace. */
+/* Return whether the network may go with us: we are in a PID namespace, and not in the host's
+ * network (linux/unsent_bytes.py: network_may_go()). */
 static bool is_in_container(void)
 {
     char space[64];
     ssize_t length = readlink("/proc/self/ns/pid", space, sizeof space - 1);
     space[length < 0 ? 0 : length] = '\0';
-    return length > 0 && strcmp(space, PID_NAMESPACE_OF_THE_HOST) != 0;
+    return length > 0 && strcmp(space, PID_NAMESPACE_OF_THE_HOST) != 0
+           && access("/proc/sys/net/core/netdev_max_backlog", F_OK) < 0;
 }
 
 /* Return whether the kernel's counts say that no connection is without an owner, or that there is

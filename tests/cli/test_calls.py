@@ -117,6 +117,7 @@ CALLS = [
 
 # What needs no hint.
 QUIET = [
+    "check --strict --ready http://127.0.0.1/ -- echo x",  # for gracewrap health
     "-- echo x --shutdown-timeout 8s",
     "echo x --log-level debug --user me --port 80",
     "-- tail web.toml",

@@ -590,7 +590,6 @@ def test_check_takes_a_command_and_starts_nothing(tmp_path):
         (["--dump-signal", "QUIT", "gunicorn"], "it stops by that signal"),
         (["--dump-signal", "ABRT", "true"], "just before SIGKILL only"),
         (["--propagation-delay", "1s", "true"], "propagation_delay without health.listen"),
-        (["--ready", "tcp", "true"], "nobody can ask /readyz"),
         (["--report-prometheus-textfile", "/tmp/x", "true"], "does not end in .prom"),
         (["--drain-http", "http://10.0.0.1/", "true"], "is it the drain of another machine?"),
         (

@@ -249,11 +249,6 @@ def _about_the_rest(settings: Settings) -> Iterator[str]:
             "propagation_delay without health.listen: unless others do (a service mesh), nobody "
             "tells that the stop has begun"
         )
-    if settings.ready and not settings.name and not settings.health_listen:
-        yield (
-            "ready without health.listen: nobody can ask /readyz; only gracewrap status shows it "
-            '(write health.listen, ":9000")'
-        )
     for key in ("pre_stop", "post_stop", "drain.start"):
         action = getattr(settings, key.replace(".", "_"))
         if isinstance(action, CommandAction):
