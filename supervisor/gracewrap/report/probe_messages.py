@@ -68,14 +68,14 @@ def describe(event: probe_events.ProbeEvent, history: ProgramHistory, at: float)
 def _agent(event: probe_events.AgentEvent, who: str) -> Line:
     match event:
         case probe_events.AgentOff(_, why):
-            return Line("warning", f"{who} runs without the agent: {why}", {"why": why})
+            return Line("warning", f"{who} runs without gracewrap's agent: {why}", {"why": why})
         case probe_events.AgentConnected(_, pid, runtime, thread):
             where = f", thread {thread}" if thread else ""
             text = f"agent in {runtime} (pid {pid}{where}) connected"
             fields = {"pid": pid, "runtime": runtime, "thread": thread or None}
             return Line("debug", text, fields)
         case probe_events.AgentTrouble(_, pid, why):
-            return Line("warning", f"agent (pid {pid}): {why}", {"pid": pid, "why": why})
+            return Line("warning", f"gracewrap's agent (pid {pid}): {why}", {"pid": pid, "why": why})
         case probe_events.AgentExited(_, pid, counts, what):
             cut = "it is" if counts.in_flight + counts.websockets == 1 else "they are"
             text = f"pid {pid} exits with {what} in flight: {cut} cut"
