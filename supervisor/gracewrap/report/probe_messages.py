@@ -75,7 +75,8 @@ def _agent(event: probe_events.AgentEvent, who: str) -> Line:
             fields = {"pid": pid, "runtime": runtime, "thread": thread or None}
             return Line("debug", text, fields)
         case probe_events.AgentTrouble(_, pid, why):
-            return Line("warning", f"gracewrap's agent (pid {pid}): {why}", {"pid": pid, "why": why})
+            text = f"gracewrap's agent (pid {pid}): {why}"
+            return Line("warning", text, {"pid": pid, "why": why})
         case probe_events.AgentExited(_, pid, counts, what):
             cut = "it is" if counts.in_flight + counts.websockets == 1 else "they are"
             text = f"pid {pid} exits with {what} in flight: {cut} cut"
