@@ -23,9 +23,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
+#include <sched.h> /* clone() */
 #include <signal.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -210,26 +209,65 @@ static void fill_standard_fds(void)
         close(fd);
 }
 
+/* In the child: execute as posix_spawnp(3) does.  Returns an errno. */
+static int execute(char **argv)
+{
+    static char path[4096 + 256];
+    const char *name = argv[0], *directory = getenv("PATH");
+    int failed = ENOENT;
+    if (strchr(name, '/')) {
+        execve(name, argv, environ);
+        return errno;
+    }
+    if (!directory)
+        directory = "/bin:/usr/bin";
+    for (;;) {
+        size_t length = strcspn(directory, ":");
+        int written = snprintf(path, sizeof path, "%.*s%s%s", (int)length, directory,
+                               length ? "/" : "./", name);
+        if (written > 0 && (size_t)written < sizeof path) {
+            execve(path, argv, environ);
+            if (errno == EACCES || failed != EACCES)
+                failed = errno;
+            if (errno != EACCES && errno != ENOENT && errno != ENOTDIR && errno != ENODEV
+                && errno != ESTALE && errno != ETIMEDOUT)
+                return errno;
+        }
+        if (!directory[length])
+            return failed;
+        directory += length + 1;
+    }
+}
+
+static int exec_errno; /* the child shares our memory until its exec */
+
+static int become_the_command(void *argv)
+{
+    /* The kernel's own struct sigaction, all zero: SIG_DFL.  It has four words at most. */
+    const uint64_t by_default[4] = {0};
+    struct sigaction hangup;
+    const uint64_t none = 0;
+    setpgid(0, 0);
+    /* An ignored SIGHUP is nohup(1), and meant. */
+    sigaction(SIGHUP, NULL, &hangup);
+    for (int signum = 1; signum <= SIGNALS; signum++)
+        if (signum != SIGHUP || hangup.sa_handler != SIG_IGN)
+            syscall(SYS_rt_sigaction, signum, by_default, NULL, sizeof none);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+    exec_errno = execute(argv);
+    _exit(127);
+}
+
 /* Start the command; false, with nothing changed, if that is impossible. */
 static bool spawn(void)
 {
-    posix_spawnattr_t how;
-    struct sigaction hangup;
-    sigset_t every, none;
-    memset(&every, 0xff, sizeof every); /* sigfillset() leaves out what the C library keeps */
-    memset(&none, 0, sizeof none);
-    sigaction(SIGHUP, NULL, &hangup);
-    if (hangup.sa_handler == SIG_IGN)
-        sigdelset(&every, SIGHUP); /* that is nohup(1), and meant */
-    bool spawned = posix_spawnattr_init(&how) == 0
-                   && posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF
-                                                         | POSIX_SPAWN_SETSIGMASK) == 0
-                   && posix_spawnattr_setpgroup(&how, 0) == 0
-                   && posix_spawnattr_setsigdefault(&how, &every) == 0
-                   && posix_spawnattr_setsigmask(&how, &none) == 0
-                   && posix_spawnp(&run.child, run.words[1], NULL, &how, run.words + 1, environ) == 0;
+    static char stack[65536] __attribute__((aligned(16)));
+    run.child = clone(become_the_command, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD,
+                      run.words + 1);
     run.since = now();
-    return spawned;
+    if (run.child > 0 && exec_errno)
+        waitpid(run.child, NULL, 0);
+    return run.child > 0 && !exec_errno;
 }
 
 /* Close what we have inherited for the child, so that its readers see an end of file. */
