@@ -235,8 +235,6 @@ def test_ports_that_cannot_be_found_are_told_while_the_command_runs(start):
         prefix=NO_PTRACE,
     )
     assert "CAP_SYS_PTRACE" in str(run.log_line("probe_invalid")["why"])
-    run.send(signal.SIGKILL)
-    run.wait()
 
 
 def test_of_a_command_that_is_not_ready_any_more_the_status_is_asked_too(ask, tmp_path):
