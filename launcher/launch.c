@@ -258,7 +258,8 @@ static int become_the_command(void *argv)
     _exit(127);
 }
 
-/* Start the command; false, with nothing changed, if that is impossible. */
+/* Start the command; false, with nothing changed, if that is impossible.  Not by posix_spawn(3): that
+ * of musl leaves SIGRTMIN, which it keeps for itself, unblocked here. */
 static bool spawn(void)
 {
     static char stack[65536] __attribute__((aligned(16)));

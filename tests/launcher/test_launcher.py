@@ -78,13 +78,17 @@ def test_the_analyzer_finds_nothing(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_it_can_be_linked_statically_against_musl(tmp_path):
+def test_it_can_be_linked_statically_against_musl(start, tmp_path):
     require(shutil.which("musl-gcc"), "musl-gcc")
     target = tmp_path / "gracewrap"
     command = ["musl-gcc", *STRICT, "-static", "-Os", "-o", target, *SOURCES]
     subprocess.run(list(map(str, command)), check=True, timeout=500)
     assert subprocess.run([target, "--", "sh", "-c", "exit 3"], env=environment()).returncode == 3
     assert target.stat().st_size < 200_000
+    run = start("--", *TALKER, command=[str(target)])
+    run.ready()
+    run.send(34)  # which musl keeps for itself
+    assert run.line() == "34"
 
 
 # --- what the child finds ------------------------------------------------------------------------
