@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from gracewrap.config import command_line, load
-from gracewrap.config.checks import is_node
+from gracewrap.config.contradictions import is_node
 from gracewrap.config.probe_specs import kind
 from gracewrap.config.settings import Settings
 from gracewrap.runtime import node_agent

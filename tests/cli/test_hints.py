@@ -22,7 +22,8 @@ from gracewrap.config import command_line, load
 from gracewrap.config.closest_name import closest
 from gracewrap.config.subcommand_names import SUBCOMMANDS
 from gracewrap.drill import formats, verdict
-from gracewrap.drill.model import Asked, Request, Run
+from gracewrap.drill.fates import Request
+from gracewrap.drill.model import Asked, Run
 
 READ_AS_A_RUN = {"check": cmd_check, "plan": cmd_plan, "drill": cmd_drill}
 

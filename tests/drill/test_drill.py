@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from gracewrap.cli import cmd_drill
-from gracewrap.drill import formats, instance, load, verdict
-from gracewrap.drill.model import ELSEWHERE, Asked, Request, Run, Unready
+from gracewrap.drill import formats, http_load, instance, verdict
+from gracewrap.drill.fates import ELSEWHERE, Request
+from gracewrap.drill.model import Asked, Run, Unready
 from gracewrap.record import replace
 
 SERVER = str(Path(__file__).with_name("server.py"))
@@ -155,7 +156,7 @@ def test_a_body_that_trickles_does_not_keep_the_drill_waiting():
     async def ask() -> int:
         async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            return await asyncio.wait_for(load.status(f"http://127.0.0.1:{port}/", 30), 60)
+            return await asyncio.wait_for(http_load.status(f"http://127.0.0.1:{port}/", 30), 60)
 
     assert asyncio.run(ask()) == 200
 
@@ -317,7 +318,7 @@ def test_each_request_has_one_fate(path, fate):
             server.close()
             await server.wait_closed()
         asked = Asked((), rate=50, request_timeout=0.5 if path == "/silent" else 30)
-        made = load.Load(asked, (f"http://127.0.0.1:{port}{path}",), lambda _kept: True)
+        made = http_load.Load(asked, (f"http://127.0.0.1:{port}{path}",), lambda _kept: True)
         await made.run(lambda: len(made.requests) >= 4)
         await made.finish(20)
         server.close()
@@ -333,7 +334,7 @@ def test_without_httpx_nothing_is_started_and_it_says_what_to_install(monkeypatc
     monkeypatch.setitem(sys.modules, "httpx", None)
     assert cmd_drill.run(["--url", "http://127.0.0.1:1/", "--", "true"]) == 125
     said = capsys.readouterr().err
-    assert said == "gracewrap: cannot hold the drill: " + load.WITHOUT + "\n"
+    assert said == "gracewrap: cannot hold the drill: " + http_load.WITHOUT + "\n"
 
 
 # --- the verdict ---------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from gracewrap.drill import formats, page, verdict
-from gracewrap.drill.model import FATES, NOT_DONE, TWICE, Asked, Request, Run
+from gracewrap.drill.fates import FATES, NOT_DONE, TWICE, Request
+from gracewrap.drill.model import Asked, Run
 from gracewrap.picture.text import lines, plain
 
 ODD = "</title><script>alert(1)</script>\"'&\x1b[31m\n```"

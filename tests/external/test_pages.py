@@ -10,7 +10,8 @@ import pytest
 
 import png
 from gracewrap.drill import page
-from gracewrap.drill.model import Asked, Request, Run, Verdict
+from gracewrap.drill.fates import Request
+from gracewrap.drill.model import Asked, Run, Verdict
 from processes import require
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -1,4 +1,4 @@
-"""Tests of http_expect: what a status, JSON, metrics or text mean for the http probe."""
+"""Tests of http_answer: what a status, JSON, metrics or text mean for the http probe."""
 
 from __future__ import annotations
 

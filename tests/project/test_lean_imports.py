@@ -33,7 +33,7 @@ BEFORE_THE_SPAWN = {
 }
 # Only with options or variables, and then before it.
 SETTINGS = {
-    "gracewrap.config.checks_core",  # only if settings that can contradict each other are given
+    "gracewrap.config.contradictions_core",  # only if what can contradict is given
     "gracewrap.config.command_line",  # only with words to read
     "gracewrap.config.environment",  # only with a GRACEWRAP_* variable
     "gracewrap.config.load",

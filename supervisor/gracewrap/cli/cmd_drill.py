@@ -115,7 +115,7 @@ def _drill(asked: Asked, own: dict[str, list[str]]) -> int:
     import asyncio
 
     from gracewrap.drill import rehearsal, verdict
-    from gracewrap.drill.load import require
+    from gracewrap.drill.http_load import require
 
     try:
         if asked.urls:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gracewrap.cli.format_settings import number
 from gracewrap.config import problems
-from gracewrap.config.checks import reserve
+from gracewrap.config.contradictions import reserve
 from gracewrap.config.probe_specs import (
     Action,
     AgentProbeSpec,

@@ -79,7 +79,7 @@ def as_written(value: object, key: str) -> object:
 
 
 def _back_off(wait: Any) -> object:
-    """Return what differs from the default of a back-off (config.running.backoff)."""
+    """Return what differs from the default of a back-off (config.parsers.lifecycle.backoff)."""
     usual = type(wait)()
     changed = {
         name: getattr(wait, name)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# What hooks are told (errands): a gracewrap that such a hook runs finds them in its environment,
+# What hooks are told: a gracewrap that such a hook runs finds them in its environment,
 # and they are nothing to it.
 HOOK_VARIABLES = frozenset(
     f"GRACEWRAP_{fact}"

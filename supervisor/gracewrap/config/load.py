@@ -158,12 +158,12 @@ def _parse(
     if command:
         values["command"], origins["command"] = command, COMMAND_LINE
     if not COMPARED.isdisjoint(origins):
-        from gracewrap.config.checks_core import cross_check
+        from gracewrap.config.contradictions_core import cross_check
 
         problems += cross_check(values, Origins(origins), unusable)
     if any(one.key not in CORE_BY_KEY for one in given):
-        from gracewrap.config import checks
+        from gracewrap.config import contradictions
 
-        problems += checks.put_together(values, origins, unusable)
-        problems += checks.of_several_only(origins)
+        problems += contradictions.put_together(values, origins, unusable)
+        problems += contradictions.of_several_only(origins)
     return values, origins

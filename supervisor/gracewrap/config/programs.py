@@ -7,9 +7,9 @@ file says.  Loaded only for a file that has programs.
 
 from __future__ import annotations
 
-from gracewrap.config import checks, probe_specs, program_checks
+from gracewrap.config import contradictions, probe_specs, program_checks
 from gracewrap.config import origins as origins_
-from gracewrap.config.checks_core import cross_check
+from gracewrap.config.contradictions_core import cross_check
 from gracewrap.config.origins import Origins, RawValue
 from gracewrap.config.parsers import probes
 from gracewrap.config.problems import Problem
@@ -190,7 +190,7 @@ def _for_all(overall: Layer, problems: list[Problem]) -> dict[str, Any]:
     values = {setting.field: setting.initial() for setting in TABLE} | overall.values
     where = Origins(overall.origins)
     problems += cross_check(values, where, overall.unusable)
-    problems += checks.put_together(values, overall.origins, overall.unusable, where)
+    problems += contradictions.put_together(values, overall.origins, overall.unusable, where)
     return values
 
 
@@ -286,7 +286,9 @@ class _Making:
         """Yield what does not go together within a program; what comes of [defaults] alone is said
         once."""
         found = [*cross_check(made.values, made.where, made.unusable)]
-        found += checks.put_together(made.values, made.where.origins, made.unusable, made.where)
+        found += contradictions.put_together(
+            made.values, made.where.origins, made.unusable, made.where
+        )
         for problem in found:
             whosoever = problem.text.replace(f"programs.{made.name}.", "programs.*.")
             if whosoever not in self._said:
@@ -321,7 +323,7 @@ def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], se
         if kind
         else {
             f"drain.{key}"
-            for key in checks.OF_A_PROBE
+            for key in contradictions.OF_A_PROBE
             if key != "when" or not said.get("drain.start")
         }
     )
@@ -332,8 +334,8 @@ def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], se
     if not said.get("live"):
         nothing.add("on_unhealthy")
     usual = {"restart": "never", "on_exit": "", "on_failure": "", "live": None}
-    if not checks.starts_again({**usual, "on_unhealthy": "restart", **said}):
-        nothing.update(checks.OF_A_RESTART)
+    if not contradictions.starts_again({**usual, "on_unhealthy": "restart", **said}):
+        nothing.update(contradictions.OF_A_RESTART)
     for layer, without in ((over, dropped[0]), (defaults, dropped[2])):
         without |= nothing & layer.origins.keys()
     return dropped
@@ -363,7 +365,7 @@ def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
 
 
 def _missing(key: str) -> str:
-    if key in checks.OF_A_RESTART:
+    if key in contradictions.OF_A_RESTART:
         return 'none is restarted; add restart = "on-failure", or remove it'
     if key == "on_watchdog":
         return 'none has a watchdog; add watchdog = "30s", or remove it'

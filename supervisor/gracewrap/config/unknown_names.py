@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
-from gracewrap.config.checks import OF_SEVERAL
 from gracewrap.config.closest_name import closest
+from gracewrap.config.contradictions import OF_SEVERAL
 from gracewrap.config.foreign_names import (
     BUDGET,
     COMMAND,

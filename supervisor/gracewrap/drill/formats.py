@@ -9,19 +9,8 @@ from xml.etree import ElementTree
 
 from gracewrap.config.printable import printable
 from gracewrap.config.recognise import recognised
-from gracewrap.drill.model import (
-    CUT,
-    ELSEWHERE,
-    FAIL,
-    FATES,
-    MOST_NAMED,
-    NOT_DONE,
-    OK,
-    PASSED,
-    REFUSED,
-    RESET,
-    TWICE,
-)
+from gracewrap.drill.fates import CUT, ELSEWHERE, FATES, NOT_DONE, OK, REFUSED, RESET, TWICE
+from gracewrap.drill.model import FAIL, MOST_NAMED, PASSED
 from gracewrap.drill.verdict import told
 from gracewrap.picture import stopped
 from gracewrap.picture.chart import Chart, Row, Sample

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import gracewrap
 from gracewrap.config.printable import printable
-from gracewrap.drill import load, new_children
+from gracewrap.drill import http_load, new_children
 from gracewrap.drill.model import Unready
 from gracewrap.linux import process_tree
 from gracewrap.record import TYPE_CHECKING
@@ -127,7 +127,7 @@ class Instance:
             # A URL may be as slow as a request may be.
             patience = min(left, self._asked.request_timeout)
             accepted = accepts(url)
-            status = await load.status(url, patience, self._asked) if accepted else 0
+            status = await http_load.status(url, patience, self._asked) if accepted else 0
             if 200 <= status < 400:
                 return
             found = status or found
@@ -181,9 +181,9 @@ class Instance:
             patience: Seconds for the answer; by default those of a kubelet.
         """
         if self._who == "gracewrap":
-            return await load.status(f"http://{self.health}/readyz", patience) == 200
+            return await http_load.status(f"http://{self.health}/readyz", patience) == 200
         patience = self._asked.request_timeout
-        return 200 <= await load.status(self.urls[0], patience, self._asked) < 500
+        return 200 <= await http_load.status(self.urls[0], patience, self._asked) < 500
 
     def stop(self) -> None:
         """Send the stop request."""

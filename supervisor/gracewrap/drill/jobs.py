@@ -11,8 +11,9 @@ import secrets
 import time
 from collections import Counter
 
+from gracewrap.drill.fates import NOT_DONE, OK, REFUSED, TIMED_OUT, TWICE, Request
 from gracewrap.drill.helpers import last_line
-from gracewrap.drill.model import NOT_DONE, OK, REFUSED, TIMED_OUT, TWICE, Request, Unready
+from gracewrap.drill.model import Unready
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -14,18 +14,9 @@ import time
 from datetime import datetime
 
 from gracewrap.config.printable import printable
+from gracewrap.drill.fates import CUT, ELSEWHERE, FAILED, OK, REFUSED, RESET, TIMED_OUT, Request
 from gracewrap.drill.helpers import last_line
-from gracewrap.drill.model import (
-    CUT,
-    ELSEWHERE,
-    FAILED,
-    OK,
-    REFUSED,
-    RESET,
-    TIMED_OUT,
-    Request,
-    Unready,
-)
+from gracewrap.drill.model import Unready
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

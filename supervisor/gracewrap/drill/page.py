@@ -8,7 +8,7 @@ from collections import Counter
 from html import escape
 
 from gracewrap.config.problems import one_line
-from gracewrap.drill.model import ELSEWHERE, FATES, OK
+from gracewrap.drill.fates import ELSEWHERE, FATES, OK
 from gracewrap.picture import stopped
 from gracewrap.picture.chart import KINDS, Row, Segment, shown, ticks
 from gracewrap.record import TYPE_CHECKING
@@ -16,7 +16,8 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gracewrap.drill.model import Asked, Request, Run, Verdict
+    from gracewrap.drill.fates import Request
+    from gracewrap.drill.model import Asked, Run, Verdict
 
 WIDTH, LEFT, RIGHT = 960, 110, 20  # of a picture
 BAR, TALLEST, LANES = 12, 7.0, 260  # heights: of a phase, of a request at most, of all requests

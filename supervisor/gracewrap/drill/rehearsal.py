@@ -8,9 +8,9 @@ import signal
 import time
 
 from gracewrap.drill.helpers import Helpers
+from gracewrap.drill.http_load import Load
 from gracewrap.drill.instance import Instance, free_port
 from gracewrap.drill.jobs import Jobs
-from gracewrap.drill.load import Load
 from gracewrap.drill.load_command import LoadCommand
 from gracewrap.drill.model import Run, Step
 from gracewrap.linux.prctl import prctl

@@ -11,7 +11,8 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gracewrap.drill.model import Asked, Request, Run
+    from gracewrap.drill.fates import Request
+    from gracewrap.drill.model import Asked, Run
 
 
 def judge(asked: Asked, runs: Sequence[Run]) -> Verdict:

@@ -269,7 +269,7 @@ class Process(Record):
 
 class Watch(Record):
     """What is known of a program's processes since its leader was sent the stop signal: of it
-    signal_recipients.py decides who else is.
+    stop_signal_recipients.py decides who else is.
 
     Attributes:
         since: When that was, or when the leader exited if it was sent none.

@@ -1,4 +1,4 @@
-"""The http probe: sends a request; http_expect.py interprets the response."""
+"""The http probe: sends a request; http_answer.py interprets the response."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gracewrap.runtime.programs import Programs
     from gracewrap.runtime.progress import Progress
     from gracewrap.runtime.return_to_launcher import Rest
-    from gracewrap.runtime.service_manager import ServiceManager
+    from gracewrap.runtime.service_manager_socket import ServiceManager
 
 LOAD_AFTER = 0.1  # seconds after the start, when what only a stop needs is imported
 START = 1.5  # seconds; what was started before is not new: the launcher has had it meanwhile
@@ -90,11 +90,11 @@ class SideTasks:
         self.control.open()
 
     def _find_service_manager(self) -> None:
-        from gracewrap.runtime import service_manager
+        from gracewrap.runtime import service_manager_socket
 
-        to = service_manager.address()
+        to = service_manager_socket.address()
         if to is not None:
-            self.above = service_manager.ServiceManager(
+            self.above = service_manager_socket.ServiceManager(
                 to, self.policy, self.programs, self.recorder
             )
 

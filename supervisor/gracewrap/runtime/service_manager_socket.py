@@ -11,7 +11,7 @@ import _socket
 import posix
 import time
 
-from gracewrap.policy import service_manager
+from gracewrap.policy import service_manager_news
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import Unheard
 from gracewrap.runtime import phase_in_words
@@ -49,11 +49,11 @@ class ServiceManager:
     def __init__(self, to: bytes, policy: Policy, programs: Programs, recorder: Recorder) -> None:
         self._to, self._programs, self._recorder = to, programs, recorder
         self._policy = policy
-        self._told = service_manager.Told()
+        self._told = service_manager_news.Told()
         self._failed = False
         only = programs[0]
         self._hears = len(programs) == 1 and not policy.programs[0].ready and only.settings.notify
-        self._speaks = service_manager.speaks(policy, self._hears)
+        self._speaks = service_manager_news.speaks(policy, self._hears)
 
     def look(self, system: System) -> None:
         """Say what is new."""
@@ -65,7 +65,7 @@ class ServiceManager:
         ready = self._speaks
         if self._hears:
             ready = listener is not None and listener.state.ready
-        self._told, lines = service_manager.news(
+        self._told, lines = service_manager_news.news(
             self._told, system, self._policy, phase, text, ready
         )
         if lines:

@@ -11,17 +11,8 @@ import asyncio
 import errno
 import time
 
-from gracewrap.drill.model import (
-    CUT,
-    ELSEWHERE,
-    FAILED,
-    OK,
-    REFUSED,
-    RESET,
-    TIMED_OUT,
-    Request,
-    Unready,
-)
+from gracewrap.drill.fates import CUT, ELSEWHERE, FAILED, OK, REFUSED, RESET, TIMED_OUT, Request
+from gracewrap.drill.model import Unready
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
