@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gracewrap.config.probe_specs import TcpProbeSpec
-from gracewrap.linux.listening_ports import Ports
+from gracewrap.linux.ports_of_program import Ports
 from gracewrap.linux.reactor import Reactor
 from gracewrap.policy.model import Reading
 from gracewrap.probes.tcp import TcpProbe

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.linux import listening_ports, unsent_bytes
+from gracewrap.linux import ports_of_program, unsent_bytes
 from processes import BOUND, Run, require, require_root, wait_until
 
 SIZE = 2_000_000
@@ -107,7 +107,7 @@ def received_after_teardown(network: str, flush: str) -> tuple[int, list[dict[st
 def test_it_is_not_waited_for_on_a_network_that_stays(own_network):
     """On the host's, somebody else's connection would hold up each stop."""
     require_root()
-    if not listening_ports.on_host_network():
+    if not ports_of_program.on_host_network():
         pytest.skip("this is not the host's network namespace")
     look = "from gracewrap.linux import unsent_bytes as u; print(u.network_may_go())"
     apart = ["unshare", "--pid", "--fork", "--mount-proc", *["--net"] * own_network]

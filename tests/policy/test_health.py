@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import check_failure, log_events, restart, system
+from gracewrap.policy import failed_health_check, log_events, restart, system
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -176,7 +176,7 @@ def test_its_own_status_counts_if_it_says_that_it_has_failed():
 def test_what_is_restarted_when_it_fails_is_ended_alone_and_started_again():
     s = late(up(Body(stops=1.0, status=0, ready=None), restart="on-failure"))
     assert s.reported(log_events.FailedStop) == [
-        log_events.FailedStop(0, TERM, check_failure.STOP_TIME)
+        log_events.FailedStop(0, TERM, failed_health_check.STOP_TIME)
     ]
     s.pass_time(5)
     assert s.starts == [1, 0] and not [c for c in s.commands if c == SendLeader(1, TERM)]
@@ -262,7 +262,7 @@ def test_what_is_not_healthy_is_ended_alone_and_started_again():
 def test_what_hangs_so_that_it_does_not_end_is_killed():
     s = hangs(alive(Body(stops=None)))
     s.pass_time(30)
-    assert s.times(KillProgram) == [100 + check_failure.STOP_TIME] and s.starts == [1, 0]
+    assert s.times(KillProgram) == [100 + failed_health_check.STOP_TIME] and s.starts == [1, 0]
 
 
 def test_after_max_restarts_on_failure_says_what_follows():

@@ -21,8 +21,8 @@ import pytest
 
 from gracewrap.config.probe_specs import Request, TcpProbeSpec, Url
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.linux import listening_ports, process_tree, tcp_sockets
-from gracewrap.linux.listening_ports import Ports
+from gracewrap.linux import ports_of_program, process_tree, tcp_sockets
+from gracewrap.linux.ports_of_program import Ports
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes import tcp
 from gracewrap.probes.tcp import TcpProbe
@@ -556,7 +556,7 @@ SAMPLE = """
 import atexit, json, os, signal, socket, sys, time
 from gracewrap.config.probe_specs import Request, TcpProbeSpec, Url
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.linux import listening_ports as ports, process_tree as tree
+from gracewrap.linux import ports_of_program as ports, process_tree as tree
 from gracewrap.linux.reactor import Reactor
 from gracewrap.probes.tcp import TcpProbe
 ours = socket.create_server(("127.0.0.1", 0))
@@ -631,7 +631,7 @@ def test_in_a_private_network_namespace_unowned_ports_are_the_program_s(apart):
 @pytest.mark.root
 def test_on_the_host_network_it_says_that_it_cannot_find_the_ports(program):
     require_other_user()
-    if not listening_ports.on_host_network():
+    if not ports_of_program.on_host_network():
         pytest.skip("this is not the host's network namespace")
     program.listen()
     _, (_, _, known, blind, kind, why) = sample_as_another_user(program.pid)
@@ -656,7 +656,7 @@ def test_the_cgroup_shows_the_owner_of_a_socket(program, served):
         except OSError as error:
             pytest.skip(f"no cgroup of our own: {error}")
         port = program.listen()
-        assert listening_ports.cgroup(program.pid) == group.stat().st_ino
+        assert ports_of_program.cgroup(program.pid) == group.stat().st_ino
         _, (_, _, known, blind, kind, _) = sample_as_another_user(program.pid)
         assert (known, blind, kind) == ([port], False, DRAINED)
 
@@ -664,7 +664,7 @@ def test_the_cgroup_shows_the_owner_of_a_socket(program, served):
 @pytest.mark.root
 def test_network_namespace_detection():
     require_root()
-    code = "from gracewrap.linux import listening_ports as ports; print(ports.on_host_network())"
+    code = "from gracewrap.linux import ports_of_program as ports; print(ports.on_host_network())"
     command = ["unshare", "--net", sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "supervisor")}
     assert (

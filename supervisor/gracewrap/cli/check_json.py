@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 
-from gracewrap.cli import cmd_plan, stop_timeline
+from gracewrap.cli import cmd_plan, explain_programs
 from gracewrap.cli.check_warnings import exit_status
 from gracewrap.cli.explain_stop import story
 from gracewrap.cli.format_settings import shown
@@ -34,7 +34,7 @@ def show(
     if settings is not None:
         found["settings"] = _settings(settings)
         found["programs"] = {one.name: _settings(one, True) for one in settings.programs}
-        told = stop_timeline.lines(settings) if settings.programs else story(settings)
+        told = explain_programs.lines(settings) if settings.programs else story(settings)
         found["stop"] = list(told)
         found["plan"] = cmd_plan.document(plan.plan(settings))
         found["notes"] = [*exit_status(settings), *advice(settings)]

@@ -14,9 +14,9 @@ from gracewrap.cli import (
     check_agent,
     check_json,
     check_last_stop,
+    explain_programs,
     own_options,
     show_picture,
-    stop_timeline,
 )
 from gracewrap.cli.check_warnings import doubts, exit_status
 from gracewrap.cli.explain_stop import story
@@ -182,7 +182,7 @@ def _print_settings(settings: Settings, config: str | None) -> None:
     )
     print(
         "\n\n".join(
-            stop_timeline.lines(settings) if settings.programs else map(_filled, story(settings))
+            explain_programs.lines(settings) if settings.programs else map(_filled, story(settings))
         )
     )
 

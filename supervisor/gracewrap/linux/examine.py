@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from gracewrap.linux import process_facts, process_tree, tcp_sockets, waits
-from gracewrap.linux.listening_ports import sockets
+from gracewrap.linux.ports_of_program import sockets
 from gracewrap.linux.procfs import read_file
 from gracewrap.linux.signals import SIGQUIT
 from gracewrap.linux.tcp_sockets import (

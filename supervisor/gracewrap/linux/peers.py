@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 
 from gracewrap.linux import agent_socket, tcp_sockets, unix_sockets
-from gracewrap.linux.listening_ports import sockets
+from gracewrap.linux.ports_of_program import sockets
 from gracewrap.linux.tcp_sockets import CLOSE_WAIT, ESTABLISHED, JIFFY, SETTLED, SYN_SENT, Refused
 from gracewrap.record import TYPE_CHECKING, Record, replace
 

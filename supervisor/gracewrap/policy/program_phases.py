@@ -6,7 +6,7 @@ The phases, in the order in which a program passes through them (any may be skip
     -> BackingOff -> Pending ...
 
 Aborting takes the place of PreStop and Stopping after a missed watchdog (watchdog_missed.py) or a
-failed health check (check_failure.py).
+failed health check (failed_health_check.py).
 
 One program alone is spawned before the policy is asked, and begins as Running.  When to start one
 of several is running.py's, and whether to start it again restart.py's.

@@ -99,9 +99,9 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
         case ProgramUnready():
             return is_unready(system, done, event)
         case NotReadyInTime() | ProgramUnhealthy() | ProgramHealthy():
-            from gracewrap.policy import check_failure
+            from gracewrap.policy import failed_health_check
 
-            return check_failure.take(system, event, done, policy)
+            return failed_health_check.take(system, event, done, policy)
         case PartRequested():
             from gracewrap.policy import part_stop
 

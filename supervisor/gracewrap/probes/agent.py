@@ -24,7 +24,7 @@ from gracewrap.record import TYPE_CHECKING, Record, replace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.ports_of_program import Ports
     from gracewrap.linux.reactor import Reactor
     from gracewrap.probes.background import Background
     from gracewrap.probes.base import AskAgents, OnReading

@@ -18,8 +18,8 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Set
 
-    from gracewrap.linux.listening_ports import Ports
     from gracewrap.linux.peers import Peer
+    from gracewrap.linux.ports_of_program import Ports
     from gracewrap.linux.process_tree import CpuTime
     from gracewrap.linux.tcp_sockets import Connect
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.ports_of_program import Ports
     from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor
     from gracewrap.probes.agent import OtherWork

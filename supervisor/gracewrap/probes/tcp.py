@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 
 from gracewrap.linux import blocked_readers, tcp_sockets
-from gracewrap.linux.listening_ports import Ports
+from gracewrap.linux.ports_of_program import Ports
 from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.linux.tcp_sockets import CLOSE_WAIT, CONNECTED, JIFFY, SETTLED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words

@@ -18,7 +18,7 @@ EXAMINE = (
     "gracewrap.policy.hangs",
     "gracewrap.linux.process_facts",
     "gracewrap.linux.tcp_sockets",
-    "gracewrap.linux.listening_ports",
+    "gracewrap.linux.ports_of_program",
     "gracewrap.linux.waits",
     "gracewrap.linux.examine",
 )

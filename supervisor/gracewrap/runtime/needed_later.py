@@ -39,7 +39,7 @@ OF_PROGRAMS = (
 )
 # What a check that fails leads to, and what a start of something needs.
 OF_ERRANDS = (
-    "gracewrap.policy.check_failure",
+    "gracewrap.policy.failed_health_check",
     "gracewrap.policy.watchdog_missed",
     "gracewrap.linux.standard_streams",
     "gracewrap.linux.fork",

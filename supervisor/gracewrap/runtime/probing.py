@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.listening_ports import Ports
+    from gracewrap.linux.ports_of_program import Ports
     from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.probes.base import AskAgents
@@ -243,7 +243,7 @@ class Prober:
     def ports(self) -> Ports:
         """Return the ports that the program listens on."""
         if self._ports is None:
-            from gracewrap.linux.listening_ports import Ports
+            from gracewrap.linux.ports_of_program import Ports
 
             self._ports = Ports(
                 self.reactor, lambda: [member.pid for member in self.child.look(None)]
