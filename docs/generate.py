@@ -1,5 +1,5 @@
 """Write what is generated from code into docs/*.md: the table of settings, the log
-events, and the last benchmarks.
+events, and the last benchmarks; and the pictures in docs/pictures.
 
 python docs/generate.py           rewrite the files
 python docs/generate.py --check   write nothing; exit with 1 if a file is not what it would be
@@ -14,6 +14,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from gracewrap.cli.cmd_init import value_text
@@ -25,6 +26,7 @@ from gracewrap.report import probe_events, runtime_events
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "tests" / "report" / "log_lines.txt"
 RESULTS = ROOT / "benchmarks" / "results.json"
+PICTURES = ROOT / "docs" / "pictures"
 
 
 def settings() -> str:
@@ -115,6 +117,22 @@ def events() -> str:
     return "\n".join(rows)
 
 
+def pictures() -> dict[Path, str]:
+    """Return the pictures that stand in README and docs: the plan of docs/pictures/shop.toml, and a
+    stop of it, whose report is beside it."""
+    made = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name, words in (
+            ("plan", ["plan", "--config", "shop.toml", "--grace", "15s"]),
+            ("stop", ["report", "stop.json"]),
+        ):
+            file = Path(directory) / f"{name}.svg"
+            command = [sys.executable, "-m", "gracewrap", *words, "--svg", str(file)]
+            subprocess.run(command, cwd=PICTURES, check=True, stdout=subprocess.DEVNULL)
+            made[PICTURES / f"{name}.svg"] = file.read_text(encoding="utf-8")
+    return made
+
+
 PARTS = {"settings": settings, "benchmarks": benchmarks, "events": events}
 
 
@@ -136,10 +154,9 @@ def files() -> list[Path]:
 def main() -> int:
     """Rewrite the files, or with --check look whether that would change them."""
     check, changed = "--check" in sys.argv[1:], False
-    for file in files():
-        before = file.read_text(encoding="utf-8")
-        after = rewritten(before)
-        if after != before:
+    made = {file: rewritten(file.read_text(encoding="utf-8")) for file in files()} | pictures()
+    for file, after in made.items():
+        if not file.exists() or file.read_text(encoding="utf-8") != after:
             changed = True
             print(
                 f"{file.relative_to(ROOT)}: "

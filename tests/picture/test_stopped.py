@@ -51,7 +51,7 @@ def test_the_steps_of_one_command_are_drawn():
         ("propagation", 0, 2), ("drain", 2, 5), ("stop", 5, 10),
     ]  # fmt: skip
     assert [(mark.label, mark.at) for mark in row.marks] == [("SIGTERM", 5), ("SIGKILL", 10)]
-    assert [(one.at, one.value) for one in row.samples] == [(2.1, 7), (3, 2)]
+    assert [(one.at, one.value) for one in row.samples] == [(2.1, 7), (3, 2), (10, 2)]
     assert row.bad
     assert "2 in flight cut · killed: node (pid 7)" in row.said
     assert "10 s of 10 s, exit status 137" in chart.title

@@ -138,15 +138,23 @@ class _Track:
         gone = number(stop, "gone_after_seconds") if isinstance(stop, dict) else 0.0
         for entry in self._entries:
             self._take(str(entry["event"]), number(entry, "at"), entry)
-        self._begin("", gone or max(self._since, self._end()))
+        ended = gone or max(self._since, self._end())
+        self._begin("", ended)
         return Row(
             self._shown_name(),
             tuple(self._segments),
             tuple(self._marks),
             " · ".join(self._said()),
             bool(self._facts.get("killed")) and self._facts.get("outcome") != "drained",
-            tuple(self._samples) if len(self._samples) > 1 else (),
+            self._held_until(ended),
         )
+
+    def _held_until(self, ended: float) -> tuple[Sample, ...]:
+        """Return what was in flight; each number was so until another one was told."""
+        if len(self._samples) < 2:
+            return ()
+        last = self._samples[-1]
+        return (*self._samples, *([Sample(ended, last.value)] if ended > last.at else []))
 
     def _shown_name(self) -> str:
         command = self._facts.get("command")
