@@ -17,7 +17,7 @@ from pathlib import Path
 # that is started from outside.
 DRILL = "gracewrap.drill."  # of it, what other modules import at once
 LEFT_OUT = (
-    *(f"{DRILL}instance", f"{DRILL}load", f"{DRILL}rehearsal"),
+    *(f"{DRILL}instance", f"{DRILL}http_load", f"{DRILL}rehearsal"),
     *("gracewrap.__main__", "gracewrap.isolation", "gracewrap.launched"),
     *("rich.__main__", "yaml.cyaml"),
 )

@@ -46,6 +46,7 @@ FROM {service}
 USER root
 RUN dpkg-query -W -f '${{Package}}\\n' | grep -E '^(lib)?python3.*' | grep -v minimal \\
     | xargs dpkg --purge --force-depends
+ENV GRACEWRAP_READY=
 USER 10001:10001
 """
 
@@ -139,6 +140,7 @@ def events(container: Container) -> dict[object, dict[str, object]]:
 def test_docker_exec_finds_it_and_nothing_is_lost(images, run, rights):
     # What the entrypoint alone has must not decide where the socket is.
     ours = ("-e", "TMPDIR=/nowhere", "-e", "XDG_RUNTIME_DIR=/nowhere", "-e", "HOME=/nowhere")
+    ours += ("-e", "GRACEWRAP_READY=")  # the talker answers no HTTP
     container = run(images["service"], *TALKER, "orphans=20", "exit=3", options=(*rights, *ours))
     container.out.until("ready")
     visitor = ("exec", "-e", "TMPDIR=/tmp", "-e", "XDG_RUNTIME_DIR=")
