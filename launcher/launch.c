@@ -774,8 +774,8 @@ static void prepare_to_look(void)
 }
 
 /* Send the child the stop signal if nobody else can come into question: it has nothing below it.
- * Then this is what the policy does first (policy/stop_signal_recipients.py), and it needs to know only
- * what the child was about to do with the signal.  Else Python has to see all of them before. */
+ * Then this is what the policy does first (policy/stop_signal_recipients.py), and it needs to know
+ * only what the child was about to do with the signal.  Else Python has to see all of them before. */
 static void tell_the_child(void)
 {
     pid_t found[2];

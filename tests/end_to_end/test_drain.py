@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from control_api import get
-from gracewrap.linux import ports_of_program
 from processes import (
     BOUND,
     SUPPORT,
@@ -25,6 +24,7 @@ from processes import (
     Run,
     alive,
     order,
+    require_host_network,
     require_other_user,
     running,
     wait_until,
@@ -227,8 +227,7 @@ def test_a_mistake_in_the_probe_is_told_while_the_command_runs(ask):
 @pytest.mark.root
 def test_ports_that_cannot_be_found_are_told_while_the_command_runs(start):
     require_other_user()
-    if not ports_of_program.on_host_network():
-        pytest.skip("this is not the host's network namespace")
+    require_host_network()
     listener = "import signal, socket; s = socket.create_server(('127.0.0.1', 0)); signal.pause()"
     run = start(
         *("--user", "nobody", "--drain-tcp", "auto", "--", sys.executable, "-c", listener),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.linux import ports_of_program, unsent_bytes
-from processes import BOUND, Run, require, require_root, wait_until
+from gracewrap.linux import unsent_bytes
+from processes import BOUND, Run, require, require_host_network, require_root, wait_until
 
 SIZE = 2_000_000
 # Of this run of the tests alone: another one may be under way on the same machine.
@@ -107,8 +107,7 @@ def received_after_teardown(network: str, flush: str) -> tuple[int, list[dict[st
 def test_it_is_not_waited_for_on_a_network_that_stays(own_network):
     """On the host's, somebody else's connection would hold up each stop."""
     require_root()
-    if not ports_of_program.on_host_network():
-        pytest.skip("this is not the host's network namespace")
+    require_host_network()
     look = "from gracewrap.linux import unsent_bytes as u; print(u.network_may_go())"
     apart = ["unshare", "--pid", "--fork", "--mount-proc", *["--net"] * own_network]
     done = subprocess.run(

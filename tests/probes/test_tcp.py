@@ -33,6 +33,7 @@ from processes import (
     ROOT,
     Lines,
     require,
+    require_host_network,
     require_other_user,
     require_root,
     wait_until,
@@ -631,8 +632,7 @@ def test_in_a_private_network_namespace_unowned_ports_are_the_program_s(apart):
 @pytest.mark.root
 def test_on_the_host_network_it_says_that_it_cannot_find_the_ports(program):
     require_other_user()
-    if not ports_of_program.on_host_network():
-        pytest.skip("this is not the host's network namespace")
+    require_host_network()
     program.listen()
     _, (_, _, known, blind, kind, why) = sample_as_another_user(program.pid)
     assert (known, blind, kind) == ([], True, INVALID)

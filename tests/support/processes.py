@@ -63,6 +63,14 @@ def require_other_user() -> None:
     require(shutil.which("setpriv"), "setpriv(1), from util-linux")
 
 
+def require_host_network() -> None:
+    """Skip a test of what is told on the host's network, if ours is another one."""
+    from gracewrap.linux.ports_of_program import on_host_network
+
+    if not on_host_network():
+        pytest.skip("this is not the host's network namespace")
+
+
 def npm_packages(cache: pytest.Cache, wanted: Path) -> Path:
     """Return the node_modules directory with the packages of *wanted*, a package.json.
 

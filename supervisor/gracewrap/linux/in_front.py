@@ -5,7 +5,6 @@ from __future__ import annotations
 import posix
 
 from gracewrap.linux import process_tree
-from gracewrap.linux.procfs import read_file
 from gracewrap.linux.signals import SIGTERM
 from gracewrap.policy.model import SHELLS
 
@@ -28,16 +27,8 @@ def deaf_shell() -> str:
         if not fields or name not in SHELLS:
             return ""
         if pid == 1:
-            return "" if _takes_sigterm() else name
+            from gracewrap.linux import process_facts  # hardly any run comes here
+
+            return "" if process_facts.catches(1, SIGTERM) else name
         pid = int(fields[1])
     return ""
-
-
-def _takes_sigterm() -> bool:
-    """Return whether PID 1 has a handler for SIGTERM, or has blocked it to fetch it."""
-    taken = 0
-    for line in read_file("/proc/1/status").split(b"\n"):
-        key, _, mask = line.partition(b":")
-        if key in (b"SigCgt", b"SigBlk"):
-            taken |= int(mask, 16)
-    return bool(taken >> (SIGTERM - 1) & 1)

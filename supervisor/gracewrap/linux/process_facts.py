@@ -94,6 +94,13 @@ def caught(pid: int) -> int:
     return int(_status(pid).get(b"SigCgt", b"0"), 16)
 
 
+def catches(pid: int, signum: int) -> bool:
+    """Return whether a process has a handler for a signal, or has blocked it to fetch it; False if
+    it is gone."""
+    status = _status(pid)
+    return any(has(int(status.get(key, b"0"), 16), signum) for key in (b"SigCgt", b"SigBlk"))
+
+
 def has(mask: int, signum: int) -> bool:
     """Return whether a signal is in a mask of /proc/PID/status."""
     return bool(mask >> (signum - 1) & 1)
