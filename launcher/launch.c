@@ -190,7 +190,7 @@ static bool is_plain(void)
             return false;
     }
     /* In the process group of PID 1, which may be a shell that passes no signal on
-       (supervisor/gracewrap/linux/in_front.py). */
+       (supervisor/gracewrap/linux/shell_in_front.py). */
     if (getpid() != 1 && getpgrp() == getpgid(1))
         return false;
     int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);

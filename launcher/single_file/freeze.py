@@ -35,14 +35,16 @@ ENCODINGS = ("", ".aliases", ".ascii", ".idna", ".latin_1", ".unicode_escape", "
 
 
 def modules_of(package: Path) -> list[str]:
-    """Return the names of all modules of a package."""
+    """Return the names of all modules of a package but those that are left out."""
     names = []
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name not in LEFT_OUT and not name.startswith(DRILL):
-            names.append(name)
-    return names
+        names.append(name)
+    ours = [name for name in LEFT_OUT if name.partition(".")[0] == package.name]
+    if unknown := sorted({*ours} - {*names}):
+        sys.exit(f"cannot leave out {unknown[0]}: {package} has no such module")
+    return [name for name in names if name not in LEFT_OUT and not name.startswith(DRILL)]
 
 
 def find(library: Path, packages: list[Path]) -> dict[str, tuple[Path, bool]]:

@@ -422,7 +422,7 @@ def test_losing_the_package_keeps_no_node_from_starting(tmp_path):
     with running("--agent", "node", "--", "node", "-e", script, command=command) as run:
         assert run.line() == "ready"
         assert run.err is not None
-        run.err.until(" gracewrap.linux.exec_context")  # all that it may need is loaded
+        run.err.until(" gracewrap.linux.between_fork_and_exec")  # all that it may need is loaded
         package.rename(tmp_path / "gone")
         run.send(signal.SIGUSR2)
         assert run.line() == "child"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gracewrap.drill.helpers import Helpers
 from gracewrap.drill.load_command import LoadCommand, parsed
 from gracewrap.drill.model import Asked, Unready
+from gracewrap.drill.user_commands import Helpers
 
 HERE = Path(__file__).parent
 URL = "http://127.0.0.1:{port}/"

@@ -21,7 +21,7 @@ import pytest
 
 from gracewrap.config import settings
 from gracewrap.report import log
-from gracewrap.runtime import ending, fallback, handover, loop
+from gracewrap.runtime import cleanup_at_exit, fallback, handover, loop
 from processes import (
     BOUND,
     GRACEWRAP,
@@ -79,7 +79,7 @@ class Slow:
     def find_spec(self, name, *_):
         while name == "gracewrap.runtime.loop" and _signal.SIGTERM not in _signal.sigpending():
             time.sleep(0.001)
-        if name == "gracewrap.runtime.ending":
+        if name == "gracewrap.runtime.cleanup_at_exit":
             time.sleep(0.5)
 _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
 sys.meta_path.insert(0, Slow())
@@ -422,7 +422,7 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
 
 
 def test_a_last_word_that_raises_does_not_change_the_exit_status(monkeypatch, tmp_path):
-    monkeypatch.setattr(ending.Ending, "last_word", lambda end, status: 1 // 0)
+    monkeypatch.setattr(cleanup_at_exit.Ending, "last_word", lambda end, status: 1 // 0)
     made = loop.Loop(handover.Handover(2**22, 0.0), settings.defaults(["true"]))
     made.recorder.log = log.Log(file=str(tmp_path / "log"))
     assert made.ending.leave(7) == 7
@@ -546,7 +546,7 @@ def test_losing_the_package_and_the_command_does_not_cost_its_restart(tmp_path):
         f"[programs.talker]\ncommand = {json.dumps([*TALKER, 'exit=0'])}\n"
         f'[programs.app]\ncommand = ["{app}"]\nrestart = "always"\nbackoff = "200ms"\n'
     )
-    with without_package(tmp_path, text, "gracewrap.linux.exec_context") as run:
+    with without_package(tmp_path, text, "gracewrap.linux.between_fork_and_exec") as run:
         app.rename(tmp_path / "app.old")
         assert "No such file or directory" in str(run.log_line("start_failed")["message"])
         (tmp_path / "app.old").rename(app)
@@ -565,7 +565,7 @@ def test_losing_the_package_costs_neither_checks_nor_hooks_nor_metrics(tmp_path)
         'pre_stop = "http://127.0.0.1:1/"\npost_stop = ["true"]\n'
         f'report = {{file = "{report}", pushgateway = "http://127.0.0.1:1/"}}\n'
     )
-    with without_package(tmp_path, text, "gracewrap.http_client.hook") as run:
+    with without_package(tmp_path, text, "gracewrap.http_client.http_hook") as run:
         alive.unlink()
         ended = [run.log_line("helper_ended") for _ in range(3)]
         assert [line["hook"] for line in ended] == ["pre_stop", "post_stop", "push"]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from gracewrap.policy import model as m
-from gracewrap.policy import step, system
+from gracewrap.policy import run_phases, step
 from gracewrap.policy.log_events import OfAPart
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
@@ -354,7 +354,7 @@ class ControlApi:
 
     def __init__(self) -> None:
         self.policy = m.Policy((m.ProgramPolicy(), m.ProgramPolicy()))
-        self.system: system.System = system.begin(self.policy, (0, 1))
+        self.system: run_phases.System = run_phases.begin(self.policy, (0, 1))
         self.posted: list[m.Event] = []
         names = [("web", ["web"]), ("db", ["db"])]
         recorder = Recorder(Log("json", "error", os.devnull), 25.0, 0.0, 0.0, names)
@@ -405,7 +405,7 @@ def test_of_many_requests_the_last_are_known():
     for _ in range(partial_restart.KEPT + 2):
         assert control_api.ask("web")[0] == 202
         control_api.hear()
-        control_api.system = system.begin(control_api.policy, (0, 1))
+        control_api.system = run_phases.begin(control_api.policy, (0, 1))
     assert (
         control_api.parts.tell("2") is None
         and control_api.parts.tell(str(partial_restart.KEPT + 2))["state"] == "begun"

@@ -13,7 +13,7 @@ import tomllib
 import pytest
 
 from gracewrap.learn import observed_stops, suggested_settings
-from gracewrap.picture import stopped
+from gracewrap.picture import past_stop
 from processes import MAIN, environment
 
 
@@ -370,7 +370,7 @@ def test_the_last_new_connection_of_a_drill_gives_the_delay():
     none = {**own, "requests": requests[:1]}
     assert "propagation_delay" not in values({"runs": [none]})
     assert "no new connection came after" in reasons({"runs": [none]})
-    with pytest.raises(stopped.NoReport):
+    with pytest.raises(past_stop.NoReport):
         learn({"runs": [late]})
 
 

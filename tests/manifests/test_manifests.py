@@ -18,7 +18,7 @@ import yaml
 from gracewrap.config.command_line import read_command_line
 from gracewrap.manifests import check, formats, parse_text, wrapped
 from gracewrap.manifests.model import ERROR, Container
-from gracewrap.manifests.table import RULES
+from gracewrap.manifests.rules_table import RULES
 
 DATA = Path(__file__).parent / "data"
 FILES = sorted(path for path in DATA.iterdir() if path.suffix != ".expect")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from gracewrap.policy import log_events, system
+from gracewrap.policy import log_events, run_phases
 from gracewrap.policy import model as m
 from gracewrap.record import replace
 from simulation import (
@@ -200,12 +200,12 @@ class Played:
 
     @property
     def stopping(self) -> bool:
-        return isinstance(self.s.system, system.ShuttingDown)
+        return isinstance(self.s.system, run_phases.ShuttingDown)
 
     def happen(self, kind: str, value: object) -> None:
         """Let one thing happen, if it can."""
         self._happen(kind, value)
-        if self.began is None and not isinstance(self.s.system, system.Up):
+        if self.began is None and not isinstance(self.s.system, run_phases.Up):
             self.began = self.s.now
         for _, command in self.s.log[self._seen :]:
             if isinstance(command, m.StartProgram):

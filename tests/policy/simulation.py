@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gracewrap.policy import log_events, step, system
+from gracewrap.policy import log_events, run_phases, step
 from gracewrap.policy import model as m
 from gracewrap.policy.program_phases import Gone, Killing, PreStop, Stopping, Stragglers
 from gracewrap.record import replace
@@ -121,7 +121,7 @@ class Simulation:
         self.bodies = bodies
         self.probes, self.hooks = probes or {}, hooks or {}
         self.now = at
-        self.system: system.System = system.begin(policy, started, at)
+        self.system: run_phases.System = run_phases.begin(policy, started, at)
         self.log: list[tuple[float, m.Command]] = []
         self.story: list[tuple[float, m.Command | m.Sampled]] = []
         self.unsent = 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import log_events, run_end, system
+from gracewrap.policy import log_events, readiness, run_end
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     Ask,
@@ -449,9 +449,9 @@ def test_a_missed_watchdog_stops_and_a_request_after_it_is_the_first():
 
 def test_a_drain_without_a_stop_drains_and_sends_nothing():
     s = simulate(probe=says((0, busy()), (60, DRAINED)), start=True, propagation_delay=5.0)
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
     s.feed(DrainRequested(s.now))
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     s.pass_time(200)
     assert s.deeds == [(105, RunHelper(0, "start", 105 + START_LIMIT))]
     assert len(s.reported(log_events.Drained)) == 1
@@ -473,7 +473,7 @@ def test_undrain_takes_it_back():
     s.feed(DrainRequested(s.now))
     s.pass_time(1)
     s.feed(UndrainRequested(s.now))
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
     assert not s.under_way
     before = list(s.log)
     s.pass_time(100)
@@ -528,7 +528,7 @@ def test_a_drain_that_is_not_reached_in_its_time_is_told_and_asked_no_more():
     assert len(s.reported(log_events.DrainTimeout)) == 1
     assert asked(s)[-1] < 105
     assert not signalled(s)
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
 
 
 def test_signals_are_passed_on_to_a_program_that_is_drained():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import failed_health_check, log_events, restart, system
+from gracewrap.policy import failed_health_check, log_events, readiness, restart, run_phases
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -57,14 +57,14 @@ def late(s: Simulation) -> Simulation:
 
 def test_readiness_follows_the_application():
     s = ready(up())
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
     s.pass_time(5)
     s.feed(ProgramUnready(0, "503", s.now))
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     assert s.reported(log_events.Unready) == [log_events.Unready(0, "503")]
     s.pass_time(7)
     ready(s)
-    assert system.is_ready(s.system) and not s.log
+    assert readiness.is_ready(s.system) and not s.log
     assert s.reported(log_events.ReadyAgain) == [log_events.ReadyAgain(0, 7.0)]
     assert len(s.reported(log_events.ProgramReady)) == 1
 
@@ -101,19 +101,19 @@ def test_a_drain_that_is_taken_back_leaves_it_as_its_probes_say():
     s.feed(DrainRequested(s.now))
     s.feed(ProgramUnready(0, "503", s.now))
     s.feed(UndrainRequested(s.now))
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     ready(s)
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
 
 
 def test_what_does_not_count_may_be_missing():
     rules = (ProgramPolicy(name="web", ready=True), ProgramPolicy(name="job", readyz=False))
     s = Simulation(Policy(rules), bodies=[Body(ready=None)] * 2, started=(0,))
-    assert not system.is_ready(s.system, s.policy)
+    assert not readiness.is_ready(s.system, s.policy)
     ready(s)
-    assert system.is_ready(s.system, s.policy) and not system.is_ready(s.system)
+    assert readiness.is_ready(s.system, s.policy) and not readiness.is_ready(s.system)
     s.feed(ProgramUnready(0, "503", s.now))
-    assert not system.is_ready(s.system, s.policy)
+    assert not readiness.is_ready(s.system, s.policy)
 
 
 # A stop: nobody is asked any more, and nothing that a check says counts
@@ -219,7 +219,7 @@ def test_that_it_ran_for_a_while_is_no_success_so_max_restarts_is_reached():
 def test_a_failure_that_is_ignored_leaves_it_down():
     s = late(up(Body(stops=0.1, status=0, ready=None), on_failure="ignore"))
     s.pass_time(30)
-    assert s.starts == [0, 0] and isinstance(s.system, system.Up)
+    assert s.starts == [0, 0] and isinstance(s.system, run_phases.Up)
     assert isinstance(s.system.programs[0], Gone)
 
 
@@ -254,9 +254,9 @@ def test_what_is_not_healthy_is_ended_alone_and_started_again():
     s = hangs(alive(Body(stops=1.0, status=0)))
     assert s.reported(log_events.Unhealthy) == [log_events.Unhealthy(0, "no answer", "restart")]
     assert s.commands == [StopChecks(0), SendLeader(0, TERM), SendLeader(0, CONT)]
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     s.pass_time(5)
-    assert s.starts == [1, 0] and system.is_ready(s.system)
+    assert s.starts == [1, 0] and readiness.is_ready(s.system)
 
 
 def test_what_hangs_so_that_it_does_not_end_is_killed():
@@ -287,12 +287,12 @@ def test_stop_stops_all_in_order_and_the_status_is_that_of_a_failure():
 
 def test_tell_only_tells_and_it_may_recover():
     s = hangs(alive(on_unhealthy="tell"))
-    assert not s.commands and not system.is_ready(s.system)
+    assert not s.commands and not readiness.is_ready(s.system)
     s.pass_time(8)
     s.feed(ProgramHealthy(0, s.now))
     s.feed(ProgramHealthy(0, s.now))
     assert s.reported(log_events.HealthyAgain) == [log_events.HealthyAgain(0, 8.0)]
-    assert not s.commands and system.is_ready(s.system)
+    assert not s.commands and readiness.is_ready(s.system)
 
 
 def test_while_it_stops_it_need_not_be_healthy():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gracewrap.policy import budget as budget_
-from gracewrap.policy import log_events, restart, step, stop_order, system
+from gracewrap.policy import log_events, readiness, restart, run_phases, step, stop_order
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     SendLeader,
@@ -54,8 +54,8 @@ def test_what_depends_on_others_is_stopped_before_them_and_side_by_side():
 def test_what_has_to_wait_runs_on_and_says_for_whom():
     s = stop(world(DB, WEB, WORKER, bodies={1: Body(2), 2: Body(5)}), 3)
     assert phases(s) == ["Running", "Gone", "Stopping"]
-    assert system.waits_for(s.system, s.policy, 0) == (2,)
-    assert system.waits_for(s.system, s.policy, 2) == ()
+    assert run_phases.waits_for(s.system, s.policy, 0) == (2,)
+    assert run_phases.waits_for(s.system, s.policy, 2) == ()
     assert s.reported(log_events.StopWaits) == [log_events.StopWaits(0, (1, 2))]
     s.signal(USR1)
     assert SendLeader(0, USR1) in s.commands
@@ -65,7 +65,7 @@ def test_a_start_that_is_answered_after_the_stop_request_is_stopped_without_a_de
     """It was carried out a moment before: the log said "still serving for 1 ms, for load balancers
     to notice"."""
     policy = m.Policy((rules("a"),), shutdown_timeout=30.0)
-    known, commands = step.step(system.begin(policy, (), 100.0), m.Tick(100.0), policy)
+    known, commands = step.step(run_phases.begin(policy, (), 100.0), m.Tick(100.0), policy)
     assert commands == (m.StartProgram(0),)
     known, _ = step.step(known, m.StopRequested("somebody", 100.5), policy)
     known, commands = step.step(known, m.ProgramStarted(0, 100.4), policy)
@@ -360,15 +360,15 @@ def test_a_start_is_gated_by_what_is_depended_on():
         cold=True,
     )
     s.pass_time(1)
-    assert (phases(s), system.waits_for(s.system, s.policy, 1)) == (
+    assert (phases(s), run_phases.waits_for(s.system, s.policy, 1)) == (
         ["Running", "Pending", "Pending", "Pending"],
         (0,),
     )
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     s.pass_time(10)
     assert launched(s) == [(100, 0), (102.5, 1), (105.5, 2), (105.5, 3)]
     assert phases(s) == ["Running", "Gone", "Running", "Running"]
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
 
 
 def test_one_start_at_a_time():
@@ -608,7 +608,7 @@ def test_a_program_that_starts_again_while_all_are_drained_is_drained_too():
     s.pass_time(5)
     assert (s.starts, phases(s)) == ([1], ["PreStop"])
     s.feed(m.UndrainRequested(s.now))
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
 
 
 # The exit status
@@ -679,10 +679,10 @@ def test_a_part_is_started_again_in_its_order():
     )
     s.pass_time(5)
     s.feed(m.PartRequested((0,), "gracewrap restart db", True, s.now))
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     s.pass_time(20)
     assert launched(s) == [(108, 0), (112, 1)]
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
 
 
 def test_a_part_that_is_stuck_is_killed_within_the_budget():
@@ -914,7 +914,7 @@ def test_any_start_that_is_interrupted_ends_in_order_and_in_time(
     if part and s.status is None:
         s.feed(m.PartRequested((seed % n,), "somebody", bool(seed % 2), s.now))
     s.pass_time(seconds / 2)
-    by_itself = s.status is not None or not isinstance(s.system, system.Up)
+    by_itself = s.status is not None or not isinstance(s.system, run_phases.Up)
     began, starts = s.now, list(s.starts)
     for _ in range(0 if by_itself else 1 + requests):
         if s.status is None:
@@ -943,8 +943,8 @@ def test_any_start_comes_after_what_it_needs(n, seed, edges):
                 assert at[needed] <= at[i]
                 assert condition == "started" or needed in ready or not programs[needed].ready
         if i not in at:
-            assert system.waits_for(s.system, s.policy, i)
-    assert not system.is_ready(s.system) or len(at) == n
+            assert run_phases.waits_for(s.system, s.policy, i)
+    assert not readiness.is_ready(s.system) or len(at) == n
 
 
 def test_a_restart_does_not_pass_over_a_oneshot_that_had_completed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import log_events, stop_order, system
+from gracewrap.policy import log_events, readiness, stop_order
 from gracewrap.policy.model import PartRequested, ProgramPolicy, RollingRestartRequested
 from programs import (
     DB,
@@ -48,7 +48,7 @@ def test_sets_are_restarted_one_after_the_other_and_each_in_its_order():
     assert signalled(s) == {1: 100, 0: 102, 2: 103}
     assert restarted(s) == [(0, 1), (2,)]
     assert s.reported(log_events.PartRequested)[0].by == "SIGHUP from somebody"
-    assert system.is_ready(s.system) and s.system.rolling is None
+    assert readiness.is_ready(s.system) and s.system.rolling is None
 
 
 def test_the_next_set_waits_until_the_one_before_is_ready():
@@ -142,10 +142,10 @@ def test_any_program_is_restarted_once_and_no_set_before_the_one_before_it_is_re
     programs, bodies = finite(n, seed, edges)
     s = world(*programs, bodies=dict(enumerate(bodies)), shutdown_timeout=20.0)
     s.pass_time(6)  # all are ready
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
     roll(s)
     s.pass_time(30.0 * n)
-    assert s.starts == [1] * n and system.is_ready(s.system)
+    assert s.starts == [1] * n and readiness.is_ready(s.system)
     sets, began = sets_of(programs), signalled(s)
     assert restarted(s) == [tuple(sorted(one)) for one in sets]
     ready = {i: at for at, i in launched(s)}

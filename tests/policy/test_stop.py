@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import log_events, step, system
+from gracewrap.policy import log_events, readiness, run_phases, step
 from gracewrap.policy import model as m
 from gracewrap.policy.model import (
     CountUnsent,
@@ -356,11 +356,11 @@ def test_a_command_is_ready_once_its_probes_have_passed_and_it_is_said_after_how
     managed, event
 ):
     s = simulate(ready=True, managed=managed)
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     s.pass_time(2.5)
     s.feed(ProgramReady(0, s.now))
     s.feed(ProgramReady(0, s.now))
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
     assert s.reported(event) == [event(0, 2.5)]
 
 
@@ -368,7 +368,7 @@ def test_a_command_that_is_stopped_before_it_is_ready_is_not_ready_any_more():
     s = simulate(ready=True, managed=False)
     s.signal(TERM)
     s.feed(ProgramReady(0, s.now))
-    assert not system.is_ready(s.system) and not s.reported(log_events.CommandReady)
+    assert not readiness.is_ready(s.system) and not s.reported(log_events.CommandReady)
     s.leader_exits(0)
     assert s.status == 0
 
@@ -394,7 +394,7 @@ def test_several_programs_are_stopped_together_and_waited_for():
     assert s.status == 4
 
 
-# More of these, about the drain and about SIGKILL, are in test_drain_policy.py.
+# More of these, about the drain and about SIGKILL, are in test_drain.py.
 
 
 @settings(max_examples=200, deadline=None)
@@ -404,7 +404,7 @@ def test_any_history_ends_with_one_exit_and_not_before_nothing_is_left(policy, w
     p = play(policy, world, history)
     if p.s.status is None:
         return
-    assert isinstance(p.s.system, system.Ended)
+    assert isinstance(p.s.system, run_phases.Ended)
     assert isinstance(p.s.commands[-1], Exit)
     for i in range(len(policy.programs)):
         assert (i in p.exits and not p.left[i]) or p.noted(i, log_events.GaveUp)
@@ -425,7 +425,7 @@ def test_any_history_sends_the_stop_signal_once_to_each(policy, world, history):
 def test_any_history_is_ready_until_a_stop_or_a_drain_is_asked_for(policy, world, history):
     p = play(policy, world, history)
     drains = [kind for kind, _ in history if kind in ("drain", "undrain")]
-    assert system.is_ready(p.s.system) == (p.began is None and drains[-1:] != ["drain"])
+    assert readiness.is_ready(p.s.system) == (p.began is None and drains[-1:] != ["drain"])
 
 
 def test_an_ended_system_answers_nothing():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gracewrap.policy import drain, log_events, program_phases, restart, system, time_gap
+from gracewrap.policy import drain, log_events, program_phases, restart, run_phases, time_gap
 from gracewrap.policy import model as m
 from gracewrap.record import Record, replace
 from programs import DB, STUCK, WEB, graph, killed, rules, signalled, stop, world
@@ -106,7 +106,7 @@ def test_every_time_in_the_system_is_moved():
     """A field that is neither known as a time nor as none would stay behind."""
     classes = [
         kind
-        for module in (system, program_phases, drain, restart)
+        for module in (run_phases, program_phases, drain, restart)
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, Record)

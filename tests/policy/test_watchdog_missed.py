@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from gracewrap.policy import log_events, run_end, system, watchdog_missed
+from gracewrap.policy import log_events, readiness, run_end, watchdog_missed
 from gracewrap.policy.model import (
     DrainPolicy,
     DrainRequested,
@@ -109,9 +109,9 @@ def test_what_does_not_end_by_sigabrt_is_killed_with_a_kill_event_and_started_ag
 
 def test_while_it_is_aborted_it_is_not_ready_and_signals_are_still_forwarded():
     s = restarting(DEAF)
-    assert system.is_ready(s.system)
+    assert readiness.is_ready(s.system)
     s.misses_watchdog()
-    assert not system.is_ready(s.system)
+    assert not readiness.is_ready(s.system)
     s.signal(QUIT)
     assert SendLeader(0, QUIT) in s.commands
 
@@ -162,7 +162,7 @@ def test_an_ignored_miss_is_logged_and_the_watchdog_counts_again():
         s.misses_watchdog()
         s.pass_time(10)
     assert s.commands == [RestartWatchdog(0)] * 2
-    assert len(s.reported(log_events.Watchdog)) == 2 and system.is_ready(s.system)
+    assert len(s.reported(log_events.Watchdog)) == 2 and readiness.is_ready(s.system)
 
 
 def test_an_ignored_miss_in_a_stop_counts_again_too():

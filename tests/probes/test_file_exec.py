@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gracewrap.config.probe_specs import ExecProbeSpec, FileProbeSpec
 from gracewrap.linux import prctl, reaper
-from gracewrap.linux.probe_and_hook_processes import Helpers
+from gracewrap.linux.hook_and_probe_process_groups import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.exec import ExecProbe, interpret
 from gracewrap.probes.file import MAX_SEARCHED, FileProbe

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from gracewrap.config.probe_specs import Expect, Header, HttpProbeSpec, Request, Url
 from gracewrap.http_client import dns
 from gracewrap.http_client.exchange import Exchange
-from gracewrap.http_client.hook import HttpHook
+from gracewrap.http_client.http_hook import HttpHook
 from gracewrap.http_client.response import (
     MAX_BODY,
     MAX_CHUNK_HEAD,
@@ -38,7 +38,7 @@ from gracewrap.http_client.response import (
     Response,
     ResponseParser,
 )
-from gracewrap.linux.probe_and_hook_processes import Helpers
+from gracewrap.linux.hook_and_probe_process_groups import Helpers
 from gracewrap.policy.model import BUSY, DRAINED, FAILED, INVALID, UNREACHABLE, Reading
 from gracewrap.probes.http import HttpProbe
 from gracewrap.probes.sampler import Sampler

@@ -75,7 +75,7 @@ class TcpProbeUnderTest:
         self.probe.sample(answers.append)
         self.driver.until(lambda: answers)
         (self.seen,) = answers
-        return replace(self.seen, work="", open="")  # tests/probes/test_background.py looks at them
+        return replace(self.seen, work="", open="")  # tests/probes/test_other_work.py looks at them
 
     def until(self, wanted: Callable[[Reading], bool]) -> Reading:
         """Sample until a reading is *wanted*, and return it."""

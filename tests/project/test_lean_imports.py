@@ -33,7 +33,7 @@ BEFORE_THE_SPAWN = {
 }
 # Only with options or variables, and then before it.
 SETTINGS = {
-    "gracewrap.config.contradictions_core",  # only if what can contradict is given
+    "gracewrap.config.contradictions_at_every_start",  # only if what can contradict is given
     "gracewrap.config.command_line",  # only with words to read
     "gracewrap.config.environment",  # only with a GRACEWRAP_* variable
     "gracewrap.config.load",
@@ -51,10 +51,10 @@ AFTER_THE_SPAWN = {
     "_socket",
     "fcntl",
     "gracewrap.config",
-    "gracewrap.config.recognise",  # what a program that died at once had better be given
+    "gracewrap.config.recognise_program",  # what a program that died at once had better be given
     "gracewrap.config.settings",
     "gracewrap.config.to_policy",
-    "gracewrap.linux.aside",  # a file that is written to must not hang the loop
+    "gracewrap.linux.call_in_thread",  # a file that is written to must not hang the loop
     "gracewrap.linux.nonblocking_writer",
     "gracewrap.linux.launcher",  # whether the native one can take over again
     "gracewrap.linux.process_facts",
@@ -71,15 +71,16 @@ AFTER_THE_SPAWN = {
     "gracewrap.policy.exit_status",
     "gracewrap.policy.run_end",
     "gracewrap.policy.log_events",
-    "gracewrap.policy.looks",
+    "gracewrap.policy.held_up_looks",
     "gracewrap.policy.model",
     "gracewrap.policy.program_phases",
     "gracewrap.policy.program_stop",
     "gracewrap.policy.running",
     "gracewrap.policy.shutdown",
     "gracewrap.policy.stop_signal_recipients",
+    "gracewrap.policy.readiness",
     "gracewrap.policy.step",
-    "gracewrap.policy.system",
+    "gracewrap.policy.run_phases",
     "gracewrap.record",
     "gracewrap.report",
     "gracewrap.report.in_flight",
@@ -96,9 +97,9 @@ AFTER_THE_SPAWN = {
     "gracewrap.report.summary",
     "gracewrap.report.wording",
     "gracewrap.runtime",
-    "gracewrap.runtime.child",
-    "gracewrap.runtime.control",
-    "gracewrap.runtime.ending",
+    "gracewrap.runtime.program_processes",
+    "gracewrap.runtime.control_requests",
+    "gracewrap.runtime.cleanup_at_exit",
     "gracewrap.runtime.fallback",
     "gracewrap.runtime.final_reports",
     "gracewrap.runtime.gap_detector",
@@ -111,7 +112,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.runtime.programs",
     "gracewrap.runtime.progress",
     "gracewrap.runtime.reaping",
-    "gracewrap.runtime.recording",
+    "gracewrap.runtime.record_policy_events",
     "gracewrap.runtime.side_tasks",
     "gracewrap.runtime.signal_router",
     "gracewrap.runtime.supervise",

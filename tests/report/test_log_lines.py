@@ -18,8 +18,9 @@ if __name__ == "__main__":  # without pytest, which sets the path
     sys.path.insert(0, str(Path(__file__).parents[2] / "supervisor"))
 
 from gracewrap.linux import process_tree
-from gracewrap.policy import evidence, log_events
-from gracewrap.policy.evidence import Cause, Evidence, Link, Suspect, Wait
+from gracewrap.policy import held_up_evidence as evidence
+from gracewrap.policy import log_events
+from gracewrap.policy.held_up_evidence import Cause, Evidence, Link, Suspect, Wait
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.model import (
     BUSY,

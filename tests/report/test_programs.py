@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from gracewrap.policy import log_events, step, system
+from gracewrap.policy import log_events, run_phases, step
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.model import (
@@ -67,7 +67,7 @@ class Run:
             self.log, 25.0, self.at, 1e9, [(name, ["/bin/" + name]) for name in programs]
         )
         self.recorder.run.sender = "pid 1"
-        self.system: system.System = system.begin(self.policy, (), self.at)
+        self.system: run_phases.System = run_phases.begin(self.policy, (), self.at)
         self.status: int | None = None
         self.fails: set[str] = set()
         self.feed(m.Tick(self.at))
@@ -98,7 +98,7 @@ class Run:
             self.feed(answer)
 
     def phases(self) -> tuple[object, ...]:
-        if isinstance(self.system, system.Up | system.ShuttingDown):
+        if isinstance(self.system, run_phases.Up | run_phases.ShuttingDown):
             return self.system.programs
         return tuple(Gone(0) for _ in self.names)
 

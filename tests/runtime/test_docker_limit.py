@@ -12,7 +12,7 @@ from gracewrap.config.load import resolve
 from gracewrap.policy.log_events import StopRequested
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
-from gracewrap.runtime import recording
+from gracewrap.runtime import record_policy_events
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_only_where_it_looks_like_docker(monkeypatch, words, pid, variables, doc
     monkeypatch.setattr(posix, "getpid", lambda: pid)
     monkeypatch.setattr(posix, "environ", variables)
     monkeypatch.setattr(posix, "lstat", lstat)
-    found = recording.exceeds_docker(settings)
+    found = record_policy_events.exceeds_docker(settings)
     monkeypatch.undo()
     assert found is says
 

@@ -14,15 +14,15 @@ import pytest
 
 from gracewrap.config import command_line, load
 from gracewrap.linux import process_tree, sd_notify
-from gracewrap.linux.probe_and_hook_processes import Helpers
+from gracewrap.linux.hook_and_probe_process_groups import Helpers
 from gracewrap.policy.model import DRAINED, INVALID, Reading
 from gracewrap.report.log import Log
 from gracewrap.report.recorder import Recorder
 from gracewrap.runtime import probing
-from gracewrap.runtime.child import Child
 from gracewrap.runtime.handover import Equipment
-from gracewrap.runtime.notify import NotifyListener
 from gracewrap.runtime.probing import Prober, in_flight_of
+from gracewrap.runtime.program_processes import Child
+from gracewrap.runtime.sd_notify_messages import NotifyListener
 from reactor_driver import Driver, driving
 
 # Listens on a port of the kernel's choice, says which, and goes when its stdin is closed.

@@ -13,7 +13,7 @@ from gracewrap.cli.format_settings import shown
 from gracewrap.cli.preset_advice import advice
 from gracewrap.config.schema import GLOBAL, TABLE
 from gracewrap.config.settings import Settings
-from gracewrap.picture import plan
+from gracewrap.picture import planned_stop
 
 
 def show(
@@ -36,7 +36,7 @@ def show(
         found["programs"] = {one.name: _settings(one, True) for one in settings.programs}
         told = explain_programs.lines(settings) if settings.programs else story(settings)
         found["stop"] = list(told)
-        found["plan"] = cmd_plan.document(plan.plan(settings))
+        found["plan"] = cmd_plan.document(planned_stop.plan(settings))
         found["notes"] = [*exit_status(settings), *advice(settings)]
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0 if ok else 125

@@ -8,7 +8,7 @@ from gracewrap.cli import report_file
 from gracewrap.cli.control_client import Unusable
 from gracewrap.config.values import show_duration
 from gracewrap.learn.suggested_settings import TIGHT
-from gracewrap.picture import stopped
+from gracewrap.picture import past_stop
 from gracewrap.picture.chart import shown
 from gracewrap.record import TYPE_CHECKING
 
@@ -25,10 +25,10 @@ def doubts(settings: Settings) -> Iterator[str]:
         return
     try:
         report = report_file.document(file, "read")
-        stopped.chart(report)
-    except (Unusable, stopped.NoReport):
+        past_stop.chart(report)
+    except (Unusable, past_stop.NoReport):
         return  # not of a stop, or not ours: `gracewrap report` says which
-    used = stopped.number(report, "used_seconds")
+    used = past_stop.number(report, "used_seconds")
     if used <= TIGHT * budget:
         return
     killed = report.get("killed")

@@ -21,7 +21,7 @@ from gracewrap.config.settings import Settings
 from gracewrap.config.values import show_duration
 from gracewrap.linux import signals
 from gracewrap.linux.signals import SIGKILL, SIGTERM
-from gracewrap.policy import looks, model
+from gracewrap.policy import held_up_looks, model
 from gracewrap.report.wording import listed
 
 # Commands for which SIGTERM is the wrong stop signal: what they want, and what SIGTERM does.
@@ -181,8 +181,9 @@ def _about_dumps(settings: Settings, signum: int) -> Iterator[str]:
     said = f'dump_signal = "{short}"'
     if signum == settings.stop_signal or signum in {sent for _, sent in settings.escalation}:
         yield f"{said} is a signal of the stop too, and would be sent to it once more"
-    if settings.stop_timeout is not None and settings.stop_timeout < looks.SHORT:
-        yield f"{said} is never sent: with less than {looks.SHORT:g} s to stop nobody looks at it"
+    if settings.stop_timeout is not None and settings.stop_timeout < held_up_looks.SHORT:
+        least = f"{held_up_looks.SHORT:g} s"
+        yield f"{said} is never sent: with less than {least} to stop nobody looks at it"
     program = _program(settings.command[0]) if settings.command else ""
     words = " ".join(settings.command)
     if program in NODES and short == "USR1":
@@ -231,9 +232,9 @@ def _about_the_process(settings: Settings) -> Iterator[str]:
     """Yield what a start would refuse here, where it may be checked for another machine, and what
     looks like a slip."""
     if settings.changes_process:
-        from gracewrap.config import resolve_exec_context
+        from gracewrap.config import user_lookup
 
-        yield from resolve_exec_context.faults(settings)
+        yield from user_lookup.faults(settings)
     for name in settings.env:
         if name in BY_KEY:
             yield (

@@ -26,7 +26,7 @@ from gracewrap.config import command_line, load
 from gracewrap.config import problems as problems_
 from gracewrap.config.schema import BY_KEY, GLOBAL, OF_BOTH, TABLE
 from gracewrap.config.settings import Settings
-from gracewrap.picture import plan
+from gracewrap.picture import planned_stop
 from gracewrap.record import replace
 
 WIDTH = 80
@@ -101,7 +101,7 @@ def check(line: command_line.CommandLine, strict: bool = False, as_json: bool = 
         warnings += doubts(settings)
         warnings += check_last_stop.doubts(settings)
         if strict:  # else what does not fit is said with the plan
-            warnings += [fault.text for fault in plan.plan(settings).faults]
+            warnings += [fault.text for fault in planned_stop.plan(settings).faults]
     if as_json:
         return check_json.show(config, settings, errors, warnings, strict)
     for text in [*(f"warning: {text}" for text in warnings), *errors]:
@@ -190,7 +190,7 @@ def _print_settings(settings: Settings, config: str | None) -> None:
 def _print_plan(settings: Settings) -> None:
     """Print the stop at worst on a time axis, which several programs have above, and what does not
     fit."""
-    made = plan.plan(settings)
+    made = planned_stop.plan(settings)
     if not settings.programs:
         print()
         show_picture.show((made.worst,))

@@ -9,7 +9,7 @@ from gracewrap.cli import report_file
 from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import Arguments, Option, Subcommand
 from gracewrap.learn import observed_stops, suggested_settings
-from gracewrap.picture import stopped
+from gracewrap.picture import past_stop
 
 
 def learn(arguments: Arguments) -> int:
@@ -35,7 +35,7 @@ def _read(name: str) -> observed_stops.Watched:
     """Return what a file tells of.  Raises Unusable if nothing can be learnt from it."""
     try:
         return observed_stops.read(report_file.document(name, "learn from"))
-    except stopped.NoReport as fault:
+    except past_stop.NoReport as fault:
         raise Unusable(f"cannot learn from {name}: {fault}") from None
 
 

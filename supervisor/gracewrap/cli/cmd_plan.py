@@ -12,7 +12,7 @@ from gracewrap.config import command_line, load
 from gracewrap.config.problems import DEFAULT_FILE
 from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
-from gracewrap.picture import plan, svg
+from gracewrap.picture import planned_stop, svg
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
 
 def show(settings: Settings, grace: float | None, own: dict[str, list[str]]) -> int:
     """Show the plan of these settings as the options ask for; return the exit status."""
-    made = plan.plan(settings, grace)
+    made = planned_stop.plan(settings, grace)
     charts = (made.worst, made.drained)
     for path in own.get("--svg", ()):
         show_picture.write(path, svg.svg(charts))
@@ -66,7 +66,7 @@ def show(settings: Settings, grace: float | None, own: dict[str, list[str]]) -> 
     return 1 if made.faults else 0
 
 
-def document(made: plan.Plan) -> dict[str, object]:
+def document(made: planned_stop.Plan) -> dict[str, object]:
     """Return a plan for machines."""
     return {
         "worst": as_json(made.worst),

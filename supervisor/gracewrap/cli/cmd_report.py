@@ -5,7 +5,7 @@ from __future__ import annotations
 from gracewrap.cli import report_file, show_picture
 from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import Arguments, Option, Subcommand
-from gracewrap.picture import stopped, svg
+from gracewrap.picture import past_stop, svg
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ def report(arguments: Arguments) -> int:
     name = arguments.names[0] if arguments.names else "-"
     document = report_file.document(name, "draw")
     try:
-        chart = stopped.chart(document)
-    except stopped.NoReport as fault:
+        chart = past_stop.chart(document)
+    except past_stop.NoReport as fault:
         raise Unusable(f"cannot draw {name}: {fault}") from None
     if arguments.svg:
         show_picture.write(arguments.svg, svg.svg((chart,)))

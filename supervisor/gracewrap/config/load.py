@@ -158,7 +158,7 @@ def _parse(
     if command:
         values["command"], origins["command"] = command, COMMAND_LINE
     if not COMPARED.isdisjoint(origins):
-        from gracewrap.config.contradictions_core import cross_check
+        from gracewrap.config.contradictions_at_every_start import cross_check
 
         problems += cross_check(values, Origins(origins), unusable)
     if any(one.key not in CORE_BY_KEY for one in given):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gracewrap.config import contradictions, probe_specs, program_checks
 from gracewrap.config import origins as origins_
-from gracewrap.config.contradictions_core import cross_check
+from gracewrap.config.contradictions_at_every_start import cross_check
 from gracewrap.config.origins import Origins, RawValue
 from gracewrap.config.parsers import probes
 from gracewrap.config.problems import Problem

@@ -8,11 +8,11 @@ from collections import Counter
 from xml.etree import ElementTree
 
 from gracewrap.config.printable import printable
-from gracewrap.config.recognise import recognised
+from gracewrap.config.recognise_program import recognised
 from gracewrap.drill.fates import CUT, ELSEWHERE, FATES, NOT_DONE, OK, REFUSED, RESET, TWICE
 from gracewrap.drill.model import FAIL, MOST_NAMED, PASSED
 from gracewrap.drill.verdict import told
-from gracewrap.picture import stopped
+from gracewrap.picture import past_stop
 from gracewrap.picture.chart import Chart, Row, Sample
 from gracewrap.record import TYPE_CHECKING
 
@@ -50,8 +50,8 @@ def text(runs: Sequence[Run], verdict: Verdict, width: int | None = None) -> str
 def timeline(run: Run) -> Chart | None:
     """Return the chart of a stop with what was in flight; None if there is no report of it."""
     try:
-        found = stopped.chart(run.report or {})
-    except stopped.NoReport:
+        found = past_stop.chart(run.report or {})
+    except past_stop.NoReport:
         return None
     changes = Counter[float]()
     for one in run.sent:

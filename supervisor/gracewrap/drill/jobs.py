@@ -12,15 +12,15 @@ import time
 from collections import Counter
 
 from gracewrap.drill.fates import NOT_DONE, OK, REFUSED, TIMED_OUT, TWICE, Request
-from gracewrap.drill.helpers import last_line
 from gracewrap.drill.model import Unready
+from gracewrap.drill.user_commands import last_line
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gracewrap.drill.helpers import Helpers
     from gracewrap.drill.model import Asked
+    from gracewrap.drill.user_commands import Helpers
 
 EVERY = 0.25  # seconds between two questions
 AGAIN = 1.0  # seconds after the last job is done, in which one may be done a second time

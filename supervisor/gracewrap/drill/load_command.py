@@ -15,15 +15,15 @@ from datetime import datetime
 
 from gracewrap.config.printable import printable
 from gracewrap.drill.fates import CUT, ELSEWHERE, FAILED, OK, REFUSED, RESET, TIMED_OUT, Request
-from gracewrap.drill.helpers import last_line
 from gracewrap.drill.model import Unready
+from gracewrap.drill.user_commands import last_line
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.drill.helpers import Helpers
     from gracewrap.drill.model import Asked
+    from gracewrap.drill.user_commands import Helpers
 
 POLL = 0.05
 # Go wraps what happens before the answer begins as `Get "http://host/": ...`; what happens while a

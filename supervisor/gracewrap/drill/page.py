@@ -9,7 +9,7 @@ from html import escape
 
 from gracewrap.config.problems import one_line
 from gracewrap.drill.fates import ELSEWHERE, FATES, OK
-from gracewrap.picture import stopped
+from gracewrap.picture import past_stop
 from gracewrap.picture.chart import KINDS, Row, Segment, shown, ticks
 from gracewrap.record import TYPE_CHECKING
 
@@ -193,8 +193,8 @@ def _phases(run: Run) -> list[Row]:
     """Return the phases of a stop, one row a program: of a twin only that it was asked to stop."""
     if run.report is not None:
         try:
-            return list(stopped.chart(run.report).rows)
-        except stopped.NoReport:
+            return list(past_stop.chart(run.report).rows)
+        except past_stop.NoReport:
             pass
     kind = "killed" if run.exit_status is None else "stop"
     return [Row(run.who, (Segment(kind, 0.0, run.duration),))]

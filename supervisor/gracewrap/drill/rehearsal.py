@@ -7,12 +7,12 @@ import random
 import signal
 import time
 
-from gracewrap.drill.helpers import Helpers
 from gracewrap.drill.http_load import Load
 from gracewrap.drill.instance import Instance, free_port
 from gracewrap.drill.jobs import Jobs
 from gracewrap.drill.load_command import LoadCommand
 from gracewrap.drill.model import Run, Step
+from gracewrap.drill.user_commands import Helpers
 from gracewrap.linux.prctl import prctl
 from gracewrap.record import TYPE_CHECKING
 

@@ -13,7 +13,7 @@ from gracewrap.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.probe_and_hook_processes import Helper, Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helper, Helpers
 
     # An address family, and an address as connect() takes it for that family.
     Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]

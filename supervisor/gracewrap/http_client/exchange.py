@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from gracewrap.config.probe_specs import Request
     from gracewrap.http_client.tls import TlsChannel
-    from gracewrap.linux.probe_and_hook_processes import Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helpers
     from gracewrap.linux.reactor import Reactor, Timer
 
 CONNECT_TIMEOUT = 0.5  # seconds before the next address is tried, if there is one

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gracewrap.picture import stopped
-from gracewrap.policy.evidence import BLOCKED, IGNORED
+from gracewrap.picture import past_stop
+from gracewrap.policy.held_up_evidence import BLOCKED, IGNORED
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -103,14 +103,14 @@ def read(document: Entry) -> Watched:
         if isinstance(report := run.get("report"), dict):
             found += Watched((_with_programs(report),), tuple(_loads(run, report)))
     if not found.reports:
-        raise stopped.NoReport("it is a drill without a report of a stop")
+        raise past_stop.NoReport("it is a drill without a report of a stop")
     return found
 
 
 def _with_programs(report: Entry) -> Entry:
     """Return a report.  Raises NoReport if there was no stop in it, or of nothing."""
     if not any(stops(report)):
-        raise stopped.NoReport("no program was up when the stop began")
+        raise past_stop.NoReport("no program was up when the stop began")
     return report
 
 
@@ -120,19 +120,19 @@ def _loads(run: Entry, report: Entry) -> Iterator[Load]:
     if not isinstance(requests, list) or not requests:
         return
     found = [one for one in requests if isinstance(one, dict)]
-    lost = [stopped.number(one, "at") for one in found if one.get("fate", "ok") not in NOT_LOST]
-    new = sorted(stopped.number(one, "at") for one in found if one.get("connection") == "new")
+    lost = [past_stop.number(one, "at") for one in found if one.get("fate", "ok") not in NOT_LOST]
+    new = sorted(past_stop.number(one, "at") for one in found if one.get("connection") == "new")
     last = max(0.0, new[-1]) if new else 0.0
     gaps = [later - earlier for earlier, later in zip(new, new[1:], strict=False)]
     balancer = run.get("balancer")
     played = balancer if isinstance(balancer, dict) else {}
-    duration = stopped.number(run, "duration_seconds")
+    duration = past_stop.number(run, "duration_seconds")
     jobs = all(one.get("connection") is None for one in found)
     told_at = _told_at(report)
     to_the_end = bool(gaps and duration) and duration - last <= GAPS * sorted(gaps)[len(gaps) // 2]
     if isinstance(run.get("diverted_after_seconds"), int | float):
         # The balancer looks elsewhere at the latest when it is gone.
-        to_the_end = stopped.number(run, "diverted_after_seconds") >= duration - SOON
+        to_the_end = past_stop.number(run, "diverted_after_seconds") >= duration - SOON
     yield Load(
         len(found),
         sum(at <= 0 for at in lost),
@@ -144,7 +144,7 @@ def _loads(run: Entry, report: Entry) -> Iterator[Load]:
         jobs,
         any(
             one.get("fate") == "ok"
-            and stopped.number(one, "at") < told_at < stopped.number(one, "ended") - AT_ONCE
+            and past_stop.number(one, "at") < told_at < past_stop.number(one, "ended") - AT_ONCE
             for one in found
         ),
         str(played.get("played", "")),
@@ -154,18 +154,18 @@ def _loads(run: Entry, report: Entry) -> Iterator[Load]:
 
 def _told_at(report: Entry) -> float:
     """Return when the first stop signal was sent."""
-    marks = [mark for row in stopped.chart(report).rows for mark in row.marks]
+    marks = [mark for row in past_stop.chart(report).rows for mark in row.marks]
     return min((mark.at for mark in marks if mark.kind == "signal"), default=math.inf)
 
 
 def _took(request: Entry) -> float:
-    return stopped.number(request, "ended") - stopped.number(request, "at")
+    return past_stop.number(request, "ended") - past_stop.number(request, "at")
 
 
 def stops(report: Entry) -> Iterator[Stop]:
     """Yield how each program of a report stopped.  Raises NoReport."""
-    rows = stopped.chart(report).rows
-    for (name, facts), row in zip(stopped.programs(report), rows, strict=False):
+    rows = past_stop.chart(report).rows
+    for (name, facts), row in zip(past_stop.programs(report), rows, strict=False):
         leader = facts.get("leader")
         ended = leader if isinstance(leader, dict) else facts
         status = ended.get("status", facts.get("exit_status"))
@@ -175,7 +175,7 @@ def stops(report: Entry) -> Iterator[Stop]:
             _words(facts.get("command")),
             _lasted(row, "stop", "linger", "killed"),
             row.bad,
-            stopped.number(facts, "interrupted"),
+            past_stop.number(facts, "interrupted"),
             status if isinstance(status, int) else None,
             str(ended.get("signal") or ""),
             _words(facts.get("signals_sent")),
@@ -189,7 +189,7 @@ def stops(report: Entry) -> Iterator[Stop]:
 
 def served(report: Entry) -> float:
     """Return how long a stop served on, not ready (propagation_delay)."""
-    rows = stopped.chart(report).rows
+    rows = past_stop.chart(report).rows
     return max((_lasted(row, "propagation") for row in rows), default=0.0)
 
 

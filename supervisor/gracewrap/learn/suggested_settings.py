@@ -11,12 +11,12 @@ import shlex
 from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.presets import path_of
 from gracewrap.config.printable import printable
-from gracewrap.config.recognise import recognised
+from gracewrap.config.recognise_program import recognised
 from gracewrap.config.toml_file import read_toml
 from gracewrap.config.values import BadValue, duration
 from gracewrap.learn import observed_stops
 from gracewrap.linux import signals
-from gracewrap.picture import stopped
+from gracewrap.picture import past_stop
 from gracewrap.picture.chart import shown
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
@@ -205,8 +205,8 @@ def _budget(
 ) -> Iterator[Line]:
     """Yield the settings of the whole stop; *later*: of _later()."""
     reports, loads = seen.reports, seen.loads
-    used = max(stopped.number(report, "used_seconds") for report in reports)
-    given = max(stopped.number(report, "budget_seconds") for report in reports)
+    used = max(past_stop.number(report, "used_seconds") for report in reports)
+    given = max(past_stop.number(report, "budget_seconds") for report in reports)
     everyone = [one for found in programs.values() for one in found]
     if any(one.in_flight for one in loads) or any(
         one.at_once or one.left_work or one.ignored for one in everyone
@@ -271,7 +271,7 @@ def _worked(report: Entry) -> float:
     program was drained and did not exit."""
     found = list(observed_stops.stops(report))
     idle = min((one.lingered or 0.0) - LINGER if one.held else 0.0 for one in found)
-    return stopped.number(report, "used_seconds") - observed_stops.served(report) - max(0.0, idle)
+    return past_stop.number(report, "used_seconds") - observed_stops.served(report) - max(0.0, idle)
 
 
 def _delay(seen: Watched) -> Iterator[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import binary
+from gracewrap.linux import exec_format
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def explain(argv: Sequence[str], errno: int, found: str = "") -> tuple[int, str]
         )
     elif errno == EACCES:
         reason += _why_denied(file)
-    elif errno == ENOEXEC and (why := binary.why_not_run(found or file)):
+    elif errno == ENOEXEC and (why := exec_format.why_not_run(found or file)):
         reason = why
     if errno in (ENOENT, ENOTDIR) and " " in file.strip():
         reason += (

@@ -11,14 +11,14 @@ import _signal
 import posix
 import sys
 
-from gracewrap.linux import binary
+from gracewrap.linux import exec_format
 from gracewrap.linux.exec_errors import EACCES, ENOENT, ENOEXEC, TRY_NEXT, explain
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.between_fork_and_exec import ExecContext
 
 _LONGEST = 4096  # bytes of why it failed: no more go into a pipe in one piece (pipe(7))
 _DEFAULT_PATH = (
@@ -48,7 +48,7 @@ def spawn(
         OSError: If there is no process to be had; EAGAIN has been tried twice.
     """
     if no_stdin and not (process is not None and process.no_stdin):
-        from gracewrap.linux.exec_context import ExecContext
+        from gracewrap.linux.between_fork_and_exec import ExecContext
 
         process = (
             ExecContext(environment=env, no_stdin=True)
@@ -88,7 +88,7 @@ def helper(
         OSError: As spawn().
     """
     if process is None:
-        from gracewrap.linux.exec_context import ExecContext
+        from gracewrap.linux.between_fork_and_exec import ExecContext
 
         process = ExecContext(environment=env, no_stdin=True)
     return _fork(argv, env, resets, None, process, -1, stdio, 1 if captured else 2)
@@ -139,7 +139,7 @@ def _become(
         _name_receiver(env)
         _connect(stdio)
         if process is not None:
-            from gracewrap.linux.exec_context import become
+            from gracewrap.linux.between_fork_and_exec import become
 
             become(process)
         for signum in resets:
@@ -204,7 +204,7 @@ def _exec(argv: Sequence[str], env: dict[bytes, bytes]) -> tuple[int, str]:
         )
     for path in paths:
         error = _try(path, args, env)
-        if error == ENOEXEC and not binary.why_not_run(path):
+        if error == ENOEXEC and not exec_format.why_not_run(path):
             error = _try(b"/bin/sh", [b"/bin/sh", path, *args[1:]], env)
         if error == EACCES or failed != EACCES:
             failed, tried = error, path

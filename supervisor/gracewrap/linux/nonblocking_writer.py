@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux.aside import Aside
+from gracewrap.linux.call_in_thread import Aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

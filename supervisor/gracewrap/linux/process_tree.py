@@ -10,7 +10,7 @@ import _signal
 import posix
 import time
 
-from gracewrap.linux import aside
+from gracewrap.linux import call_in_thread
 from gracewrap.linux.procfs import read_file, spared
 from gracewrap.linux.signals import SIGCONT, SIGKILL
 from gracewrap.record import TYPE_CHECKING, Record
@@ -370,7 +370,7 @@ def _as_its_user(send: Callable[[], None], pid: int) -> bool:
     """
     own, user = posix.geteuid(), user_of(pid)
     # Each thread has to take part (nptl(7)), which one that hangs would never do.
-    if user is None or not aside.is_alone():
+    if user is None or not call_in_thread.is_alone():
         return False
     try:
         posix.seteuid(user)

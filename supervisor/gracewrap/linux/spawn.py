@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.between_fork_and_exec import ExecContext
 
 
 # Named here, as SIGHUP is: what has these names, and more, is not loaded before the spawn.

@@ -12,7 +12,7 @@ from gracewrap.manifests import (
     edits,
     kubernetes,
     parse_text,
-    recognise,
+    recognise_platform,
     rules_probes,
     rules_process,
     rules_system,
@@ -21,7 +21,7 @@ from gracewrap.manifests import (
 from gracewrap.manifests.finding import Place, Subject
 from gracewrap.manifests.model import ERROR, Edit, Finding
 from gracewrap.manifests.parse_text import Unreadable
-from gracewrap.manifests.table import RULES
+from gracewrap.manifests.rules_table import RULES
 from gracewrap.manifests.wrapped import chosen, effective, wrapped
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -80,7 +80,7 @@ def checked(files: Sequence[File], unread: Sequence[Finding], asked: Asked) -> R
     beside = kubernetes.beside(files)
     for file in files:
         try:
-            found += recognise.containers([file], beside)
+            found += recognise_platform.containers([file], beside)
         except Unreadable as fault:
             findings.append(_unreadable(file.name, fault))
     those = chosen(found, asked.only)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gracewrap.config.schema import BY_KEY
 from gracewrap.manifests import edits
 from gracewrap.manifests.model import Finding
-from gracewrap.manifests.table import RULES
+from gracewrap.manifests.rules_table import RULES
 from gracewrap.manifests.wrapped import wrapped
 from gracewrap.record import TYPE_CHECKING, Record
 

@@ -9,7 +9,7 @@ import textwrap
 
 from gracewrap import __version__
 from gracewrap.config.printable import printable
-from gracewrap.manifests.table import RULES
+from gracewrap.manifests.rules_table import RULES
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ given way."""
 from __future__ import annotations
 
 from gracewrap.policy import model as m
-from gracewrap.policy import step, system
+from gracewrap.policy import run_phases, step
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.program_phases import (
     FOREVER,
@@ -68,7 +68,9 @@ class _Run:
     def __init__(self, policy: m.Policy, world: World) -> None:
         self._policy, self._world = policy, world
         # One command alone has been spawned already; several are started in their order.
-        self._system: system.System = system.begin(policy, () if policy.managed else None, -1.0)
+        self._system: run_phases.System = run_phases.begin(
+            policy, () if policy.managed else None, -1.0
+        )
         self._now, self._count, self._began = -1.0, 0, False
         self._coming: list[tuple[float, tuple[int, object], m.Event]] = []
         self._told: list[Told] = []
@@ -175,13 +177,13 @@ class _Run:
         self._coming = [coming for coming in self._coming if not unwanted(coming[1])]
 
     def _note_phases(self) -> None:
-        if isinstance(self._system, system.Up | system.ShuttingDown):
+        if isinstance(self._system, run_phases.Up | run_phases.ShuttingDown):
             for i, phase in enumerate(self._system.programs):
                 _note(self._phases[i], self._now, _kind(phase))
         else:
             for phases in self._phases:
                 _note(phases, self._now, "")
-            over = isinstance(self._system, system.Ended)
+            over = isinstance(self._system, run_phases.Ended)
             _note(self._after, self._now, "" if over else "after")
 
 

@@ -50,7 +50,7 @@ from gracewrap.policy.program_phases import (
     Spawning,
     Step,
 )
-from gracewrap.policy.system import (
+from gracewrap.policy.run_phases import (
     ShuttingDown,
     Up,
     is_drained,

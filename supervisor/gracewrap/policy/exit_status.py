@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gracewrap.policy.model import Policy
 from gracewrap.policy.program_phases import KILLED, Gone
-from gracewrap.policy.system import ShuttingDown
+from gracewrap.policy.run_phases import ShuttingDown
 
 
 def status_of_system(system: ShuttingDown, policy: Policy) -> int:

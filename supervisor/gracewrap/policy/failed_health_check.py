@@ -18,8 +18,8 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program_phases import FAILED, Aborting, PreStop, Running
 from gracewrap.policy.program_stop import end_stage, send
+from gracewrap.policy.run_phases import Step, Up, is_waiting, untouched
 from gracewrap.policy.shutdown import shut_down
-from gracewrap.policy.system import Step, Up, is_waiting, untouched
 from gracewrap.record import assert_never, replace
 
 # Seconds from the stop signal to SIGKILL for a program without a stop_timeout.

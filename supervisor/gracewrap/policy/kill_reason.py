@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gracewrap.policy import log_events
 from gracewrap.policy.program_phases import FOREVER, OUT_OF_TIME, BackingOff, Gone, Pending
-from gracewrap.policy.system import ShuttingDown, System, Up, stop_of
+from gracewrap.policy.run_phases import ShuttingDown, System, Up, stop_of
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
-    from gracewrap.policy.evidence import Cause, Evidence
+    from gracewrap.policy.held_up_evidence import Cause, Evidence
 
 
 class LogRecord(Record):

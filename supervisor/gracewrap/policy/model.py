@@ -11,7 +11,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gracewrap.policy.evidence import Evidence
+    from gracewrap.policy.held_up_evidence import Evidence
     from gracewrap.policy.log_events import LogEvent
 
 # The same on every Linux architecture that Python runs on (signal(7)).

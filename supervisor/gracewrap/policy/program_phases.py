@@ -18,7 +18,7 @@ supervisord and circus a member that ignored the signal outlived a stop that was
 from __future__ import annotations
 
 from gracewrap.policy import drain as draining
-from gracewrap.policy import looks
+from gracewrap.policy import held_up_looks
 from gracewrap.policy.drain import Drain
 from gracewrap.policy.model import (
     SIGKILL,
@@ -142,7 +142,7 @@ class Stopping(Record):
     drained_kill_at: float = (
         0.0  # what kill_at is once it has been drained: drain.timeout limits the wait for that only
     )
-    looked: looks.Looks | None = None
+    looked: held_up_looks.Looks | None = None
     finishes: bool = False  # an agent in it does
 
 
@@ -166,7 +166,7 @@ class Stragglers(Record):
     status: int
     kill_at: float
     watch: Watch | None = None
-    looked: looks.Looks | None = None
+    looked: held_up_looks.Looks | None = None
 
 
 class Killing(Record):
@@ -232,14 +232,14 @@ def deadline(phase: Phase, policy: ProgramPolicy) -> float | None:
                 None if watch is None else watch.look_at,
                 draining.deadline(drain),
                 _linger_ends(phase, policy),
-                looks.due(phase.looked, kill_at, _end_of_time(phase, policy)),
+                held_up_looks.due(phase.looked, kill_at, _end_of_time(phase, policy)),
             )
             return min(time for time in times if time is not None)
         case Aborting(kill_at):
             return kill_at
         case Stragglers(_, kill_at, watch, looked):
             look_at = None if watch is None else watch.look_at
-            dues = (kill_at, look_at, looks.due(looked, kill_at, kill_at))
+            dues = (kill_at, look_at, held_up_looks.due(looked, kill_at, kill_at))
             return min(time for time in dues if time is not None)
         case Killing(_, _, again_at):
             return min(again_at, phase.give_up_at)

@@ -8,7 +8,7 @@ the drain, and with `when = "before-signal"` the drain itself.
 from __future__ import annotations
 
 from gracewrap.policy import drain as draining
-from gracewrap.policy import log_events, looks
+from gracewrap.policy import held_up_looks, log_events
 from gracewrap.policy.drain import Drain
 from gracewrap.policy.model import (
     SIGCONT,
@@ -271,7 +271,7 @@ def _signal(held: PreStop, program: int, policy: ProgramPolicy, at: float) -> St
             kill_at = min(kill_at, at + policy.drain.timeout)
     group = policy.kill_mode == "group"
     watch = None if policy.kill_mode == "process" else Watch(at, policy.stop_signal)
-    looked = looks.Looks(at)
+    looked = held_up_looks.Looks(at)
     stopping = Stopping(at, kill_at, 0, watch, drain, at, drained_kill_at, looked, held.finishes)
     return stopping, (
         *ended,
@@ -435,7 +435,7 @@ def _leftover(
 ) -> Step:
     status, at = event.status, event.at
     watch = Watch(at, policy.stop_signal, signalled=False, terminal=event.terminal)
-    looked = phase.looked if isinstance(phase, Stopping) else looks.Looks(at)
+    looked = phase.looked if isinstance(phase, Stopping) else held_up_looks.Looks(at)
     if isinstance(phase, Stopping) and phase.watch is not None:
         watch = replace(phase.watch, look_at=None)
     if isinstance(phase, Stopping) or (isinstance(phase, Aborting) and phase.stopping):
@@ -469,13 +469,13 @@ def examined(phase: Phase, program: int, policy: ProgramPolicy, event: Examined)
     it is doing."""
     if not isinstance(phase, Stopping | Stragglers | Killing) or not event.evidence.suspects:
         return phase, ()
-    from gracewrap.policy import hangs
+    from gracewrap.policy import held_up_cause
 
     seen, looked = event.evidence, None if isinstance(phase, Killing) else phase.looked
-    said = log_events.HeldUp(program, event.moment, hangs.cause(seen), seen)
+    said = log_events.HeldUp(program, event.moment, held_up_cause.cause(seen), seen)
     if not policy.dump_signal or looked is None or isinstance(phase, Killing):
         return phase, (said,)
-    told = hangs.to_dump(seen, policy.dump_signal, event.moment, looked.dumped)
+    told = held_up_cause.to_dump(seen, policy.dump_signal, event.moment, looked.dumped)
     if not told:
         return phase, (said,)
     targets, names = tuple(one.id for one in told), tuple((one.name, one.pid) for one in told)
@@ -490,13 +490,13 @@ def _examine(phase: Stopping | Stragglers, program: int, policy: ProgramPolicy, 
     """Take the look that is due."""
     assert phase.looked is not None
     ends = _end_of_time(phase, policy) if isinstance(phase, Stopping) else phase.kill_at
-    looked, moment = looks.take(phase.looked, ends, at)
+    looked, moment = held_up_looks.take(phase.looked, ends, at)
     return replace(phase, looked=looked), (Examine(program, moment),)
 
 
 def _is_look_due(phase: Stopping | Stragglers, policy: ProgramPolicy, at: float) -> bool:
     ends = _end_of_time(phase, policy) if isinstance(phase, Stopping) else phase.kill_at
-    due = looks.due(phase.looked, phase.kill_at, ends)
+    due = held_up_looks.due(phase.looked, phase.kill_at, ends)
     return due is not None and at >= due
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from gracewrap.policy import stop_order
 from gracewrap.policy.model import PartRequested, Policy
 from gracewrap.policy.program_phases import Gone
-from gracewrap.policy.system import Rolling, Up, is_up
+from gracewrap.policy.readiness import is_up
+from gracewrap.policy.run_phases import Rolling, Up
 from gracewrap.record import replace
 
 

@@ -39,7 +39,7 @@ from gracewrap.policy.model import (
     UnsentCounted,
     WatchdogMissed,
 )
-from gracewrap.policy.system import SAME_REQUEST, Ended, Finishing, Flushing, Step
+from gracewrap.policy.run_phases import SAME_REQUEST, Ended, Finishing, Flushing, Step
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
 
 if TYPE_CHECKING:

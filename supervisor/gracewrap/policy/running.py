@@ -50,9 +50,10 @@ from gracewrap.policy.model import (
     WatchdogMissed,
 )
 from gracewrap.policy.program_phases import FOREVER, BackingOff, Gone, Pending, Phase, Spawning
+from gracewrap.policy.readiness import is_up
 from gracewrap.policy.run_end import final_reserve
+from gracewrap.policy.run_phases import Step, Up, stop_of, waits_for
 from gracewrap.policy.shutdown import shut_down
-from gracewrap.policy.system import Step, Up, is_up, stop_of, waits_for
 from gracewrap.record import assert_never, replace
 
 
@@ -103,9 +104,9 @@ def _take(system: Up, event: Event, done: list[Command], policy: Policy) -> Up |
 
             return failed_health_check.take(system, event, done, policy)
         case PartRequested():
-            from gracewrap.policy import part_stop
+            from gracewrap.policy import partial_stop
 
-            return part_stop.begin(system, event, done, policy)
+            return partial_stop.begin(system, event, done, policy)
         case RollingRestartRequested(_, by):
             from gracewrap.policy import rolling
 
@@ -206,9 +207,9 @@ def _settle(
         if isinstance(phase, Gone) and phase is not before[i] and stop_of(system, i)[0] == FOREVER:
             system = _start_again(system, done, i, phase.status, policy, at)
     if system.part is not None:
-        from gracewrap.policy import part_stop
+        from gracewrap.policy import partial_stop
 
-        system = part_stop.end(turns_at(system, done, policy, event, at), done)
+        system = partial_stop.end(turns_at(system, done, policy, event, at), done)
     system = _launch(system, done, policy, at)
     if all(
         isinstance(phase, Gone | Pending) for phase in system.programs

@@ -10,7 +10,8 @@ and speak for itself.
 from __future__ import annotations
 
 from gracewrap.policy.model import Policy
-from gracewrap.policy.system import System, Up, is_checked, is_ready
+from gracewrap.policy.readiness import is_ready
+from gracewrap.policy.run_phases import System, Up, is_checked
 from gracewrap.record import Record
 
 STATUS = 200  # characters of it that are passed on

@@ -51,7 +51,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program_phases import BackingOff, Gone, Pending, Phase
 from gracewrap.policy.run_end import FLUSH_INTERVAL, final_reserve, finish
-from gracewrap.policy.system import (
+from gracewrap.policy.run_phases import (
     SAME_REQUEST,
     Flushing,
     ShuttingDown,

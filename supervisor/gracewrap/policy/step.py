@@ -6,9 +6,7 @@ from gracewrap.policy import log_events, program_phases
 from gracewrap.policy.model import Event, LeaderExited, Policy, TimeGap
 from gracewrap.policy.program_phases import BackingOff, Gone, Pending
 from gracewrap.policy.run_end import finishing, flushing
-from gracewrap.policy.running import up
-from gracewrap.policy.shutdown import shutting_down
-from gracewrap.policy.system import (
+from gracewrap.policy.run_phases import (
     AT_REST,
     Ended,
     Finishing,
@@ -20,6 +18,8 @@ from gracewrap.policy.system import (
     is_waiting,
     stop_of,
 )
+from gracewrap.policy.running import up
+from gracewrap.policy.shutdown import shutting_down
 from gracewrap.record import assert_never
 
 

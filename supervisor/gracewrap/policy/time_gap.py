@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from gracewrap.policy import log_events
 from gracewrap.policy.model import Command, ExcuseWatchdog, Policy, ShiftTimers, TimeGap
-from gracewrap.policy.system import Ended, Step, System, Up, untouched
+from gracewrap.policy.run_phases import Ended, Step, System, Up, untouched
 from gracewrap.record import TYPE_CHECKING, Record, replace
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program_phases import Aborting, PreStop, Running
 from gracewrap.policy.program_stop import end_stage
-from gracewrap.policy.system import Up, is_waiting, untouched
+from gracewrap.policy.run_phases import Up, is_waiting, untouched
 
 ABORT_TIME = 5.0  # seconds from SIGABRT to SIGKILL for a program without a stop_timeout
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from gracewrap.linux.ports_of_program import Ports
     from gracewrap.linux.reactor import Reactor
-    from gracewrap.probes.background import Background
     from gracewrap.probes.base import AskAgents, OnReading
+    from gracewrap.probes.other_work import Background
 
 VERSION = 1
 MOST_QUEUES, MOST_IDS, LONGEST_TEXT = 64, 32, 200

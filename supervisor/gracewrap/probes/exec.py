@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gracewrap.config.probe_specs import ExecProbeSpec
-    from gracewrap.linux.probe_and_hook_processes import Helper, Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helper, Helpers
     from gracewrap.probes.base import OnReading
 
 MAX_OUTPUT = 4096  # bytes of stdout that are kept

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from gracewrap.config.settings import Settings
+    from gracewrap.linux.hook_and_probe_process_groups import Helpers
     from gracewrap.linux.ports_of_program import Ports
-    from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor
     from gracewrap.probes.agent import OtherWork
     from gracewrap.probes.base import AskAgents, OnReading
@@ -114,7 +114,7 @@ def _other_work(program: Program) -> OtherWork:
     No longer back: what ends a job is no work any more half a second later.
     """
     from gracewrap.probes.agent import OtherWork
-    from gracewrap.probes.background import Background
+    from gracewrap.probes.other_work import Background
 
     ports, between = program.ports(), program.settings.drain_interval
     return OtherWork(program.reactor, ports, Background(ports, _MOST_OF_IT * between, True))

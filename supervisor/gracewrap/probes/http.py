@@ -12,7 +12,7 @@ from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gracewrap.config.probe_specs import HttpProbeSpec
-    from gracewrap.linux.probe_and_hook_processes import Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helpers
     from gracewrap.linux.reactor import Reactor
     from gracewrap.probes.base import OnReading
 

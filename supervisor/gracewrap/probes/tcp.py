@@ -26,8 +26,8 @@ from gracewrap.linux.ports_of_program import Ports
 from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.linux.tcp_sockets import CLOSE_WAIT, CONNECTED, JIFFY, SETTLED, SHUT, Refused
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words
-from gracewrap.probes.background import Background
 from gracewrap.probes.base import Probe
+from gracewrap.probes.other_work import Background
 from gracewrap.probes.streams import Streams, is_talk
 from gracewrap.record import TYPE_CHECKING, replace
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gracewrap.policy import evidence as seen
+from gracewrap.policy import held_up_evidence as seen
 from gracewrap.record import TYPE_CHECKING, Record
 from gracewrap.report.wording import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gracewrap.policy.evidence import Cause, Evidence, Link, Suspect
+    from gracewrap.policy.held_up_evidence import Cause, Evidence, Link, Suspect
 
 # What listens on these ports by custom (iana.org/assignments/service-names-port-numbers, and the
 # products' own documentation).

@@ -6,7 +6,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux.aside import NO_ANSWER, Aside
+from gracewrap.linux.call_in_thread import NO_ANSWER, Aside
 from gracewrap.linux.nonblocking_writer import PATIENCE, Writer
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_encoder import dumps, quote_readable

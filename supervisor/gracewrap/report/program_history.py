@@ -447,7 +447,7 @@ class ProgramHistory:
 
     def _ends_so(self) -> bool:
         """Return whether it is a program that ends itself by the stop signal after a good stop."""
-        from gracewrap.config.recognise import ENDS_BY_SIGNAL, recognised
+        from gracewrap.config.recognise_program import ENDS_BY_SIGNAL, recognised
 
         return recognised(self.command) in ENDS_BY_SIGNAL
 

@@ -48,7 +48,7 @@ def _lost(history: ProgramHistory) -> str:
 
 def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
     """Return what helps where *command*, or what it left behind, had no handler."""
-    from gracewrap.config.recognise import recognised
+    from gracewrap.config.recognise_program import recognised
 
     if history.silent:
         return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux.aside import Aside
+from gracewrap.linux.call_in_thread import Aside
 from gracewrap.linux.procfs import spared
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_encoder import dumps

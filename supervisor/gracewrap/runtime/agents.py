@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gracewrap.probes import agent as messages
     from gracewrap.probes.base import OnAnswers
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.child import Child
+    from gracewrap.runtime.program_processes import Child
 
 MOST_TROUBLES = 16  # lines about what is wrong with agents, for each start of the program
 

@@ -12,7 +12,7 @@ from gracewrap.runtime import fallback
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.between_fork_and_exec import ExecContext
 
 
 class StopRequest(Record):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gracewrap.policy.model import Event
     from gracewrap.probes.sampler import Sampler
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.child import Child
+    from gracewrap.runtime.program_processes import Child
 
 # Seconds without becoming ready after which that is logged, and again after twice as many.
 NOT_READY = 10.0

@@ -16,10 +16,10 @@ from gracewrap.report.wording import seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.probe_and_hook_processes import Helper, Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helper, Helpers
     from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.child import Child
+    from gracewrap.runtime.program_processes import Child
 
 
 class HookRunner:
@@ -126,7 +126,7 @@ class HookRunner:
                 helper: Helper = self._helpers.run(command, over, more=more)
                 return lambda: self._helpers.kill(helper)
             case probe_specs.HttpAction(request):
-                from gracewrap.http_client.hook import HttpHook
+                from gracewrap.http_client.http_hook import HttpHook
 
                 hook = HttpHook(request, self._reactor, self._helpers, ended)
                 return hook.cancel

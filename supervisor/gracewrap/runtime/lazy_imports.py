@@ -14,13 +14,13 @@ STOP = ("gracewrap.policy.stop_signal_recipients", "gracewrap.linux.process_fact
 
 # What finds out what holds a stop up; in this order none of them takes long.
 EXAMINE = (
-    "gracewrap.policy.evidence",
-    "gracewrap.policy.hangs",
+    "gracewrap.policy.held_up_evidence",
+    "gracewrap.policy.held_up_cause",
     "gracewrap.linux.process_facts",
     "gracewrap.linux.tcp_sockets",
     "gracewrap.linux.ports_of_program",
-    "gracewrap.linux.waits",
-    "gracewrap.linux.examine",
+    "gracewrap.linux.thread_waits",
+    "gracewrap.linux.held_up_processes",
 )
 
 # All that h11 imports, in an order in which only h11 itself takes longer than a few milliseconds.

@@ -18,13 +18,13 @@ from gracewrap.linux.procfs import keep_spare
 from gracewrap.linux.reactor import Reactor
 from gracewrap.linux.signals import BLOCKABLE, SIGCHLD, SIGIO, fetch
 from gracewrap.policy import model as m
-from gracewrap.policy import step, system
+from gracewrap.policy import run_phases, step
 from gracewrap.policy.log_events import LogRecord
-from gracewrap.policy.system import System
+from gracewrap.policy.run_phases import System
 from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.report.runtime_events import CannotRun
-from gracewrap.runtime import recording
-from gracewrap.runtime.ending import Ending
+from gracewrap.runtime import record_policy_events
+from gracewrap.runtime.cleanup_at_exit import Ending
 from gracewrap.runtime.gap_detector import GapDetector
 from gracewrap.runtime.policy_commands import CommandExecutor
 from gracewrap.runtime.programs import Programs, hint
@@ -47,14 +47,17 @@ class Loop:
     """One run, of one command or of several programs."""
 
     def __init__(
-        self, handover: Handover, settings: Settings, decide: Callable[..., system.Step] = step.step
+        self,
+        handover: Handover,
+        settings: Settings,
+        decide: Callable[..., run_phases.Step] = step.step,
     ) -> None:
         self.handover, self.settings, self.decide = handover, settings, decide
         self.policy = policy_of(settings, time.time_ns() % 2**32)
         if not unsent_bytes.network_may_go():
             self.policy = replace(self.policy, flush_timeout=0.0)
         started = () if self.policy.managed else None
-        self.system: System = system.begin(self.policy, started, handover.at)
+        self.system: System = run_phases.begin(self.policy, started, handover.at)
         keep_spare()
         self._due_of: System | None = None  # of which _due is the deadline
         self._due: float | None = None
@@ -62,7 +65,7 @@ class Loop:
         self.exit: int | None = None
         # The signal that is being acted on; should that raise, the fallback acts on it.
         self.in_hand = 0
-        self.recorder = recording.begin(settings, self.policy, handover)
+        self.recorder = record_policy_events.begin(settings, self.policy, handover)
         self.log = self.recorder.log
         self.reactor = Reactor(self.fault)
         self.posted: list[m.Event] = []  # events for the policy that are to be fed
@@ -77,7 +80,7 @@ class Loop:
         )
         self.side = self._side_tasks()
         self.ending = Ending(handover, settings, self.recorder, self.programs, self.side)
-        self.reported = recording.PolicyEvents(
+        self.reported = record_policy_events.PolicyEvents(
             self.recorder, handover, bool(settings.programs), self.side.noted
         )
 
@@ -118,13 +121,13 @@ class Loop:
         """Feed what has happened before we were there."""
         for request in self.handover.stop_requests:
             self.recorder.run.sender = request.sender
-            self.log.moment = recording.wall(request.at)
+            self.log.moment = record_policy_events.wall(request.at)
             self._stop_requested(request.signum, request.at)
         dead_at, ended = self.handover.dead_at, self.handover.ended
         if self.handover.told is not None:
             self.recorder.histories[0].watched_from = time.monotonic()
         if dead_at is not None:
-            self.log.moment = recording.wall(dead_at)
+            self.log.moment = record_policy_events.wall(dead_at)
             self.collect(dead_at)
         self.log.moment = None
         if ended is not None:
@@ -139,7 +142,7 @@ class Loop:
         then."""
         for signum, at in self.handover.pending_since.items():
             if signum in self.policy.stop_on and (got := _signal.sigtimedwait((signum,), 0)):
-                self.log.moment = recording.wall(at)
+                self.log.moment = record_policy_events.wall(at)
                 self.received(got, at)
         self.log.moment = None
 
@@ -256,7 +259,7 @@ class Loop:
         """Collect every exit; feed those of leaders, and of the last process of each program."""
         ended, left = self.exits.collect(at)
         for program in self.programs:  # what it has had above it may be gone
-            if system.is_stopping(self.system, program.index):
+            if run_phases.is_stopping(self.system, program.index):
                 self.feed(m.MemberEnded(program.index, at))
         for program, reaped in ended:
             self._leader_exited(program, reaped, self.programs.is_left(program, left), at)
@@ -284,7 +287,7 @@ class Loop:
             program.on_leftover()
 
     def _is_watched(self, index: int) -> bool:
-        return system.waits_for_rest(self.system, index)
+        return run_phases.waits_for_rest(self.system, index)
 
     def _exec_failed(self) -> int:
         """Log why the command could not be executed; return the exit status."""

@@ -23,7 +23,7 @@ AT_REST = (
     "gracewrap.runtime.phase_in_words",
     "gracewrap.runtime.progress",
     "gracewrap.report.program_summary",
-    "gracewrap.config.recognise",
+    "gracewrap.config.recognise_program",
     "gracewrap.report.summary",
     "gracewrap.report.report_document",
     "gracewrap.report.report_files",
@@ -34,7 +34,7 @@ OF_PROGRAMS = (
     "gracewrap.policy.restart",
     "gracewrap.policy.stop_order",
     "gracewrap.policy.rolling",
-    "gracewrap.policy.part_stop",
+    "gracewrap.policy.partial_stop",
     "gracewrap.runtime.partial_restart",
 )
 # What a check that fails leads to, and what a start of something needs.
@@ -43,10 +43,10 @@ OF_ERRANDS = (
     "gracewrap.policy.watchdog_missed",
     "gracewrap.linux.standard_streams",
     "gracewrap.linux.fork",
-    "gracewrap.linux.exec_context",
+    "gracewrap.linux.between_fork_and_exec",
 )
 OF_METRICS = (
-    "gracewrap.runtime.readiness",
+    "gracewrap.runtime.readyz_answer",
     "gracewrap.runtime.status_document",
     "gracewrap.report.metrics",
 )
@@ -63,9 +63,9 @@ def modules(settings: Settings) -> Iterator[str]:
     if settings.tells_metrics:
         yield from OF_METRICS
     if any(one.dump_signal for one in settings.each):  # else only a sentence would be missing
-        yield from ("gracewrap.runtime.flight_recorder", *lazy_imports.EXAMINE)
+        yield from ("gracewrap.runtime.held_up_recorder", *lazy_imports.EXAMINE)
     schemes = settings.hook_schemes.union(*(one.hook_schemes for one in settings.each))
     if schemes:
-        yield from (*lazy_imports.H11, "gracewrap.http_client.hook")
+        yield from (*lazy_imports.H11, "gracewrap.http_client.http_hook")
     if "https" in schemes:
         yield from ("ssl", "gracewrap.http_client.tls")

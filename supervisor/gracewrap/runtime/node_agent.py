@@ -15,7 +15,7 @@ from gracewrap.record import TYPE_CHECKING, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.between_fork_and_exec import ExecContext
 
 SOCKET = b"GRACEWRAP_AGENT_SOCKET"
 _OPTIONS = b"NODE_OPTIONS"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gracewrap.policy import log_events
 from gracewrap.policy.model import Event, PartRequested, Policy
 from gracewrap.policy.program_phases import Gone
-from gracewrap.policy.system import System, Up
+from gracewrap.policy.run_phases import System, Up
 from gracewrap.record import TYPE_CHECKING, assert_never
 from gracewrap.report.wording import listed
 

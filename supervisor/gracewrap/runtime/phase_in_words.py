@@ -21,7 +21,8 @@ from gracewrap.policy.program_phases import (
     Stragglers,
     Waiting,
 )
-from gracewrap.policy.system import ShuttingDown, System, Up, is_ready, waits_for
+from gracewrap.policy.readiness import is_ready
+from gracewrap.policy.run_phases import ShuttingDown, System, Up, waits_for
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
 
 if TYPE_CHECKING:

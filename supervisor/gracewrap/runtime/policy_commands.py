@@ -9,7 +9,7 @@ from gracewrap.linux import unsent_bytes
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.program_phases import Killing
-from gracewrap.policy.system import ShuttingDown, is_stopping, phase
+from gracewrap.policy.run_phases import ShuttingDown, is_stopping, phase
 from gracewrap.record import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gracewrap.linux.reactor import Reactor
     from gracewrap.policy.model import Policy
-    from gracewrap.policy.system import System
+    from gracewrap.policy.run_phases import System
     from gracewrap.runtime.programs import Programs
 
 

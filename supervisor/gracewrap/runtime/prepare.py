@@ -13,7 +13,7 @@ from gracewrap.runtime.handover import Equipment
 
 if TYPE_CHECKING:
     from gracewrap.config.settings import Settings
-    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.between_fork_and_exec import ExecContext
     from gracewrap.runtime.handover import Handover
 
 
@@ -101,11 +101,11 @@ def _with_notify(made: Equipment, environment: dict[bytes, bytes], settings: Set
 
 
 def _process(settings: Settings) -> ExecContext:
-    from gracewrap.config import resolve_exec_context
+    from gracewrap.config import user_lookup
 
     try:
-        return resolve_exec_context.resolve_exec_context(settings)
-    except resolve_exec_context.Unusable as fault:
+        return user_lookup.resolve_exec_context(settings)
+    except user_lookup.Unusable as fault:
         raise Unprepared(str(fault)) from None
 
 

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gracewrap.config.settings import Settings
+    from gracewrap.linux.hook_and_probe_process_groups import Helpers
     from gracewrap.linux.ports_of_program import Ports
-    from gracewrap.linux.probe_and_hook_processes import Helpers
     from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.probes.base import AskAgents
     from gracewrap.probes.log_line import LogLineState
     from gracewrap.probes.notify import NotifyState
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.child import Child
     from gracewrap.runtime.health_checks import HealthCheck, LiveCheck, ReadyCheck
+    from gracewrap.runtime.program_processes import Child
 
 # The first look at the probes: so long after the start, then after twice that, and so on, while
 # there is no answer.
@@ -369,7 +369,7 @@ def _modules(specs: Sequence[probe_specs.ProbeSpec]) -> Iterator[str]:
     for spec in specs:
         if isinstance(spec, probe_specs.AgentProbeSpec):
             yield from ("json", "gracewrap.probes.agent")
-            yield from ("gracewrap.probes.background",) if spec.alone else ()
+            yield from ("gracewrap.probes.other_work",) if spec.alone else ()
         if isinstance(spec, probe_specs.HttpProbeSpec):
             yield from (*lazy_imports.H11, "gracewrap.probes.http")
             yield from ("ssl",) if spec.request.url.scheme == "https" else ()

@@ -36,17 +36,17 @@ from gracewrap.runtime import lazy_imports
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gracewrap.linux.probe_and_hook_processes import Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helpers
     from gracewrap.linux.reactor import Reactor
     from gracewrap.policy.model import Process
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.agents import Agents
-    from gracewrap.runtime.child import Child
-    from gracewrap.runtime.flight_recorder import FlightRecorder
+    from gracewrap.runtime.held_up_recorder import FlightRecorder
     from gracewrap.runtime.hooks import HookRunner
-    from gracewrap.runtime.notify import NotifyListener
     from gracewrap.runtime.output import Output, Outputs
     from gracewrap.runtime.probing import Prober
+    from gracewrap.runtime.program_processes import Child
+    from gracewrap.runtime.sd_notify_messages import NotifyListener
 
     SideCommand = (
         Ask | StopAsking | StopChecks | RunHelper | StopHelper | RestartWatchdog | ExcuseWatchdog
@@ -96,7 +96,7 @@ class ProgramRuntime:
             is_member: Returns whether a process is of the program.
             metrics: Returns the metrics that are pushed at the end.
         """
-        from gracewrap.linux.probe_and_hook_processes import Helpers
+        from gracewrap.linux.hook_and_probe_process_groups import Helpers
         from gracewrap.runtime import hooks, probing
 
         lazy_imports.import_now("gracewrap.report.probe_messages")  # what these have to say
@@ -107,7 +107,7 @@ class ProgramRuntime:
         self.prober = probing.Prober(reactor, child, self.helpers, self._post, recorder)
         self.hooks = hooks.HookRunner(reactor, child, self.helpers, self._post, recorder, metrics)
         if child.equipment.notify is not None:
-            from gracewrap.runtime.notify import NotifyListener
+            from gracewrap.runtime.sd_notify_messages import NotifyListener
 
             self.notify = NotifyListener(self.prober, child.equipment.notify[0], is_member)
         if child.equipment.agent is not None:
@@ -271,7 +271,7 @@ class ProgramRuntime:
     def examine(self, command: Examine) -> None:
         """Begin to find out what holds it up."""
         if self.flight_recorder is None:
-            from gracewrap.runtime.flight_recorder import FlightRecorder
+            from gracewrap.runtime.held_up_recorder import FlightRecorder
 
             self.flight_recorder = FlightRecorder(
                 self._reactor, self.child, self.output, self._post

@@ -13,8 +13,8 @@ from gracewrap.policy.model import Event, ProgramStarted, StartFailed
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import OutputLost
 from gracewrap.runtime import lazy_imports
-from gracewrap.runtime.child import Child
 from gracewrap.runtime.program import ProgramRuntime
+from gracewrap.runtime.program_processes import Child
 
 if TYPE_CHECKING:
     import _signal
@@ -220,9 +220,9 @@ class Programs:
                 reaped = program.helpers.reaped
                 found = [one for one in found if one.stopped_by or not reaped(one.pid, one.status)]
         if self.has_helpers:
-            from gracewrap.linux import probe_and_hook_processes  # it is loaded
+            from gracewrap.linux import hook_and_probe_process_groups  # it is loaded
 
-            probe_and_hook_processes.forget_gone(self.helper_pids())
+            hook_and_probe_process_groups.forget_gone(self.helper_pids())
         return found
 
     def kill_helpers(self) -> None:

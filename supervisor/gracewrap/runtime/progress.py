@@ -8,7 +8,7 @@ from gracewrap.runtime.phase_in_words import of
 
 if TYPE_CHECKING:
     from gracewrap.policy.model import Policy
-    from gracewrap.policy.system import ShuttingDown
+    from gracewrap.policy.run_phases import ShuttingDown
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.programs import Programs
 

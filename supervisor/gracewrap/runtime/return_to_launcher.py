@@ -20,7 +20,7 @@ from gracewrap.policy import forwarding, step
 from gracewrap.policy import model as m
 from gracewrap.policy.log_events import LogRecord
 from gracewrap.policy.program_phases import Running
-from gracewrap.policy.system import System, Up
+from gracewrap.policy.run_phases import System, Up
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.runtime.handover import REST_NOTE
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gracewrap.linux.reactor import Reactor, Timer
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.control import ControlApi
+    from gracewrap.runtime.control_requests import ControlApi
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.programs import Programs
 

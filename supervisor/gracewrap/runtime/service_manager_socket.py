@@ -18,7 +18,7 @@ from gracewrap.runtime import phase_in_words
 
 if TYPE_CHECKING:
     from gracewrap.policy.model import Policy
-    from gracewrap.policy.system import System
+    from gracewrap.policy.run_phases import System
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.programs import Programs
 

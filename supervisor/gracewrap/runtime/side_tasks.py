@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.policy.system import ShuttingDown, System, Up
+from gracewrap.policy.run_phases import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import ShellInFront
 from gracewrap.runtime import lazy_imports
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gracewrap.policy.log_events import PartEvent
     from gracewrap.policy.model import Event, Policy
     from gracewrap.report.recorder import Recorder
-    from gracewrap.runtime.control import ControlApi
+    from gracewrap.runtime.control_requests import ControlApi
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.programs import Programs
     from gracewrap.runtime.progress import Progress
@@ -75,7 +75,7 @@ class SideTasks:
         self.reactor.call_at(time.monotonic() + LOAD_AFTER, self._come_to_rest)
 
     def _open_control(self) -> None:
-        from gracewrap.runtime.control import ControlApi
+        from gracewrap.runtime.control_requests import ControlApi
 
         self.control = ControlApi(
             self.reactor,
@@ -127,10 +127,10 @@ class SideTasks:
 
     def _look_in_front(self) -> None:
         """Say that a stop will not reach us, while something can be done about it."""
-        lazy_imports.import_now("gracewrap.linux.in_front")
-        from gracewrap.linux import in_front
+        lazy_imports.import_now("gracewrap.linux.shell_in_front")
+        from gracewrap.linux import shell_in_front
 
-        if shell := in_front.deaf_shell():
+        if shell := shell_in_front.deaf_shell():
             self.recorder.record(ShellInFront(shell), time.monotonic())
 
     def _stay(self) -> None:

@@ -11,7 +11,7 @@ import time
 from gracewrap import __version__
 from gracewrap.linux import process_tree
 from gracewrap.policy.program_phases import Running
-from gracewrap.policy.system import (
+from gracewrap.policy.run_phases import (
     Ended,
     Finishing,
     Flushing,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gracewrap.report.metrics import Facts, ProgramFacts
     from gracewrap.runtime.phase_in_words import ProgramStatus
     from gracewrap.runtime.program import ProgramRuntime
-    from gracewrap.runtime.readiness import Readiness
+    from gracewrap.runtime.readyz_answer import Readiness
 
 LOOK = 0.003  # seconds to look at the processes for one answer; signals wait meanwhile
 

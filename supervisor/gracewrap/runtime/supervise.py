@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.policy.system import ShuttingDown
+from gracewrap.policy.run_phases import ShuttingDown
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.runtime_events import Bug
 from gracewrap.runtime import fallback

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gracewrap.linux import agent_socket, peers
+from gracewrap.linux import agent_socket, outgoing_connections
 from processes import wait_until
 
 LISTENS = """
@@ -36,7 +36,7 @@ def test_an_agent_that_is_connected_to_us_is_no_work_of_the_program(tmp_path):
             for client, path in zip(clients, paths):
                 client.connect(path)
             assert listener.stdout.readline() == b"accepted\n"
-            found = _result(peers.find([os.getpid()], set(), set()))
+            found = _result(outgoing_connections.find([os.getpid()], set(), set()))
             named = [one.to for one in found]
             assert paths[0] in named and paths[1] not in named
         finally:
@@ -67,10 +67,10 @@ def client_of_another_port() -> Iterator[tuple[socket.socket, socket.socket, int
 
 def is_due(port: int) -> bool:
     """Return whether an answer is due on a port, once its last byte is no news any more."""
-    found: list[peers.Peer] = []
+    found: list[outgoing_connections.Peer] = []
 
     def settled() -> bool:
-        found[:] = _result(peers.find([os.getpid()], {port}, set()))
+        found[:] = _result(outgoing_connections.find([os.getpid()], {port}, set()))
         return [one.age is None or one.age > 0.3 for one in found] == [True]
 
     wait_until(settled, "nothing moves")
@@ -114,10 +114,14 @@ def test_where_descriptors_cannot_be_read_the_unix_sockets_of_the_user_count(tmp
         listener.listen()
         client.connect(path)
         with listener.accept()[0]:
-            monkeypatch.setattr(peers, "sockets", denied)
-            assert path in [one.to for one in _result(peers.find([os.getpid()], set(), set()))]
-            monkeypatch.setattr(peers, "_user", lambda pid: {os.getuid() + 34567})
-            assert path not in [one.to for one in _result(peers.find([os.getpid()], set(), set()))]
+            monkeypatch.setattr(outgoing_connections, "sockets", denied)
+            assert path in [
+                one.to for one in _result(outgoing_connections.find([os.getpid()], set(), set()))
+            ]
+            monkeypatch.setattr(outgoing_connections, "_user", lambda pid: {os.getuid() + 34567})
+            assert path not in [
+                one.to for one in _result(outgoing_connections.find([os.getpid()], set(), set()))
+            ]
 
 
 def _result(steps):

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracewrap.config import env_file, resolve_exec_context
+from gracewrap.config import env_file, user_lookup
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers import process
 from gracewrap.config.settings import FromFile
 from gracewrap.config.values import BadValue
-from gracewrap.linux.exec_context import ExecContext
+from gracewrap.linux.between_fork_and_exec import ExecContext
 from processes import (
     BOUND,
     GRACEWRAP,
@@ -273,8 +273,8 @@ def test_nothing_of_it_is_loaded_without_such_a_setting():
             timeout=30,
         )
         for module in (
-            "gracewrap.config.resolve_exec_context",
-            "gracewrap.linux.exec_context",
+            "gracewrap.config.user_lookup",
+            "gracewrap.linux.between_fork_and_exec",
             "gracewrap.config.env_file",
         ):
             assert (f" {module}\n" in done.stderr) == wanted, module
@@ -549,7 +549,7 @@ def test_root_s_own_environment_is_not_in_the_way():
     require(os.geteuid() == 0, "root")
     settings, _ = resolve(read_command_line(["--user", "root", "--", "true"]), {})
     assert settings is not None
-    found = resolve_exec_context.resolve_exec_context(settings)
+    found = user_lookup.resolve_exec_context(settings)
     assert isinstance(found, ExecContext) and (found.uid, found.gid, found.groups) == (0, 0, None)
 
 

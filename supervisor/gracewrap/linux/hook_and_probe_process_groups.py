@@ -16,7 +16,7 @@ from gracewrap.record import TYPE_CHECKING, replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-    from gracewrap.linux.exec_context import ExecContext
+    from gracewrap.linux.between_fork_and_exec import ExecContext
     from gracewrap.linux.reactor import Reactor
 
     Done = Callable[[int, bytes], None]

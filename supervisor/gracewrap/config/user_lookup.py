@@ -14,7 +14,7 @@ from gracewrap.config import env_file
 from gracewrap.config.safe_read import Unreadable, read, remedy
 from gracewrap.config.settings import FromFile
 from gracewrap.linux import spawn
-from gracewrap.linux.exec_context import ExecContext, Limit
+from gracewrap.linux.between_fork_and_exec import ExecContext, Limit
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:

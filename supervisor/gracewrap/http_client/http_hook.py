@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gracewrap.config.probe_specs import Request
-    from gracewrap.linux.probe_and_hook_processes import Helpers
+    from gracewrap.linux.hook_and_probe_process_groups import Helpers
     from gracewrap.linux.reactor import Reactor
 
 

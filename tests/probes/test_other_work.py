@@ -12,9 +12,9 @@ import time
 import pytest
 
 from gracewrap.linux import process_tree
-from gracewrap.linux.peers import Peer
+from gracewrap.linux.outgoing_connections import Peer
 from gracewrap.linux.process_tree import CpuTime, cpu_time
-from gracewrap.probes import background
+from gracewrap.probes import other_work
 from processes import BOUND
 
 BURN = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
@@ -29,21 +29,21 @@ def test_what_children_have_used_that_were_waited_for_counts():
 def test_a_child_that_came_and_went_between_two_looks_has_worked():
     before = {1: CpuTime(5.0, 5.0, 60.0)}
     now = {1: CpuTime(5.0, 5.0, 60.5)}
-    assert background._used(before, now) == (0.5, 0.5)
+    assert other_work._used(before, now) == (0.5, 0.5)
 
 
 def test_what_ends_has_not_used_all_its_time_just_now():
     """A worker that was forked long ago, and its own children."""
     before = {1: CpuTime(5.0, 5.0, 60.0), 2: CpuTime(100.0, 100.0, 7.0)}
     now = {1: CpuTime(5.0, 5.0, 167.5)}
-    assert background._used(before, now) == (0.5, 0.5)
+    assert other_work._used(before, now) == (0.5, 0.5)
 
 
 def test_a_new_process_counts_from_its_start():
-    assert background._used({}, {2: CpuTime(0.25, 0.5)}) == (0.25, 0.5)
+    assert other_work._used({}, {2: CpuTime(0.25, 0.5)}) == (0.25, 0.5)
 
 
-class Connected(background.Background):
+class Connected(other_work.Background):
     """The connections at a time, in seconds."""
 
     def __init__(self, only_moving: bool = False) -> None:
@@ -82,7 +82,7 @@ DISK = "it reads from or writes to a disk"
 
 
 def test_what_goes_to_a_disk_is_work_until_the_next_look():
-    seen = background.Background(Nobody(), 2.0, True)  # type: ignore[arg-type]
+    seen = other_work.Background(Nobody(), 2.0, True)  # type: ignore[arg-type]
     for now, shown in (({}, []), ({0: 4096}, []), ({0: 8192}, [DISK]), ({0: 8192}, [])):
         seen._disk = seen._disk[1], now
         assert seen._disk_used() == shown

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gracewrap.picture import stopped, svg, text
+from gracewrap.picture import past_stop, svg, text
 from processes import MAIN, environment
 
 ONE = {
@@ -44,7 +44,7 @@ ONE = {
 
 
 def test_the_steps_of_one_command_are_drawn():
-    chart = stopped.chart(ONE)
+    chart = past_stop.chart(ONE)
     (row,) = chart.rows
     assert row.name == "node"
     assert [(one.kind, one.start, one.end) for one in row.segments] == [
@@ -59,22 +59,22 @@ def test_the_steps_of_one_command_are_drawn():
 
 def test_what_held_it_up_is_noted_unless_the_summary_says_so():
     held_up = "held up by 1 connection from 10.0.3.7, kept alive, idle 41 s"
-    notes = [note.text for note in stopped.chart({**ONE, "held_up": held_up}).notes]
+    notes = [note.text for note in past_stop.chart({**ONE, "held_up": held_up}).notes]
     assert held_up in notes
     said = {**ONE, "held_up": held_up, "summary": f"stopped in 10 s of 10 s: {held_up}"}
-    assert [note.text for note in stopped.chart(said).notes] == [said["summary"]]
+    assert [note.text for note in past_stop.chart(said).notes] == [said["summary"]]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_it_fits_the_terminal_and_shows_what_was_in_flight(width):
-    lines = text.plain(text.lines([stopped.chart(ONE)], width)).splitlines()
+    lines = text.plain(text.lines([past_stop.chart(ONE)], width)).splitlines()
     assert max(map(len, lines)) <= width
     assert any("█" in line and ("▃" in line or width < 60) for line in lines)
     assert not any(line.strip().startswith("s ") for line in lines)  # a unit by itself
 
 
 def test_the_page_is_one_file_without_script():
-    page = svg.html([stopped.chart(ONE)], "<The stop>", [("summary", "a < b")])
+    page = svg.html([past_stop.chart(ONE)], "<The stop>", [("summary", "a < b")])
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "&lt;The stop&gt;" in page
@@ -91,16 +91,16 @@ def test_the_page_is_one_file_without_script():
     ],
 )
 def test_what_is_no_report_is_said(document, said):
-    with pytest.raises(stopped.NoReport, match=said):
-        stopped.chart(document)
+    with pytest.raises(past_stop.NoReport, match=said):
+        past_stop.chart(document)
 
 
 @pytest.mark.parametrize("broken", [None, 3, "x", [], {}, [[]], [{"event": 7, "at": "x"}]])
 @pytest.mark.parametrize("key", sorted(ONE))
 def test_a_report_that_is_broken_is_drawn_as_far_as_it_goes(key, broken):
     try:
-        svg.svg([stopped.chart({**ONE, key: broken})])
-    except stopped.NoReport:
+        svg.svg([past_stop.chart({**ONE, key: broken})])
+    except past_stop.NoReport:
         pass
 
 
@@ -117,7 +117,7 @@ def test_what_a_report_can_hold_breaks_no_terminal_and_no_page(junk):
         entries[at] = dict.fromkeys(entries[at], junk) | {"event": entries[at]["event"]}
         document = {**dict.fromkeys(ONE, junk), "gracewrap": "1.0", "timeline": entries,
                     "command": [junk], "killed": [junk]}  # fmt: skip
-        chart = stopped.chart(document)
+        chart = past_stop.chart(document)
         for width in (40, 80):
             shown = text.plain(text.lines([chart], width))
             shown.encode()
@@ -179,7 +179,7 @@ def test_a_real_stop_of_two_programs_is_drawn(tmp_path):
         assert [process.stdout.readline() for _ in range(2)] == [b"ready\n"] * 2
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    rows = {row.name: row for row in stopped.chart(json.loads(file.read_text())).rows}
+    rows = {row.name: row for row in past_stop.chart(json.loads(file.read_text())).rows}
     assert [one.kind for one in rows["web"].segments] == ["waits", "propagation", "stop"]
     assert rows["worker"].segments[0].kind == "stop"
     assert rows["worker"].bad

@@ -12,7 +12,7 @@ import pytest
 
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
-from gracewrap.picture import plan, svg, text
+from gracewrap.picture import planned_stop, svg, text
 from gracewrap.picture.chart import ticks
 
 PROGRAMS = """\
@@ -38,10 +38,10 @@ oneshot = true
 """
 
 
-def planned(*words: str, grace: float | None = None) -> plan.Plan:
+def planned(*words: str, grace: float | None = None) -> planned_stop.Plan:
     settings, problems = resolve(read_command_line(words), {})
     assert settings is not None, problems
-    return plan.plan(settings, grace)
+    return planned_stop.plan(settings, grace)
 
 
 def steps(chart, name: str) -> list[tuple[str, float, float]]:

@@ -10,8 +10,8 @@ from gracewrap.policy.advance import put, with_past
 from gracewrap.policy.model import Command, PartRequested, Policy, StopChecks
 from gracewrap.policy.program_phases import Gone, Pending
 from gracewrap.policy.run_end import final_reserve
+from gracewrap.policy.run_phases import Subset, Up, is_checked
 from gracewrap.policy.shutdown import kill_times, up_of
-from gracewrap.policy.system import Subset, Up, is_checked
 from gracewrap.record import replace
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import peers, process_tree, tcp_sockets
+from gracewrap.linux import outgoing_connections, process_tree, tcp_sockets
 from gracewrap.policy.model import NOT_YET
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Set
 
-    from gracewrap.linux.peers import Peer
+    from gracewrap.linux.outgoing_connections import Peer
     from gracewrap.linux.ports_of_program import Ports
     from gracewrap.linux.process_tree import CpuTime
     from gracewrap.linux.tcp_sockets import Connect
@@ -76,7 +76,9 @@ class Background:
         Raises:
             OSError: If the kernel cannot be asked.
         """
-        found = yield from peers.find(self._ports.pids(), self._ports.known, counted, self._connect)
+        found = yield from outgoing_connections.find(
+            self._ports.pids(), self._ports.known, counted, self._connect
+        )
         work = self._at_work(found) + self._disk_used()
         cpu = self._cpu_used()
         if cpu and not (work and cpu == NOT_YET):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.linux import process_facts, process_tree, tcp_sockets, waits
+from gracewrap.linux import process_facts, process_tree, tcp_sockets, thread_waits
 from gracewrap.linux.ports_of_program import sockets
 from gracewrap.linux.procfs import read_file
 from gracewrap.linux.signals import SIGQUIT
@@ -23,8 +23,8 @@ from gracewrap.linux.tcp_sockets import (
     SETTLED,
     SYN_SENT,
 )
-from gracewrap.policy import evidence
-from gracewrap.policy.evidence import Evidence, Link, Suspect
+from gracewrap.policy import held_up_evidence
+from gracewrap.policy.held_up_evidence import Evidence, Link, Suspect
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Look:
         if not known or not seen:
             return  # it is gone
         fact = known[0]
-        found = yield from waits.of(member.pid)
+        found = yield from thread_waits.of(member.pid)
         fields = process_tree.stat(member.pid)[1]
         dumps, ends = _handles(member.pid, self._dump)
         self._suspects.append(
@@ -178,7 +178,7 @@ class Look:
         link = Link(
             tcp_sockets.shown(here), tcp_sockets.host(there), there[1],
             accepted,
-            evidence.UNKNOWN if last == _TIE else last,
+            held_up_evidence.UNKNOWN if last == _TIE else last,
             None if info is None else min(info[:2]) / 1000,
             unsent, max(0, unread - fin),
             self._is_read(inode), inode, None if inode in self._owners else uid,
@@ -203,7 +203,7 @@ class Look:
                 wait.on
                 for suspect in self._suspects
                 for wait in suspect.waits
-                if wait.what == evidence.READ
+                if wait.what == held_up_evidence.READ
             }
         on = f"socket:[{inode}]"
         return bool(self._read) and any(on in read for read in self._read)
@@ -237,7 +237,7 @@ class Look:
                 found = [(inode, answered) for *_, inode, answered, _ in lines]
                 found = [one for one in found if one[0] in self._ties]
                 for count, (inode, answered) in enumerate(found, 1):
-                    last = evidence.PROGRAM if answered else evidence.PEER
+                    last = held_up_evidence.PROGRAM if answered else held_up_evidence.PEER
                     link = self._ties.pop(inode, None)
                     if link is not None:  # the table may tell one twice while it changes
                         self._links.append(replace(link, last=last))
@@ -256,14 +256,14 @@ _TIE = "tie"
 def _last(state: int, info: Info | None) -> str:
     """Return who has spoken last on a connection."""
     if info is None:
-        return evidence.UNKNOWN
+        return held_up_evidence.UNKNOWN
     sent, received, count, segments, _ = info
     heard = count > (state == CLOSE_WAIT)  # a received FIN counts as one byte
     if not heard:
-        return evidence.PROGRAM if segments > 0 else evidence.NOBODY
+        return held_up_evidence.PROGRAM if segments > 0 else held_up_evidence.NOBODY
     if received < sent or not segments:
-        return evidence.PEER
-    return _TIE if received - sent <= JIFFY and sent >= SETTLED else evidence.PROGRAM
+        return held_up_evidence.PEER
+    return _TIE if received - sent <= JIFFY and sent >= SETTLED else held_up_evidence.PROGRAM
 
 
 def _is_given_out(here: int, there: int) -> bool | None:

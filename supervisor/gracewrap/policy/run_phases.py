@@ -229,25 +229,6 @@ def waits_for(system: System, policy: Policy, program: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def is_ready(system: System, counted: Policy | None = None) -> bool:
-    """Return whether new work is welcome: nobody has asked for a stop, or for a drain, and all that
-    is to be up (*counted* as of is_up()) is ready."""
-    return isinstance(system, Up) and not system.drain and is_up(system, counted)
-
-
-def is_up(system: Up, counted: Policy | None = None) -> bool:
-    """Return whether all that is to be up is, and ready; with a policy, all that count for
-    /readyz."""
-    if not system.pasts:
-        return all(isinstance(phase, Running) for phase in system.programs)
-    return all(
-        isinstance(phase, Gone)
-        or (untouched(phase) and past.ready and not past.unhealthy_since)
-        or (counted is not None and not counted.programs[i].readyz)
-        for i, (phase, past) in enumerate(zip(system.programs, system.pasts))
-    )
-
-
 def is_drained(phase: Phase) -> bool:
     """Return whether a program that has been told to stop has no work left, as far as is seen."""
     if not isinstance(phase, Stopping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.policy.looks import LAST, LIMIT
+from gracewrap.policy.held_up_looks import LAST, LIMIT
 from gracewrap.policy.model import Examined
 from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.runtime import lazy_imports
@@ -12,11 +12,11 @@ from gracewrap.runtime import lazy_imports
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gracewrap.linux.examine import Look
+    from gracewrap.linux.held_up_processes import Look
     from gracewrap.linux.reactor import Reactor
     from gracewrap.policy.model import Event, Examine
-    from gracewrap.runtime.child import Child
     from gracewrap.runtime.output import Output
+    from gracewrap.runtime.program_processes import Child
 
 TREE = 0.05  # seconds, to find the processes at most
 
@@ -54,7 +54,7 @@ class FlightRecorder:
 
     def _run(self) -> Iterator[None]:
         yield from lazy_imports.load(lazy_imports.EXAMINE)
-        from gracewrap.linux import examine
+        from gracewrap.linux import held_up_processes
 
         # At half of the time there is more of it, if others have the CPU meanwhile.
         clock = time.monotonic if self._moment == LAST else time.process_time
@@ -62,7 +62,7 @@ class FlightRecorder:
         members = child.look(time.monotonic() + TREE)
         yield
         settings = child.settings
-        self._look = examine.Look(
+        self._look = held_up_processes.Look(
             members, settings.stop_signal, child.signalled, settings.dump_signal or 0
         )
         for _ in self._look.steps():

@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 
 from gracewrap.linux import process_tree
-from gracewrap.policy import system as system_state
 from gracewrap.policy.health_check import STOPPED
 from gracewrap.policy.program_phases import BackingOff, Gone, Pending
-from gracewrap.policy.system import ShuttingDown, System, Up
+from gracewrap.policy.readiness import is_up
+from gracewrap.policy.run_phases import ShuttingDown, System, Up
 from gracewrap.record import TYPE_CHECKING, replace
 from gracewrap.report.wording import MOST, listed, seconds
 from gracewrap.runtime import phase_in_words
@@ -73,7 +73,7 @@ class Readiness:
             return stays, {"ready": stays, "reason": reason, **seconds_left(system)}
         counted = [i for i, rules in enumerate(self.policy.programs) if rules.readyz]
         stopped = any(map(self.is_stopped, counted))
-        if system_state.is_up(system, self.policy) and not stopped:
+        if is_up(system, self.policy) and not stopped:
             return True, {"ready": True}
         is_stop = system.part is not None and not system.part.again
         reason = "stopping" if is_stop else phase_in_words.overall(system, stopped)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gracewrap.policy import evidence as e
-from gracewrap.policy import hangs, log_events, looks
+from gracewrap.policy import held_up_cause, held_up_looks, log_events
+from gracewrap.policy import held_up_evidence as e
 from gracewrap.policy import model as m
-from gracewrap.policy.evidence import Evidence, Link, Suspect, Wait
+from gracewrap.policy.held_up_evidence import Evidence, Link, Suspect, Wait
 from simulation import DRAINED, Simulation, says, simulate
 
 
@@ -19,7 +19,7 @@ def test_it_is_looked_at_at_half_of_its_time_and_before_sigkill():
     s = simulate(shutdown_timeout=10.0)
     s.signal(15)
     s.pass_time(20)
-    assert looked(s) == [(5.0, "half"), (10 - looks.LEAD, "last")]
+    assert looked(s) == [(5.0, "half"), (10 - held_up_looks.LEAD, "last")]
     assert s.times(m.KillProgram)[0] == 110
 
 
@@ -27,7 +27,7 @@ def test_the_half_is_of_the_time_from_the_stop_signal_on():
     s = simulate(shutdown_timeout=10.0, propagation_delay=4.0)
     s.signal(15)
     s.pass_time(20)
-    assert looked(s) == [(7.0, "half"), (10 - looks.LEAD, "last")]
+    assert looked(s) == [(7.0, "half"), (10 - held_up_looks.LEAD, "last")]
 
 
 def test_in_a_short_stop_nobody_looks():
@@ -51,7 +51,7 @@ def test_it_is_looked_at_before_it_is_killed_early():
     s.signal(15)
     s.pass_time(30)
     (killed,) = s.times(m.KillProgram)[:1]
-    assert looked(s) == [(pytest.approx(killed - 100 - looks.LEAD), "last")]
+    assert looked(s) == [(pytest.approx(killed - 100 - held_up_looks.LEAD), "last")]
 
 
 def test_what_it_leaves_behind_is_looked_at_too():
@@ -60,7 +60,7 @@ def test_what_it_leaves_behind_is_looked_at_too():
     s.pass_time(6)
     s.leader_exits(left=True)
     s.pass_time(20)
-    assert looked(s) == [(5.0, "half"), (10 - looks.LEAD, "last")]
+    assert looked(s) == [(5.0, "half"), (10 - held_up_looks.LEAD, "last")]
 
 
 def test_more_time_means_one_more_look():
@@ -150,7 +150,7 @@ PARENT = suspect(Wait("S", e.CHILD), children=1)
 )
 def test_the_cause(kind, suspects, links):
     seen = Evidence(tuple(suspects), len(suspects), tuple(links), len(links))
-    assert hangs.cause(seen).kind == kind
+    assert held_up_cause.cause(seen).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_the_cause(kind, suspects, links):
 def test_what_it_counts_is_the_cause_and_not_the_pool_of_its_queue(kind, links):
     busy = suspect(EVENTS, busy=True)
     seen = Evidence((busy,), 1, tuple(links), len(links), work="3 jobs of mails (4, 5, 6)")
-    assert hangs.cause(seen).kind == kind
+    assert held_up_cause.cause(seen).kind == kind
 
 
 def test_a_look_that_was_cut_short_does_not_say_that_nothing_is_open():
     seen = Evidence((suspect(EVENTS),), 1, complete=False)
-    assert hangs.cause(seen).kind == e.NOT_KNOWN
+    assert held_up_cause.cause(seen).kind == e.NOT_KNOWN
 
 
 def dumps(s: Simulation) -> list[tuple[float, m.Command]]:
@@ -175,15 +175,15 @@ def dumps(s: Simulation) -> list[tuple[float, m.Command]]:
     ("signum", "more", "at"),
     [
         (3, {"dumps": True}, 5.0),
-        (3, {"dumps": True, "ends": True}, 10 - looks.LEAD),  # Go ends by it
-        (6, {"dumps": True}, 10 - looks.LEAD),  # so does whoever handles SIGABRT
+        (3, {"dumps": True, "ends": True}, 10 - held_up_looks.LEAD),  # Go ends by it
+        (6, {"dumps": True}, 10 - held_up_looks.LEAD),  # so does whoever handles SIGABRT
         (3, {}, None),  # without a handler it would end
     ],
 )
 def test_who_handles_the_dump_signal_is_sent_it_once(signum, more, at):
     s = simulate(shutdown_timeout=10.0, dump_signal=signum)
     s.signal(15)
-    for moment, until in (("half", 5.0), ("last", 10 - looks.LEAD)):
+    for moment, until in (("half", 5.0), ("last", 10 - held_up_looks.LEAD)):
         s.pass_time(100 + until - s.now)
         s.feed(m.Examined(0, moment, Evidence((suspect(EVENTS, **more),), 1), s.now))
     s.pass_time(5)

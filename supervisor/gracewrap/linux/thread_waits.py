@@ -7,8 +7,8 @@ import posix
 
 from gracewrap.linux.process_tree import state
 from gracewrap.linux.procfs import read_file, spared
-from gracewrap.policy import evidence
-from gracewrap.policy.evidence import Wait
+from gracewrap.policy import held_up_evidence
+from gracewrap.policy.held_up_evidence import Wait
 from gracewrap.record import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ _LONGEST = 256  # bytes of a path
 
 # Of which system call: what it waits for, which argument is the descriptor or the path, and which
 # the time (-1: none; "ms": milliseconds, below 0 for ever; "at": where the time is, 0: nowhere).
-_READ, _WRITE = (evidence.READ, 0, -1, ""), (evidence.WRITE, 0, -1, "")
-_ACCEPT, _CONNECT = (evidence.ACCEPT, 0, -1, ""), (evidence.CONNECT, 0, -1, "")
-_SYNC, _CHILD = (evidence.SYNC, 0, -1, ""), (evidence.CHILD, -1, -1, "")
-_POLL, _PPOLL = (evidence.EVENTS, -1, 2, "ms"), (evidence.EVENTS, -1, 2, "at")
-_SELECT, _EPOLL = (evidence.EVENTS, -1, 4, "at"), (evidence.EVENTS, -1, 3, "ms")
-_EPOLL2, _FUTEX = (evidence.EVENTS, -1, 3, "at"), (evidence.LOCK, -1, 3, "at")
-_SLEEP, _PAUSE = (evidence.SLEEP, -1, -1, "always"), (evidence.SIGNAL, -1, -1, "")
-_SIGWAIT, _LOCK = (evidence.SIGNAL, -1, 2, "at"), (evidence.FILE_LOCK, 0, -1, "")
-_OPEN, _OPENAT = (evidence.OPEN, 0, -1, ""), (evidence.OPEN, 1, -1, "")
-_SEMAPHORE, _NO_FILE = (evidence.LOCK, -1, -1, ""), (evidence.SYNC, -1, -1, "")
+_READ, _WRITE = (held_up_evidence.READ, 0, -1, ""), (held_up_evidence.WRITE, 0, -1, "")
+_ACCEPT, _CONNECT = (held_up_evidence.ACCEPT, 0, -1, ""), (held_up_evidence.CONNECT, 0, -1, "")
+_SYNC, _CHILD = (held_up_evidence.SYNC, 0, -1, ""), (held_up_evidence.CHILD, -1, -1, "")
+_POLL, _PPOLL = (held_up_evidence.EVENTS, -1, 2, "ms"), (held_up_evidence.EVENTS, -1, 2, "at")
+_SELECT, _EPOLL = (held_up_evidence.EVENTS, -1, 4, "at"), (held_up_evidence.EVENTS, -1, 3, "ms")
+_EPOLL2, _FUTEX = (held_up_evidence.EVENTS, -1, 3, "at"), (held_up_evidence.LOCK, -1, 3, "at")
+_SLEEP, _PAUSE = (held_up_evidence.SLEEP, -1, -1, "always"), (held_up_evidence.SIGNAL, -1, -1, "")
+_SIGWAIT, _LOCK = (held_up_evidence.SIGNAL, -1, 2, "at"), (held_up_evidence.FILE_LOCK, 0, -1, "")
+_OPEN, _OPENAT = (held_up_evidence.OPEN, 0, -1, ""), (held_up_evidence.OPEN, 1, -1, "")
+_SEMAPHORE, _NO_FILE = (held_up_evidence.LOCK, -1, -1, ""), (held_up_evidence.SYNC, -1, -1, "")
 _FCNTL = "fcntl"
 # Linux: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h.
 _CALLS: dict[str, dict[int, tuple[str, int, int, str] | str]] = {
@@ -60,17 +60,17 @@ _STANDARD = "its stdin", "its stdout", "its stderr"
 _WAITING_LOCKS = (7, 38)  # F_SETLKW, F_OFD_SETLKW of fcntl(2)
 # The same by a part of the function's name, for other machines, and for what has been resumed.
 _PLACES = {
-    evidence.LOCK: ("futex",),
-    evidence.CHILD: ("do_wait", "vfork", "kernel_clone", "do_fork"),
-    evidence.SLEEP: ("nanosleep",),
-    evidence.EVENTS: ("ep_poll", "do_poll", "do_sys_poll", "do_select", "poll_schedule"),
-    evidence.SIGNAL: ("sigtimedwait", "sigsuspend", "pause"),
-    evidence.OPEN: ("wait_for_partner", "fifo_open"),
-    evidence.FILE_LOCK: ("locks_lock", "flock"),
-    evidence.ACCEPT: ("csk_accept",),
-    evidence.WRITE: ("pipe_write",),
-    evidence.SYNC: ("fsync",),
-    evidence.READ: ("pipe_read", "sk_wait_data", "recvmsg", "stream_read", "n_tty_read"),
+    held_up_evidence.LOCK: ("futex",),
+    held_up_evidence.CHILD: ("do_wait", "vfork", "kernel_clone", "do_fork"),
+    held_up_evidence.SLEEP: ("nanosleep",),
+    held_up_evidence.EVENTS: ("ep_poll", "do_poll", "do_sys_poll", "do_select", "poll_schedule"),
+    held_up_evidence.SIGNAL: ("sigtimedwait", "sigsuspend", "pause"),
+    held_up_evidence.OPEN: ("wait_for_partner", "fifo_open"),
+    held_up_evidence.FILE_LOCK: ("locks_lock", "flock"),
+    held_up_evidence.ACCEPT: ("csk_accept",),
+    held_up_evidence.WRITE: ("pipe_write",),
+    held_up_evidence.SYNC: ("fsync",),
+    held_up_evidence.READ: ("pipe_read", "sk_wait_data", "recvmsg", "stream_read", "n_tty_read"),
 }
 
 
@@ -120,12 +120,12 @@ def _wait(pid: int, thread: str, calls: dict[int, tuple[str, int, int, str] | st
 
 def _by_place(place: str) -> str:
     known = (kind for kind, parts in _PLACES.items() if any(part in place for part in parts))
-    return next(known, evidence.OTHER)
+    return next(known, held_up_evidence.OTHER)
 
 
 def _subject(pid: int, value: int, kind: str) -> str:
     """Return the file of a descriptor, or the path that an argument points to."""
-    if kind != evidence.OPEN:
+    if kind != held_up_evidence.OPEN:
         try:
             number = value & 0x7FFFFFFF
             file = posix.readlink(f"/proc/{pid}/fd/{number}")

@@ -5,7 +5,7 @@ Loaded when a program is looked at because its stop takes long.
 
 from __future__ import annotations
 
-from gracewrap.policy.evidence import (
+from gracewrap.policy.held_up_evidence import (
     ACCEPT,
     BLOCKED,
     BUSY,
@@ -43,7 +43,7 @@ from gracewrap.policy.evidence import (
     Suspect,
     Wait,
 )  # fmt: skip
-from gracewrap.policy.looks import LAST
+from gracewrap.policy.held_up_looks import LAST
 from gracewrap.policy.model import CATCHES, DEFAULT, IGNORES
 from gracewrap.record import TYPE_CHECKING
 
