@@ -4,6 +4,7 @@ Nothing is lost or late."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -215,6 +216,23 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True, timeout=BOUND)
 
 
+@pytest.fixture
+def dead_disk(tmp_path):
+    """Give a disk of which nothing is ever answered: a FUSE file system whose server is silent."""
+    require_root()
+    require(os.path.exists("/dev/fuse"), "/dev/fuse")
+    place = tmp_path / "dead"
+    place.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
+    mounted = libc.mount(b"dead", os.fsencode(place), b"fuse", 0, options)
+    require(mounted == 0, "mounts")
+    yield place
+    libc.umount2(os.fsencode(place), 2)  # MNT_DETACH
+    os.close(server)
+
+
 def has_begun(log: Path) -> bool:
     return log.exists() and '"started"' in log.read_text()
 
@@ -244,6 +262,25 @@ def test_a_log_file_on_a_disk_that_hangs_delays_neither_signals_nor_the_kill(tal
     assert run.log_line("kill")["why"] == "out of time"
     assert run.log_line("summary")["exit_status"] == 137
     thaw(disk)  # a process whose thread waits for a disk cannot even end
+    assert run.wait() == 137
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("setting", ["drain", "ready", "live"])
+def test_a_file_probe_on_a_disk_that_hangs_delays_neither_signals_nor_the_kill(
+    talk, dead_disk, tmp_path, setting
+):
+    """gracewrap waited in stat(2), for ever: no signal was passed on, and nobody was killed."""
+    config, file = tmp_path / "gracewrap.toml", dead_disk / "file"
+    config.write_text(f'shutdown_timeout = "1s"\n{setting} = {{ file = "{file}" }}\n')
+    run = talk("ignore=15", options=["--config", config])
+    run.ready()
+    tasks = Path(f"/proc/{run.pid}/task")
+    wait_until(lambda: len(list(tasks.iterdir())) == 2, "a thread waits for the disk")
+    run.send(signal.SIGUSR1)
+    assert run.line() == "10"
+    run.send(signal.SIGTERM)
+    assert run.log_line("kill")["why"] == "out of time"
     assert run.wait() == 137
 
 

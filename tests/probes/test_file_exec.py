@@ -33,7 +33,10 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 def look(path: object, state: str = "exists", contains: str = "") -> Reading:
     answers: list[Reading] = []
-    FileProbe(FileProbeSpec(str(path), state, contains)).sample(answers.append)
+    with driving() as driver:
+        probe = FileProbe(FileProbeSpec(str(path), state, contains), driver.reactor)
+        probe.sample(answers.append)
+        driver.until(lambda: answers)  # at once, unless the machine is very busy
     (answer,) = answers
     return answer
 
@@ -147,6 +150,28 @@ def test_no_free_descriptor_is_unreachable(tmp_path):
     assert found.kind == DRAINED and searched == Reading(
         UNREACHABLE, None, f"{path}: Too many open files", asked=False
     )
+
+
+def test_a_disk_that_hangs_holds_nothing_up_and_its_late_answer_is_not_taken(tmp_path):
+    """As a call that does not come back: a FIFO that nobody has opened for writing."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    answers: list[Reading] = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    with driving() as driver:
+        probe = FileProbe(FileProbeSpec(str(gate), "exists", ""), driver.reactor)
+        check, probe._check = probe._check, gate.read_text
+        probe.sample(answers.append)
+        probe.cancel()
+        probe._check = check
+        probe.sample(answers.append)
+        assert not answers and driver.reactor.due(time.monotonic()) is not None
+        gate.write_text("")  # the first call returns, with what is no reading of the second
+        driver.until(lambda: answers)
+    assert answers == [Reading(DRAINED)]
+    while signal.sigtimedwait({signal.SIGCHLD}, 0):
+        pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # Commands

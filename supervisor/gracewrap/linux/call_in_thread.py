@@ -16,6 +16,9 @@ from gracewrap.linux.signals import SIGCHLD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 EAGAIN = 11
 NO_ANSWER = "no answer (a disk that hangs?)"
@@ -34,10 +37,10 @@ class Aside:
         self.is_busy = self._is_late = False
         self._done = _thread.allocate_lock()
         self._done.acquire()
-        self._value: object = None
+        self._value: Any = None
         self._error: BaseException | None = None
 
-    def call(self, act: Callable[[], object], seconds: float) -> object:
+    def call(self, act: Callable[[], T], seconds: float) -> T:
         """Return what *act* returns within *seconds*.
 
         Later it goes on, and SIGCHLD says when it has come back.  The next call then waits for that
@@ -62,7 +65,8 @@ class Aside:
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return self._value
+        value: T = self._value
+        return value
 
     def wait_until_idle(self, seconds: float) -> None:
         """Wait for a call that has not come back in its time."""

@@ -87,7 +87,7 @@ def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
         case probe_specs.FileProbeSpec():
             from gracewrap.probes.file import FileProbe
 
-            return FileProbe(spec)
+            return FileProbe(spec, program.reactor)
         case probe_specs.NotifyProbeSpec():
             from gracewrap.probes.notify import NotifyProbe
 
