@@ -266,6 +266,22 @@ def test_a_log_file_on_a_disk_that_hangs_delays_neither_signals_nor_the_kill(tal
 
 
 @pytest.mark.root
+def test_a_stdout_on_a_disk_that_hangs_delays_neither_signals_nor_the_kill(talk, disk):
+    file = disk / "out"
+    options = ["--output", "prefix", "--shutdown-timeout", "1s"]
+    with file.open("w") as stdout:
+        run = talk("ignore=15", options=options, stdout=stdout)
+    wait_until(lambda: "ready" in file.read_text(), "it is up")
+    freeze(disk)
+    for _ in range(2):
+        run.send(signal.SIGUSR1)
+    run.send(signal.SIGTERM)
+    assert run.err.until("SIGKILL (out of time)") and run.err.until("exit status 137")
+    thaw(disk)  # a process whose thread waits for a disk cannot even end
+    assert run.wait() == 137
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("setting", ["drain", "ready", "live"])
 def test_a_file_probe_on_a_disk_that_hangs_delays_neither_signals_nor_the_kill(
     talk, dead_disk, tmp_path, setting

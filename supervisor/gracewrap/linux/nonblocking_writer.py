@@ -14,7 +14,7 @@ from gracewrap.linux.call_in_thread import Aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _RWF_NOWAIT = 8  # pwritev2(2)
 _FIFO, _CHARACTER_DEVICE, _REGULAR = 0o010000, 0o020000, 0o100000
@@ -103,6 +103,16 @@ class Writer:
         if self.own and self.fd >= 0 and not self.hangs:
             posix.close(self.fd)
             self.fd, self.own = -1, False
+
+
+def wait_until_one_is_idle(writers: Sequence[Writer], seconds: float) -> None:
+    """Wait until one of *writers* can be written to, no longer than *seconds*; where a disk hangs,
+    only for a moment, since the others may have room."""
+    hanging = [writer for writer in writers if writer.hangs]
+    if hanging:
+        hanging[0].wait_until_idle(min(seconds, PATIENCE))
+    else:
+        wait_for_room(writers, seconds)
 
 
 def _is_file(fd: int) -> bool:

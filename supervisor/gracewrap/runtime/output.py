@@ -13,7 +13,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux.nonblocking_writer import PIPE_BUF, Writer, wait_for_room
+from gracewrap.linux.nonblocking_writer import PIPE_BUF, Writer, wait_until_one_is_idle
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report.json_encoder import dumps
 from gracewrap.report.log import timestamp
@@ -99,7 +99,7 @@ class Sink:
 
     def __init__(self, reactor: Reactor, fault: Fault, number: int) -> None:
         self._reactor, self._fault = reactor, fault
-        self.writer = Writer(number=number)
+        self.writer = Writer(number=number, aside=True)
         self.lost = 0
         self.blocked: list[Callable[[], None]] = []
         self._kept: list[bytes] = []
@@ -533,7 +533,7 @@ class Outputs:
             if left <= 0 or not (streams or waiting):
                 return
             if waiting:
-                wait_for_room(waiting, left)
+                wait_until_one_is_idle(waiting, left)
 
     def close(self, until: float, patience: float = float("inf")) -> None:
         """Settle, and close everything; what could not be written is lost.  Never raises."""
