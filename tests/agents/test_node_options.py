@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from gracewrap.config import command_line, load
-from gracewrap.config.contradictions import is_node
 from gracewrap.config.probe_specs import kind
+from gracewrap.config.refused_combinations import is_node
 from gracewrap.config.settings import Settings
 from gracewrap.runtime import node_agent
 from processes import require

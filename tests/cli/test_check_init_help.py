@@ -19,9 +19,9 @@ from gracewrap.cli.cmd_init import SCHEMA_LINE, template, value_text
 from gracewrap.cli.help import help_text, short_text
 from gracewrap.cli.help_topics import topic_text
 from gracewrap.config.command_line import read_command_line
-from gracewrap.config.contradictions import OF_SEVERAL
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers.probes import PARSERS
+from gracewrap.config.refused_combinations import OF_SEVERAL
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.subcommand_names import SUBCOMMANDS
 from processes import GRACEWRAP, ROOT, environment

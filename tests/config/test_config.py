@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from gracewrap.config import environment, values
 from gracewrap.config import problems as problems_
 from gracewrap.config.command_line import read_command_line
+from gracewrap.config.did_you_mean import (
+    unknown_command,
+    unknown_key,
+    unknown_option,
+    unknown_variable,
+)
 from gracewrap.config.load import resolve
 from gracewrap.config.redact import concealed
 from gracewrap.config.schema import BY_KEY, TABLE
 from gracewrap.config.settings import RESTART, Settings, defaults
 from gracewrap.config.toml_errors import explained
 from gracewrap.config.toml_lines import Lines
-from gracewrap.config.unknown_names import (
-    unknown_command,
-    unknown_key,
-    unknown_option,
-    unknown_variable,
-)
 from gracewrap.config.values import BadValue
 from gracewrap.linux import signals
 from processes import ROOT

@@ -33,7 +33,7 @@ BEFORE_THE_SPAWN = {
 }
 # Only with options or variables, and then before it.
 SETTINGS = {
-    "gracewrap.config.contradictions_at_every_start",  # only if what can contradict is given
+    "gracewrap.config.refused_combinations_at_every_start",  # only if what can contradict is given
     "gracewrap.config.command_line",  # only with words to read
     "gracewrap.config.environment",  # only with a GRACEWRAP_* variable
     "gracewrap.config.load",
@@ -88,12 +88,12 @@ AFTER_THE_SPAWN = {
     "gracewrap.report.log",
     "gracewrap.report.messages",
     "gracewrap.report.program_history",
-    "gracewrap.report.program_summary",
     "gracewrap.report.recorder",
     "gracewrap.report.report_document",
     "gracewrap.report.report_files",
     "gracewrap.report.run_history",
     "gracewrap.report.runtime_events",
+    "gracewrap.report.signal_sender",
     "gracewrap.report.summary",
     "gracewrap.report.wording",
     "gracewrap.runtime",

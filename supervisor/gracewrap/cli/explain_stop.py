@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from gracewrap.cli.format_settings import number
 from gracewrap.config import problems
-from gracewrap.config.contradictions import reserve
 from gracewrap.config.probe_specs import (
     Action,
     AgentProbeSpec,
@@ -20,6 +19,7 @@ from gracewrap.config.probe_specs import (
     ProbeSpec,
     TcpProbeSpec,
 )
+from gracewrap.config.refused_combinations import reserve
 from gracewrap.config.settings import Settings
 from gracewrap.config.values import show_duration
 from gracewrap.linux.signals import name as signal_name

@@ -188,7 +188,7 @@ def _of_another(words: Sequence[str]) -> Problem:
 
 
 def _unknown(words: Sequence[str]) -> str:
-    from gracewrap.config.unknown_names import unknown_command
+    from gracewrap.config.did_you_mean import unknown_command
 
     return unknown_command(*words)
 
@@ -227,6 +227,6 @@ def _no_value(name: str, setting: Setting | None) -> Problem:
 
 
 def _unknown_option(name: str, options: Mapping[str, Setting], value: str) -> Problem:
-    from gracewrap.config.unknown_names import unknown_option
+    from gracewrap.config.did_you_mean import unknown_option
 
     return Problem(f"cannot use {name} ({COMMAND_LINE}): {unknown_option(name, options, value)}")

@@ -59,7 +59,7 @@ def read_environment(env: Mapping[bytes, bytes]) -> tuple[list[RawValue], list[P
             )  # of two names of one setting, the one it is called by wins
             given.insert(place, RawValue(variables[name].key, raw, f"environment, {name}"))
         else:
-            from gracewrap.config.unknown_names import unknown_variable
+            from gracewrap.config.did_you_mean import unknown_variable
 
             hint = unknown_variable(name, variables)
             text = (

@@ -158,12 +158,12 @@ def _parse(
     if command:
         values["command"], origins["command"] = command, COMMAND_LINE
     if not COMPARED.isdisjoint(origins):
-        from gracewrap.config.contradictions_at_every_start import cross_check
+        from gracewrap.config.refused_combinations_at_every_start import cross_check
 
         problems += cross_check(values, Origins(origins), unusable)
     if any(one.key not in CORE_BY_KEY for one in given):
-        from gracewrap.config import contradictions
+        from gracewrap.config import refused_combinations
 
-        problems += contradictions.put_together(values, origins, unusable)
-        problems += contradictions.of_several_only(origins)
+        problems += refused_combinations.put_together(values, origins, unusable)
+        problems += refused_combinations.of_several_only(origins)
     return values, origins

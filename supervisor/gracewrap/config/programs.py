@@ -7,12 +7,12 @@ file says.  Loaded only for a file that has programs.
 
 from __future__ import annotations
 
-from gracewrap.config import contradictions, probe_specs, program_checks
 from gracewrap.config import origins as origins_
-from gracewrap.config.contradictions_at_every_start import cross_check
+from gracewrap.config import probe_specs, program_checks, refused_combinations
 from gracewrap.config.origins import Origins, RawValue
 from gracewrap.config.parsers import probes
 from gracewrap.config.problems import Problem
+from gracewrap.config.refused_combinations_at_every_start import cross_check
 from gracewrap.config.schema import BY_KEY, GLOBAL, OF_BOTH, TABLE
 from gracewrap.config.settings import COMMAND_LINE, Settings
 from gracewrap.record import TYPE_CHECKING
@@ -190,7 +190,7 @@ def _for_all(overall: Layer, problems: list[Problem]) -> dict[str, Any]:
     values = {setting.field: setting.initial() for setting in TABLE} | overall.values
     where = Origins(overall.origins)
     problems += cross_check(values, where, overall.unusable)
-    problems += contradictions.put_together(values, overall.origins, overall.unusable, where)
+    problems += refused_combinations.put_together(values, overall.origins, overall.unusable, where)
     return values
 
 
@@ -286,7 +286,7 @@ class _Making:
         """Yield what does not go together within a program; what comes of [defaults] alone is said
         once."""
         found = [*cross_check(made.values, made.where, made.unusable)]
-        found += contradictions.put_together(
+        found += refused_combinations.put_together(
             made.values, made.where.origins, made.unusable, made.where
         )
         for problem in found:
@@ -323,7 +323,7 @@ def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], se
         if kind
         else {
             f"drain.{key}"
-            for key in contradictions.OF_A_PROBE
+            for key in refused_combinations.OF_A_PROBE
             if key != "when" or not said.get("drain.start")
         }
     )
@@ -334,8 +334,8 @@ def _dropped(layers: tuple[Layer, Layer, Layer]) -> tuple[set[str], set[str], se
     if not said.get("live"):
         nothing.add("on_unhealthy")
     usual = {"restart": "never", "on_exit": "", "on_failure": "", "live": None}
-    if not contradictions.starts_again({**usual, "on_unhealthy": "restart", **said}):
-        nothing.update(contradictions.OF_A_RESTART)
+    if not refused_combinations.starts_again({**usual, "on_unhealthy": "restart", **said}):
+        nothing.update(refused_combinations.OF_A_RESTART)
     for layer, without in ((over, dropped[0]), (defaults, dropped[2])):
         without |= nothing & layer.origins.keys()
     return dropped
@@ -365,7 +365,7 @@ def _unused(layers: Iterable[Layer]) -> Iterable[Problem]:
 
 
 def _missing(key: str) -> str:
-    if key in contradictions.OF_A_RESTART:
+    if key in refused_combinations.OF_A_RESTART:
         return 'none is restarted; add restart = "on-failure", or remove it'
     if key == "on_watchdog":
         return 'none has a watchdog; add watchdog = "30s", or remove it'

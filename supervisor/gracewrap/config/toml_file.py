@@ -208,7 +208,7 @@ class _Walk:
         """Say that there is no such setting, or table."""
         self._unknown += 1
         if self._unknown <= MOST_PROBLEMS:
-            from gracewrap.config.unknown_names import unknown_key
+            from gracewrap.config.did_you_mean import unknown_key
 
             written = (*place, *keys)
             if len(written) == 1 and isinstance(value, dict) and "command" in value:

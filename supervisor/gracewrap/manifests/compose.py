@@ -6,7 +6,8 @@ import os
 
 from gracewrap.config import env_file
 from gracewrap.manifests import compose_extends
-from gracewrap.manifests.model import Container, Grace, PreStop, Rollout, Security, seconds, unset
+from gracewrap.manifests.durations import seconds
+from gracewrap.manifests.model import Container, Grace, PreStop, Rollout, Security, unset
 from gracewrap.record import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:

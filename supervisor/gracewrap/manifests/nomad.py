@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gracewrap.manifests.model import Container, Grace, PreStop, Security, seconds
+from gracewrap.manifests.durations import seconds
+from gracewrap.manifests.model import Container, Grace, PreStop, Security
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from gracewrap.manifests.model import seconds
+from gracewrap.manifests.durations import seconds
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report import program_summary
 from gracewrap.report.log import timestamp
-from gracewrap.report.summary import exit_code_from, summary_line, whose
+from gracewrap.report.summary import exit_code_from, how, summary_line, whose
 from gracewrap.report.wording import signal_name
 
 if TYPE_CHECKING:
@@ -70,8 +69,8 @@ def _summary_text(recorder: Recorder, status: int, at: float) -> str:
     run = recorder.run
     if run.is_worth_a_summary():
         return summary_line(recorder, status, at)[1]
-    how = run.all.not_started or program_summary.how(run.all)
-    return f"{how}; exit status {status}{whose(run, status)}"
+    ended = run.all.not_started or how(run.all)
+    return f"{ended}; exit status {status}{whose(run, status)}"
 
 
 def _begun(run: RunHistory) -> dict[str, object]:

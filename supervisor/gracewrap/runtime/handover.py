@@ -147,7 +147,7 @@ def read_note(note: str) -> Handover:
 
 
 def _request(text: str) -> StopRequest:
-    from gracewrap.report.run_history import sender
+    from gracewrap.report.signal_sender import sender
 
     signum, at, pid, uid, code, comm = text.split(" ", 5)
     who = sender(int(pid), int(uid), int(code), int(signum), comm)

@@ -22,7 +22,6 @@ AT_REST = (
     "gracewrap.report.held_up",
     "gracewrap.runtime.phase_in_words",
     "gracewrap.runtime.progress",
-    "gracewrap.report.program_summary",
     "gracewrap.config.recognise_program",
     "gracewrap.report.summary",
     "gracewrap.report.report_document",

@@ -266,10 +266,10 @@ def hint(status: int, settings: Settings) -> str:
     if status != 127 and not command[0].endswith(".toml"):
         return ""
     try:
-        from gracewrap.config import unknown_names
+        from gracewrap.config import did_you_mean
     except (ImportError, OSError):  # python3-minimal has no difflib; no descriptor is left
         return ""
-    return unknown_names.unknown_command(*command)
+    return did_you_mean.unknown_command(*command)
 
 
 def _has_null() -> bool:

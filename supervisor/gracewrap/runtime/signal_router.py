@@ -9,7 +9,7 @@ from gracewrap.linux.signals import SIGCONT, SIGTSTP, SIGWINCH, is_our_own, name
 from gracewrap.policy import forwarding
 from gracewrap.policy import model as m
 from gracewrap.record import TYPE_CHECKING
-from gracewrap.report.run_history import sender
+from gracewrap.report.signal_sender import sender
 
 if TYPE_CHECKING:
     import _signal

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable
 
 from gracewrap.config import values
 from gracewrap.config.closest_name import closest
-from gracewrap.config.contradictions import OF_SEVERAL
 from gracewrap.config.foreign_names import (
     BUDGET,
     COMMAND,
@@ -28,6 +27,7 @@ from gracewrap.config.foreign_names import (
     TIMEOUT,
 )
 from gracewrap.config.problems import DEFAULT_FILE
+from gracewrap.config.refused_combinations import OF_SEVERAL
 from gracewrap.config.schema import BY_KEY, GLOBAL, TABLE
 from gracewrap.config.subcommand_names import SUBCOMMANDS
 from gracewrap.linux import signals
