@@ -10,7 +10,7 @@ import pytest
 from gracewrap.drill import formats, page, verdict
 from gracewrap.drill.fates import FATES, NOT_DONE, TWICE, Request
 from gracewrap.drill.model import Asked, Run
-from gracewrap.picture.text import lines, plain
+from gracewrap.picture.draw_text import lines, plain
 
 ODD = "</title><script>alert(1)</script>\"'&\x1b[31m\n```"
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gracewrap.picture import past_stop, svg, text
+from gracewrap.picture import draw_svg, draw_text, past_stop
 from processes import MAIN, environment
 
 ONE = {
@@ -67,14 +67,14 @@ def test_what_held_it_up_is_noted_unless_the_summary_says_so():
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_it_fits_the_terminal_and_shows_what_was_in_flight(width):
-    lines = text.plain(text.lines([past_stop.chart(ONE)], width)).splitlines()
+    lines = draw_text.plain(draw_text.lines([past_stop.chart(ONE)], width)).splitlines()
     assert max(map(len, lines)) <= width
     assert any("█" in line and ("▃" in line or width < 60) for line in lines)
     assert not any(line.strip().startswith("s ") for line in lines)  # a unit by itself
 
 
 def test_the_page_is_one_file_without_script():
-    page = svg.html([past_stop.chart(ONE)], "<The stop>", [("summary", "a < b")])
+    page = draw_svg.html([past_stop.chart(ONE)], "<The stop>", [("summary", "a < b")])
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "&lt;The stop&gt;" in page
@@ -99,7 +99,7 @@ def test_what_is_no_report_is_said(document, said):
 @pytest.mark.parametrize("key", sorted(ONE))
 def test_a_report_that_is_broken_is_drawn_as_far_as_it_goes(key, broken):
     try:
-        svg.svg([past_stop.chart({**ONE, key: broken})])
+        draw_svg.svg([past_stop.chart({**ONE, key: broken})])
     except past_stop.NoReport:
         pass
 
@@ -119,12 +119,12 @@ def test_what_a_report_can_hold_breaks_no_terminal_and_no_page(junk):
                     "command": [junk], "killed": [junk]}  # fmt: skip
         chart = past_stop.chart(document)
         for width in (40, 80):
-            shown = text.plain(text.lines([chart], width))
+            shown = draw_text.plain(draw_text.lines([chart], width))
             shown.encode()
             assert all(one.isprintable() for one in shown.splitlines())
-        picture = svg.svg([chart])
+        picture = draw_svg.svg([chart])
         ElementTree.fromstring(picture.encode())
-        assert "<script" not in svg.html([chart], str(junk), [("x", str(junk))])
+        assert "<script" not in draw_svg.html([chart], str(junk), [("x", str(junk))])
 
 
 # --- the command, after a real stop --------------------------------------------------------------

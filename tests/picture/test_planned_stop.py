@@ -12,7 +12,7 @@ import pytest
 
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
-from gracewrap.picture import planned_stop, svg, text
+from gracewrap.picture import draw_svg, draw_text, planned_stop
 from gracewrap.picture.chart import ticks
 
 PROGRAMS = """\
@@ -145,14 +145,16 @@ def test_a_step_that_takes_no_time_is_none():
     (row,) = made.drained.rows
     assert [one.kind for one in row.segments] == ["drain"]
     assert "linger" not in row.said
-    assert "drained, still there" not in text.plain(text.lines((made.drained,), 80))
+    assert "drained, still there" not in draw_text.plain(draw_text.lines((made.drained,), 80))
 
 
 @pytest.mark.parametrize("width", [40, 50, 80, 160])
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_no_line_is_wider_than_the_terminal(width, ascii_only, programs):
     made = planned("--config", str(programs), grace=12)
-    lines = text.plain(text.lines((made.worst, made.drained), width, ascii_only)).splitlines()
+    lines = draw_text.plain(
+        draw_text.lines((made.worst, made.drained), width, ascii_only)
+    ).splitlines()
     assert max(map(len, lines)) <= width
     assert not ascii_only or "".join(lines).isascii()
     assert any("SIGKILL at" in line for line in lines)
@@ -160,7 +162,7 @@ def test_no_line_is_wider_than_the_terminal(width, ascii_only, programs):
 
 def test_the_svg_is_well_formed_and_has_light_and_dark(programs):
     made = planned("--config", str(programs), grace=12)
-    root = ElementTree.fromstring(svg.svg((made.worst, made.drained)))
+    root = ElementTree.fromstring(draw_svg.svg((made.worst, made.drained)))
     assert root.tag.endswith("svg")
     texts = " ".join(element.text or "" for element in root.iter())
     assert "the platform's SIGKILL" in texts

@@ -30,6 +30,7 @@ from gracewrap.report import (
     runtime_events,
     summary,
 )
+from gracewrap.report.hook_variables import hook_variables
 from gracewrap.report.in_flight import InFlight, number
 from gracewrap.report.log import Log
 from gracewrap.report.metrics import Facts, exposition, facts_of
@@ -229,7 +230,7 @@ def test_the_end_of_one_that_stops_the_others_is_clear():
     assert report["outcome"] == "graceful"
     assert programs["web"]["outcome"] == "exited" and programs["db"]["outcome"] == "graceful"
     assert str(report["summary"]).endswith("; exit status 1 (web's)")
-    assert run.recorder.facts(0, run.at)["REASON"] == "web exited with 1"
+    assert hook_variables(run.recorder, 0, run.at)["REASON"] == "web exited with 1"
 
 
 def test_the_status_is_that_of_the_chosen_one():
@@ -522,15 +523,15 @@ def test_hooks_learn_of_their_own_program():
     run = Run(stack())
     run.after(60).asked()
     run.exits("web", 3)
-    facts = run.recorder.facts(1, run.at)
+    facts = hook_variables(run.recorder, 1, run.at)
     assert (facts["PROGRAM"], facts["COMMAND_PID"], facts["EXIT_STATUS"], facts["OUTCOME"]) == (
         "web",
         "11",
         "3",
         "graceful",
     )
-    assert "OUTCOME" not in run.recorder.facts(0, run.at)
-    assert "PROGRAM" not in Recorder(Kept(), 25.0, 0.0, 0.0, [("", ["x"])]).facts(0, 0.0)
+    assert "OUTCOME" not in hook_variables(run.recorder, 0, run.at)
+    assert "PROGRAM" not in hook_variables(Recorder(Kept(), 25.0, 0.0, 0.0, [("", ["x"])]), 0, 0.0)
 
 
 def test_the_push_of_metrics_is_nobodys():

@@ -12,7 +12,7 @@ from gracewrap.config import command_line, load
 from gracewrap.config.problems import DEFAULT_FILE
 from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
-from gracewrap.picture import planned_stop, svg
+from gracewrap.picture import draw_svg, planned_stop
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def show(settings: Settings, grace: float | None, own: dict[str, list[str]]) -> 
     made = planned_stop.plan(settings, grace)
     charts = (made.worst, made.drained)
     for path in own.get("--svg", ()):
-        show_picture.write(path, svg.svg(charts))
+        show_picture.write(path, draw_svg.svg(charts))
     for path in own.get("--html", ()):
         rows = [("does not fit", fault.text) for fault in made.faults]
-        show_picture.write(path, svg.html(charts, "The stop that would be", rows))
+        show_picture.write(path, draw_svg.html(charts, "The stop that would be", rows))
     if "--json" in own:
         sys.stdout.write(json.dumps(document(made), indent=2, ensure_ascii=False) + "\n")
     elif "--svg" not in own and "--html" not in own:

@@ -6,7 +6,7 @@ import textwrap
 
 from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import WIDTH, Arguments, Subcommand
-from gracewrap.config import presets
+from gracewrap.config import apply_preset
 from gracewrap.config.closest_name import close_to
 from gracewrap.config.parsers.preset_names import FILES, PRESETS
 
@@ -32,7 +32,7 @@ def text_of(name: str, subcommand: str) -> str:
     if name not in PRESETS and name not in FILES:
         hint = close_to(name, (*PRESETS, *FILES)) or "; gracewrap presets lists them"
         raise Unusable(f"cannot use {name!r} (gracewrap {subcommand}): no such preset{hint}")
-    return presets.text_of(name)
+    return apply_preset.text_of(name)
 
 
 def _print_row(name: str, text: str, width: int) -> None:

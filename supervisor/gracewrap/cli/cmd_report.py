@@ -5,7 +5,7 @@ from __future__ import annotations
 from gracewrap.cli import report_file, show_picture
 from gracewrap.cli.control_client import Unusable
 from gracewrap.cli.subcommand import Arguments, Option, Subcommand
-from gracewrap.picture import past_stop, svg
+from gracewrap.picture import draw_svg, past_stop
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def report(arguments: Arguments) -> int:
     except past_stop.NoReport as fault:
         raise Unusable(f"cannot draw {name}: {fault}") from None
     if arguments.svg:
-        show_picture.write(arguments.svg, svg.svg((chart,)))
+        show_picture.write(arguments.svg, draw_svg.svg((chart,)))
     if arguments.html:
-        page = svg.html((chart,), "The stop that was", tuple(_facts(document)))
+        page = draw_svg.html((chart,), "The stop that was", tuple(_facts(document)))
         show_picture.write(arguments.html, page)
     if not arguments.svg and not arguments.html:
         show_picture.show((chart,))

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 
-from gracewrap.picture import text
+from gracewrap.picture import draw_text
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def show(charts: Sequence[Chart]) -> None:
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((PIPED, 24)).columns if is_terminal else PIPED
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
-    lines = text.lines(charts, min(160, width), ascii_only=not encoding.startswith("utf"))
+    lines = draw_text.lines(charts, min(160, width), ascii_only=not encoding.startswith("utf"))
     if is_terminal and not os.environ.get("NO_COLOR"):
         try:
             from rich.console import Console
@@ -55,7 +55,7 @@ def show(charts: Sequence[Chart]) -> None:
                 console.print(Text.assemble(*((part, STYLES.get(style, "")) for part, style in
                                               line)))  # fmt: skip
             return
-    plain = text.plain(lines)
+    plain = draw_text.plain(lines)
     if lines and not encoding.startswith("utf"):  # a name may have any character
         name = sys.stdout.encoding or "ascii"
         plain = plain.encode(name, "backslashreplace").decode(name)

@@ -80,9 +80,9 @@ def _read(
         from_file, wrong = read_toml(config, origin, env)
         problems += wrong
     if any(one.key == "preset" for one in (*from_file, *from_env, *line.given)):
-        from gracewrap.config import presets
+        from gracewrap.config import apply_preset
 
-        from_file, wrong = presets.beneath(tuple(from_file), (*from_env, *line.given))
+        from_file, wrong = apply_preset.beneath(tuple(from_file), (*from_env, *line.given))
         problems += wrong
     if line.no_drain:
         from_file = [one for one in from_file if not one.key.startswith("drain.")]

@@ -8,8 +8,8 @@ import os
 import re
 import shlex
 
+from gracewrap.config.apply_preset import path_of
 from gracewrap.config.parsers.preset_names import PRESETS
-from gracewrap.config.presets import path_of
 from gracewrap.config.printable import printable
 from gracewrap.config.recognise_program import recognised
 from gracewrap.config.toml_file import read_toml

@@ -242,20 +242,6 @@ class Recorder:
             _why(in_flight, is_leftover, at) if not waits_for else "",
         )
 
-    def facts(self, program: int, at: float) -> dict[str, str]:
-        """Return what a program's hooks find in their environment, after GRACEWRAP_."""
-        history, run = self.histories[program], self.run
-        elapsed = run.used(at)
-        facts = {
-            "COMMAND_PID": str(history.pid),
-            "REASON": run.requested_by(),
-            "ELAPSED": f"{elapsed:.3f}",
-            "LEFT": f"{max(0.0, run.budget - elapsed):.3f}",
-        }
-        facts |= {"PROGRAM": history.name} if run.several else {}
-        ended = history.facts()
-        return facts | ({"OUTCOME": history.outcome(), **ended} if ended else {})
-
 
 def _why(in_flight: InFlight, is_leftover: bool, at: float) -> str:
     return in_flight.silence(at) if is_leftover else in_flight.why_waiting(at)

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from gracewrap.runtime.handover import Handover
     from gracewrap.runtime.partial_restart import PartialRestart
     from gracewrap.runtime.programs import Programs
-    from gracewrap.runtime.readyz_answer import Readiness
+    from gracewrap.runtime.readyz_and_livez import Readiness
     from gracewrap.runtime.status_document import StatusSnapshot
     from gracewrap.server.http_server import HttpServer
 
 FAREWELL = 1.0  # seconds for those who are told the end, to say it and put their terminals back
 # Imported one by one when the first request comes, with a look at the signals in between.
 MODULES = (
-    "gracewrap.runtime.readyz_answer",
+    "gracewrap.runtime.readyz_and_livez",
     "gracewrap.runtime.status_document",
     "gracewrap.server.routes",
     "gracewrap.server.http_server",
@@ -198,7 +198,7 @@ class ControlApi:
 
     def _answer(self) -> tuple[Readiness, StatusSnapshot]:
         if self._answers is None:
-            from gracewrap.runtime.readyz_answer import Readiness
+            from gracewrap.runtime.readyz_and_livez import Readiness
             from gracewrap.runtime.status_document import StatusSnapshot
 
             readiness = Readiness(
@@ -323,7 +323,7 @@ class ControlApi:
 
     def _stop(self, up: bool, peer: str, at: float) -> Answer:
         if not up:  # a second request by mistake must not cut anything short; a second SIGTERM does
-            from gracewrap.runtime.readyz_answer import seconds_left
+            from gracewrap.runtime.readyz_and_livez import seconds_left
 
             left = seconds_left(self._system())
             return 200, {"ok": True, "message": "already stopping", **left}

@@ -10,6 +10,7 @@ from gracewrap.config import probe_specs
 from gracewrap.policy.model import Event, HelperEnded, RunHelper, StopHelper
 from gracewrap.policy.program_phases import FOREVER
 from gracewrap.record import TYPE_CHECKING, assert_never, replace
+from gracewrap.report.hook_variables import hook_variables
 from gracewrap.report.probe_events import HookStarted
 from gracewrap.report.wording import seconds
 
@@ -114,10 +115,11 @@ class HookRunner:
         """Start an action and return what gives it up."""
         match action:
             case probe_specs.CommandAction(command):
-                facts = self._recorder.facts(self._child.index, time.monotonic())
+                at = time.monotonic()
+                found = hook_variables(self._recorder, self._child.index, at)
                 more = {
                     f"GRACEWRAP_{name}".encode(): value.encode(errors="replace")
-                    for name, value in facts.items()
+                    for name, value in found.items()
                 }
 
                 def over(status: int, _: bytes) -> None:

@@ -45,7 +45,7 @@ OF_ERRANDS = (
     "gracewrap.linux.between_fork_and_exec",
 )
 OF_METRICS = (
-    "gracewrap.runtime.readyz_answer",
+    "gracewrap.runtime.readyz_and_livez",
     "gracewrap.runtime.status_document",
     "gracewrap.report.metrics",
 )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gracewrap.report.metrics import Facts, ProgramFacts
     from gracewrap.runtime.phase_in_words import ProgramStatus
     from gracewrap.runtime.program import ProgramRuntime
-    from gracewrap.runtime.readyz_answer import Readiness
+    from gracewrap.runtime.readyz_and_livez import Readiness
 
 LOOK = 0.003  # seconds to look at the processes for one answer; signals wait meanwhile
 

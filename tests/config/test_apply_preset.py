@@ -6,10 +6,10 @@ import tomllib
 
 import pytest
 
+from gracewrap.config.apply_preset import path_of, text_of
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers.preset_names import FILES, PRESETS
-from gracewrap.config.presets import path_of, text_of
 from gracewrap.config.recognise_program import PRESET_OF, recognised
 from processes import ROOT
 
