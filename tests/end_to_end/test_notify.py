@@ -76,6 +76,13 @@ def name_main(run) -> int:
     return child
 
 
+def leave(run, child: int) -> None:
+    """Have the command exit, and wait until its child is gracewrap's."""
+    tell(run, "leave")
+    stat = Path(f"/proc/{child}/stat")
+    wait_until(lambda: run.pid == int(stat.read_text().rpartition(")")[2].split()[1]), "it is ours")
+
+
 def test_a_program_may_take_more_of_the_budget_than_its_stop_timeout(start):
     run = speaker(start, "--shutdown-timeout", "2s", "--stop-timeout", "500ms")
     before = time.monotonic()
@@ -139,7 +146,7 @@ def test_a_starter_may_leave_when_it_has_named_the_main_process(start):
     process's."""
     run = speaker(start)
     child = name_main(run)
-    tell(run, "leave")
+    leave(run, child)
     run.send(signal.SIGUSR1)
     assert run.line() == "child 10"
     run.send(signal.SIGTERM)
@@ -172,13 +179,7 @@ def test_a_starter_that_stays_when_its_main_process_has_stopped_is_told_too(star
 def test_the_group_of_a_starter_that_has_gone_is_still_the_command_s(start):
     run = speaker(start, "--kill-mode", "group")
     child = name_main(run)
-    tell(run, "leave")
-    wait_until(
-        lambda: (
-            run.pid == int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
-        ),
-        "it is ours",
-    )
+    leave(run, child)
     run.send(signal.SIGTERM)
     assert run.line() == "child 15"
     assert run.wait() == 5
