@@ -10,7 +10,7 @@ from gracewrap.config.apply_preset import path_of, text_of
 from gracewrap.config.command_line import read_command_line
 from gracewrap.config.load import resolve
 from gracewrap.config.parsers.preset_names import FILES, PRESETS
-from gracewrap.config.recognise_program import PRESET_OF, recognised
+from gracewrap.config.recognise_command import PRESET_OF, recognised
 from processes import ROOT
 
 SIGINT, SIGQUIT, SIGTERM = 2, 3, 15

@@ -468,7 +468,7 @@ def test_the_last_resort_of_the_last_resort_kills_nobody_else(monkeypatch):
     seen = []
     monkeypatch.setattr(fallback.reaper, "reap", lambda known: 1 // 0)
     monkeypatch.setattr(
-        fallback.process_tree, "kill_all", lambda leader, everyone: seen.append(everyone)
+        fallback.signal_and_kill, "kill_all", lambda leader, everyone: seen.append(everyone)
     )
     assert fallback.run(fallback.FallbackState({2**22: 15}), fallback.Rules()) == 137
     assert seen == [False]
@@ -488,7 +488,7 @@ def test_the_last_resort_of_the_last_resort_needs_no_memory(monkeypatch):
 
     with subprocess.Popen(["sleep", "600"], process_group=0) as child:
         monkeypatch.setattr(fallback.reaper, "reap", no_memory)
-        monkeypatch.setattr(fallback.process_tree, "kill_all", no_memory)
+        monkeypatch.setattr(fallback.signal_and_kill, "kill_all", no_memory)
         try:
             assert fallback.run(fallback.FallbackState({child.pid: 15}), fallback.Rules()) == 137
             assert child.wait(BOUND) == -signal.SIGKILL

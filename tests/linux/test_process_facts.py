@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from gracewrap.linux import process_facts, process_tree
+from gracewrap.linux import process_facts, process_tree, signal_and_kill
 from gracewrap.policy.model import CATCHES, DEFAULT, IGNORES, Process
 from processes import wait_until
 
@@ -125,9 +125,9 @@ def test_what_has_been_killed_and_only_waits_for_a_cpu(monkeypatch, states, refu
         "listdir",
         lambda path: [one.split("/")[4] for one in said if one.startswith(f"{path}/")],
     )
-    monkeypatch.setattr(process_tree, "REFUSED", refused)
+    monkeypatch.setattr(signal_and_kill, "REFUSED", refused)
     killed = [process_tree.Member(10 + i, 1, 9, "web", False) for i in range(len(states))]
-    assert process_tree.only_wait_for_cpu(killed) is only_wait
+    assert signal_and_kill.only_wait_for_cpu(killed) is only_wait
 
 
 def test_one_whose_main_thread_is_over_waits_for_a_cpu_if_another_thread_does():
@@ -143,7 +143,7 @@ ctypes.CDLL(None).pthread_exit(None)
     with started([*PYTHON, code]) as pid:
         wait_until(lambda: process_tree.stat(pid)[1][0] == b"Z", "it is over")
         found = process_tree.member(pid)
-        assert found is not None and process_tree.only_wait_for_cpu([found])
+        assert found is not None and signal_and_kill.only_wait_for_cpu([found])
 
 
 def test_one_that_waits_for_something_else_or_runs_all_the_time_would_be_ended():

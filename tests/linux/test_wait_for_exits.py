@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import signal_and_kill
 from processes import BOUND
 
 
@@ -14,7 +14,7 @@ def test_who_has_exited_or_was_never_there_is_not_waited_for():
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as gone:
         began = time.monotonic()
         gone.communicate()
-        process_tree.wait_for_exits([0, gone.pid], BOUND)
+        signal_and_kill.wait_for_exits([0, gone.pid], BOUND)
     assert time.monotonic() - began < BOUND
 
 
@@ -22,7 +22,7 @@ def test_who_stays_is_waited_for_until_the_limit():
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as stays:
         stays.send_signal(signal.SIGSTOP)
         began = time.monotonic()
-        process_tree.wait_for_exits([stays.pid], 0.2)
+        signal_and_kill.wait_for_exits([stays.pid], 0.2)
         waited = time.monotonic() - began
         stays.kill()
     assert 0.2 <= waited < BOUND

@@ -249,6 +249,9 @@ class Simulation:
                     )
             case m.KillProgram(i) if bodies[i].dies is not None:
                 if i in self.leaders:
+                    if (i, "leader") in self._coming:  # what it would leave is killed with it
+                        at, event = self._coming[i, "leader"]
+                        self._coming[i, "leader"] = at, replace(event, left=False)
                     self._will(i, "leader", bodies[i].dies, m.LeaderExited(i, 137, 9, False, 0.0))
                 elif i in self.rests:
                     self._will(i, "rest", bodies[i].dies, m.ProgramGone(i, 0.0))

@@ -4,7 +4,7 @@ and never over the total."""
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gracewrap.policy import budget as budget_
@@ -835,6 +835,7 @@ def _at_least(the_order: stop_order.Order, programs, budget: float) -> list[floa
 
 @settings(max_examples=120, deadline=None)
 @given(sizes, seeds, densities, budgets)
+@example(200, 12395, 0.0, 1.0)  # one exits by itself just when it is killed
 def test_any_graph_is_stopped_in_order_and_in_time_and_gracefully_where_there_was_time(
     n, seed, edges, budget
 ):

@@ -179,8 +179,8 @@ def test_only_the_loops_wait():
     assert running(users_of("select", "poll", "epoll")) <= {
         "gracewrap.config.safe_read",
         "gracewrap.linux.nonblocking_writer",
-        "gracewrap.linux.process_tree",
         "gracewrap.linux.reactor",
+        "gracewrap.linux.signal_and_kill",
     }
 
 
@@ -222,7 +222,9 @@ def test_each_room_says_what_is_in_it():
 
 SCREEN = 45  # lines, docstring included
 # One sentence for each event, which is easier to find in one list.
-TABLES = {("gracewrap.report.messages", one) for one in ("_drain", "_program", "_signal", "_stop")}
+TABLES = {
+    ("gracewrap.report.log_messages", one) for one in ("_drain", "_program", "_signal", "_stop")
+}
 
 
 def test_a_function_fits_on_a_screen():

@@ -51,7 +51,7 @@ AFTER_THE_SPAWN = {
     "_socket",
     "fcntl",
     "gracewrap.config",
-    "gracewrap.config.recognise_program",  # what a program that died at once had better be given
+    "gracewrap.config.recognise_command",  # what a program that died at once had better be given
     "gracewrap.config.settings",
     "gracewrap.config.to_policy",
     "gracewrap.linux.call_in_thread",  # a file that is written to must not hang the loop
@@ -61,6 +61,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.linux.process_tree",
     "gracewrap.linux.reactor",
     "gracewrap.linux.reaper",
+    "gracewrap.linux.signal_and_kill",
     "gracewrap.linux.signals",
     "gracewrap.linux.terminal",
     "gracewrap.linux.unsent_bytes",
@@ -86,7 +87,7 @@ AFTER_THE_SPAWN = {
     "gracewrap.report.in_flight",
     "gracewrap.report.json_encoder",
     "gracewrap.report.log",
-    "gracewrap.report.messages",
+    "gracewrap.report.log_messages",
     "gracewrap.report.program_history",
     "gracewrap.report.recorder",
     "gracewrap.report.report_document",

@@ -17,7 +17,7 @@ import pytest
 if __name__ == "__main__":  # without pytest, which sets the path
     sys.path.insert(0, str(Path(__file__).parents[2] / "supervisor"))
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import signal_and_kill
 from gracewrap.policy import held_up_evidence as evidence
 from gracewrap.policy import log_events
 from gracewrap.policy.held_up_evidence import Cause, Evidence, Link, Suspect, Wait
@@ -443,11 +443,11 @@ def cpu_wait(s: Scene) -> None:
 @scene
 def stop_signal_that_is_refused(s: Scene) -> None:
     s.history.pid = 1 << 22  # no pid is as large
-    process_tree.REFUSED.add(s.history.pid)
+    signal_and_kill.REFUSED.add(s.history.pid)
     try:
         s.say("stop_signal", signal=TERM, to="leader")
     finally:
-        process_tree.REFUSED.clear()
+        signal_and_kill.REFUSED.clear()
 
 
 @scene

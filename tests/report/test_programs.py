@@ -23,7 +23,7 @@ from gracewrap.policy.model import (
 )
 from gracewrap.policy.program_phases import GIVE_UP, Gone
 from gracewrap.report import (
-    messages,
+    log_messages,
     probe_events,
     report_document,
     report_files,
@@ -502,7 +502,7 @@ def test_what_is_waited_for_is_one_line():
 def test_a_line_about_fifty_is_short():
     waits_for = ("a", "b", "c", "d", "e")
     parts = [WaitedFor(f"p{i}", 1.0, waits_for=waits_for) for i in range(49)]
-    line = messages.waiting_for([*parts, WaitedFor("web", 1.0, numbers="requests 1")])
+    line = log_messages.waiting_for([*parts, WaitedFor("web", 1.0, numbers="requests 1")])
     assert line.startswith(
         "web: requests 1, SIGKILL in 1 s · p0 waits for a, b, c and 2 more"
     ) and line.endswith(" and 44 more")

@@ -17,7 +17,7 @@ from gracewrap.config.problems import one_line
 from gracewrap.config.settings import COMMAND_LINE
 from gracewrap.config.values import BadValue, duration
 from gracewrap.drill import new_children
-from gracewrap.linux import agent_socket, process_tree
+from gracewrap.linux import agent_socket, process_tree, signal_and_kill
 from gracewrap.linux.prctl import PR_SET_CHILD_SUBREAPER, prctl
 from gracewrap.probes import agent as messages
 from gracewrap.record import TYPE_CHECKING, Record
@@ -264,7 +264,7 @@ class _Watch:
             pids = {self._process.pid}  # else it is a script, npm or a shell: those behind it
         for pid in pids:
             if process_tree.is_below_us(pid):
-                process_tree.signal_leader(pid, signal.SIGTERM)
+                signal_and_kill.signal_leader(pid, signal.SIGTERM)
         self._until(lambda: self._process.poll() is not None, STOPS)
         return Ending(time.monotonic() - began, self._process.returncode)
 

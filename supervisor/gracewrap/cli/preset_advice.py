@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gracewrap.config.apply_preset import settings_of
 from gracewrap.config.parsers.preset_names import PRESETS
-from gracewrap.config.recognise_program import recognised
+from gracewrap.config.recognise_command import recognised
 from gracewrap.config.settings import Settings
 from gracewrap.report.wording import listed
 

@@ -143,9 +143,9 @@ def is_node(command: Sequence[str]) -> bool:
     first one behind a shell, docker-entrypoint.sh, tini or the like."""
     if not command or _is_node(command[0]):
         return bool(command)
-    from gracewrap.config import recognise_program  # for agent = "auto" alone
+    from gracewrap.config import recognise_command  # for agent = "auto" alone
 
-    words = recognise_program.without_wrappers(list(command))
+    words = recognise_command.without_wrappers(list(command))
     return bool(words) and _is_node(words[0])
 
 

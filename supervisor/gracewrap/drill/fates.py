@@ -12,6 +12,11 @@ LOST = (REFUSED, RESET, CUT, FAILED, TIMED_OUT, NOT_DONE)
 FATES = (OK, *LOST, TWICE, ELSEWHERE)
 
 
+def of_status(status: int) -> str:
+    """Return the fate of a request by the status of its whole answer."""
+    return FAILED if status >= 500 else OK
+
+
 class Request(Record):
     """A request or a job that was scheduled, and its fate."""
 

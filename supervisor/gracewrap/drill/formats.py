@@ -8,7 +8,7 @@ from collections import Counter
 from xml.etree import ElementTree
 
 from gracewrap.config.printable import printable
-from gracewrap.config.recognise_program import recognised
+from gracewrap.config.recognise_command import recognised
 from gracewrap.drill.fates import CUT, ELSEWHERE, FATES, NOT_DONE, OK, REFUSED, RESET, TWICE
 from gracewrap.drill.model import FAIL, MOST_NAMED, PASSED
 from gracewrap.drill.verdict import told

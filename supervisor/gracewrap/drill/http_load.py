@@ -11,7 +11,7 @@ import asyncio
 import errno
 import time
 
-from gracewrap.drill.fates import CUT, ELSEWHERE, FAILED, OK, REFUSED, RESET, TIMED_OUT, Request
+from gracewrap.drill.fates import CUT, ELSEWHERE, OK, REFUSED, RESET, TIMED_OUT, Request, of_status
 from gracewrap.drill.model import Unready
 from gracewrap.record import TYPE_CHECKING
 
@@ -143,9 +143,8 @@ class Load:
             return REFUSED, _reason(error) or "the connection was refused"
         except httpx.TransportError as error:
             return (CUT if began else RESET), _reason(error) or str(error)
-        if response.status_code >= 500:
-            return FAILED, f"status {response.status_code}"
-        return OK, ""
+        fate = of_status(response.status_code)
+        return fate, "" if fate == OK else f"status {response.status_code}"
 
     def fates(self, stop_at: float, _diverted_at: float) -> tuple[Request, ...]:
         """Return the requests, with times from the stop request."""

@@ -18,7 +18,7 @@ import gracewrap
 from gracewrap.config.printable import printable
 from gracewrap.drill import http_load, new_children
 from gracewrap.drill.model import Unready
-from gracewrap.linux import process_tree
+from gracewrap.linux import process_tree, signal_and_kill
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Instance:
         """Leave nothing of it behind, whatever has happened."""
         process = self.process
         if process is not None and process.returncode is None:
-            process_tree.kill_all(None, False, lambda until: process_tree.descendants(
+            signal_and_kill.kill_all(None, False, lambda until: process_tree.descendants(
                 until, [process.pid]))  # fmt: skip
             try:
                 await asyncio.wait_for(process.wait(), ENDS)

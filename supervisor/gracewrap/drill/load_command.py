@@ -14,7 +14,7 @@ import time
 from datetime import datetime
 
 from gracewrap.config.printable import printable
-from gracewrap.drill.fates import CUT, ELSEWHERE, FAILED, OK, REFUSED, RESET, TIMED_OUT, Request
+from gracewrap.drill.fates import CUT, ELSEWHERE, OK, REFUSED, RESET, TIMED_OUT, Request, of_status
 from gracewrap.drill.model import Unready
 from gracewrap.drill.user_commands import last_line
 from gracewrap.record import TYPE_CHECKING
@@ -136,7 +136,7 @@ def _microseconds(stamp: str) -> str:
 def fate_of(code: int, error: str) -> str:
     """Return the fate of a request; *code* is 0 if there was no whole answer."""
     if code:
-        return FAILED if code >= 500 else OK
+        return of_status(code)
     if "timeout" in error.lower() or "deadline exceeded" in error:
         return TIMED_OUT
     if "connection refused" in error or "dial tcp" in error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import process_tree, signal_and_kill
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def since(before: Set[int]) -> Set[int]:
 
 def end(before: Set[int]) -> None:
     """SIGKILL and reap those that have come since known() was *before*, and all below them."""
-    process_tree.kill_all(None, False, lambda until: process_tree.descendants(until, since(before)))
+    signal_and_kill.kill_all(
+        None, False, lambda until: process_tree.descendants(until, since(before))
+    )
     for pid in since(before):
         try:
             os.waitpid(pid, 0)

@@ -11,7 +11,7 @@ import shlex
 from gracewrap.config.apply_preset import path_of
 from gracewrap.config.parsers.preset_names import PRESETS
 from gracewrap.config.printable import printable
-from gracewrap.config.recognise_program import recognised
+from gracewrap.config.recognise_command import recognised
 from gracewrap.config.toml_file import read_toml
 from gracewrap.config.values import BadValue, duration
 from gracewrap.learn import observed_stops

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree, spawn
+from gracewrap.linux import process_tree, signal_and_kill, spawn
 from gracewrap.linux.signals import SIGKILL
 from gracewrap.record import TYPE_CHECKING, replace
 
@@ -92,7 +92,7 @@ class Helpers:
         if helper is not None and self._running.get(helper.pid) is helper:
             helper.done = _nobody
             self._close(helper)
-            process_tree.signal_group(helper.pid, SIGKILL)
+            signal_and_kill.signal_group(helper.pid, SIGKILL)
 
     def reaped(self, pid: int, status: int) -> bool:
         """Take in an exit, and return whether it was a helper's.  What it has left running is
@@ -106,7 +106,7 @@ class Helpers:
         if process_tree.helpers_members(
             pid
         ):  # the group keeps its number as long as it has a member
-            process_tree.signal_group(pid, SIGKILL)
+            signal_and_kill.signal_group(pid, SIGKILL)
         helper.done(status, helper.output)
         return True
 
@@ -142,7 +142,7 @@ def forget_gone(running: Set[int]) -> None:
         running: The pids of all helpers that run.
     """
     for group in process_tree.HELPERS - running:
-        if not process_tree.signal_group(group, 0):
+        if not signal_and_kill.signal_group(group, 0):
             process_tree.HELPERS.discard(group)
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import _signal
 import posix
 
-from gracewrap.linux.process_tree import parent_of, signal_group
+from gracewrap.linux.process_tree import parent_of
+from gracewrap.linux.signal_and_kill import signal_group
 from gracewrap.linux.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 from gracewrap.record import TYPE_CHECKING
 

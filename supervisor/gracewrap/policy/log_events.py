@@ -1,7 +1,7 @@
 """What the policy reports: one record for each kind of event in the log and the report.
 
 A program is named by its index in Policy.programs; times are seconds.  What only the runtime knows,
-such as pids, is added where the line is written (report/messages.py).
+such as pids, is added where the line is written (report/log_messages.py).
 """
 
 from __future__ import annotations

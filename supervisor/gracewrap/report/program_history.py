@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gracewrap.linux import process_tree, signals
+from gracewrap.linux import process_tree, signal_and_kill, signals
 from gracewrap.policy import log_events
 from gracewrap.policy.program_phases import EARLY, KILLED, NO_REQUEST
 from gracewrap.record import TYPE_CHECKING, Record, assert_never
@@ -218,7 +218,7 @@ class ProgramHistory:
 
     def _take_signal(self, event: log_events.SignalEvent, at: float) -> None:
         self.refused = (
-            process_tree.why_refused(self.pid) if self.pid in process_tree.REFUSED else ""
+            signal_and_kill.why_refused(self.pid) if self.pid in signal_and_kill.REFUSED else ""
         )
         match event:
             case log_events.StopSignal(_, signum):
@@ -447,7 +447,7 @@ class ProgramHistory:
 
     def _ends_so(self) -> bool:
         """Return whether it is a program that ends itself by the stop signal after a good stop."""
-        from gracewrap.config.recognise_program import ENDS_BY_SIGNAL, recognised
+        from gracewrap.config.recognise_command import ENDS_BY_SIGNAL, recognised
 
         return recognised(self.command) in ENDS_BY_SIGNAL
 

@@ -9,7 +9,7 @@ from gracewrap.policy import log_events
 from gracewrap.policy.model import INVALID, UNREACHABLE
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.report import runtime_events
-from gracewrap.report.messages import describe
+from gracewrap.report.log_messages import describe
 from gracewrap.report.program_history import PassedOn
 from gracewrap.report.run_history import RunHistory
 

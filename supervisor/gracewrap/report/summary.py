@@ -128,7 +128,7 @@ def _lost(history: ProgramHistory) -> str:
 
 def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
     """Return what helps where *command*, or what it left behind, had no handler."""
-    from gracewrap.config.recognise_program import recognised
+    from gracewrap.config.recognise_command import recognised
 
     if history.silent:
         return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import signal_and_kill
 from gracewrap.policy.model import (
     DrainRequested,
     Event,
@@ -264,7 +264,7 @@ class ControlApi:
         if self._told and posix.getpid() == 1:
             run = self._recorder.run
             left = run.budget - run.used(time.monotonic())  # of a stop; all of it without one
-            process_tree.wait_for_exits(self._told, min(FAREWELL, max(0.0, left)))
+            signal_and_kill.wait_for_exits(self._told, min(FAREWELL, max(0.0, left)))
 
     # --- what is to be done ----------------------------------------------------------------------
 

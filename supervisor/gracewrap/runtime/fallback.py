@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 import time
 
-from gracewrap.linux import process_tree, procfs, reaper
+from gracewrap.linux import process_tree, procfs, reaper, signal_and_kill
 from gracewrap.linux.signals import SIGCHLD, SIGCONT, SIGKILL, fetch, is_our_own
 from gracewrap.record import TYPE_CHECKING, Record
 
@@ -72,10 +72,10 @@ def _kill_all(leaders: Mapping[int, int]) -> None:
     the rest."""
     try:
         # kill(-1) from any other process would reach the whole machine
-        process_tree.kill_all(None, posix.getpid() == 1)
+        signal_and_kill.kill_all(None, posix.getpid() == 1)
     except BaseException:
         for pid in leaders:
-            process_tree.signal_group(pid, SIGKILL)
+            signal_and_kill.signal_group(pid, SIGKILL)
 
 
 def _loop(known: FallbackState, rules: Rules) -> int:
@@ -96,16 +96,16 @@ def _loop(known: FallbackState, rules: Rules) -> int:
             told, kill_at = True, now + rules.shutdown_timeout
             _stop(leaders)
             for member in process_tree.descendants() if not leaders else ():
-                process_tree.signal_member(member, ended[-1] if ended else rules.stop_signal)
+                signal_and_kill.signal_member(member, ended[-1] if ended else rules.stop_signal)
         if kill_at is not None and now >= kill_at:
             if killed:
                 return _status(statuses)
             for pid in leaders or (None,):
-                process_tree.kill_all(pid, False)
+                signal_and_kill.kill_all(pid, False)
             killed, kill_at = True, now + AFTER_KILL
         if signum not in (0, SIGCHLD) and signum not in rules.stop_on:
             for pid in leaders:
-                process_tree.signal_leader(pid, rules.signal_map.get(signum, signum))
+                signal_and_kill.signal_leader(pid, rules.signal_map.get(signum, signum))
         elif signum in rules.stop_on and leaders and not told:
             told, kill_at = True, kill_at or now + rules.shutdown_timeout
             _stop(leaders)
@@ -128,8 +128,8 @@ def _copy(output: Sequence[tuple[int, int]]) -> None:
 
 def _stop(leaders: Mapping[int, int]) -> None:
     for pid, signum in leaders.items():
-        process_tree.signal_leader(pid, signum)
-        process_tree.signal_leader(pid, SIGCONT)
+        signal_and_kill.signal_leader(pid, signum)
+        signal_and_kill.signal_leader(pid, SIGCONT)
 
 
 def _status(statuses: Sequence[int]) -> int:

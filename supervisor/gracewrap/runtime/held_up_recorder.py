@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gracewrap.linux.held_up_processes import Look
     from gracewrap.linux.reactor import Reactor
     from gracewrap.policy.model import Event, Examine
-    from gracewrap.runtime.output import Output
+    from gracewrap.runtime.output_lines import Output
     from gracewrap.runtime.program_processes import Child
 
 TREE = 0.05  # seconds, to find the processes at most

@@ -22,7 +22,7 @@ AT_REST = (
     "gracewrap.report.held_up",
     "gracewrap.runtime.phase_in_words",
     "gracewrap.runtime.progress",
-    "gracewrap.config.recognise_program",
+    "gracewrap.config.recognise_command",
     "gracewrap.report.summary",
     "gracewrap.report.report_document",
     "gracewrap.report.report_files",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import signal_and_kill
 from gracewrap.policy.model import (
     FAILED,
     AgentsTold,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gracewrap.runtime.agents import Agents
     from gracewrap.runtime.held_up_recorder import FlightRecorder
     from gracewrap.runtime.hooks import HookRunner
-    from gracewrap.runtime.output import Output, Outputs
+    from gracewrap.runtime.output_lines import Output, Outputs
     from gracewrap.runtime.probing import Prober
     from gracewrap.runtime.program_processes import Child
     from gracewrap.runtime.sd_notify_messages import NotifyListener
@@ -99,7 +99,7 @@ class ProgramRuntime:
         from gracewrap.linux.hook_and_probe_process_groups import Helpers
         from gracewrap.runtime import hooks, probing
 
-        lazy_imports.import_now("gracewrap.report.probe_messages")  # what these have to say
+        lazy_imports.import_now("gracewrap.report.probe_log_messages")  # what these have to say
 
         child, reactor, recorder = self.child, self._reactor, self._recorder
         child.history.in_flight = probing.in_flight_of(child.settings)
@@ -291,7 +291,7 @@ class ProgramRuntime:
         """SIGKILL everything that is left; keep the names of those that were never sent the stop
         signal; say how what is left looks.
 
-        *everyone*: as of process_tree.kill_all().
+        *everyone*: as of signal_and_kill.kill_all().
         """
         child = self.child
         leader = child.leader
@@ -299,4 +299,4 @@ class ProgramRuntime:
         child.history.members = name_members(killed)
         if leader is not None and child.stop_sent and self.settings.kill_mode == "mixed":
             child.history.untold = name_members(child.untold(killed))
-        return KilledSeen(self.index, process_tree.only_wait_for_cpu(killed), time.monotonic())
+        return KilledSeen(self.index, signal_and_kill.only_wait_for_cpu(killed), time.monotonic())

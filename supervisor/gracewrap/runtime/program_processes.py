@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import process_tree, signal_and_kill
 from gracewrap.linux.signals import SIGCONT
 from gracewrap.record import TYPE_CHECKING
 from gracewrap.runtime import lazy_imports
@@ -112,12 +112,12 @@ class Child:
         """Signal the leader, or its main process, if it is there."""
         pid, fd = self._target()
         if pid is not None:
-            process_tree.signal_leader(pid, signum, fd)
+            signal_and_kill.signal_leader(pid, signum, fd)
 
     def signal_group(self, signum: int) -> None:
         """Signal the leader's group, as long as its number is the leader's."""
         if self.leader is not None:
-            process_tree.signal_group(self.group, signum)
+            signal_and_kill.signal_group(self.group, signum)
 
     def see(self, signum: int, before: bool = False) -> tuple[Process, ...]:
         """Return what is to be known of its processes.
@@ -151,14 +151,14 @@ class Child:
         was."""
         pid, fd = self._target()
         if pid is not None:
-            process_tree.signal_leader(pid, signum, fd)
+            signal_and_kill.signal_leader(pid, signum, fd)
             self.stop_sent = True
         return pid
 
     def send_stop_group(self, signum: int) -> bool:
         """Send the stop signal to the leader's group; return whether it was there."""
         if self.leader is not None:
-            process_tree.signal_group(self.group, signum)
+            signal_and_kill.signal_group(self.group, signum)
             self.stop_sent = True
         return self.leader is not None
 
@@ -167,15 +167,17 @@ class Child:
         self.history.unreached = set()
         for pid, started in targets:
             self.signalled.add((pid, started))
-            if process_tree.signal_process(pid, started, signum):
-                process_tree.signal_process(pid, started, SIGCONT)
+            if signal_and_kill.signal_process(pid, started, signum):
+                signal_and_kill.signal_process(pid, started, SIGCONT)
             else:
                 self.history.unreached.add(pid)
 
     def send_dump(self, targets: tuple[tuple[int, int], ...], signum: int) -> None:
         """Send processes, by pid and start time, what makes them write what they are doing."""
         self.history.unreached = {
-            pid for pid, started in targets if not process_tree.signal_process(pid, started, signum)
+            pid
+            for pid, started in targets
+            if not signal_and_kill.signal_process(pid, started, signum)
         }
 
     def untold(self, members: list[process_tree.Member]) -> list[process_tree.Member]:
@@ -193,7 +195,7 @@ class Child:
             # Without /proc, its group is all that is known of what the leader has left behind; the
             # number is not used again while there is anybody in it.
             leader = self.group
-        return process_tree.kill_all(leader, everyone, self.look, self.killed_groups)
+        return signal_and_kill.kill_all(leader, everyone, self.look, self.killed_groups)
 
     # --- the main process ------------------------------------------------------------------------
 
@@ -253,7 +255,7 @@ class Child:
         if self.main is not None:
             known = (
                 process_tree.member(self.main[0])
-                if process_tree.signal_leader(self.main[0], 0, self.main[1])
+                if signal_and_kill.signal_leader(self.main[0], 0, self.main[1])
                 else None
             )
             # If it is a zombie of ours, its starter has gone, and its exit is the one that counts:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gracewrap.linux.reaper import Reaped
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.handover import Handover
-    from gracewrap.runtime.output import Outputs
+    from gracewrap.runtime.output_lines import Outputs
 
 # Seconds after a start by which what goes into the background has gone there.
 SORT = (1.0, 10.0)
@@ -120,10 +120,10 @@ class Programs:
         width = max(len(program.child.history.label) for program in self._all)
         for program in self._all:
             if program.settings.reads_output:
-                from gracewrap.runtime import output
+                from gracewrap.runtime import output_lines
 
                 if self._outputs is None:
-                    self._outputs = output.Outputs(self._reactor, self._fault)
+                    self._outputs = output_lines.Outputs(self._reactor, self._fault)
                 program.open_output(self._outputs, width)
                 if program.output is not None:
                     self._recorder.log.beside = self._outputs.log

@@ -23,8 +23,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gracewrap.linux import spawn
-from gracewrap.runtime import output
-from gracewrap.runtime.output import KEPT, LONGEST, LineSplitter, Outputs
+from gracewrap.runtime import output_lines
+from gracewrap.runtime.output_lines import KEPT, LONGEST, LineSplitter, Outputs
 from processes import require
 from reactor_driver import Driver, driving, readable
 
@@ -50,7 +50,7 @@ class Stage:
     ):
         return self.outputs.open(name, how, width, on_line)
 
-    def start(self, opened: output.Output, code: str) -> int:
+    def start(self, opened: output_lines.Output, code: str) -> int:
         pid, _, errno = spawn.spawn([*PYTHON, code], None, stdio=opened.stdio, no_stdin=True)
         assert errno == 0
         self.running.add(pid)
@@ -62,7 +62,7 @@ class Stage:
             self.running.remove(pid)
         return pid not in self.running
 
-    def run(self, opened: output.Output, code: str, **options: Callable[[], object]) -> None:
+    def run(self, opened: output_lines.Output, code: str, **options: Callable[[], object]) -> None:
         """Run a program to its end, and take in what it has written."""
         pid = self.start(opened, code)
         self.driver.until(lambda: self.gone(pid), **options)
@@ -188,10 +188,10 @@ def test_lines_are_the_same_however_they_come(data, cuts, longest):
 )
 def test_each_line_becomes_one_of_ours(lines):
     block = b"".join(line + b"\n" for line in lines)
-    assert output._prefixed("web", None)(block) == b"".join(
+    assert output_lines._prefixed("web", None)(block) == b"".join(
         b"web | " + line + b"\n" for line in lines
     )
-    told = output._json_lines("web", "stderr")(block)
+    told = output_lines._json_lines("web", "stderr")(block)
     assert told.count(b"\n") == len(lines)
     for line, one in zip(lines, told.split(b"\n")):
         assert json.loads(one)["message"] == line.decode("utf-8", "backslashreplace")
@@ -567,7 +567,7 @@ def test_the_flags_of_our_stdout_are_not_touched(reader):
 @pytest.mark.parametrize("call", ["read", "write"])
 def test_a_call_that_fails_is_made_again(reader, monkeypatch, call):
     """No memory for the bytes; faked, everything else is real."""
-    real, failed = getattr(output.posix, call), []
+    real, failed = getattr(output_lines.posix, call), []
 
     def failing(fd: int, *args: object) -> object:
         if not failed and fd not in (reader.reading, web.stdio[0]):
@@ -578,7 +578,7 @@ def test_a_call_that_fails_is_made_again(reader, monkeypatch, call):
     with on_stage(reader.writing) as stage:
         web = stage.open()
         os.write(web.stdio[0], b"one\ntwo\n")
-        monkeypatch.setattr(output.posix, call, failing)
+        monkeypatch.setattr(output_lines.posix, call, failing)
         stage.driver.until(lambda: reader.rest() == b"one\ntwo\n")
         assert failed and [type(fault) for fault in stage.driver.faults] == [MemoryError]
         stage.driver.faults.clear()
@@ -754,9 +754,9 @@ def test_colours_are_for_terminals(monkeypatch):
         ("NO_COLOR", "1", False),
     ):
         with monkeypatch.context() as patch, terminal() as (master, slave):
-            patch.setitem(output.posix.environ, b"TERM", b"xterm")
-            patch.delitem(output.posix.environ, b"NO_COLOR", raising=False)
-            patch.setitem(output.posix.environ, name.encode(), value.encode())
+            patch.setitem(output_lines.posix.environ, b"TERM", b"xterm")
+            patch.delitem(output_lines.posix.environ, b"NO_COLOR", raising=False)
+            patch.setitem(output_lines.posix.environ, name.encode(), value.encode())
             with on_stage(slave) as stage:
                 for program in ("web", "db"):
                     stage.run(stage.open(program, "prefix"), "print('line')")
@@ -764,7 +764,7 @@ def test_colours_are_for_terminals(monkeypatch):
                 while got.count(b"\n") < 2:  # they may come across one by one
                     assert readable(master)
                     got += os.read(master, 1000)
-                first, second = output.COLOURS[:2]
+                first, second = output_lines.COLOURS[:2]
                 assert got == (
                     b"\033[0;38;5;%dmweb |\033[0m line\n\033[0;38;5;%dmdb  |\033[0m line\n"
                     % (first, second)

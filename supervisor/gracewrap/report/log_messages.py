@@ -73,10 +73,10 @@ def describe(event: Event, history: ProgramHistory, run: RunHistory, at: float) 
     elif isinstance(event, runtime_events.OfAProcess):
         line = _life(event, history, run, at)
     elif isinstance(event, runtime_events.OfAProbe):
-        from gracewrap.report import probe_messages  # loaded: there are probes
+        from gracewrap.report import probe_log_messages  # loaded: there are probes
 
-        line = probe_messages.describe(event, history, at)
-        nameless = isinstance(event, probe_messages.NAMELESS)
+        line = probe_log_messages.describe(event, history, at)
+        nameless = isinstance(event, probe_log_messages.NAMELESS)
     elif isinstance(event, runtime_events.OfTheRun):
         line = _run(event)
     else:
