@@ -19,7 +19,7 @@ SHORTEST = 0.005  # seconds; less is shown as 0 s
 VERBS = {
     "waits": "waits",
     "hook": "hook",
-    "propagation": "serves on",
+    "propagation": "not ready",
     "drain": "drain",
     "linger": "linger",
 }
