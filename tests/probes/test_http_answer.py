@@ -1,4 +1,4 @@
-"""Tests of http_answer: what a status, JSON, metrics or text mean for the http probe."""
+"""Answers to the http probe: what a status, JSON, metrics or text mean."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gracewrap.config.probe_specs import Expect
 from gracewrap.http_client.response import Response
 from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading
-from gracewrap.probes.http_answer import interpret
+from gracewrap.probes.http import interpret
 
 
 def answer(
