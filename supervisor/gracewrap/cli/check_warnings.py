@@ -30,6 +30,7 @@ WANTED = {
     "unicorn": ("QUIT", "cuts requests"),
     "php-fpm": ("QUIT", "cuts requests"),
     "haproxy": ("USR1", "cuts requests"),
+    "starman": ("QUIT", "cuts requests"),
     "httpd": ("WINCH", "cuts requests"),
     "apache2": ("WINCH", "cuts requests"),
     "postgres": ("INT", "waits until every client has gone"),
@@ -73,7 +74,9 @@ NODES = {"node", "nodejs"}
 _REPORTS = re.compile(r"--report-on-signal\b")
 # What ends these servers.
 MEANS_STOP = {
-    **dict.fromkeys(("nginx", "unicorn", "php-fpm", "gunicorn", "uwsgi", "postgres"), ("QUIT",)),
+    **dict.fromkeys(
+        ("nginx", "unicorn", "php-fpm", "gunicorn", "uwsgi", "postgres", "starman"), ("QUIT",)
+    ),
     "haproxy": ("USR1",),
 }
 _ENDS = ("ABRT", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
