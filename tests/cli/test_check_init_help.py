@@ -444,7 +444,13 @@ def test_check_says_what_the_exit_status_of_a_good_stop_is(words, said, tmp_path
 
 
 @pytest.mark.parametrize(
-    "command", ["nginx", "nginx -c x", "/usr/sbin/php-fpm8.2 -y x", "httpd", "apache2 -D OTHER"]
+    "command",
+    [
+        *("nginx", "nginx -c x", "/usr/sbin/php-fpm8.2 -y x", "httpd", "apache2 -D OTHER"),
+        *("squid -f x", "/usr/sbin/sshd -f x", "named -p 53", "unbound -c x", "varnishd -b x"),
+        *("lighttpd -f x", "dnsmasq -p 53", "memcached -d -m 64", "mosquitto -d"),
+        "redis-server --daemonize yes",
+    ],
 )
 def test_check_warns_of_a_command_that_goes_to_the_background(command):
     assert (
@@ -464,10 +470,44 @@ def test_check_warns_of_a_command_that_goes_to_the_background(command):
         ["apache2", "-D", "FOREGROUND"],
         ["httpd", "-X"],
         ["apache2-foreground"],
+        ["squid", "--foreground"],
+        ["squid", "-NYCd", "1"],
+        ["/usr/sbin/sshd", "-D", "-e"],
+        ["named", "-g"],
+        ["unbound", "-d"],
+        ["varnishd", "-F"],
+        ["lighttpd", "-Df", "x"],
+        ["dnsmasq", "-k"],
+        ["memcached", "-u", "nobody"],
+        ["mosquitto", "-c", "a-d"],
+        ["redis-server", "--daemonize", "no"],
     ],
 )
 def test_check_does_not_warn_of_one_that_stays(command):
     assert "background" not in Done("check", "--", *command).err
+
+
+def test_check_says_what_quit_needs_besides_for_php_fpm():
+    assert "process_control_timeout" in Done("check", "--", "php-fpm", "-F").err
+    done = Done("check", "--stop-signal", "QUIT", "--", "php-fpm", "-F")
+    assert "process_control_timeout" not in done.err
+
+
+@pytest.mark.parametrize(
+    "options, line, said",
+    [
+        ([], "", True),
+        ([], "# shutdown_lifetime 10 seconds", True),
+        ([], "shutdown_lifetime 10 seconds", False),
+        (["--shutdown-timeout", "40s"], "", False),
+        (["--stop-signal", "INT"], "", False),  # which waits for nobody
+    ],
+)
+def test_check_warns_of_the_time_that_squid_takes(options, line, said, tmp_path):
+    file = tmp_path / "squid.conf"
+    file.write_text(f"http_port 3128\n{line}\n")
+    done = Done("check", *options, "--", "squid", "--foreground", "-f", str(file))
+    assert ("stays for all of shutdown_lifetime" in done.err) == said
 
 
 SEVERAL = (

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from gracewrap.config import problems
+from gracewrap.config import foreground, problems
 from gracewrap.config.probe_specs import (
     CommandAction,
     ExecProbeSpec,
@@ -48,21 +48,15 @@ STOPSIGNALS = {
     "haproxy": "USR1",
 }
 KILLS_BY_ITSELF = {"su", "runuser"}  # 2 s after they have passed SIGTERM on
-# Commands that fork and exit unless they are told not to: what tells them (searched in their
-# words), and what to write.
-_APACHE = (re.compile(r"-D ?FOREGROUND\b|(^| )-X\b"), "-DFOREGROUND")
-STAYS = {
-    "nginx": (
-        re.compile(r"\bdaemon\s+off\b"),
-        '-g "daemon off;" (or daemon off; in its configuration)',
-    ),
+# What that signal needs besides.
+NEEDS = {
     "php-fpm": (
-        re.compile(r"(^| )(-\w*F|--nodaemonize\b)"),
-        "-F (or daemonize = no in its configuration)",
+        ", and process_control_timeout in its configuration, the seconds that a request may take: "
+        "with 0, the default, QUIT cuts them too"
     ),
-    "httpd": _APACHE,
-    "apache2": _APACHE,
 }
+# Squid waits all of shutdown_lifetime, also when no client is there.
+SQUID_WAITS = 30.0
 CLOSES_ITS_PAGES = {
     "nginx",
     "haproxy",
@@ -145,7 +139,7 @@ def _stopsignals(settings: Settings) -> Iterator[str]:
     """Yield which images are stopped by a signal that is no stop request here."""
     found: dict[str, list[str]] = {}
     for one in settings.each:
-        program = _program(one.command[0]) if one.command else ""
+        program = foreground.program_of(one.command[0]) if one.command else ""
         if program in STOPSIGNALS:
             programs = found.setdefault(STOPSIGNALS[program], [])
             programs += [program] if program not in programs else []
@@ -187,7 +181,7 @@ def _about_dumps(settings: Settings, signum: int) -> Iterator[str]:
     if settings.stop_timeout is not None and settings.stop_timeout < held_up_looks.SHORT:
         least = f"{held_up_looks.SHORT:g} s"
         yield f"{said} is never sent: with less than {least} to stop nobody looks at it"
-    program = _program(settings.command[0]) if settings.command else ""
+    program = foreground.program_of(settings.command[0]) if settings.command else ""
     words = " ".join(settings.command)
     if program in NODES and short == "USR1":
         yield f"{said} opens the debugger of Node.js; with --report-on-signal write USR2"
@@ -270,7 +264,7 @@ SECRET = {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth
 
 def _about_probe(name: str, probe: ProbeSpec, settings: Settings) -> Iterator[str]:
     """Yield what may not be meant of a probe; *name* says what for."""
-    program = _program(settings.command[0]) if settings.command else ""
+    program = foreground.program_of(settings.command[0]) if settings.command else ""
     if isinstance(probe, HttpProbeSpec):
         yield from _about_url(name, probe, settings)
         if name == "drain" and program in CLOSES_ITS_PAGES:
@@ -337,7 +331,7 @@ def _about_connections(program: str, probe: TcpProbeSpec, settings: Settings) ->
 
 
 def _about_command(settings: Settings) -> Iterator[str]:
-    word, *words = settings.command
+    word = settings.command[0]
     if (
         shutil.which(
             os.path.join(settings.working_dir, word)
@@ -354,23 +348,39 @@ def _about_command(settings: Settings) -> Iterator[str]:
         yield f"the command {problems.show(word)} is not found or not executable here{hint}"
     yield from _about_dollars(settings.command)
     yield from _about_supervisord(settings)
-    program = _program(word)
+    program = foreground.program_of(word)
     signum, what = WANTED.get(program, ("", ""))
     if signum and "stop_signal" not in settings.origins:
         option = "" if settings.name else f" (--stop-signal {signum})"
-        yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}"{option}'
-    stays, advice = STAYS.get(program, (None, ""))
-    if stays and not stays.search(" ".join(words)):
+        besides = NEEDS.get(program, "")
+        yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}"{option}{besides}'
+    if write := foreground.advice(settings.command):
         yield (
             f"{program} goes to the background, and a command that does so ends the run: write "
-            f"{program} {advice}"
+            f"{write}"
         )
+    yield from _about_squid(program, settings)
     if by := _kills_by_itself(settings.command):
         yield (
             f"{by} forwards SIGTERM and sends SIGKILL 2 s later, whatever the budget: work that "
             'takes longer is lost; set user = "..." instead, or use setpriv or gosu'
         )
     yield from _about_workers(program, settings)
+
+
+def _about_squid(program: str, settings: Settings) -> Iterator[str]:
+    """Yield why a stop of Squid takes the whole time."""
+    limit = min(settings.shutdown_timeout, settings.stop_timeout or settings.shutdown_timeout)
+    if program != "squid" or settings.stop_signal != SIGTERM or limit > SQUID_WAITS + 2:
+        return
+    words = list(settings.command)
+    file = words[words.index("-f") + 1] if "-f" in words[:-1] else "/etc/squid/squid.conf"
+    if not re.search(r"^\s*shutdown_lifetime\s", _first_bytes(file, 1 << 20), re.MULTILINE):
+        yield (
+            "squid stays for all of shutdown_lifetime (30 seconds by default) after SIGTERM, also "
+            f"without a client, and is killed after {show_duration(limit)}; write "
+            "shutdown_lifetime in squid.conf, some seconds below that"
+        )
 
 
 def _about_workers(program: str, settings: Settings) -> Iterator[str]:
@@ -424,16 +434,9 @@ def _about_supervisord(settings: Settings) -> Iterator[str]:
             yield f"nothing fills in supervisord's {where}: write {cure}"
 
 
-def _program(word: str) -> str:
-    """Return a program's name without directory and version: php-fpm of /usr/sbin/php-fpm8.2,
-    apache2 as it is."""
-    name = os.path.basename(word)
-    return "php-fpm" if re.fullmatch(r"php-fpm[\d.]*", name) else name
-
-
 def _kills_by_itself(command: Sequence[str]) -> str:
     """Return su or runuser if a command is run by it; "" if not."""
-    program = _program(command[0])
+    program = foreground.program_of(command[0])
     if program in KILLS_BY_ITSELF:
         return program
     script = _script(command) or (command[2] if program in SHELLS and len(command) > 2 else "")
@@ -458,7 +461,7 @@ def _failing_status(settings: Settings) -> Iterator[str]:
         or 128 + SIGTERM in settings.success_exit_codes
     ):
         return
-    program = _program(settings.command[0])
+    program = foreground.program_of(settings.command[0])
     if program in RUNNERS:
         why = f"{program} dies of SIGTERM itself, whatever its server does"
     elif (script := _script(settings.command)) and not _HANDLED.search(script):
@@ -473,7 +476,7 @@ def _script(command: Sequence[str]) -> str:
     """Return the text of the shell script that *command* runs; "" if it is none, or cannot be
     read."""
     word, *words = command
-    if _program(word) not in SHELLS:
+    if foreground.program_of(word) not in SHELLS:
         text = _first_bytes(shutil.which(word) or "")
         first = text.partition("\n")[0].split()
         return (
@@ -492,12 +495,12 @@ def _script(command: Sequence[str]) -> str:
     return ""
 
 
-def _first_bytes(file: str) -> str:
+def _first_bytes(file: str, most: int = 1 << 16) -> str:
     """Return the start of a regular file, as far as a script would go."""
     try:
         if not os.path.isfile(file):
             return ""
         with open(file, "rb") as script:
-            return script.read(1 << 16).decode(errors="replace")
+            return script.read(most).decode(errors="replace")
     except OSError:
         return ""

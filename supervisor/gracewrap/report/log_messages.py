@@ -476,9 +476,7 @@ def _leader_exited(
     last = history.in_a_row if not asked and event.then == "shutdown" else 0
     rest = "; some of its processes are still running" if left else ""
     if left and not asked and not status:
-        rest += (
-            " (if it went into the background, run it in the foreground: nginx -g 'daemon off;')"
-        )
+        rest += _if_in_the_background(history)
     unasked = f", {NOT_OURS}" if history.killed_by_others() else ""
     if not asked:
         unasked = _by_a_key(event, history, run) or _unasked(history, run)
@@ -486,6 +484,15 @@ def _leader_exited(
     fields = {"status": status, "signal": signal_name(signum), "left": left}
     level = _exit_level(event, history, run, bool(last))
     return Line(level, text + _others(event, run), {**fields, "restarts": last or None})
+
+
+def _if_in_the_background(history: ProgramHistory) -> str:
+    """Return what to write if a program went into the background."""
+    from gracewrap.config import foreground
+
+    write = foreground.advice(history.command)
+    how = f": write {write}" if write else ", by an option of its own"
+    return f" (if it went into the background, run it in the foreground{how})"
 
 
 def _by_a_key(event: log_events.LeaderExited, history: ProgramHistory, run: RunHistory) -> str:

@@ -1,0 +1,62 @@
+"""Which well-known programs go to the background, and what is to be written so that they do not."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from gracewrap.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_APACHE = (re.compile(r"-D ?FOREGROUND\b|(^| )-X\b"), "-DFOREGROUND")
+# Commands that fork and exit unless they are told not to: what tells them (searched in their
+# words), and what to write.  Each was run (Debian 12), but for httpd, which is Apache's own name.
+_STAYS = {
+    "nginx": (
+        re.compile(r"\bdaemon\s+off\b"),
+        '-g "daemon off;" (or daemon off; in its configuration)',
+    ),
+    "php-fpm": (
+        re.compile(r"(^| )(-\w*F|--nodaemonize\b)"),
+        "-F (or daemonize = no in its configuration)",
+    ),
+    "httpd": _APACHE,
+    "apache2": _APACHE,
+    "squid": (re.compile(r"(^| )(-\w*N|--foreground\b)"), "--foreground"),
+    "sshd": (re.compile(r"(^| )-\w*[DdtTi]"), "-D"),
+    "named": (re.compile(r"(^| )-\w*[fgv]"), "-f"),
+    "unbound": (re.compile(r"(^| )-\w*d"), "-d (or do-daemonize: no in its configuration)"),
+    "varnishd": (re.compile(r"(^| )-[FCdVx]"), "-F"),
+    "lighttpd": (re.compile(r"(^| )-\w*[Dtpv]"), "-D"),
+    "dnsmasq": (re.compile(r"(^| )(-\w*[kd]|--keep-in-foreground\b|--no-daemon\b)"), "-k"),
+}
+# Commands that do so when they are told to: what tells them, and what is to be left out.
+_LEAVES = {
+    "memcached": (re.compile(r"(^| )(-d|--daemon)\b"), "-d"),
+    "mosquitto": (re.compile(r"(^| )(-d|--daemon)\b"), "-d"),
+    "redis-server": (re.compile(r"(^| )--daemonize yes\b"), "--daemonize yes"),
+}
+
+
+def advice(command: Sequence[str]) -> str:
+    """Return what to write so that a command stays in the foreground; "" if it does, or is not
+    known."""
+    if not command:
+        return ""
+    program, words = program_of(command[0]), " ".join(command[1:])
+    if program in _STAYS:
+        stays, add = _STAYS[program]
+        return "" if stays.search(words) else f"{program} {add}"
+    if program in _LEAVES:
+        leaves, option = _LEAVES[program]
+        return f"{program} without {option}" if leaves.search(words) else ""
+    return ""
+
+
+def program_of(word: str) -> str:
+    """Return a program's name without directory and version: php-fpm of /usr/sbin/php-fpm8.2,
+    apache2 as it is."""
+    name = os.path.basename(word)
+    return "php-fpm" if re.fullmatch(r"php-fpm[\d.]*", name) else name
