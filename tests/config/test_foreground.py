@@ -14,6 +14,8 @@ from gracewrap.config import foreground
         ("nginx", 'nginx -g "daemon off;" (or daemon off; in its configuration)'),
         ("memcached -d", "memcached without -d"),
         ("sshd -D", ""),
+        ("dovecot -F", ""),
+        ("cron", "cron -f"),
         ("memcached", ""),
         ("./server", ""),
         ("", ""),

@@ -30,6 +30,8 @@ _STAYS = {
     "unbound": (re.compile(r"(^| )-\w*d"), "-d (or do-daemonize: no in its configuration)"),
     "varnishd": (re.compile(r"(^| )-[FCdVx]"), "-F"),
     "lighttpd": (re.compile(r"(^| )-\w*[Dtpv]"), "-D"),
+    "dovecot": (re.compile(r"(^| )-\w*F"), "-F"),
+    "cron": (re.compile(r"(^| )-\w*f"), "-f"),
     "dnsmasq": (re.compile(r"(^| )(-\w*[kd]|--keep-in-foreground\b|--no-daemon\b)"), "-k"),
 }
 # Commands that do so when they are told to: what tells them, and what is to be left out.

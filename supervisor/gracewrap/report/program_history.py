@@ -481,5 +481,6 @@ def name_members(members: Sequence[process_tree.Member], most: int = 8) -> str:
 
 def name_processes(processes: Sequence[tuple[str, int]], most: int = 8) -> str:
     """Return names and pids, of the first few."""
-    shown = ", ".join(f"{name} (pid {pid})" for name, pid in processes[:most])
+    # A title that a program has given itself may end in a blank.
+    shown = ", ".join(f"{name.rstrip()} (pid {pid})" for name, pid in processes[:most])
     return f"{shown} and {len(processes) - most} more" if len(processes) > most else shown
