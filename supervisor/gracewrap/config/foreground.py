@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _APACHE = (re.compile(r"-D ?FOREGROUND\b|(^| )-X\b"), "-DFOREGROUND")
 # Commands that fork and exit unless they are told not to: what tells them (searched in their
-# words), and what to write.  Each was run (Debian 12), but for httpd, which is Apache's own name.
+# words), and what to write.  Each was run (Debian 12), but for nginx and httpd (Apache's own name).
 _STAYS = {
     "nginx": (
         re.compile(r"\bdaemon\s+off\b"),
