@@ -62,10 +62,10 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
 def _ends(run: RunHistory) -> list[str]:
     """Return how all of it ended, for people."""
     if not run.several:
-        return [how(run.all), *particulars(run.all)]
-    shown, rest = most_telling(run.programs)
-    ends = [", ".join((how(one), *particulars(one))) for one in shown]
-    ends += [counted(rest)] if rest else []
+        return [how(run.all), *_particulars(run.all)]
+    shown, rest = _most_telling(run.programs)
+    ends = [", ".join((how(one), *_particulars(one))) for one in shown]
+    ends += [_counted(rest)] if rest else []
     return [f"{run.several} programs: {ends[0]}", *ends[1:]] if run.several > 1 else ends
 
 
@@ -79,9 +79,7 @@ def _own_status(run: RunHistory, status: int) -> str:
     """Return the signal whose number is in an exit status that says no more than that: it was
     stopped as it was asked to."""
     history = exit_code_from(run, status)
-    if history is None or run.requested is None:
-        return ""
-    return own_status(history)
+    return "" if history is None or run.requested is None else _signal_of_status(history)
 
 
 def exit_code_from(run: RunHistory, status: int) -> ProgramHistory | None:
@@ -188,7 +186,7 @@ def _killed_by_su(history: ProgramHistory) -> str:
     )
 
 
-def particulars(history: ProgramHistory) -> list[str]:
+def _particulars(history: ProgramHistory) -> list[str]:
     """Return what else people should know of its end."""
     parts = []
     if history.finished:
@@ -266,7 +264,7 @@ def _too_soon(history: ProgramHistory) -> str:
     return f" (it exited before that was done; {write} lets it finish first)"
 
 
-def own_status(history: ProgramHistory) -> str:
+def _signal_of_status(history: ProgramHistory) -> str:
     """Return the signal with whose number it exited (128 + N) after a stop that may well have been
     a good one; else ""."""
     status, leader = history.status() or 0, history.leader
@@ -280,7 +278,7 @@ def own_status(history: ProgramHistory) -> str:
     return name if name in history.sent else ""
 
 
-def is_troubled(history: ProgramHistory) -> bool:
+def _is_troubled(history: ProgramHistory) -> bool:
     """Return whether people will want to know how it ended."""
     if history.outcome() in ("not_started", "gave_up", "killed", "ended_by_other_signal"):
         return True
@@ -290,7 +288,7 @@ def is_troubled(history: ProgramHistory) -> bool:
     return failed and not history.early and not history.ended_by_stop_signal()
 
 
-def most_telling(
+def _most_telling(
     histories: Sequence[ProgramHistory],
 ) -> tuple[list[ProgramHistory], list[ProgramHistory]]:
     """Return the programs whose end is told one by one, and the rest: all of a few, else the worst
@@ -298,13 +296,13 @@ def most_telling(
     if len(histories) <= MOST:
         return list(histories), []
     troubled = sorted(
-        filter(is_troubled, histories), key=lambda history: OUTCOMES.index(history.outcome())
+        filter(_is_troubled, histories), key=lambda history: OUTCOMES.index(history.outcome())
     )
     shown = troubled[:MOST]
     return shown, [history for history in histories if history not in shown]
 
 
-def counted(histories: Sequence[ProgramHistory]) -> str:
+def _counted(histories: Sequence[ProgramHistory]) -> str:
     """Return how many programs ended how: "44 stopped gracefully, 2 had ended before"."""
     ends = [history.outcome() for history in histories]
     return ", ".join(f"{ends.count(end)} {_COUNTED[end]}" for end in OUTCOMES if end in ends)
