@@ -124,6 +124,36 @@ return [pids(0) == [orphan], orphan in pids(1)]
 """) == [True, False]
 
 
+def test_an_orphan_is_of_a_leader_that_is_still_to_be_reaped():
+    """Somebody may look between a leader's end and the moment it is reaped."""
+    assert found("""
+web = program(0, STRANGER + "wait")
+orphan = hear()
+program(1, "exec sleep 1000")
+os.kill(web, signal.SIGKILL)
+os.waitid(os.P_PID, web, os.WEXITED | os.WNOWAIT)
+them.sort()
+end(web)
+them.sort([0])
+return [pids(0) == [orphan], orphan in pids(1)]
+""") == [True, False]
+
+
+def test_an_orphan_of_a_leader_that_ends_just_now_is_not_given_to_another():
+    assert (
+        found("""
+web, db = program(0, "exec sleep 1000"), program(1, STRANGER + "wait")
+orphan = hear()
+end(web)
+os.kill(db, signal.SIGKILL)
+os.waitid(os.P_PID, db, os.WEXITED | os.WNOWAIT)
+them.sort([0])
+return orphan in pids(0)
+""")
+        is False
+    )
+
+
 def test_what_is_nobodys_is_the_last_ones():
     assert found("""
 web, db = program(0, STRANGER + "wait"), program(1, "exec sleep 1000")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import posix
 
-from gracewrap.linux import process_tree
+from gracewrap.linux import process_tree, reaper
 from gracewrap.linux.procfs import read_file
 from gracewrap.record import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class ProcessOwners:
         self._names = {name.encode(): program for program, name in enumerate(names)}
         self._blind = False  # we could not look
         self._of: dict[int, int] = {}  # until it is reaped, a child's number is nobody else's
+        self._leaders: dict[int, int] = {}  # the same, of the leaders alone
         self._groups: dict[int, int] = {}
         self._seen: dict[
             int, frozenset[tuple[int, int]]
@@ -50,12 +51,13 @@ class ProcessOwners:
 
     def spawned(self, pid: int, program: int) -> None:
         """A program has a leader, which leads the group of its own number too."""
-        self._of[pid] = self._groups[pid] = program
+        self._of[pid] = self._leaders[pid] = self._groups[pid] = program
         self._there.add(program)
 
     def reaped(self, pid: int) -> None:
         """A child of ours is no more; its number may be used again."""
         self._of.pop(pid, None)
+        self._leaders.pop(pid, None)
 
     def gone(self, program: int) -> None:
         """Nothing is left of a program, so nothing has its groups any more."""
@@ -68,10 +70,21 @@ class ProcessOwners:
         leaders have just been reaped."""
         children = process_tree.our_children()
         self._blind = children is None
-        for pid in children or ():
-            if self._of.get(pid, NOBODY) == NOBODY and not process_tree.is_helpers(pid):
-                # What has been here before did not come with the end of these.
-                self._of[pid] = self._whose(pid, () if pid in self._of else ended)
+        unknown = [
+            pid
+            for pid in children or ()
+            if self._of.get(pid, NOBODY) == NOBODY and not process_tree.is_helpers(pid)
+        ]
+        if unknown:
+            ended = {*ended, *self._not_yet_reaped()}
+        for pid in unknown:
+            # What has been here before did not come with the end of these.
+            self._of[pid] = self._whose(pid, () if pid in self._of else ended)
+
+    def _not_yet_reaped(self) -> list[int]:
+        """Return the programs whose leaders have ended and are still to be reaped: what they have
+        left behind is among our children already."""
+        return [program for pid, program in self._leaders.items() if reaper.has_ended(pid)]
 
     def left(self, program: int) -> bool:
         """Return whether anything may be left of a program, as far as sort() has seen; what is
