@@ -4,7 +4,7 @@
 
 It needs musl-tools, make, dpkg-dev and the kernel's headers (linux-libc-dev), and as Python one in
 which gracewrap's own dependencies are installed; for another MACHINE (aarch64), ziglang too.  What
-takes minutes, OpenSSL and CPython, is kept in GRACEWRAP_DIST_CACHE, or else in
+takes minutes, CPython and OpenSSL, is kept in GRACEWRAP_DIST_CACHE, or else in
 ~/.cache/gracewrap-dist: a change of our own code alone takes seconds.  Beside TARGET it writes what
 is inside, TARGET.spdx.json, and the licences, TARGET.NOTICE.
 """
@@ -45,6 +45,7 @@ def main(target: Path, machine: str = static.HERE) -> None:
     inside: list[Component] = [
         of_source(made.python_source, "PSF-2.0", "LICENSE"),
         of_source(made.openssl_source, "Apache-2.0", "LICENSE.txt"),
+        of_source(made.zlib_source, "Zlib", "LICENSE"),
         *(musl() if machine == static.HERE else musl_of_zig()),
         *map(of_python_package, PACKAGES),
     ]
@@ -85,7 +86,8 @@ def freeze(folder: Path, interpreter: Path) -> None:
     files += [f"agents/node/{file.name}={file}" for file in sorted(agent.glob("*.cjs"))]
     library = interpreter / "Lib"
     words = [
-        *(interpreter / "python", "-S", "-X", "frozen_modules=on"),
+        # Without the columns of each instruction: a traceback has no source to point at.
+        *(interpreter / "python", "-S", "-X", "frozen_modules=on", "-X", "no_debug_ranges"),
         *(Path(__file__).with_name("freeze.py"), folder, library, *packages, "--", *files),
     ]
     run(words, folder, {"PYTHONPATH": str(library)})
@@ -111,7 +113,8 @@ def link(folder: Path, target: Path, libraries: Libraries) -> None:
             # The launcher and its part of musl side by side: the kernel maps 64 KiB around each
             # page that is used.
             *(launcher / "launch.c", "-lc", launcher / "embed.c", "modules.c", "_ssl.o"),
-            *(python / "libpython.a", openssl / "libssl.a", openssl / "libcrypto.a", "-lm"),
+            *(python / "libpython.a", openssl / "libssl.a", openssl / "libcrypto.a"),
+            *(libraries.zlib / "libz.a", "-lm"),
         ],
         folder,
     )

@@ -9,6 +9,7 @@ what the package ships beside its modules: they become the module gracewrap_file
 
 import marshal
 import sys
+import zlib
 from importlib.machinery import SOURCE_SUFFIXES
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -29,6 +30,18 @@ NOT_CALLED = [
     *("_pyio", "_strptime", "attr", "IPython", "ipywidgets", "httpx", "psutil", "pygments"),
     *("markdown_it", "typing_extensions", "_ctypes", "lib2to3", "logging.config", "colorama"),
 ]
+# What a run loads, of the standard library and beside it.  The rest, three modules of four, is only
+# for subcommands: it is compressed, and takes a third of the room.
+OF_A_RUN = (
+    *("abc", "base64", "codecs", "collections", "_collections_abc", "contextlib", "copy"),
+    *("copyreg", "datetime", "encodings", "enum", "functools", "__future__", "genericpath"),
+    *("gracewrap", "heapq", "importlib", "io", "json", "keyword", "operator", "os", "posixpath"),
+    *("re", "reprlib", "selectors", "shlex", "signal", "socket", "ssl", "stat", "string", "struct"),
+    *("threading", "tomllib", "types", "typing", "warnings", "weakref", "_weakrefset"),
+    # h11, by way of dataclasses
+    *("h11", "ast", "dataclasses", "dis", "inspect", "linecache", "opcode", "token", "tokenize"),
+)
+OF_SUBCOMMANDS = ("cli", "drill", "learn", "manifests", "picture")  # the rooms of gracewrap
 # Imported by a name that no scan sees.
 ENCODINGS = ("", ".aliases", ".ascii", ".idna", ".latin_1", ".unicode_escape", ".utf_8",
              ".utf_8_sig")  # fmt: skip
@@ -71,13 +84,26 @@ def compiled(source: Path, roots: list[Path]) -> bytes:
     return marshal.dumps(compile(source.read_bytes(), shown, "exec", optimize=2))
 
 
+def packed(name: str, code: bytes) -> bytes:
+    """Return what is frozen of a module: its code, or that compressed, and what executes it."""
+    top, _, rest = name.partition(".")
+    is_for_people = top == "gracewrap" and rest.partition(".")[0] in OF_SUBCOMMANDS
+    if top in OF_A_RUN and not is_for_people:
+        return code
+    text = (
+        "exec(__import__('marshal').loads(__import__('zlib').decompress("
+        f"{zlib.compress(code, 9)!r})))"
+    )
+    return marshal.dumps(compile(text, "compressed", "exec"))
+
+
 def main(target: Path, library: Path, packages: list[Path], files: list[str]) -> None:
     """Write modules.c and modules.bin, which that includes."""
     found = find(library, packages)
     roots = [library, *(package.parent for package in packages)]
     code: dict[str, tuple[bytes, bool]] = {}
     for name, (source, is_package) in sorted(found.items()):
-        code[name] = compiled(source, roots), is_package
+        code[name] = packed(name, compiled(source, roots)), is_package
     named = [word.partition("=")[::2] for word in files]
     contents = {name: Path(file).read_bytes() for name, file in named}
     text = f"FILES = {contents!r}\n"

@@ -10,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from sources import RELEASE, Source
 
@@ -32,7 +33,7 @@ class Component:
 
 def of_source(source: Source, licence: str, terms: str) -> Component:
     """Return a component that is built from Debian's source; *terms* is a file in that."""
-    version = source.version.replace("+", "%2B").replace("~", "%7E")
+    version = quote(source.version, safe="")
     purl = f"pkg:deb/debian/{source.name}@{version}?arch=source&distro={RELEASE}"
     return Component(source.name, source.version, licence, source.tree / terms, purl)
 

@@ -115,12 +115,20 @@ class _Order:
 
 def _unpack(name: str, version: str, tree: Path, options: list[str]) -> bool:
     """Fetch and unpack a version to *tree*; return whether it could be had."""
+    # apt takes a version from the first archive that lists it, and tries no other one.
+    return any(
+        _unpack_from(wanted, version, tree, options)
+        for wanted in (f"{name}={version}", f"{name}/{RELEASE}")
+    )
+
+
+def _unpack_from(wanted: str, version: str, tree: Path, options: list[str]) -> bool:
     folder = tree.with_name(f".{tree.name}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for what in (("--dsc-only", "--download-only"), ()):  # the small file first
         done = subprocess.run(
-            ["apt-get", *options, "source", "-qq", *what, f"{name}={version}"],
+            ["apt-get", *options, "source", "-qq", *what, wanted],
             cwd=folder,
             capture_output=True,
             check=False,
@@ -128,7 +136,8 @@ def _unpack(name: str, version: str, tree: Path, options: list[str]) -> bool:
         if done.returncode:
             break
     made = [one for one in folder.iterdir() if one.is_dir()]
-    if made:
+    is_it = bool(made) and f"({version})" in (made[0] / "debian/changelog").open().readline()
+    if is_it:
         made[0].rename(tree)
     shutil.rmtree(folder)
-    return bool(made)
+    return is_it

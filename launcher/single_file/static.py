@@ -1,4 +1,4 @@
-"""Builds OpenSSL and CPython as static libraries for musl, once: they are kept in a cache.
+"""Builds OpenSSL, zlib and CPython as static libraries for musl, once: they are kept in a cache.
 
     python launcher/single_file/static.py [MACHINE]
 
@@ -31,7 +31,7 @@ KERNEL = {
     "asm-generic": ("/usr/include/asm-generic",),
     "asm": ("/usr/include/x86_64-linux-gnu/asm", "/usr/include/asm"),
 }
-SMALL = "-Os -ffunction-sections -fdata-sections"
+SMALL = "-Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables"
 # https probes need a client of TLS 1.2 and 1.3 and nothing else.
 TLS = (
     *("no-shared", "no-dso", "no-engine", "no-afalgeng", "no-async", "no-tests", "no-legacy"),
@@ -72,6 +72,7 @@ resource resource.c
 select selectmodule.c
 termios termios.c
 unicodedata unicodedata.c
+zlib zlibmodule.c -I{zlib} -L{zlib} -lz
 """
 
 # configure takes Debian's multiarch name for glibc's: it is told none.
@@ -128,6 +129,8 @@ class Libraries:
     python: Path  # with libpython.a and include/
     openssl_source: Source
     openssl: Path  # with include/, libssl.a and libcrypto.a
+    zlib_source: Source
+    zlib: Path  # with zlib.h, zconf.h and libz.a
 
 
 def zig() -> Path:
@@ -148,14 +151,16 @@ def libraries(machine: str) -> Libraries:
         jobs = os.cpu_count() or 1
         here = Builder(cache, jobs)
         builder = here if machine == HERE else CrossBuilder(cache, jobs, here, machine)
-        python, openssl = sources.get(["python3.11", "openssl"], cache)
+        python, openssl, zlib = sources.get(["python3.11", "openssl", "zlib"], cache)
         return Libraries(
             compiler=builder.compiler,
             python_source=python,
-            interpreter=here.python(python),
-            python=builder.python(python),
+            interpreter=here.python(python, zlib),
+            python=builder.python(python, zlib),
             openssl_source=openssl,
             openssl=builder.openssl(openssl),
+            zlib_source=zlib,
+            zlib=builder.zlib(zlib),
         )
 
 
@@ -213,7 +218,25 @@ class Builder:
             made.rename(place)
         return place
 
-    def python(self, source: Source) -> Path:
+    def zlib(self, source: Source) -> Path:
+        """Return a directory with zlib.h, zconf.h and libz.a."""
+        place = self._place(source, SMALL)
+        if place.exists():
+            return place
+        self._say(source)
+        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+            build, made = Path(folder) / "build", Path(folder) / "made"
+            shutil.copytree(source.tree, build, symlinks=True)
+            env = {"CC": str(self.compiler), "CFLAGS": f"{SMALL} -g0"}
+            run(["./configure", "--static"], build, env)
+            run(["make", "-s", f"-j{self.jobs}", "libz.a"], build)
+            made.mkdir()
+            for name in ("zlib.h", "zconf.h", "libz.a"):
+                shutil.copy(build / name, made)
+            made.rename(place)
+        return place
+
+    def python(self, source: Source, zlib: Source) -> Path:
         """Return a directory with python, libpython.a, include/ and the standard library, Lib/."""
         flags = [
             f"CFLAGS={SMALL} -g0",
@@ -223,16 +246,17 @@ class Builder:
             *("--without-ensurepip", "--without-readline", "--with-pymalloc"),
             *self.python_flags,
         ]
-        place = self._place(source, MODULES, *flags)
+        place = self._place(source, MODULES, zlib.version, *flags)
         if place.exists():
             return place
+        modules = MODULES.format(zlib=self.zlib(zlib))
         self._say(source)
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:
             build, made = Path(folder) / "build", Path(folder) / "made"
             build.mkdir()
-            more = self._interpreter_for(source, Path(folder))
+            more = self._interpreter_for(source, zlib, Path(folder))
             run([source.tree / "configure", "-q", f"CC={self.compiler}", *flags, *more], build)
-            (build / "Modules" / "Setup.local").write_text(MODULES)
+            (build / "Modules" / "Setup.local").write_text(modules)
             run(["make", "-s", f"-j{self.jobs}", "python"], build)
             (made / "include").mkdir(parents=True)
             shutil.copytree(source.tree / "Include", made / "include", dirs_exist_ok=True)
@@ -244,9 +268,9 @@ class Builder:
             made.rename(place)
         return place
 
-    def _interpreter_for(self, source: Source, folder: Path) -> list[str]:
+    def _interpreter_for(self, source: Source, zlib: Source, folder: Path) -> list[str]:
         """Return options by which configure finds the interpreter that the build runs."""
-        del source, folder
+        del source, zlib, folder
         return []  # the one that it makes
 
     def _say(self, source: Source) -> None:
@@ -268,9 +292,9 @@ class CrossBuilder(Builder):
         version = importlib.metadata.version("ziglang")
         return script, f"ziglang {version} {self.machine} {CROSS_COMPILER}"
 
-    def _interpreter_for(self, source: Source, folder: Path) -> list[str]:
+    def _interpreter_for(self, source: Source, zlib: Source, folder: Path) -> list[str]:
         """Lay the interpreter out as it finds its library without being told."""
-        place, home = self.here.python(source), folder / "here"
+        place, home = self.here.python(source, zlib), folder / "here"
         for name in ("bin", "lib"):
             (home / name).mkdir(parents=True)
         shutil.copy(place / "python", home / "bin")
