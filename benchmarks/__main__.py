@@ -30,8 +30,8 @@ def main() -> int:
         _schedule(os.SCHED_RR)
     with tempfile.TemporaryDirectory(prefix="gracewrap-bench-") as folder:
         bench = peers.prepare(Path(folder), options.python, options.gracewrap)
-        for name, package in bench.missing.items():
-            print(f"{name} is missing: apt-get install {package}", file=sys.stderr)
+        for name, how in bench.missing.items():
+            print(f"{name} is missing: {how}", file=sys.stderr)
         results = describe(options, bench)
         for metric in METRICS:
             if options.only in (None, metric.name.removesuffix("-slow")):

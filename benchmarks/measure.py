@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,10 @@ from benchmarks.peers import (
     GRACEWRAP,
     ISOLATED,
     NATIVE,
+    PRESET,
     RESTING,
+    SINGLE,
+    SINGLE_RESTING,
     SUPERVISORD,
     TINI,
     Bench,
@@ -32,6 +36,7 @@ from benchmarks.peers import (
 from benchmarks.process import NANO, Failed, Wrapped, deaths
 
 MILLI, MICRO = 1e6, 1e3  # nanoseconds in one
+MEBI = 1 << 20
 WARM_UP = 2  # rounds that do not count: they read files from the disk
 SIGNALS = 200  # forwarded by one wrapper before a new one is started
 ORPHANS = 10_000
@@ -43,7 +48,7 @@ SPREAD = 0.03  # seconds between their stop requests, so that their deadlines di
 PROGRESS_SECONDS = 5.0  # between two lines, if stderr is not a terminal
 
 FOREIGN = (TINI, DUMB_INIT, CATATONIT)
-OURS = (GRACEWRAP, NATIVE, RESTING, ISOLATED)
+OURS = (GRACEWRAP, NATIVE, RESTING, PRESET, SINGLE, SINGLE_RESTING, ISOLATED)
 FAST = (*OURS, *FOREIGN)  # who does not wait for the ticks of a loop
 
 
@@ -108,6 +113,16 @@ def rotated(peers: Sequence[Peer], n: int) -> list[Peer]:
     """Return the peers, starting with another one in each round."""
     first = n % len(peers) if peers else 0
     return [*peers[first:], *peers[:first]]
+
+
+def size(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
+    """Size of the file that is the wrapper."""
+    del rounds  # it has one
+    samples = Samples("MiB")
+    for peer in peers:
+        file = shutil.which(peer.wrap([bench.child])[0])
+        samples.add("size", peer.name, os.stat(str(file)).st_size / MEBI)
+    return samples
 
 
 def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
@@ -328,6 +343,7 @@ def early(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
 
 METRICS = (
+    Metric("size", 1, (NATIVE, SINGLE, *FOREIGN), size),
     Metric("start", 100, (*FAST, BARE, DIRECT), start),
     Metric("pid1", 50, (*FAST, BARE, DIRECT), start_as_pid_1),
     Metric("start-slow", 5, (SUPERVISORD,), start),

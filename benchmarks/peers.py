@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,13 @@ FLAGS = (
     *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,-z,noseparate-code"),
 )
 
-GRACEWRAP, NATIVE, RESTING, ISOLATED, BARE, DIRECT = (
+GRACEWRAP, NATIVE, RESTING, PRESET, SINGLE, SINGLE_RESTING, ISOLATED, BARE, DIRECT = (
     "gracewrap",
     "gracewrap (native launcher)",
     "gracewrap (native launcher, --shutdown-timeout 8s)",
+    "gracewrap (native launcher, --preset node)",
+    "gracewrap (single file)",
+    "gracewrap (single file, --shutdown-timeout 8s)",
     "gracewrap (python3 -I -S)",
     "python3 -I -S",
     "no wrapper",
@@ -40,6 +44,8 @@ PACKAGES = {
     CATATONIT: "catatonit",
     SUPERVISORD: "supervisor",
 }
+SINGLE_FILE = Path(__file__).parent.parent / "dist" / f"gracewrap-linux-{platform.machine()}"
+EIGHT_SECONDS = ("--shutdown-timeout", "8s")
 
 SCRIPT_WAY, ISOLATED_WAY, MODULE_WAY = "script", "isolated", "module"
 HOW = {
@@ -89,7 +95,7 @@ class Bench:
     folder: Path
     child: str
     peers: dict[str, Peer]
-    missing: dict[str, str]  # name -> Debian package
+    missing: dict[str, str]  # name -> how it is had
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -136,13 +142,23 @@ def prepare(folder: Path, python: str, way: str) -> Bench:
     peers = [
         _gracewrap(GRACEWRAP, gracewrap),
         _gracewrap(NATIVE, native),
-        _gracewrap(RESTING, native, ["--shutdown-timeout", "8s"], "--rest="),
+        _gracewrap(RESTING, native, EIGHT_SECONDS, "--rest="),
+        _gracewrap(PRESET, native, ("--preset", "node")),
+        _gracewrap(SINGLE, [str(SINGLE_FILE)]),
+        _gracewrap(SINGLE_RESTING, [str(SINGLE_FILE)], EIGHT_SECONDS, "--rest="),
         _gracewrap(ISOLATED, isolated),
         Peer(BARE, lambda cmd: [*bare, *cmd]),
         Peer(DIRECT, lambda cmd: cmd),
     ]
     found = {name: path for name, package in PACKAGES.items() if (path := shutil.which(name))}
-    missing = {name: package for name, package in PACKAGES.items() if name not in found}
+    missing = {
+        name: f"apt-get install {package}"
+        for name, package in PACKAGES.items()
+        if name not in found
+    }
+    if not SINGLE_FILE.exists():
+        peers = [peer for peer in peers if peer.name not in (SINGLE, SINGLE_RESTING)]
+        missing |= dict.fromkeys((SINGLE, SINGLE_RESTING), "make dist")
     # -s: be a subreaper, as gracewrap is; without it tini prints a warning at each start.
     commands = {TINI: ["-s", "--"], DUMB_INIT: ["--"], CATATONIT: ["--"]}
     rests_in = {TINI: "sigtimedwait", DUMB_INIT: "sigtimedwait", CATATONIT: "signalfd"}

@@ -12,13 +12,17 @@ from benchmarks.peers import (
     GRACEWRAP,
     ISOLATED,
     NATIVE,
+    PRESET,
     RESTING,
+    SINGLE,
+    SINGLE_RESTING,
     SUPERVISORD,
     TINI,
 )
 
 # Series, statistic, title.
 ROWS = (
+    ("size", "p50", "Size of the file"),
     ("start", "p50", "Start: spawn to the child's first instruction"),
     ("start_pid1", "p50", "Start as PID 1: exec to the child's first instruction"),
     ("pss", "p50", "Memory at rest (PSS)"),
@@ -40,7 +44,7 @@ ROWS = (
 )
 CONSOLE_SCRIPT = "gracewrap (console script)"  # of results from before --gracewrap
 COLUMNS = (
-    *(GRACEWRAP, CONSOLE_SCRIPT, NATIVE, RESTING, ISOLATED),
+    *(GRACEWRAP, CONSOLE_SCRIPT, NATIVE, RESTING, PRESET, SINGLE, SINGLE_RESTING, ISOLATED),
     *(TINI, DUMB_INIT, CATATONIT, SUPERVISORD, BARE, DIRECT),
 )
 
@@ -60,10 +64,14 @@ TARGETS = (
     Target("start", "p50", 0.8, TINI),
     Target("pss", "p50", 0.5, TINI),
     Target("pss", "p50", 1, peer=RESTING),
+    Target("start", "p50", 0.8, TINI, SINGLE),
+    Target("pss", "p50", 3.5, TINI, SINGLE),
+    Target("pss", "p50", 1, peer=SINGLE_RESTING),
     Target("forward", "p50", 1.05, TINI),
     Target("forward", "p50", 1.05, TINI, RESTING),
     Target("exit", "p50", 1, TINI),
     Target("exit", "p50", 1, TINI, RESTING),
+    Target("exit", "p50", 1, TINI, SINGLE),
     Target("exit_pid1", "p50", 1, TINI),
     Target("exit_pid1", "p50", 1, TINI, RESTING),
     Target("stop_handler", "p50", 1.5, TINI),
@@ -186,10 +194,7 @@ def notes(results: dict) -> list[str]:
         for peer, why in series["notes"].items():
             by_note.setdefault(why, {})[peer] = None
     lines = [f"- {', '.join(peers)}: {why}." for why, peers in by_note.items()]
-    lines += [
-        f"- {name} is missing (Debian package {package})."
-        for name, package in results["missing"].items()
-    ]
+    lines += [f"- {name} is missing ({how})." for name, how in results["missing"].items()]
     lines += [f"- Not measured: {why}." for why in results.get("failed", ())]
     return ["\n".join(lines)] if lines else []
 
