@@ -195,11 +195,13 @@ def _supervisord(path: str) -> Peer:
 
 
 def build_launcher(folder: Path, python: str) -> str:
-    """Compile the native launcher, put the package and the interpreter where it looks for them, and
-    return its path."""
-    (folder / "bin").mkdir()
-    (folder / "bin" / "python3").symlink_to(python)
-    (folder / "gracewrap").symlink_to(MAIN.parent)
+    """Compile the native launcher into an environment of its own, with the package and nothing
+    else; return its path."""
+    made = _run(python, "-m", "venv", "--without-pip", str(folder))
+    if made.returncode:
+        raise SystemExit(f"benchmarks: {python} -m venv fails: {made.stderr or made.stdout}")
+    library = next(folder.glob("lib/python3*/site-packages"))
+    (library / "gracewrap").symlink_to(MAIN.parent)
     target = str(folder / "bin" / "gracewrap")
     sources = [str(LAUNCHER / "launch.c"), str(LAUNCHER / "exec.c")]
     for compiler in ("musl-gcc", "cc"):
