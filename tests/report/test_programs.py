@@ -462,6 +462,13 @@ def test_a_number_that_is_not_fresh_has_its_age():
     assert in_flight.shown(110.0) == "jobs 7 → 3 (9 s ago)"
 
 
+def test_a_reason_that_is_not_fresh_has_its_age():
+    in_flight = InFlight([("http", "jobs")])
+    in_flight.take(0, Reading("unreachable", None, "no answer within 2 s"), 100.0)
+    assert in_flight.why_waiting(102.0) == "http: no answer within 2 s"
+    assert in_flight.why_waiting(109.0) == "http: no answer within 2 s (9 s ago)"
+
+
 @pytest.mark.parametrize(
     ("said", "shown"), [(math.inf, "inf"), (1e300, "1e+300"), (2.5, "2.50"), (3.0, "3")]
 )

@@ -145,7 +145,7 @@ class InFlight:
         numbers only what they do not tell."""
         shown, silence = self.shown(at), self.silence(at)
         reasons = (
-            f"{probe.kind}: {why}"
+            f"{probe.kind}: {why}{_age(probe.at, at - self.fresh, at)}"
             for probe in self.probes
             if not shown or probe.reading.kind == DRAINED
             if not (silence and probe.kind == "agent")
@@ -231,11 +231,15 @@ def _shown(probe: ProbeHistory, fresh_since: float, at: float) -> str:
     if probe.last is None or not probe.unit:
         return ""
     first = "" if probe.first == probe.last else f"{number(probe.first or 0.0)} → "
-    age = at - probe.counted_at
-    ago = "" if probe.counted_at >= fresh_since else f" ({age:.0f} s ago)"
+    ago = _age(probe.counted_at, fresh_since, at)
     open_now, idle = probe.reading.streams, probe.reading.idle_streams
     streams = f", {in_words(open_now, idle)}" if open_now else ""
     return f"{probe.unit} {first}{number(probe.last)}{streams}{ago}"
+
+
+def _age(seen_at: float | None, fresh_since: float, at: float) -> str:
+    """Return how old something is: " (9 s ago)"; "" as long as it is fresh."""
+    return "" if seen_at is None or seen_at >= fresh_since else f" ({at - seen_at:.0f} s ago)"
 
 
 def have_not_answered(silent: Sequence[tuple[int, float]], have: str = "has") -> str:
