@@ -85,10 +85,12 @@ def test_nor_does_one_of_a_pth_file(way, venv):
     (packages(venv) / "agent.py").write_text(AGENT)
     (packages(venv) / "agent.pth").write_text("import agent\n")
     try:
-        with running("--", "sh", "-c", "echo up; read x", command=command(way, venv)) as run:
+        waits = "echo up; exec sleep 1000"
+        with running("--", "sh", "-c", waits, command=command(way, venv)) as run:
             assert run.line() == "up"
             assert threads(run.pid) == 1
-            assert run.wait() == 1
+            run.send(signal.SIGTERM)
+            assert run.wait() == 128 + signal.SIGTERM
     finally:
         (packages(venv) / "agent.pth").unlink()
 
@@ -149,11 +151,13 @@ def test_it_starts_once_where_nothing_is_injected(way, venv, tmp_path):
     env = environment(
         PYTHONPATH=str(tmp_path), PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PYTHON_GIL="1"
     )
-    with running("--", "sh", "-c", "echo up; read x", command=command(way, venv), env=env) as run:
+    wanted = ["sh", "-c", "echo up; exec sleep 1000"]
+    with running("--", *wanted, command=command(way, venv), env=env) as run:
         assert run.line() == "up"
         words = Path(f"/proc/{run.pid}/cmdline").read_text().split("\0")
-        assert "-S" not in words and words[-4:-1] == ["sh", "-c", "echo up; read x"]
-        assert run.wait() == 1
+        assert "-S" not in words and words[-4:-1] == wanted
+        run.send(signal.SIGTERM)
+        assert run.wait() == 128 + signal.SIGTERM
 
 
 def test_signals_that_come_before_the_second_start_are_kept(venv, tmp_path):
