@@ -106,14 +106,18 @@ def test_the_listeners_of_signal_exit_are_no_handler(load: str, apps: Path):
         assert run.wait() == 3
 
 
-@pytest.mark.parametrize("kind", ["ws", "socket.io"])
+@pytest.mark.parametrize("kind", ["ws", "socket.io", "polling"])  # the last one is Socket.IO too
 def test_websockets_are_counted_and_closed_one_after_another(kind: str, apps: Path):
     with started(apps, "sockets.cjs", kind) as run:
         agent = run.connect()
         words = ["node", "client.cjs", kind, str(run.listens()), "20"]
-        with subprocess.Popen(words, cwd=apps, stdout=subprocess.PIPE, text=True) as client:
+        with (
+            subprocess.Popen(words, cwd=apps, stdout=subprocess.PIPE, text=True) as client,
+            contextlib.ExitStack() as stack,
+        ):
+            stack.callback(client.kill)  # it goes on as long as the server does
             assert client.stdout is not None and client.stdout.readline() == "open\n"
-            agent.until(websockets=20)
+            agent.until(websockets=20, requests=0)
             assert agent.stop(streams_ms=2000) == "agent"
             run.terminate()
             closed, times = set(), []

@@ -12,7 +12,7 @@ for (let i = 0; i < Number(count); i++) {
     new WebSocket(`ws://127.0.0.1:${port}`).on('open', opened).on('close', (code) => closed(code))
   } else {
     const { io } = require('socket.io-client')
-    io(`ws://127.0.0.1:${port}`, { transports: ['websocket'], reconnection: false, forceNew: true })
+    io(`ws://127.0.0.1:${port}`, { transports: [kind === 'polling' ? kind : 'websocket'], reconnection: false, forceNew: true })
       .on('connect', opened).on('disconnect', (reason, details) => closed(details && details.description && details.description.code ? details.description.code : reason))
   }
 }

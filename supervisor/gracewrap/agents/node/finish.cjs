@@ -77,8 +77,8 @@ async function finishHttp (found, http, deadline, streams) {
 }
 
 function closeStream (stream) {
-  if (stream.terminate) websocket.close(stream)
-  else stream.end()
+  if (stream.end) stream.end()
+  else websocket.close(stream)
 }
 
 // Close what open() returns over so many milliseconds, evenly: their clients all come back, and to

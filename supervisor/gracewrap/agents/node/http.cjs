@@ -4,6 +4,7 @@
 
 const net = require('net')
 const requestStart = require('diagnostics_channel').channel('http.server.request.start')
+const websocket = require('./websocket.cjs')
 
 const IDLE_WHILE_SERVING = 3000 // ms without a byte after which a kept-alive connection is closed
 const IDLE_WHEN_FINISHING = 750
@@ -78,8 +79,10 @@ function create (found, guard) {
   const count = guard('counting requests', (exits = false) => {
     const [open, more] = [responses(found).filter((one) => !exits || !isSent(one)), open2() || []]
     const streams = open.filter(isEventStream).length + more.filter(isEventStream2).length
-    const requests = open.length + more.length
-    return { requests, streams, finished: timer === null ? 0 : Math.max(0, begun - requests) }
+    const all = open.length + more.length
+    const polls = websocket.polls(found) // they are counted as WebSockets are
+    const requests = all - open.filter((one) => polls.has(one)).length
+    return { requests, streams, finished: timer === null ? 0 : Math.max(0, begun - all), all }
   })
 
   const sayClose = guard('Connection: close', (response, headers) => {
@@ -150,7 +153,7 @@ function create (found, guard) {
 
     drain () {
       if (timer !== null) return
-      begun = (count() || { requests: 0 }).requests
+      begun = (count() || { all: 0 }).all
       requestStart.subscribe(onRequest)
       responses(found).forEach(last)
       // Not in the timer itself: if the process was busy, requests have come that Node reads only

@@ -51,6 +51,7 @@ const KINDS = {
   bull: (prototype) => has(prototype, 'processJob', 'whenCurrentJobsFinished', 'isReady'),
   queue: (prototype) => has(prototype, 'waitUntilReady', 'toKey', 'close'),
   websocket: (prototype) => has(prototype, 'terminate', 'ping', 'pong', 'send', 'readyState'),
+  engineSocket: (prototype) => has(prototype, 'setTransport', 'sendPacket', 'getAvailableUpgrades', 'close'),
   websocketServer: (prototype) => has(prototype, 'handleUpgrade', 'completeUpgrade', 'shouldHandle'),
   pgPool: (prototype) => has(prototype, 'connect', 'query', 'end', 'totalCount', 'idleCount'),
   pgClient: (prototype) => has(prototype, 'escapeIdentifier', 'query', 'end', 'connect'),
