@@ -187,6 +187,23 @@ def test_a_handler_that_comes_after_the_stop_was_told_counts():
         assert run.wait() == 9
 
 
+def test_that_its_own_handler_has_not_been_called_is_known_if_the_signal_is_passed_on():
+    own = "console.log('up'); process.on('SIGTERM', () => console.log('own'))"
+    looks = "process.once('SIGUSR2', () => console.log(process.listenerCount('SIGTERM')))"
+    with node(f"{own}; {looks}; setInterval(() => {{}}, 1000)") as run:
+        agent = run.connect()
+        assert run.lines.next() == "up"
+        agent.send(type="stop", signal=int(signal.SIGTERM), deadline_ms=20000, passed_on=True)
+        state = agent.read("state")
+        assert (state["handler"], state["heard"]) == ("own", False)
+        run.terminate()
+        state = agent.read("state")
+        assert (state["handler"], state["heard"]) == ("own", True)
+        assert run.lines.next() == "own"
+        run.process.send_signal(signal.SIGUSR2)
+        assert run.lines.next() == "1"
+
+
 def test_a_process_with_nothing_to_finish_ends_as_without_the_agent():
     with node("console.log('up'); setInterval(() => {}, 1000)") as run:
         agent = run.connect()

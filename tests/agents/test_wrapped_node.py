@@ -348,6 +348,44 @@ def test_a_worker_without_a_port_is_no_mistake_of_the_preset_and_has_its_time():
     assert "agents_told" in events and "probe_invalid" not in events
 
 
+# As npm with a shell between, or npx: it ends by its handler, and has passed nothing on.
+PASSES_NOTHING_ON = """
+process.on('SIGTERM', () => process.exit(0))
+require('child_process').spawn('node', ['-e', process.argv[1]], { stdio: 'inherit' })
+"""
+PASSES_ON = PASSES_NOTHING_ON.replace("process.exit(0)", "child.kill()").replace(
+    "require('child_process')", "const child = require('child_process')"
+)
+CALLED = """
+process.on('SIGTERM', () => { console.log('called'); setTimeout(() => process.exit(0), %d) })
+console.log('runs')
+setInterval(() => {}, 100000)
+"""
+
+
+@pytest.mark.parametrize("agent", ["node", "off"])
+def test_an_own_handler_is_called_soon_if_its_parent_is_gone(agent, pool):
+    options = ("--agent", agent, "--shutdown-timeout", "40s", "--")
+    words = ("node", "-e", PASSES_NOTHING_ON, CALLED % 0)
+    with running(*options, *words, command=INSTALLED) as run:
+        assert run.line() == "runs"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        summary = run.log_line("summary")
+    assert summary["used_seconds"] < 10  # half of the time is how long one is waited for otherwise
+
+
+def test_an_own_handler_that_was_called_is_not_called_again_when_its_parent_is_gone(pool):
+    script = PASSES_ON + "child.on('spawn', () => process.on('SIGTERM', () => process.exit(0)))"
+    words = ("--agent", "node", "--", "node", "-e", script, CALLED % 1500)
+    with running(*words, command=INSTALLED) as run:
+        assert run.line() == "runs"
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        called = run.out.rest()
+    assert called == ["called"]
+
+
 # What a handler still does for a second and a half after the last job.
 LATER = """
 process.on('SIGTERM', () => {

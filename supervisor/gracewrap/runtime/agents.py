@@ -90,7 +90,7 @@ class Agents:
 
     @property
     def unheard(self) -> set[int]:
-        """The processes in which the agent acts on the stop signal, and has not been sent it."""
+        """The processes that handle the stop signal and say that it has not come."""
         self._listener.read()
         return {peer.pid for peer, agent in self._agents.items() if agent.unheard}
 
@@ -120,10 +120,10 @@ class Agents:
             self._owes(peer)
         for peer, agent in list(self._agents.items()):
             agent.handler, agent.unheard = "", False
-            self._listener.send(peer, self._order(command))
+            self._listener.send(peer, self._order(command, peer))
         self._look_whether_told()
 
-    def _order(self, command: TellAgents) -> str:
+    def _order(self, command: TellAgents, peer: Peer) -> str:
         if command.what != "stop":
             return dumps({"type": command.what})
         left = max(0.0, command.kill_at - time.monotonic())
@@ -132,6 +132,8 @@ class Agents:
         streams = settings.drain_streams
         if streams is not None:
             order["streams_ms"] = "wait" if streams == float("inf") else int(streams * 1000)
+        if peer.pid != self._child.target_pid:
+            order["passed_on"] = True
         return dumps(order)
 
     def _look_whether_told(self) -> None:
@@ -215,7 +217,10 @@ class Agents:
                     event = AgentExited(self._child.index, peer.pid, counts, messages.shown(counts))
                     self._recorder.record(event, time.monotonic())
             case messages.State(handler, unheard):
-                agent.handler, agent.unheard = handler, unheard
+                # A process that answers late may have had the signal while it was busy: of its own
+                # handler its agent does not know, as it has looked only since then.
+                late = handler == "own" and self._child.stop_sent
+                agent.handler, agent.unheard = handler, unheard and not late
                 self._look_whether_told()
             case messages.Trouble(why):
                 self._log_trouble(peer.pid, why)
@@ -233,7 +238,7 @@ class Agents:
         event = AgentConnected(self._child.index, peer.pid, hello.runtime, hello.thread)
         self._recorder.record(event, time.monotonic())
         if self._told is not None:
-            self._listener.send(peer, self._order(self._told))
+            self._listener.send(peer, self._order(self._told, peer))
 
     def _note_finished(self, peer: Peer, counts: AgentCounts) -> None:
         if counts.finished:

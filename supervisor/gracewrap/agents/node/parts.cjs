@@ -7,7 +7,7 @@ const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
 const { unheard } = require('./options.cjs')
-const { isHandled, nameOf } = require('./signals.cjs')
+const { isHandled, nameOf, whenOneComes } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
 const waiting = require('./waits.cjs')
 const websocket = require('./websocket.cjs')
@@ -92,19 +92,21 @@ function begin (channel) {
     return 'agent'
   }
 
-  // Of the agent's own handler it is known that the signal has not come yet, so gracewrap may send it
-  // if whoever should have passed it on is gone.  PM2 sends one of its own.
-  function state (handler) {
-    return { type: 'state', handler, ...(handler === 'agent' && pm2() === null && { heard: false }) }
+  // Where it is known that the signal has not come yet, gracewrap may send it if whoever should have
+  // passed it on is gone.  PM2 sends one of its own.
+  function state (handler, isPassedOn) {
+    const isKnown = pm2() === null && (handler === 'agent' || (handler === 'own' && isPassedOn))
+    if (isKnown && handler === 'own') whenOneComes(guard, () => send({ type: 'state', handler, heard: true }))
+    return { type: 'state', handler, ...(isKnown && { heard: false }) }
   }
 
-  async function stop (...order) {
+  async function stop (isPassedOn, ...order) {
     let handler = prepare(...order)
     if (handler === 'none' && isMainThread) {
       await threads.ask()
       handler = prepare(...order)
     }
-    send(state(handler))
+    send(state(handler, isPassedOn))
     if (handler !== 'none') return
     // What has just been started has nothing to finish yet, and may be serving when the signal comes.
     const timer = setInterval(guard('preparing', () => {
@@ -112,7 +114,7 @@ function begin (channel) {
       const now = prepare(...order)
       if (now === 'none') return
       clearInterval(timer)
-      send(state(now))
+      send(state(now, false))
     }), LOOK_EVERY)
     timer.unref()
   }
@@ -143,8 +145,8 @@ function begin (channel) {
         waits.begin()
         watchExit()
         if (!isMainThread) threads.announce()
-        stop(nameOf(message.signal), Date.now() + (message.deadline_ms || FOREVER), message.streams_ms)
-          .catch((error) => trouble(`the stop: ${error && error.message}`))
+        stop(message.passed_on, nameOf(message.signal), Date.now() + (message.deadline_ms || FOREVER),
+          message.streams_ms).catch((error) => trouble(`the stop: ${error && error.message}`))
         break
       default: // of a later version
     }

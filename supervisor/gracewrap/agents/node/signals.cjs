@@ -1,6 +1,7 @@
-// Whether the application has a handler for a signal.
+// Whether the application has a handler for a signal, and whether one has come to it.
 'use strict'
 
+const { createHook, executionAsyncResource } = require('async_hooks')
 const { signals } = require('os').constants
 
 function nameOf (signum) {
@@ -22,4 +23,18 @@ function isHandled (name) {
   return process.listenerCount(name) > ofSignalExit(name)
 }
 
-module.exports = { isHandled, nameOf }
+// Call *act* when a handler of the application is about to be called, whichever signal it is.  One more
+// listener would be noticed: signal-exit counts them.  Until it comes this costs some of the speed.
+function whenOneComes (guard, act) {
+  const hook = createHook({
+    before: guard('looking for signals', () => {
+      const { constructor } = executionAsyncResource()
+      if (!constructor || constructor.name !== 'Signal') return
+      hook.disable()
+      act()
+    })
+  })
+  hook.enable()
+}
+
+module.exports = { isHandled, nameOf, whenOneComes }
