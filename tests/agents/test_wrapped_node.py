@@ -302,6 +302,31 @@ def test_the_preset_ends_what_is_drained_also_if_the_agent_cannot_be_loaded(pool
     assert report["outcome"] == "drained" and report["killed"]
 
 
+BY_UNIX_SOCKET = SERVER.replace("listen(0, '127.0.0.1'", "listen(process.argv[1]").replace(
+    "'port ' + server.address().port", "'listens'"
+)
+
+
+def test_a_server_on_a_unix_socket_is_drained_as_its_agent_says(pool, tmp_path):
+    path = str(tmp_path / "socket")
+    words = ("--preset", "node", "--drain-when", "before-signal", "--", "node")
+    with running(*words, "-e", BY_UNIX_SOCKET, path, command=INSTALLED) as run:
+        assert run.line() == "listens"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(BOUND)
+            client.connect(path)
+            client.sendall(b"GET /700 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert run.line() == "request"
+            run.send(signal.SIGTERM)
+            received = b""
+            while data := client.recv(4096):
+                received += data
+        assert received.endswith(b"done")
+        assert run.wait() == 0
+        summary = run.log_line("summary")
+    assert 0.3 < summary["drained_after_seconds"] < summary["used_seconds"] < 10
+
+
 def test_the_preset_does_not_kill_what_the_agent_is_about_to_end(pool):
     """Drained before the signal; after it the agent needs longer than the linger of the preset."""
     words = ("--preset", "node", "--drain-when", "before-signal")

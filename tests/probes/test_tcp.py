@@ -65,10 +65,13 @@ class TcpProbeUnderTest:
         probe: TcpProbeSpec,
         pids: Callable[[], list[int]] = list,
         connect=tcp_sockets.connect,
+        agent_decides: bool = False,
     ) -> None:
         self.driver = driver
         self.ports = Ports(driver.reactor, pids, connect)
-        self.probe = TcpProbe(probe, driver.reactor, self.ports, connect)
+        self.probe = TcpProbe(
+            probe, driver.reactor, self.ports, connect, not agent_decides, agent_decides
+        )
 
     def sample(self) -> Reading:
         answers: list[Reading] = []
@@ -501,6 +504,17 @@ def test_connections_of_a_closed_listener_still_count(driver, program):
         program.do("close")  # this also resets the connection that was not accepted
         assert closed.sample() == Reading(DRAINED)
     probed.until_kind(DRAINED)
+
+
+def test_without_a_port_it_leaves_the_verdict_to_an_agent_that_must_agree(driver, program):
+    spec = TcpProbeSpec(quiet=QUIET)
+    probed = TcpProbeUnderTest(driver, spec, program.pids, agent_decides=True)
+    assert probed.sample() == Reading(DRAINED)
+    assert probed.seen.work  # so it is not ended early
+    with socket.create_connection(("127.0.0.1", program.listen())) as client:
+        assert probed.sample() == NOTHING
+        client.sendall(b"?")
+        probed.until_kind(BUSY)
 
 
 def test_listening_on_any_port(driver, program):

@@ -39,6 +39,10 @@ class Program(Protocol):
     def counted_by_agents(self) -> bool:
         """Whether a drain probe asks agents, and there may be some."""
 
+    @property
+    def agents_must_agree(self) -> bool:
+        """Whether all drain probes must agree, and one asks agents, of which there may be some."""
+
     def ports(self) -> Ports:
         """Return the ports that the program listens on."""
 
@@ -78,7 +82,11 @@ def _make(spec: probe_specs.ProbeSpec, program: Program) -> Probe:
             from gracewrap.probes.tcp import TcpProbe
 
             return TcpProbe(
-                spec, program.reactor, program.ports(), needs_port=not program.counted_by_agents
+                spec,
+                program.reactor,
+                program.ports(),
+                needs_port=not program.counted_by_agents,
+                agent_decides=program.agents_must_agree,
             )
         case probe_specs.ExecProbeSpec():
             from gracewrap.probes.exec import ExecProbe

@@ -25,7 +25,15 @@ from gracewrap.linux import blocked_readers, tcp_sockets
 from gracewrap.linux.ports_of_program import Ports
 from gracewrap.linux.procfs import SHORTAGE
 from gracewrap.linux.tcp_sockets import CLOSE_WAIT, CONNECTED, JIFFY, SETTLED, SHUT, Refused
-from gracewrap.policy.model import BUSY, DRAINED, INVALID, UNREACHABLE, Reading, in_words
+from gracewrap.policy.model import (
+    BUSY,
+    DRAINED,
+    INVALID,
+    NOT_YET,
+    UNREACHABLE,
+    Reading,
+    in_words,
+)
 from gracewrap.probes.base import Probe
 from gracewrap.probes.other_work import Background
 from gracewrap.probes.streams import Streams, is_talk
@@ -132,7 +140,8 @@ class TcpProbe(Probe):
     in_flight.
 
     With *needs_port* it is a mistake if the program listens on none.  Beside an agent it is not: a
-    worker may well listen on none.  Nor is that a sign that it is drained.
+    worker may well listen on none, and a server on a unix socket.  If both must agree
+    (*agent_decides*) this one agrees then, but does not know whether the program is at work.
     """
 
     def __init__(
@@ -142,9 +151,11 @@ class TcpProbe(Probe):
         ports: Ports,
         connect: Connect = tcp_sockets.connect,
         needs_port: bool = True,
+        agent_decides: bool = False,
     ) -> None:
         self.spec, self.reactor, self.ports = spec, reactor, ports
         self._connect, self._needs_port = connect, needs_port
+        self._agent_decides = agent_decides
         self._streams = Streams()
         self._background = Background(ports, spec.quiet, spec.outgoing == "quiet", connect)
         self._steps: Iterator[None] | None = None
@@ -169,7 +180,7 @@ class TcpProbe(Probe):
             if self.spec.mode != "listening":
                 self._background.watch()
             reading = yield from self._sample()
-            if reading.kind == DRAINED and self.spec.mode != "listening":
+            if reading.kind == DRAINED and not reading.work and self.spec.mode != "listening":
                 reading = yield from self._with_background(reading)
         except OSError as error:  # neither sock_diag nor /proc works: no descriptor, no memory
             why = f"cannot query the kernel's connections: {error.strerror or error}"
@@ -189,6 +200,8 @@ class TcpProbe(Probe):
         if spec.mode == "listening":
             return self._listening(ports, listening)
         if not ports:
+            if self._agent_decides:
+                return Reading(DRAINED, work=NOT_YET)
             why = "the program listens on no TCP port"
             if not self._needs_port:
                 return Reading(BUSY, None, why)

@@ -97,6 +97,12 @@ class Prober:
         asks = any(isinstance(spec, probe_specs.AgentProbeSpec) for spec in self.probes)
         return asks and self.agents is not None
 
+    @property
+    def agents_must_agree(self) -> bool:
+        """Whether all drain probes must agree, and one asks agents, of which there may be some."""
+        drain = self.settings.drain
+        return self.counted_by_agents and drain is not None and drain.combine == "all"
+
     def sampler(self, spec: probe_specs.ProbeSpec, timeout: float | None = None) -> Sampler:
         """Return what takes samples of a probe; without a *timeout*, of a drain probe."""
         probe = factory.probe_of(spec, self)
