@@ -152,6 +152,66 @@ def test_bullmq_jobs_are_counted_named_and_finished(library: str, apps: Path, tm
             assert client.llen("bull:mails:active") == 0 and client.llen("bull:mails:wait") == 5
 
 
+PAUSES = """
+process.on('SIGTERM', async () => {
+  await worker.pause()
+  console.log('paused')
+  process.exit(0)
+})
+"""
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+def test_a_handler_that_pauses_its_worker_still_waits_for_the_jobs(
+    library: str, apps: Path, tmp_path: Path
+):
+    """The agent has paused it before, and BullMQ's pause() does nothing the second time."""
+    (apps / "pauses.cjs").write_text((apps / "jobs.cjs").read_text() + PAUSES)
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "pauses.cjs", library, "3", "1500", REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.connect()
+        for _ in range(3):
+            run.lines.until("begin")
+        assert agent.stop() == "own"
+        run.terminate()
+        assert run.wait() == 0
+        *ended, last = run.lines.rest()
+        assert len([line for line in ended if line.startswith("end")]) == 3 and last == "paused"
+
+
+TELLS = """
+process.on('SIGUSR2', () => console.log('runs', worker.isRunning(), worker.isPaused()))
+setInterval(() => {}, 1e6)
+worker.waitUntilReady().then(() => console.log('ready'))
+"""
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_cancelled_drain_starts_no_worker_that_has_not_been_started(
+    runs: bool, library: str, apps: Path, tmp_path: Path
+):
+    autorun = f"connection, autorun: {str(runs).lower()}, "
+    script = (apps / "jobs.cjs").read_text().replace("{ connection, c", "{ " + autorun + "c")
+    assert autorun in script
+    (apps / "starts.cjs").write_text(script + TELLS)
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "starts.cjs", library, "0", "0", REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.connect()
+        run.lines.until("ready")
+        for what in ("drain", "undrain"):
+            agent.send(type=what)
+            agent.read("state")
+            run.process.send_signal(signal.SIGUSR2)
+            state = run.lines.until("runs")
+            assert state.endswith("false")  # the application has not paused it
+        assert state == f"runs {str(runs).lower()} false"
+
+
 def test_check_names_the_libraries_the_worker_and_the_clients(apps: Path, tmp_path: Path):
     with redis_server(tmp_path) as port:
         words = [*GRACEWRAP, "check", "--agent", "--", "node", "jobs.cjs", "bullmq5", "2", "200"]

@@ -5,10 +5,12 @@
 'use strict'
 
 const MOST_IDS = 32
+const LOOK_EVERY = 50 // ms
 
 function create (found, guard, trouble) {
   const sets = new WeakMap() // worker -> its jobs, before there was a lockManager
-  const paused = new WeakSet() // those that we have paused
+  const held = new WeakMap() // worker that we have paused -> {ran, wanted: the application pauses it too}
+  const wrapped = new WeakSet()
 
   const onNewClass = guard('BullMQ', (prototype) => {
     for (let one = prototype; one; one = Object.getPrototypeOf(one)) {
@@ -45,6 +47,44 @@ function create (found, guard, trouble) {
     return [...queues.values()]
   })
 
+  async function jobsEnd (worker) {
+    // In BullMQ 4 it never returns once a worker that is paused has asked for its next job.
+    if (typeof worker.paused === 'boolean') return worker.whenCurrentJobsFinished()
+    while (idsOf(worker).length > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY))
+  }
+
+  // To the application a worker that we have paused is not: its own pause() would return at once, with
+  // jobs in progress, and so handlers that exit then would cut them.
+  function wrap (worker) {
+    if (wrapped.has(worker)) return
+    wrapped.add(worker)
+    const { pause, resume, isPaused } = worker
+    worker.pause = async function (doNotWaitActive) {
+      const hold = held.get(this)
+      if (!hold) return pause.call(this, doNotWaitActive)
+      hold.wanted = true
+      if (!doNotWaitActive) await jobsEnd(this)
+      this.emit('paused')
+    }
+    worker.resume = function () {
+      const hold = held.get(this)
+      if (!hold) return resume.call(this)
+      hold.wanted = false
+    }
+    worker.isPaused = function () {
+      const hold = held.get(this)
+      return hold ? hold.wanted : isPaused.call(this)
+    }
+  }
+
+  function release (worker) {
+    const hold = held.get(worker)
+    if (!hold || !held.delete(worker) || worker.closing || hold.wanted) return
+    // resume() would also start one that the application has not started (autorun: false).
+    if (hold.ran || typeof worker.paused !== 'boolean') worker.resume()
+    else worker.paused = false
+  }
+
   return {
     onNewClass,
     count,
@@ -53,16 +93,13 @@ function create (found, guard, trouble) {
     drain: guard('pausing workers', () => {
       for (const worker of found.worker.all()) {
         if (worker.paused || worker.closing) continue
-        paused.add(worker)
+        wrap(worker)
         Promise.resolve(worker.pause(true)).catch(() => {})
+        held.set(worker, { ran: worker.running, wanted: false })
       }
     }),
 
-    undrain: guard('resuming workers', () => {
-      for (const worker of found.worker.all()) {
-        if (paused.delete(worker) && !worker.closing) worker.resume()
-      }
-    })
+    undrain: guard('resuming workers', () => found.worker.all().forEach(release))
   }
 }
 
