@@ -105,3 +105,46 @@ def test_mongodb(kind: str, apps: Path):
                 assert lines.seen.count("insert") == 3
         finally:
             server.kill()
+
+
+# --- jobs that the agent does not know -----------------------------------------------------------
+
+OTHER_QUEUE = """
+const pool = new (require('pg').Pool)()
+const redis = { host: '127.0.0.1', port: Number(process.env.REDIS_PORT) }
+const server = require('http').createServer((request, response) => response.end())
+const work = async () => {
+  console.log('begin')
+  for (;;) await pool.query('select pg_sleep(0.02)')
+}
+server.listen(0, '127.0.0.1', () => {
+  console.log(`port ${server.address().port}`)
+  const queue = new (require(process.argv[2]))('mails', { redis })
+  queue.process(process.argv[2] === 'bull' ? work : () => work())
+  process.argv[2] === 'bull' ? queue.add({}) : queue.createJob({}).save()
+})
+"""
+
+
+@pytest.mark.parametrize(("library", "prefix"), [("bull", "bull"), ("bee-queue", "bq")])
+def test_a_job_of_another_queue_does_not_fail_for_a_client_that_is_closed(
+    library: str, prefix: str, apps: Path, tmp_path: Path
+):
+    """It would not be begun anew then, as one that has been cut is."""
+    (apps / "other.cjs").write_text(OTHER_QUEUE)
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(redis_server(tmp_path))
+        env = stack.enter_context(postgres()) | {"REDIS_PORT": str(port)}
+        client = stack.enter_context(redis.Redis(port=port))
+        words = ["node", "other.cjs"]
+        run = stack.enter_context(node("", library, words, apps, **env))
+        agent = run.begin()
+        run.lines.until("begin")
+        if library == "bull":
+            agent.send(type="ask", id=0)
+            assert "Bull is not known" in str(agent.read("trouble")["why"])
+        assert agent.stop() == "agent"
+        run.terminate()
+        assert run.wait() == 0
+        assert client.llen(f"{prefix}:mails:active") == 1
+        assert not client.exists(f"{prefix}:mails:failed")

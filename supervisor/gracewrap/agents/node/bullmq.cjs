@@ -35,7 +35,14 @@ function create (found, guard, trouble) {
     return []
   }
 
+  // Bull's queues are found by the scripts of their connections: they call no EventEmitter.init.
+  function nameBull () {
+    if (!found.ioredis.all().some(({ scriptsSet }) => scriptsSet && scriptsSet.takeLock)) return
+    trouble('Bull is not known to the agent (BullMQ is): its jobs are not counted')
+  }
+
   const count = guard('counting jobs', () => {
+    nameBull()
     const queues = new Map()
     for (const worker of found.worker.all()) {
       const ids = idsOf(worker)

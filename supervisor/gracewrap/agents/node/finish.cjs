@@ -2,6 +2,7 @@
 // end, then close queues, then database clients, then exit.
 'use strict'
 
+const { areBusy, close, each } = require('./clients.cjs')
 const websocket = require('./websocket.cjs')
 
 const LOOK_EVERY = 50
@@ -16,19 +17,6 @@ function sleep (ms) {
 
 async function until (isDone) {
   while (!isDone()) await sleep(LOOK_EVERY)
-}
-
-// Call *close* for each, and wait; what fails in it is nobody's business any more.
-async function each (objects, close) {
-  await Promise.all(objects.map(async (object) => {
-    try {
-      await close(object)
-    } catch {}
-  }))
-}
-
-function called (object, method, ...args) {
-  return new Promise((resolve) => object[method](...args, resolve))
 }
 
 function children () {
@@ -110,19 +98,6 @@ async function closeStreams (found, http, deadline, streams) {
   await until(() => Date.now() >= limit || sockets().length === 0)
 }
 
-async function closeClients (found) {
-  await each(found.pgPool.all().filter((pool) => !pool.ending), (pool) => pool.end())
-  await Promise.all([
-    each(found.pgClient.all().filter((one) => one._connected && !one._ending), (one) => one.end()),
-    each(found.mysqlPool.all().filter((pool) => !pool._closed), (pool) => called(pool, 'end')),
-    each(found.mongo.all(), (client) => client.close()),
-    each(found.ioredis.all().filter((one) => one.status === 'ready'), (one) => one.quit()),
-    each(found.redis.all().filter((one) => one.isOpen), (one) => (one.close || one.quit).call(one))
-  ])
-  const alone = found.mysqlConnection.all().filter((one) => !one._closing && !one._fatalError)
-  await each(alone, (one) => called(one, 'end'))
-}
-
 // Finish what this thread has begun, and *others* beside it.
 async function finishThread (found, http, deadline, streams, others = []) {
   await Promise.all([
@@ -133,7 +108,8 @@ async function finishThread (found, http, deadline, streams, others = []) {
   ])
   const clients = async () => {
     await each(found.queue.all(), (queue) => queue.close())
-    await closeClients(found)
+    await until(() => !areBusy(found)) // if they stay so, the exit closes them
+    await close(found)
   }
   await Promise.race([clients(), sleep(CLIENT_LIMIT)])
 }

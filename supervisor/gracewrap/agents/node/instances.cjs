@@ -48,7 +48,6 @@ const KINDS = {
   child: (prototype) => prototype === ChildProcess.prototype,
   session: (prototype, name) => name === 'ServerHttp2Session' && has(prototype, 'goaway', 'close'),
   worker: (prototype) => has(prototype, 'processJob', 'waitUntilReady', 'pause', 'resume', 'close'),
-  bull: (prototype) => has(prototype, 'processJob', 'whenCurrentJobsFinished', 'isReady'),
   queue: (prototype) => has(prototype, 'waitUntilReady', 'toKey', 'close'),
   websocket: (prototype) => has(prototype, 'terminate', 'ping', 'pong', 'send', 'readyState'),
   engineSocket: (prototype) => has(prototype, 'setTransport', 'sendPacket', 'getAvailableUpgrades', 'close'),

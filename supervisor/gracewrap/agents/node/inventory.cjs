@@ -25,7 +25,7 @@ const CLIENTS = {
   ioredis: ['ioredis client', 'ioredis'],
   redis: ['redis client', '@redis/client']
 }
-const OTHERS = { worker: 'bullmq', bull: 'bull', websocketServer: 'ws' }
+const OTHERS = { worker: 'bullmq', websocketServer: 'ws' }
 
 function versionIn (folder) {
   try {

@@ -29,7 +29,6 @@ function begin (channel) {
   let jobs = null
   const found = instances.watch(guard, (kind, prototype) => {
     if (kind === 'worker') jobs.onNewClass(prototype)
-    if (kind === 'bull') trouble('Bull is not known to the agent (BullMQ is): its jobs are not counted')
   })
   jobs = bullmq.create(found, guard, trouble)
   const requests = http.create(found, guard)

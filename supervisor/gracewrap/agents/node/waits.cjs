@@ -68,4 +68,4 @@ function create (found, guard) {
   }
 }
 
-module.exports = { create }
+module.exports = { create, queries }
