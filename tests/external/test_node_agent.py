@@ -106,6 +106,41 @@ def test_the_listeners_of_signal_exit_are_no_handler(load: str, apps: Path):
         assert run.wait() == 3
 
 
+TELEMETRY = {
+    **{f"OTEL_{kind}_EXPORTER": "none" for kind in ("TRACES", "METRICS", "LOGS")},
+    "OTEL_NODE_RESOURCE_DETECTORS": "none",
+    "OTEL_LOG_LEVEL": "debug",
+}
+
+
+def test_the_listener_of_opentelemetry_is_no_handler_and_is_called_last(apps: Path):
+    """Loaded without code, it sends what it has on SIGTERM; the process goes on serving."""
+    register = "@opentelemetry/auto-instrumentations-node/register"
+    words = ["node", "--require", register]
+    script = "console.debug = console.log\n" + SERVER.replace(
+        "response.end", "console.log('answered') || response.end"
+    )
+    with node(script, "traced.js", words, apps, **TELEMETRY) as run:
+        agent = run.connect()
+        run.port = int(run.lines.until("port ").rpartition(" ")[2])
+        slow = run.get("/700")
+        agent.until(requests=1)
+        assert agent.stop() == "agent"
+        run.terminate()
+        assert slow.result(BOUND)[2] == b"done"
+        assert run.wait() == 0
+        rest = run.lines.rest()
+    [sent] = [at for at, line in enumerate(rest) if "SDK terminated" in line]
+    assert rest.index("answered") < sent
+    handled = "process.on('SIGTERM', () => process.exit(3))\n" + script
+    with node(handled, "handled.js", words, apps, **TELEMETRY) as run:
+        agent = run.connect()
+        run.lines.until("port ")
+        assert agent.stop() == "own"
+        run.terminate()
+        assert run.wait() == 3
+
+
 @pytest.mark.parametrize("kind", ["ws", "socket.io", "polling"])  # the last one is Socket.IO too
 def test_websockets_are_counted_and_closed_one_after_another(kind: str, apps: Path):
     with started(apps, "sockets.cjs", kind) as run:

@@ -98,8 +98,8 @@ async function closeStreams (found, http, deadline, streams) {
   await until(() => Date.now() >= limit || sockets().length === 0)
 }
 
-// Finish what this thread has begun, and *others* beside it.
-async function finishThread (found, http, deadline, streams, others = []) {
+// Finish what this thread has begun, and *others* beside it; then call *last*.
+async function finishThread (found, http, deadline, streams, others = [], last = []) {
   await Promise.all([
     each(found.worker.all(), (worker) => worker.close()),
     finishHttp(found, http, deadline, streams),
@@ -111,13 +111,13 @@ async function finishThread (found, http, deadline, streams, others = []) {
     await until(() => !areBusy(found)) // if they stay so, the exit closes them
     await close(found)
   }
-  await Promise.race([clients(), sleep(CLIENT_LIMIT)])
+  await Promise.race([Promise.all([clients(), each(last, (act) => act())]), sleep(CLIENT_LIMIT)])
 }
 
-async function finish (found, http, threads, signal, deadline, streams) {
+async function finish (found, http, threads, last, signal, deadline, streams) {
   const killNewChildren = children().length > 0 ? holdNewChildren() : () => {}
   const others = [finishChildren(signal), threads.finish(deadline, streams, until)]
-  await finishThread(found, http, deadline, streams, others)
+  await finishThread(found, http, deadline, streams, others, last)
   killNewChildren()
   process.exit(process.exitCode || 0)
 }

@@ -7,7 +7,7 @@ const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
 const { unheard } = require('./options.cjs')
-const { isHandled, nameOf, whenOneComes } = require('./signals.cjs')
+const { isHandled, nameOf, takeLast, whenOneComes } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
 const waiting = require('./waits.cjs')
 const websocket = require('./websocket.cjs')
@@ -76,13 +76,14 @@ function begin (channel) {
     const comes = manager === null ? signal : manager.signal
     if (isHandled(comes)) return 'own'
     if (!hasWork()) return 'none'
+    const last = takeLast(comes)
     onSignal = guard('finishing', () => {
       process.removeListener(comes, onSignal)
       send({ type: 'state', handler: 'agent', heard: true })
       if (isHandled(comes)) return // the application has one after all
       process.on(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
-      finishing.finish(found, requests, threads, comes, deadline, streams).catch((error) => {
+      finishing.finish(found, requests, threads, last, comes, deadline, streams).catch((error) => {
         trouble(`finishing failed: ${error && error.message}`)
         process.exit(process.exitCode || 0)
       })

@@ -19,8 +19,13 @@ function ofSignalExit (name) {
     .reduce((sum, count) => sum + count, 0)
 }
 
-function isHandled (name) {
-  return process.listenerCount(name) > ofSignalExit(name)
+// The listener of @opentelemetry/auto-instrumentations-node/register sends what it has and leaves the
+// process running, for the application has no handler or one that ends it.
+function ofTelemetry (name) {
+  return process.listeners(name).filter((one) => {
+    const text = Function.prototype.toString.call(one)
+    return /\.debug\(['"]OpenTelemetry SDK terminated['"]\)/.test(text) && !/exit|kill/.test(text)
+  })
 }
 
 // Call *act* when a handler of the application is about to be called, whichever signal it is.  One more
@@ -37,4 +42,16 @@ function whenOneComes (guard, act) {
   hook.enable()
 }
 
-module.exports = { isHandled, nameOf, whenOneComes }
+// Whether the application has a handler.
+function isHandled (name) {
+  return process.listenerCount(name) > ofSignalExit(name) + ofTelemetry(name).length
+}
+
+// Remove the listeners that are to be called last, and return them.
+function takeLast (name) {
+  const listeners = ofTelemetry(name)
+  listeners.forEach((one) => process.removeListener(name, one))
+  return listeners
+}
+
+module.exports = { isHandled, nameOf, takeLast, whenOneComes }
