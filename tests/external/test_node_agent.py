@@ -247,6 +247,73 @@ def test_a_cancelled_drain_starts_no_worker_that_has_not_been_started(
         assert state == f"runs {str(runs).lower()} false"
 
 
+BY_HAND = """
+const { Queue, Worker } = require(process.argv[2])
+const connection = { port: Number(process.env.REDIS_PORT), maxRetriesPerRequest: null }
+const queue = new Queue('mails', { connection })
+const worker = new Worker('mails', null, { connection })
+const work = async () => {
+  for (;;) {
+    const job = await worker.getNextJob('token')
+    if (!job) continue
+    console.log(`begin ${job.id}`)
+    await new Promise((resolve) => process.once('SIGUSR2', resolve))
+    await job.moveToCompleted('done', 'token', false)
+    console.log(`end ${job.id}`)
+  }
+}
+queue.add('mail', {}).then(() => queue.add('mail', {})).then(work)
+"""
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+def test_jobs_that_the_application_fetches_are_finished_and_no_more_are_fetched(
+    library: str, apps: Path, tmp_path: Path
+):
+    """Closing its worker, whose jobs they are no more, would make them fail; and one that is paused
+    says at once that there is no job, so that a loop of questions never lets the process hear."""
+    (apps / "by_hand.cjs").write_text(BY_HAND)
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "by_hand.cjs", library, REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.connect()
+        begun = run.lines.until("begin").split()[1]
+        agent.send(type="drain")
+        jobs = [{"queue": "mails", "active": 1, "ids": [begun]}]
+        agent.until(jobs=jobs)
+        assert agent.stop() == "agent"
+        run.terminate()
+        assert agent.read("state")["heard"] is True
+        agent.until(jobs=jobs)
+        run.process.send_signal(signal.SIGUSR2)
+        assert run.wait() == 0
+        assert run.lines.rest() == [f"end {begun}"]
+        with redis.Redis(port=port) as client:
+            assert client.zcard("bull:mails:completed") == 1
+            assert client.llen("bull:mails:wait") == 1
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+def test_a_loop_that_fetches_jobs_still_lets_the_process_hear(
+    library: str, apps: Path, tmp_path: Path
+):
+    (apps / "by_hand.cjs").write_text(BY_HAND)
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "by_hand.cjs", library, REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.connect()
+        run.lines.until("begin")
+        agent.send(type="drain")
+        agent.read("state")
+        run.process.send_signal(signal.SIGUSR2)
+        run.lines.until("end")
+        agent.until(jobs=[{"queue": "mails", "active": 0, "ids": []}])
+        agent.send(type="undrain")
+        run.lines.until("begin")
+
+
 def test_check_names_the_libraries_the_worker_and_the_clients(apps: Path, tmp_path: Path):
     with redis_server(tmp_path) as port:
         words = [*GRACEWRAP, "check", "--agent", "--", "node", "jobs.cjs", "bullmq5", "2", "200"]

@@ -4,6 +4,8 @@
 // that in a Set that it hands to startLockExtenderTimer() once, when it starts.
 'use strict'
 
+const fetchedJobs = require('./fetched_jobs.cjs')
+
 const MOST_IDS = 32
 const LOOK_EVERY = 50 // ms
 
@@ -11,8 +13,10 @@ function create (found, guard, trouble) {
   const sets = new WeakMap() // worker -> its jobs, before there was a lockManager
   const held = new WeakMap() // worker that we have paused -> {ran, wanted: the application pauses it too}
   const wrapped = new WeakSet()
+  const fetched = fetchedJobs.create((worker) => held.has(worker))
 
   const onNewClass = guard('BullMQ', (prototype) => {
+    fetched.onNewClass(prototype)
     for (let one = prototype; one; one = Object.getPrototypeOf(one)) {
       if (Object.hasOwn(one, 'startLockExtenderTimer')) {
         const original = one.startLockExtenderTimer
@@ -26,6 +30,10 @@ function create (found, guard, trouble) {
   })
 
   function idsOf (worker) {
+    return [...trackedBy(worker), ...fetched.of(worker).map((job) => job.id)]
+  }
+
+  function trackedBy (worker) {
     const tracked = worker.lockManager && worker.lockManager.trackedJobs
     if (tracked instanceof Map) return [...tracked.keys()]
     if (sets.has(worker)) return [...sets.get(worker)].map(({ job }) => job.id)
@@ -95,6 +103,14 @@ function create (found, guard, trouble) {
   return {
     onNewClass,
     count,
+
+    // Close all workers, once their jobs have ended.
+    async close (each, until) {
+      await each(found.worker.all(), async (worker) => {
+        await until(() => fetched.of(worker).length === 0)
+        await worker.close()
+      })
+    },
 
     // These workers only, never the queue: another instance goes on with it.
     drain: guard('pausing workers', () => {

@@ -99,9 +99,9 @@ async function closeStreams (found, http, deadline, streams) {
 }
 
 // Finish what this thread has begun, and *others* beside it; then call *last*.
-async function finishThread (found, http, deadline, streams, others = [], last = []) {
+async function finishThread (found, http, jobs, deadline, streams, others = [], last = []) {
   await Promise.all([
-    each(found.worker.all(), (worker) => worker.close()),
+    jobs.close(each, until),
     finishHttp(found, http, deadline, streams),
     closeStreams(found, http, deadline, streams),
     ...others
@@ -114,10 +114,10 @@ async function finishThread (found, http, deadline, streams, others = [], last =
   await Promise.race([Promise.all([clients(), each(last, (act) => act())]), sleep(CLIENT_LIMIT)])
 }
 
-async function finish (found, http, threads, last, signal, deadline, streams) {
+async function finish (found, http, jobs, threads, last, signal, deadline, streams) {
   const killNewChildren = children().length > 0 ? holdNewChildren() : () => {}
   const others = [finishChildren(signal), threads.finish(deadline, streams, until)]
-  await finishThread(found, http, deadline, streams, others, last)
+  await finishThread(found, http, jobs, deadline, streams, others, last)
   killNewChildren()
   process.exit(process.exitCode || 0)
 }

@@ -33,7 +33,7 @@ function begin (channel) {
   jobs = bullmq.create(found, guard, trouble)
   const requests = http.create(found, guard)
   const waits = waiting.create(found, guard)
-  const finishThread = (...order) => finishing.finishThread(found, requests, ...order)
+  const finishThread = (...order) => finishing.finishThread(found, requests, jobs, ...order)
   const threads = isMainThread ? createMain(found, guard) : createWorker(hasWork, finishThread, guard)
   let onSignal = null
 
@@ -83,7 +83,7 @@ function begin (channel) {
       if (isHandled(comes)) return // the application has one after all
       process.on(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
-      finishing.finish(found, requests, threads, last, comes, deadline, streams).catch((error) => {
+      finishing.finish(found, requests, jobs, threads, last, comes, deadline, streams).catch((error) => {
         trouble(`finishing failed: ${error && error.message}`)
         process.exit(process.exitCode || 0)
       })
