@@ -492,3 +492,36 @@ def test_losing_the_package_keeps_no_node_from_starting(tmp_path):
         assert run.line() == "ended 0"
         run.send(signal.SIGTERM)
         assert run.wait() == 0
+
+
+BUSY_WHEN_TOLD = """
+const fs = require('fs')
+let told = 0
+process.on('SIGTERM', () => {
+  console.log('told ' + ++told)
+  setTimeout(() => process.exit(0), 1500)
+})
+fs.createReadStream('go').once('data', () => {
+  fs.writeFileSync('is_busy', 'x')
+  for (const until = Date.now() + 1500; Date.now() < until;) {}
+})
+setInterval(() => {}, 1e6)
+console.log('up')
+"""
+PASSES_ON = """
+mkfifo go is_busy
+node worker.js &
+trap 'echo >go; read x <is_busy; kill -TERM $!; exit 0' TERM
+while :; do wait; done
+"""
+
+
+def test_a_busy_process_whose_starter_has_passed_the_signal_on_is_not_told_again(pool, tmp_path):
+    """It had the signal while its event loop did not turn, so its agent has not heard of it."""
+    (tmp_path / "worker.js").write_text(BUSY_WHEN_TOLD)
+    words = ("--agent", "node", "--working-dir", tmp_path, "--", "bash", "-c", PASSES_ON)
+    with running(*words, command=INSTALLED) as run:
+        assert run.line() == "up"
+        run.send(signal.SIGTERM)
+        assert run.out.rest() == ["told 1"]
+        assert run.wait() == 0

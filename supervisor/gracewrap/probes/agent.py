@@ -44,10 +44,14 @@ class Hello(Record):
 
 
 class InFlight(Record):
-    """The answer to an "ask" with the same number."""
+    """The answer to an "ask" with the same number.
+
+    *unheard*: no signal that came before the question has called the program's own handler.
+    """
 
     number: int
     counts: AgentCounts
+    unheard: bool = False
 
 
 class LastCounts(Record):
@@ -89,7 +93,7 @@ def parse(line: bytes) -> Message | None:
             version = _count(said.get("version"))
             return Hello(version, _text(said.get("runtime")), _count(said.get("thread")))
         case "in_flight":
-            return InFlight(_count(said.get("id")), _counts(said))
+            return InFlight(_count(said.get("id")), _counts(said), said.get("heard") is False)
         case "exit":
             return LastCounts(_counts(said))
         case "state":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gracewrap.report.recorder import Recorder
     from gracewrap.runtime.program_processes import Child
 
+NOT = -1.0  # a time that never was: it may have come
+ALWAYS = float("inf")  # whether it has come does not matter: the agent acts on it once
 MOST_TROUBLES = 16  # lines about what is wrong with agents, for each start of the program
 
 
@@ -37,7 +39,7 @@ class Agent:
         self.counts: AgentCounts | None = None  # what it has answered last
         self.answered = False  # the current question
         self.handler = ""  # as of messages.State; "": it has not been told, or has not answered yet
-        self.unheard = False  # as of messages.State
+        self.unheard_at = NOT  # since when, at the latest, the stop signal has not come
 
 
 class Agents:
@@ -65,6 +67,7 @@ class Agents:
         self._listener = Listener(reactor, fd, is_member, self._received, self._gone)
         self._agents: dict[Peer, Agent] = {}
         self._number = 0  # of the current question
+        self._asked_at = NOT  # when it was asked
         self._asking: OnAnswers | None = None
         self._owing: dict[Peer, float] = {}  # who has been told or asked, and said nothing since
         child.history.in_flight.unanswered = self.unanswered
@@ -88,11 +91,12 @@ class Agents:
         """How many agents there are."""
         return len(self._agents)
 
-    @property
-    def unheard(self) -> set[int]:
-        """The processes that handle the stop signal and say that it has not come."""
+    def unheard(self) -> dict[int, float]:
+        """Return the processes that handle the stop signal and say that it has not come, and up to
+        when that is known."""
         self._listener.read()
-        return {peer.pid for peer, agent in self._agents.items() if agent.unheard}
+        known = {peer.pid: agent.unheard_at for peer, agent in self._agents.items()}
+        return {pid: at for pid, at in known.items() if at != NOT}
 
     def unanswered(self, at: float) -> list[tuple[int, float]]:
         """Return the processes that owe an answer, and for how many seconds.
@@ -119,7 +123,7 @@ class Agents:
         for peer in self._listener.peers:  # one that has not said hello yet owes that
             self._owes(peer)
         for peer, agent in list(self._agents.items()):
-            agent.handler, agent.unheard = "", False
+            agent.handler, agent.unheard_at = "", NOT
             self._listener.send(peer, self._order(command, peer))
         self._look_whether_told()
 
@@ -173,7 +177,7 @@ class Agents:
             on_answers(None)
             return
         self._number += 1
-        self._asking = on_answers
+        self._asking, self._asked_at = on_answers, time.monotonic()
         for peer, agent in list(self._agents.items()):
             agent.answered = False
             self._owes(peer)
@@ -207,8 +211,10 @@ class Agents:
                 self._listener.drop(peer)
             return
         match message:
-            case messages.InFlight(number, counts) if number == self._number:
+            case messages.InFlight(number, counts, unheard) if number == self._number:
                 agent.counts, agent.answered = counts, True
+                if agent.unheard_at != ALWAYS:
+                    agent.unheard_at = self._asked_at if unheard else NOT
                 self._note_finished(peer, counts)
                 self._look_whether_answered()
             case messages.LastCounts(counts):
@@ -217,10 +223,10 @@ class Agents:
                     event = AgentExited(self._child.index, peer.pid, counts, messages.shown(counts))
                     self._recorder.record(event, time.monotonic())
             case messages.State(handler, unheard):
-                # A process that answers late may have had the signal while it was busy: of its own
-                # handler its agent does not know, as it has looked only since then.
-                late = handler == "own" and self._child.stop_sent
-                agent.handler, agent.unheard = handler, unheard and not late
+                # Of the program's own handler that counts as long as the signal was not sent, or
+                # passed on: from then on the answers to questions do.
+                agent.handler = handler
+                agent.unheard_at = ALWAYS if unheard and handler == "agent" else NOT
                 self._look_whether_told()
             case messages.Trouble(why):
                 self._log_trouble(peer.pid, why)

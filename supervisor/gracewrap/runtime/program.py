@@ -6,6 +6,7 @@ the run goes on.
 
 from __future__ import annotations
 
+import posix
 import time
 
 from gracewrap.linux import signal_and_kill
@@ -79,6 +80,8 @@ class ProgramRuntime:
         self.agents: Agents | None = None
         self.output: Output | None = None
         self.flight_recorder: FlightRecorder | None = None
+        # When a process was first seen to be ours: its parent is gone.
+        self._alone_since: dict[tuple[int, int], float] = {}
 
     def safely(self, act: Callable[[], None]) -> None:
         """Call *act*.  Log an exception instead of raising it: no extra may cost the child."""
@@ -260,10 +263,7 @@ class ProgramRuntime:
             return ()  # nobody else is sent it
         try:
             seen = self.child.see(self.settings.stop_signal, before)
-            unheard = self.agents.unheard if self.agents is not None else ()
-            if not unheard:
-                return seen
-            return tuple(replace(one, unheard=one.pid in unheard) for one in seen)
+            return seen if self.agents is None else self._with_unheard(seen, self.agents.unheard())
         except Exception as error:
             self._recorder.fault(error, time.monotonic())
             return ()
@@ -281,6 +281,23 @@ class ProgramRuntime:
     def cut_examination(self) -> Event | None:
         """End that if it is under way; return what was seen."""
         return None if self.flight_recorder is None else self.flight_recorder.cut()
+
+    def _with_unheard(
+        self, seen: tuple[Process, ...], unheard: dict[int, float]
+    ) -> tuple[Process, ...]:
+        """Return what was *seen*, with what agents know: who has not had the stop signal.
+
+        That counts of a process whose parent is gone if it is known since then: a moment before it
+        the parent may have passed the signal on.
+        """
+        now, ours = time.monotonic(), posix.getpid()
+        for one in seen:
+            if one.parent == ours:
+                self._alone_since.setdefault(one.id, now)
+        return tuple(
+            replace(one, unheard=unheard.get(one.pid, 0.0) > self._alone_since.get(one.id, now))
+            for one in seen
+        )
 
     def _before_stop_signal(self) -> None:
         """Look at what the program may close a moment after the stop signal."""

@@ -94,10 +94,27 @@ function begin (channel) {
 
   // Where it is known that the signal has not come yet, gracewrap may send it if whoever should have
   // passed it on is gone.  PM2 sends one of its own.
+  let isAwaited = false // the application's handler has not been called, as far as we know
   function state (handler, isPassedOn) {
     const isKnown = pm2() === null && (handler === 'agent' || (handler === 'own' && isPassedOn))
-    if (isKnown && handler === 'own') whenOneComes(guard, () => send({ type: 'state', handler, heard: true }))
+    if (isKnown && handler === 'own') {
+      isAwaited = true
+      whenOneComes(guard, () => {
+        isAwaited = false
+        send({ type: 'state', handler, heard: true })
+      })
+    }
     return { type: 'state', handler, ...(isKnown && { heard: false }) }
+  }
+
+  // A signal that came before the question is heard of before the answer: Node reads signals last, at
+  // the latest in its next turn.
+  function answer (id) {
+    const now = () => send({
+      type: 'in_flight', id, ...count(), waits: waits.count() || undefined, heard: isAwaited ? false : undefined
+    })
+    if (isAwaited) setImmediate(() => setImmediate(guard('answering', now)))
+    else now()
   }
 
   async function stop (isPassedOn, ...order) {
@@ -126,7 +143,7 @@ function begin (channel) {
   channel.listen((message) => {
     switch (message.type) {
       case 'ask':
-        send({ type: 'in_flight', id: message.id, ...count(), waits: waits.count() || undefined })
+        answer(message.id)
         break
       case 'find':
         find()
