@@ -388,10 +388,16 @@ setInterval(() => {}, 100000)
 """
 
 
+IN_A_THREAD = """
+new (require('worker_threads').Worker)('setInterval(() => {}, 1000)', { eval: true })
+"""
+
+
+@pytest.mark.parametrize("script", [CALLED % 0, CALLED.split("\n", 2)[2]])  # or without a handler
 @pytest.mark.parametrize("agent", ["node", "off"])
-def test_an_own_handler_is_called_soon_if_its_parent_is_gone(agent, pool):
+def test_what_the_agent_does_not_finish_is_told_soon_if_its_parent_is_gone(agent, script, pool):
     options = ("--agent", agent, "--shutdown-timeout", "40s", "--")
-    words = ("node", "-e", PASSES_NOTHING_ON, CALLED % 0)
+    words = ("node", "-e", PASSES_NOTHING_ON, script)
     with running(*options, *words, command=INSTALLED) as run:
         assert run.line() == "runs"
         run.send(signal.SIGTERM)
@@ -400,9 +406,10 @@ def test_an_own_handler_is_called_soon_if_its_parent_is_gone(agent, pool):
     assert summary["used_seconds"] < 10  # half of the time is how long one is waited for otherwise
 
 
-def test_an_own_handler_that_was_called_is_not_called_again_when_its_parent_is_gone(pool):
+@pytest.mark.parametrize("more", ["", IN_A_THREAD])
+def test_an_own_handler_that_was_called_is_not_called_again_if_its_parent_is_gone(more, pool):
     script = PASSES_ON + "child.on('spawn', () => process.on('SIGTERM', () => process.exit(0)))"
-    words = ("--agent", "node", "--", "node", "-e", script, CALLED % 1500)
+    words = ("--agent", "node", "--", "node", "-e", script, more + CALLED % 1500)
     with running(*words, command=INSTALLED) as run:
         assert run.line() == "runs"
         run.send(signal.SIGTERM)

@@ -64,7 +64,7 @@ class State(Record):
     """The answer to "stop", "drain" and "undrain": it has been done.
 
     *handler* says who acts on the stop signal: the program's own handler, the agent, or nobody.
-    *unheard*: no handler for it has been called; the signal has not come yet.
+    *unheard*: the signal has not come yet.
     """
 
     handler: str

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gracewrap.runtime.program_processes import Child
 
 NOT = -1.0  # a time that never was: it may have come
-ALWAYS = float("inf")  # whether it has come does not matter: the agent acts on it once
+ALWAYS = float("inf")  # if it had come, it would be gone, or the agent acts on it once
 MOST_TROUBLES = 16  # lines about what is wrong with agents, for each start of the program
 
 
@@ -92,11 +92,11 @@ class Agents:
         return len(self._agents)
 
     def unheard(self) -> dict[int, float]:
-        """Return the processes that handle the stop signal and say that it has not come, and up to
-        when that is known."""
+        """Return the processes whose agents say that the stop signal has not come, and up to when
+        that is known."""
         self._listener.read()
-        known = {peer.pid: agent.unheard_at for peer, agent in self._agents.items()}
-        return {pid: at for pid, at in known.items() if at != NOT}
+        mains = [(peer.pid, one.unheard_at) for peer, one in self._agents.items() if not one.thread]
+        return {pid: at for pid, at in mains if at != NOT}
 
     def unanswered(self, at: float) -> list[tuple[int, float]]:
         """Return the processes that owe an answer, and for how many seconds.
@@ -226,7 +226,7 @@ class Agents:
                 # Of the program's own handler that counts as long as the signal was not sent, or
                 # passed on: from then on the answers to questions do.
                 agent.handler = handler
-                agent.unheard_at = ALWAYS if unheard and handler == "agent" else NOT
+                agent.unheard_at = ALWAYS if unheard and handler != "own" else NOT
                 self._look_whether_told()
             case messages.Trouble(why):
                 self._log_trouble(peer.pid, why)

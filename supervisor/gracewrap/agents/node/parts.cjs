@@ -93,10 +93,10 @@ function begin (channel) {
   }
 
   // Where it is known that the signal has not come yet, gracewrap may send it if whoever should have
-  // passed it on is gone.  PM2 sends one of its own.
+  // passed it on is gone.  PM2 sends one of its own.  Without a handler this would be gone as well.
   let isAwaited = false // the application's handler has not been called, as far as we know
   function state (handler, isPassedOn) {
-    const isKnown = pm2() === null && (handler === 'agent' || (handler === 'own' && isPassedOn))
+    const isKnown = isMainThread && pm2() === null && (handler !== 'own' || isPassedOn)
     if (isKnown && handler === 'own') {
       isAwaited = true
       whenOneComes(guard, () => {
