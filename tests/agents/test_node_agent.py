@@ -4,18 +4,22 @@ that nobody notices it."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from gracewrap.runtime import node_agent
 from node_agent import node
-from processes import BOUND, descendants, wait_until
+from processes import BOUND, descendants, require, wait_until
 
 pytestmark = pytest.mark.node
 
@@ -64,6 +68,38 @@ def test_a_request_that_is_answered_is_counted_no_more():
             agent.until(requests=0)  # though the connection is kept alive
 
 
+# A key and a certificate for localhost are in the folder.
+TLS = """{ allowHTTP1: true, key: require('fs').readFileSync('key.pem'),
+  cert: require('fs').readFileSync('cert.pem') }"""
+
+
+def certificate(folder: Path) -> None:
+    require(shutil.which("openssl"), "openssl")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+    words += "-subj /CN=localhost -keyout key.pem -out cert.pem"
+    subprocess.run(words.split(), cwd=folder, check=True, capture_output=True, timeout=BOUND)
+
+
+@pytest.mark.parametrize("server", ["https", "http2"])
+def test_a_request_over_tls_is_counted_asked_to_leave_and_finished(server: str, tmp_path):
+    certificate(tmp_path)
+    create = "createServer" if server == "https" else "createSecureServer"
+    begins = f"require('{server}').{create}({TLS}, "
+    script = SERVER.replace("require('http').createServer(", begins)
+    context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    with node(script, folder=tmp_path) as run:
+        agent = run.begin()
+        client = http.client.HTTPSConnection("localhost", run.port, timeout=BOUND, context=context)
+        with contextlib.closing(client):
+            client.request("GET", "/700")
+            agent.until(requests=1)
+            assert agent.stop() == "agent"
+            run.terminate()
+            answer = client.getresponse()
+            assert (answer.getheader("Connection"), answer.read()) == ("close", b"done")
+        assert run.wait() == 0
+
+
 HTTP2 = (
     """
 const server = require('http2').createServer()
@@ -74,17 +110,23 @@ server"""
     + LISTEN
 )
 HTTP2_CLIENT = """
-const client = require('http2').connect('http://127.0.0.1:' + process.env.PORT)
+const options = { rejectUnauthorized: false }
+const client = require('http2').connect(process.env.URL, options)
 client.on('goaway', () => console.log('goaway'))
 const request = client.request({ ':path': '/1500' })
 request.on('data', (data) => console.log(String(data))).on('end', () => client.close())
 """
 
 
-def test_http2_is_counted_told_goaway_and_finished():
-    with node(HTTP2) as run:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_http2_is_counted_told_goaway_and_finished(scheme: str, tmp_path):
+    script = HTTP2
+    if scheme == "https":
+        certificate(tmp_path)
+        script = HTTP2.replace("createServer()", f"createSecureServer({TLS})")
+    with node(script, folder=tmp_path) as run:
         agent = run.connect()
-        environment = os.environ | {"PORT": str(run.listens())}
+        environment = os.environ | {"URL": f"{scheme}://127.0.0.1:{run.listens()}"}
         with subprocess.Popen(
             ["node", "-e", HTTP2_CLIENT], env=environment, stdout=subprocess.PIPE
         ) as client:
@@ -213,8 +255,10 @@ def test_a_process_with_nothing_to_finish_ends_as_without_the_agent():
         assert run.wait() == -signal.SIGTERM
 
 
-def test_an_exception_in_the_middle_ends_it_as_node_would():
-    with node(SERVER + "process.on('SIGCONT', () => { throw new Error('in the middle') })") as run:
+@pytest.mark.parametrize("how", ["throw %s", "Promise.reject(%s)"])
+def test_an_exception_in_the_middle_ends_it_as_node_would(how: str):
+    fails = how % "new Error('in the middle')"
+    with node(SERVER + f"process.on('SIGCONT', () => {{ {fails} }})") as run:
         agent = run.begin()
         slow = run.get("/600000")
         agent.until(requests=1)

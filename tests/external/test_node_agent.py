@@ -24,6 +24,7 @@ from typing import NamedTuple
 import pytest
 import redis
 
+from control_api import get
 from databases import SHOP, postgres, redis_server, sql
 from kept_connections import Clients, Instance, Sent
 from load_balancer import free_ports
@@ -35,6 +36,7 @@ from processes import (
     Run,
     environment,
     npm_packages,
+    running,
     wait_until,
 )
 from real_servers import haproxy_before
@@ -312,6 +314,45 @@ def test_a_loop_that_fetches_jobs_still_lets_the_process_hear(
         agent.until(jobs=[{"queue": "mails", "active": 0, "ids": []}])
         agent.send(type="undrain")
         run.lines.until("begin")
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+def test_a_worker_goes_on_when_a_drain_is_taken_back(library: str, apps: Path, tmp_path: Path):
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "jobs.cjs", library, "5", "500", REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.connect()
+        for _ in range(3):
+            run.lines.until("begin")
+        agent.send(type="drain")
+        agent.read("state")
+        agent.until(jobs=[{"queue": "mails", "active": 0, "ids": []}])
+        assert [run.lines.next()[:4] for _ in range(3)] == ["end "] * 3
+        agent.send(type="undrain")
+        for _ in range(2):
+            run.lines.until("end")
+
+
+def test_jobs_that_are_cut_are_counted_and_named(apps: Path, tmp_path: Path):
+    report = tmp_path / "report.json"
+    with redis_server(tmp_path) as port:
+        words = [
+            *("--preset", "bullmq", "--shutdown-timeout", "3s", "--report", str(report)),
+            *("--health-listen", f"unix:{tmp_path}/health"),
+            *("--", "node", "jobs.cjs", "bullmq", "8", "600000"),
+        ]
+        env = environment(REDIS_PORT=str(port))
+        with running(*words, command=INSTALLED, cwd=apps, env=env) as run:
+            begun = sorted(run.line().removeprefix("begin ") for _ in range(3))
+            run.send(signal.SIGTERM)
+            counted = 'gracewrap_agent_in_flight{program="node",kind="jobs",queue="mails"} 3'
+            wait_until(lambda: counted in get(tmp_path / "health", "/metrics")[1], counted)
+            assert run.wait() == 137
+    found = json.loads(report.read_text())
+    assert (found["interrupted"], found["killed"][0].split()[0]) == (3, "node")
+    [queue] = found["interrupted_jobs"]
+    assert (queue["queue"], queue["active"], sorted(queue["ids"])) == ("mails", 3, begun)
 
 
 def test_check_names_the_libraries_the_worker_and_the_clients(apps: Path, tmp_path: Path):
