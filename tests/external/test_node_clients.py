@@ -7,6 +7,7 @@ MongoDB's driver and Mongoose talk to agent/mongo.cjs, for no registry has a Mon
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from node_agent import node
 from processes import BOUND, Lines, npm_packages, wait_until
 
 APPS = Path(__file__).with_name("agent")
+PRISMA = Path(__file__).with_name("prisma")
 
 pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -34,6 +36,21 @@ def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     modules = npm_packages(request.config.cache, APPS / "package.json")
     (folder / "node_modules").symlink_to(modules)
     return folder
+
+
+@pytest.fixture
+def with_prisma(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with the application and a client that Prisma has generated."""
+    assert request.config.cache is not None
+    modules = npm_packages(request.config.cache, PRISMA / "package.json")
+    (tmp_path / "node_modules").symlink_to(modules)
+    shutil.copy(PRISMA / "schema.prisma", tmp_path)
+    shutil.copy(APPS / "clients.cjs", tmp_path)
+    words = ["node_modules/.bin/prisma", "generate", "--schema", "schema.prisma"]
+    # Its engine for migrations, which would be downloaded, is not used.
+    env = os.environ | {"PRISMA_SCHEMA_ENGINE_BINARY": "/bin/true", "CHECKPOINT_DISABLE": "1"}
+    subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, check=True, timeout=120)
+    return tmp_path
 
 
 @contextlib.contextmanager
@@ -57,6 +74,15 @@ def test_postgres(kind: str, apps: Path):
             run.process.kill()  # so that the test can fail
             abandoned = ended.replace("= 0", "> 0")
             wait_until(lambda: sql(env, abandoned) == "t", "a session was abandoned")
+
+
+def test_prisma(with_prisma: Path):
+    with postgres() as env:
+        sql(env, 'create table "Work" (id int primary key)')
+        with stopped("Prisma", with_prisma, **env):
+            ended = "select sessions > 0 and sessions_abandoned = 0 from pg_stat_database "
+            ended += "where datname = 'postgres'"
+            wait_until(lambda: sql(env, ended) == "t", "no session was abandoned")
 
 
 @pytest.mark.parametrize("kind", ["ioredis", "redis"])

@@ -15,6 +15,12 @@ const KINDS = {
     await client.connect()
     return () => client.query('select 1')
   },
+  async Prisma () {
+    const { PrismaPg } = require('@prisma/adapter-pg')
+    const { host, port, user } = { host: env.PGHOST, port: Number(env.PGPORT), user: env.PGUSER }
+    const client = new (require('./client').PrismaClient)({ adapter: new PrismaPg({ host, port, user }) })
+    return () => client.work.findMany()
+  },
   async ioredis () {
     const client = new (require('ioredis'))(Number(env.REDIS_PORT), '127.0.0.1')
     return () => client.incr('work')
