@@ -143,6 +143,37 @@ def test_the_listener_of_opentelemetry_is_no_handler_and_is_called_last(apps: Pa
         assert run.wait() == 3
 
 
+APOLLO = """
+const { ApolloServer } = require('@apollo/server')
+const plugin = { serverWillStart: async () => ({ serverWillStop: async () => console.log('stops') }) }
+const slow = () => new Promise((resolve) => setTimeout(() => {
+  console.log('answered')
+  resolve('done')
+}, 700))
+const server = new ApolloServer({
+  typeDefs: 'type Query { slow: String }',
+  resolvers: { Query: { slow } },
+  csrfPrevention: false,
+  plugins: [plugin]
+})
+require('@apollo/server/standalone').startStandaloneServer(server, { listen: { port: 0 } })
+  .then(({ url }) => console.log(`port ${new URL(url).port}`))
+"""
+
+
+def test_the_listener_of_apollo_server_is_no_handler_and_is_called_last(apps: Path):
+    """It stops Apollo Server and sends the process the signal, whatever else that works on."""
+    with node(APOLLO, "apollo.js", folder=apps) as run:
+        agent = run.begin()
+        slow = run.get("/?query=%7Bslow%7D")
+        agent.until(requests=1)
+        assert agent.stop() == "agent"
+        run.terminate()
+        assert b"done" in slow.result(BOUND)[2]
+        assert run.wait() == 0
+        assert run.lines.rest() == ["answered", "stops"]
+
+
 @pytest.mark.parametrize("kind", ["ws", "socket.io", "polling"])  # the last one is Socket.IO too
 def test_websockets_are_counted_and_closed_one_after_another(kind: str, apps: Path):
     with started(apps, "sockets.cjs", kind) as run:

@@ -19,12 +19,17 @@ function ofSignalExit (name) {
     .reduce((sum, count) => sum + count, 0)
 }
 
-// The listener of @opentelemetry/auto-instrumentations-node/register sends what it has and leaves the
-// process running, for the application has no handler or one that ends it.
-function ofTelemetry (name) {
+// Listeners that libraries add for applications without a handler, known by their text: they put their own
+// things in order, and know nothing of the rest.
+const OF_LIBRARIES = [
+  /^(?!.*(exit|kill)).*\.debug\(['"]OpenTelemetry SDK terminated['"]\)/s, // @opentelemetry/auto-instrumentations-node/register
+  /stop\(\) threw during \$\{\w+\} shutdown/ // Apollo Server: then it sends itself the signal
+]
+
+function ofLibraries (name) {
   return process.listeners(name).filter((one) => {
     const text = Function.prototype.toString.call(one)
-    return /\.debug\(['"]OpenTelemetry SDK terminated['"]\)/.test(text) && !/exit|kill/.test(text)
+    return OF_LIBRARIES.some((known) => known.test(text))
   })
 }
 
@@ -44,14 +49,14 @@ function whenOneComes (guard, act) {
 
 // Whether the application has a handler.
 function isHandled (name) {
-  return process.listenerCount(name) > ofSignalExit(name) + ofTelemetry(name).length
+  return process.listenerCount(name) > ofSignalExit(name) + ofLibraries(name).length
 }
 
-// Remove the listeners that are to be called last, and return them.
+// Remove the listeners of libraries; return them as functions, to be called when all work is done.
 function takeLast (name) {
-  const listeners = ofTelemetry(name)
+  const listeners = ofLibraries(name)
   listeners.forEach((one) => process.removeListener(name, one))
-  return listeners
+  return listeners.map((one) => () => one.call(process, name))
 }
 
 module.exports = { isHandled, nameOf, takeLast, whenOneComes }
