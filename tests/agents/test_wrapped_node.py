@@ -206,6 +206,23 @@ def test_a_handler_that_exits_with_a_request_in_flight_is_told(pool, tmp_path, s
     assert ("--drain-when before-signal" in report["summary"]) == bool(cut)
 
 
+@pytest.mark.parametrize("more", [", 'SIGTERM'", ""])
+def test_a_handler_that_ends_by_the_signal_with_a_request_in_flight_is_told(pool, tmp_path, more):
+    """As those of NestJS and of many a library end; Node.js says nothing of its exit then."""
+    script = SERVER + OWN.replace(".on", ".once") % f"process.kill(process.pid{more})"
+    options = ("--agent", "node", "--report", tmp_path / "report.json")
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/300")
+        assert run.wait() == 143
+        log = run.log()
+    assert request.exception(BOUND)
+    assert [line["requests"] for line in log if line["event"] == "exited_with_work"] == [1]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["interrupted"], report["outcome"]) == (1, "interrupted")
+    assert "--drain-when before-signal" in report["summary"]
+    assert "nothing was lost" not in report["summary"]
+
+
 def test_the_cure_for_a_handler_that_exits_with_a_request_in_flight(pool):
     options = ("--preset", "node", "--drain-when", "before-signal")
     script = SERVER + OWN % "process.exit(0)"

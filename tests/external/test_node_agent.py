@@ -145,7 +145,8 @@ def test_the_listener_of_opentelemetry_is_no_handler_and_is_called_last(apps: Pa
 
 APOLLO = """
 const { ApolloServer } = require('@apollo/server')
-const plugin = { serverWillStart: async () => ({ serverWillStop: async () => console.log('stops') }) }
+const serverWillStop = async () => console.log('stops')
+const plugin = { serverWillStart: async () => ({ serverWillStop }) }
 const slow = () => new Promise((resolve) => setTimeout(() => {
   console.log('answered')
   resolve('done')

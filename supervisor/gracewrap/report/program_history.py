@@ -400,7 +400,8 @@ class ProgramHistory:
         if self.leader.signum and not self.ended_by_us():
             return "ended_by_other_signal"
         alone = self.ended_by_stop_signal() and not self.leftover
-        if alone or self.left_lost:
+        cut_by_handler = self.handles and self.cut  # one that ends by the signal, sent to itself
+        if (alone or self.left_lost) and not cut_by_handler:
             return "ended_by_signal"
         return "interrupted" if self.cut else "graceful"
 

@@ -79,7 +79,9 @@ def _own_status(run: RunHistory, status: int) -> str:
     """Return the signal whose number is in an exit status that says no more than that: it was
     stopped as it was asked to."""
     history = exit_code_from(run, status)
-    return "" if history is None or run.requested is None else _signal_of_status(history)
+    if history is None or run.requested is None or history.exited_too_soon():
+        return ""
+    return _signal_of_status(history)
 
 
 def exit_code_from(run: RunHistory, status: int) -> ProgramHistory | None:

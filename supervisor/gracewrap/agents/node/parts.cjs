@@ -7,7 +7,7 @@ const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
 const { unheard } = require('./options.cjs')
-const { isHandled, nameOf, takeLast, whenOneComes } = require('./signals.cjs')
+const { ends, isHandled, nameOf, takeLast, whenOneComes } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
 const waiting = require('./waits.cjs')
 const websocket = require('./websocket.cjs')
@@ -43,11 +43,19 @@ function begin (channel) {
     return { requests: open, streams, websockets, jobs: jobs.count() || [], finished: finished || undefined }
   }
 
-  // What is in flight when the process exits is cut, whoever ends it.
+  // What is in flight when the process exits is cut, whoever ends it; also if it does by a signal that it
+  // sends itself, as NestJS does.
   let watchesExit = false
   function watchExit () {
-    if (!watchesExit) process.on('exit', guard('the last count', () => send({ type: 'exit', ...count(true) })))
+    if (watchesExit) return
     watchesExit = true
+    const lastCount = guard('the last count', () => send({ type: 'exit', ...count(true) }))
+    process.on('exit', lastCount)
+    const { kill } = process
+    process.kill = function (pid, signal) {
+      if (pid === process.pid && ends(signal)) lastCount()
+      return kill.call(this, pid, signal)
+    }
   }
 
   // Only `gracewrap check --agent` asks for it, so its code is not loaded in a run.

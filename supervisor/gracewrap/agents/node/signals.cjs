@@ -52,6 +52,13 @@ function isHandled (name) {
   return process.listenerCount(name) > ofSignalExit(name) + ofLibraries(name).length
 }
 
+// Whether a signal, as process.kill() takes it, ends this process.
+function ends (signal = 'SIGTERM') {
+  const name = typeof signal === 'number' ? nameOf(signal) : signal
+  return name === 'SIGKILL' ||
+    (['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'].includes(name) && process.listenerCount(name) === 0)
+}
+
 // Remove the listeners of libraries; return them as functions, to be called when all work is done.
 function takeLast (name) {
   const listeners = ofLibraries(name)
@@ -59,4 +66,4 @@ function takeLast (name) {
   return listeners.map((one) => () => one.call(process, name))
 }
 
-module.exports = { isHandled, nameOf, takeLast, whenOneComes }
+module.exports = { ends, isHandled, nameOf, takeLast, whenOneComes }
