@@ -387,6 +387,45 @@ def test_jobs_that_are_cut_are_counted_and_named(apps: Path, tmp_path: Path):
     assert (queue["queue"], queue["active"], sorted(queue["ids"])) == ("mails", 3, begun)
 
 
+WAITS = """
+const { Queue, QueueEvents, Worker } = require(process.argv[2])
+const connection = { port: Number(process.env.REDIS_PORT), maxRetriesPerRequest: null }
+const queue = new Queue('sums', { connection })
+const events = new QueueEvents('sums', { connection })
+const worker = new Worker('sums', () => new Promise((resolve) => {
+  setTimeout(resolve, 400, 'done')
+}), { connection })
+const server = require('http').createServer(async (request, response) => {
+  const job = await queue.add('sum', {})
+  response.end(await job.waitUntilFinished(events))
+})
+events.waitUntilReady().then(() => server.listen(0, '127.0.0.1', () => {
+  console.log(`port ${server.address().port}`)
+}))
+"""
+
+
+@pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
+def test_a_request_that_waits_for_a_job_is_answered(library: str, apps: Path, tmp_path: Path):
+    """By a worker of the same process, which else would take no more jobs."""
+    (apps / "waits.cjs").write_text(WAITS)
+    with (
+        redis_server(tmp_path) as port,
+        started(apps, "waits.cjs", library, REDIS_PORT=str(port)) as run,
+    ):
+        agent = run.begin()
+        requests = [run.get("/") for _ in range(3)]
+        agent.until(requests=3)
+        assert agent.stop() == "agent"
+        requests.append(run.get("/"))
+        agent.until(requests=4)
+        run.terminate()
+        assert [request.result(BOUND)[2] for request in requests] == [b"done"] * 4
+        assert run.wait() == 0
+        with redis.Redis(port=port) as client:
+            assert client.zcard("bull:sums:completed") == 4
+
+
 def test_check_names_the_libraries_the_worker_and_the_clients(apps: Path, tmp_path: Path):
     with redis_server(tmp_path) as port:
         words = [*GRACEWRAP, "check", "--agent", "--", "node", "jobs.cjs", "bullmq5", "2", "200"]
@@ -401,6 +440,7 @@ def test_check_names_the_libraries_the_worker_and_the_clients(apps: Path, tmp_pa
     ]
     assert "bullmq {}, ioredis {}".format(*versions) in done.stdout, done.stdout
     assert "workers    queue mails\n" in done.stdout and "ioredis client" in done.stdout
+    assert "BullMQ queue object" in done.stdout
     assert "exit status 0" in done.stdout and "problem" not in done.stdout
 
 

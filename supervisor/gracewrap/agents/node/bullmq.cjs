@@ -8,6 +8,7 @@ const fetchedJobs = require('./fetched_jobs.cjs')
 
 const MOST_IDS = 32
 const LOOK_EVERY = 50 // ms
+const WAITS_EVERY = 250 // ms
 
 function create (found, guard, trouble) {
   const sets = new WeakMap() // worker -> its jobs, before there was a lockManager
@@ -100,6 +101,28 @@ function create (found, guard, trouble) {
     else worker.paused = false
   }
 
+  function hold (worker) {
+    if (worker.paused || worker.closing) return
+    wrap(worker)
+    Promise.resolve(worker.pause(true)).catch(() => {})
+    held.set(worker, { ran: worker.running, wanted: false })
+  }
+
+  // Whether something in this process, such as a request, waits for a job of the worker's queue:
+  // job.waitUntilFinished() listens for "completed:ID".  If nobody else works there, it waits for us.
+  function isWaitedFor (worker) {
+    return found.queue.all().some((one) => one.name === worker.name &&
+      one.eventNames().some((name) => /^completed:/.test(String(name))))
+  }
+
+  const adjust = guard('pausing workers', () => {
+    for (const worker of found.worker.all()) {
+      if (isWaitedFor(worker)) release(worker)
+      else hold(worker)
+    }
+  })
+  let timer = null
+
   return {
     onNewClass,
     count,
@@ -107,22 +130,24 @@ function create (found, guard, trouble) {
     // Close all workers, once their jobs have ended.
     async close (each, until) {
       await each(found.worker.all(), async (worker) => {
-        await until(() => fetched.of(worker).length === 0)
+        await until(() => fetched.of(worker).length === 0 && !isWaitedFor(worker))
         await worker.close()
       })
     },
 
     // These workers only, never the queue: another instance goes on with it.
-    drain: guard('pausing workers', () => {
-      for (const worker of found.worker.all()) {
-        if (worker.paused || worker.closing) continue
-        wrap(worker)
-        Promise.resolve(worker.pause(true)).catch(() => {})
-        held.set(worker, { ran: worker.running, wanted: false })
-      }
-    }),
+    drain () {
+      if (timer !== null) return
+      timer = setInterval(adjust, WAITS_EVERY)
+      timer.unref()
+      adjust()
+    },
 
-    undrain: guard('resuming workers', () => found.worker.all().forEach(release))
+    undrain: guard('resuming workers', () => {
+      clearInterval(timer)
+      timer = null
+      found.worker.all().forEach(release)
+    })
   }
 }
 

@@ -1,4 +1,4 @@
-// Clients of databases, which are closed when no request and no job is left.
+// Clients of databases and BullMQ's queues, which are closed when no request and no job is left.
 'use strict'
 
 const { queries } = require('./waits.cjs')
@@ -24,10 +24,16 @@ function called (object, method, ...args) {
   return new Promise((resolve) => object[method](...args, resolve))
 }
 
+// BullMQ's queue events, whose connections wait for something at all times.
+async function closeListeners (found) {
+  await each(found.queue.all().filter((one) => 'consumeEvents' in one), (one) => one.close())
+}
+
 // All in one go: who is in the middle of something all the same must not see one fail, and then say so
 // by another, as the worker of a queue does.  A job that is cut is begun anew, one that failed is not.
 async function close (found) {
   await Promise.all([
+    each(found.queue.all(), (queue) => queue.close()),
     each(found.pgPool.all().filter((pool) => !pool.ending), (pool) => pool.end()),
     each(found.pgClient.all().filter((one) => one._connected && !one._ending), (one) => one.end()),
     each(found.mysqlPool.all().filter((pool) => !pool._closed), (pool) => called(pool, 'end')),
@@ -38,4 +44,4 @@ async function close (found) {
   ])
 }
 
-module.exports = { areBusy, close, each }
+module.exports = { areBusy, close, closeListeners, each }

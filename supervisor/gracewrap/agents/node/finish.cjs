@@ -2,7 +2,7 @@
 // end, then close queues, then database clients, then exit.
 'use strict'
 
-const { areBusy, close, each } = require('./clients.cjs')
+const { areBusy, close, closeListeners, each } = require('./clients.cjs')
 const websocket = require('./websocket.cjs')
 
 const LOOK_EVERY = 50
@@ -107,7 +107,7 @@ async function finishThread (found, http, jobs, deadline, streams, others = [], 
     ...others
   ])
   const clients = async () => {
-    await each(found.queue.all(), (queue) => queue.close())
+    await closeListeners(found)
     await until(() => !areBusy(found)) // if they stay so, the exit closes them
     await close(found)
   }
