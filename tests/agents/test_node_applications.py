@@ -184,3 +184,12 @@ def test_threads_of_an_application_with_a_handler_end_as_it_ends_them():
         assert other.stop() == "none" and main.stop() == "own"
         run.terminate()
         assert slow.result(BOUND)[2] == b"done" and run.wait() == 0
+
+
+def test_a_process_with_many_listeners_is_not_warned_of_the_agents():
+    """Node.js warns of the eleventh listener for an event, for it may be a leak."""
+    many = "for (let i = 0; i < 10; i++) process.on('exit', () => {})\n"
+    many += "process.on('warning', (warning) => console.log(warning.name))\n"
+    with node(many + SERVER) as run:
+        run.stopped_within_a_request("/300")
+        assert run.lines.rest() == []

@@ -7,7 +7,7 @@ const finishing = require('./finish.cjs')
 const http = require('./http.cjs')
 const instances = require('./instances.cjs')
 const { unheard } = require('./options.cjs')
-const { ends, isHandled, nameOf, takeLast, whenOneComes } = require('./signals.cjs')
+const { ends, isHandled, listen, nameOf, takeLast, whenOneComes } = require('./signals.cjs')
 const { createMain, createWorker } = require('./threads.cjs')
 const waiting = require('./waits.cjs')
 const websocket = require('./websocket.cjs')
@@ -50,7 +50,7 @@ function begin (channel) {
     if (watchesExit) return
     watchesExit = true
     const lastCount = guard('the last count', () => send({ type: 'exit', ...count(true) }))
-    process.on('exit', lastCount)
+    listen('exit', lastCount)
     const { kill } = process
     process.kill = function (pid, signal) {
       if (pid === process.pid && ends(signal)) lastCount()
@@ -89,14 +89,14 @@ function begin (channel) {
       process.removeListener(comes, onSignal)
       send({ type: 'state', handler: 'agent', heard: true })
       if (isHandled(comes)) return // the application has one after all
-      process.on(comes, () => {}) // once is enough
+      listen(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
       finishing.finish(found, requests, jobs, threads, last, comes, deadline, streams).catch((error) => {
         trouble(`finishing failed: ${error && error.message}`)
         process.exit(process.exitCode || 0)
       })
     })
-    process.on(comes, onSignal)
+    listen(comes, onSignal)
     return 'agent'
   }
 

@@ -52,6 +52,14 @@ function isHandled (name) {
   return process.listenerCount(name) > ofSignalExit(name) + ofLibraries(name).length
 }
 
+// Listen on the process, however many do: Node.js would warn of the eleventh.
+function listen (name, listener) {
+  const most = process.getMaxListeners()
+  process.setMaxListeners(0)
+  process.on(name, listener)
+  process.setMaxListeners(most)
+}
+
 // Whether a signal, as process.kill() takes it, ends this process.
 function ends (signal = 'SIGTERM') {
   const name = typeof signal === 'number' ? nameOf(signal) : signal
@@ -66,4 +74,4 @@ function takeLast (name) {
   return listeners.map((one) => () => one.call(process, name))
 }
 
-module.exports = { ends, isHandled, nameOf, takeLast, whenOneComes }
+module.exports = { ends, isHandled, listen, nameOf, takeLast, whenOneComes }
