@@ -201,6 +201,9 @@ def test_websockets_are_counted_and_closed_one_after_another(kind: str, apps: Pa
 # --- BullMQ --------------------------------------------------------------------------------------
 
 
+BESIDES = ("queue", "events", "flow")
+
+
 @pytest.mark.parametrize("library", ["bullmq", "bullmq5", "bullmq4"])
 def test_bullmq_jobs_are_counted_named_and_finished(library: str, apps: Path, tmp_path: Path):
     with (
@@ -214,7 +217,9 @@ def test_bullmq_jobs_are_counted_named_and_finished(library: str, apps: Path, tm
         assert agent.stop() == "agent"
         run.terminate()
         assert run.wait() == 0
-        ended = [line for line in run.lines.rest() if line.startswith(("begin", "end"))]
+        said = run.lines.rest()
+        assert {line for line in said if "closed" in line} == {f"closed {one}" for one in BESIDES}
+        ended = [line for line in said if line.startswith(("begin", "end"))]
         assert set(ended) == {f"end {job}" for job in begun}  # and no other has been begun
         with redis.Redis(port=port) as client:
             assert client.zcard("bull:mails:completed") == 3

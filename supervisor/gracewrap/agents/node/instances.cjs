@@ -48,7 +48,8 @@ const KINDS = {
   child: (prototype) => prototype === ChildProcess.prototype,
   session: (prototype, name) => name === 'ServerHttp2Session' && has(prototype, 'goaway', 'close'),
   worker: (prototype) => has(prototype, 'processJob', 'waitUntilReady', 'pause', 'resume', 'close'),
-  queue: (prototype) => has(prototype, 'waitUntilReady', 'Job', 'close', 'disconnect'), // and queue events, flow producers
+  // BullMQ's queues, queue events, flow producers and schedulers; not what is inside of them since 6.
+  queue: (prototype) => has(prototype, 'waitUntilReady', 'Job', 'close', 'disconnect'),
   websocket: (prototype) => has(prototype, 'terminate', 'ping', 'pong', 'send', 'readyState'),
   engineSocket: (prototype) => has(prototype, 'setTransport', 'sendPacket', 'getAvailableUpgrades', 'close'),
   websocketServer: (prototype) => has(prototype, 'handleUpgrade', 'completeUpgrade', 'shouldHandle'),
