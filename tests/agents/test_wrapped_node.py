@@ -355,6 +355,17 @@ def test_the_preset_does_not_kill_what_the_agent_is_about_to_end(pool):
     assert summary["drained_after_seconds"] is not None and summary["killed"] == []
 
 
+def test_where_the_agent_could_not_be_loaded_it_is_told_what_helps(pool, tmp_path):
+    shutil.copy(shutil.which("node"), tmp_path / "other")  # as a single executable application
+    words = ("--preset", "node", "--", tmp_path / "other", "-e", SERVER)
+    with running(*words, command=INSTALLED) as run:
+        request = stopped(run, pool, "/60000")
+        assert request.exception(BOUND)
+        assert run.wait() == 143
+        message = run.log_line("summary")["message"]
+    assert "--preset any-http-server lets it finish" in message and "agent" not in message
+
+
 def test_what_the_agent_does_not_finish_is_not_said_to_need_the_preset():
     script = "setInterval(() => {}, 1000); console.log('runs')"
     with running("--preset", "node", "--", "node", "-e", script, command=INSTALLED) as run:
@@ -411,9 +422,8 @@ new (require('worker_threads').Worker)('setInterval(() => {}, 1000)', { eval: tr
 
 
 @pytest.mark.parametrize("script", [CALLED % 0, CALLED.split("\n", 2)[2]])  # or without a handler
-@pytest.mark.parametrize("agent", ["node", "off"])
-def test_what_the_agent_does_not_finish_is_told_soon_if_its_parent_is_gone(agent, script, pool):
-    options = ("--agent", agent, "--shutdown-timeout", "40s", "--")
+def test_what_the_agent_does_not_finish_is_told_soon_if_its_parent_is_gone(script, pool):
+    options = ("--agent", "node", "--shutdown-timeout", "40s", "--")
     words = ("node", "-e", PASSES_NOTHING_ON, script)
     with running(*options, *words, command=INSTALLED) as run:
         assert run.line() == "runs"

@@ -89,6 +89,7 @@ class ProgramHistory:
         self.in_flight = InFlight(())
         self.oneshot = False
         self.preset = ""  # that its settings are taken from
+        self.without_agent = False  # though its settings ask for one
         self.interrupted: float | None = None  # in flight when it was killed, over all starts
         self.members = ""  # what is left of it, or was sent a signal just now
         self.find: Callable[[], Sequence[process_tree.Member]] = process_tree.descendants

@@ -139,7 +139,8 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
         lost = "unless a handler of its own did that, any work in progress was lost"
     else:
         lost = "it has no handler for the signal, so any work in progress was lost"
-    if any(probe.kind == "agent" for probe in history.in_flight.probes):
+    asks = any(probe.kind == "agent" for probe in history.in_flight.probes)
+    if asks and not history.without_agent:
         return (
             f"{lost}; handle the signal in it: the agent finishes requests and BullMQ jobs, but "
             "cannot see timers or other work"

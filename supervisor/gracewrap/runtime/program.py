@@ -123,6 +123,7 @@ class ProgramRuntime:
             from gracewrap.report import probe_events
 
             why = child.equipment.without_agent
+            child.history.without_agent = True
             recorder.record(probe_events.AgentOff(self.index, why), time.monotonic())
 
     def open_output(self, outputs: Outputs, width: int) -> None:
