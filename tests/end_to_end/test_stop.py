@@ -242,6 +242,26 @@ def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_its_members(star
     assert "stop_signal_ignored" in events(run)
 
 
+PASSES_ON = """#!{python} -ISu
+import os, signal, sys
+pid = os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
+signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+os.waitpid(pid, 0)
+"""
+
+
+def test_what_a_known_supervisor_has_started_is_told_once_however_long_it_takes(start, tmp_path):
+    """It is still at work at half of the time, and up to its end."""
+    (tmp_path / "runsv").write_text(PASSES_ON.format(python=sys.executable))
+    (tmp_path / "runsv").chmod(0o755)
+    run = start("--shutdown-timeout", "1s", "--", tmp_path / "runsv", *TALKER, "exit=-1")
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert list(iter(run.line, "")) == ["15"]
+    run.wait()
+    assert "kill" in events(run)
+
+
 ONCE = """
 import _signal, posix
 def once(signum, frame):

@@ -152,10 +152,18 @@ def test_what_is_below_a_server_is_the_server_s_until_the_last_moment():
     assert due(watch(server, tool), server, tool) == LAST
 
 
-@pytest.mark.parametrize("name", ["tini", "dumb-init", "gracewrap"])
+@pytest.mark.parametrize("name", ["tini", "dumb-init", "gracewrap", "runsv", "s6-supervise", "uv"])
 def test_what_is_below_another_supervisor_is_its_own(name):
     init, app = process(10, 1, name=name), process(11, 10)
     assert due(watch(init, app), init, app) == NEVER
+
+
+def test_what_supervisord_has_not_come_to_is_told_at_last():
+    # It stops one program after another: at half of the time one may be finishing, others be due.
+    parent, first, second = process(10, 1, name="supervisord"), process(11, 10), process(12, 10)
+    known = watch(parent, first, second)
+    assert due(known, parent, first, second) == LAST
+    assert due(known, parent, second, pid=12) == LAST
 
 
 def test_a_daemon_may_be_stopped_by_its_pid_file_while_the_leader_is_there():

@@ -674,6 +674,13 @@ def test_a_key_of_the_terminal_is_named():
     )
 
 
+def test_supervisord_is_not_said_to_keep_the_signal_to_itself():
+    run = Run(many(1))
+    call = log_events.LastCall(0, 15, (("app", 20),), ("supervisord", 10))
+    run.recorder.record(call, run.at)
+    assert run.says("last_call").endswith("have come to all of them; sent SIGTERM to app (pid 20)")
+
+
 def test_what_ignores_the_stop_signal_is_not_told_to_exec():
     run = Run(many(1))
     history = run.recorder.histories[0]

@@ -9,7 +9,7 @@ from gracewrap.linux import signals
 from gracewrap.manifests import edits
 from gracewrap.manifests.model import unset
 from gracewrap.manifests.wrapped import is_sidecar, wrapped
-from gracewrap.policy.stop_signal_recipients import SUPERVISORS
+from gracewrap.policy import stop_signal_recipients
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gracewrap.manifests.finding import Place, Subject
     from gracewrap.manifests.model import Finding
 
-INITS = SUPERVISORS - {"gracewrap"} | {"init"}
+INITS = stop_signal_recipients.INITS | {"init"}
 
 
 def find(subject: Subject) -> Iterator[Finding]:

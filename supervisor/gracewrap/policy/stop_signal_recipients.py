@@ -35,8 +35,11 @@ LOOK_EVERY = 2.0
 # How long a look at one process takes; after an exit the next look waits for as long as it takes.
 LOOK_SOON, LOOK_PER_PROCESS = 0.02, 0.0002
 NEVER = float("inf")
+INITS = frozenset(("tini", "docker-init", "dumb-init", "catatonit", "s6-svscan"))
 # They always pass the stop signal on, and some much later.
-SUPERVISORS = frozenset(("gracewrap", "tini", "docker-init", "dumb-init", "catatonit", "s6-svscan"))
+SUPERVISORS = INITS | {"gracewrap", "s6-supervise", "runsv", "circusd", "uv"}
+# It stops one program when another has ended, and may not come to all of them in time.
+ONE_BY_ONE = frozenset(("supervisord",))
 
 
 class Decision(Record):
@@ -159,7 +162,7 @@ class _Scene:
         if parent.name in SUPERVISORS or (process.forked and not parent.shell):
             return NEVER
         since = self.watch.sent.get(parent.id)
-        if since is None:
+        if since is None or parent.name in ONE_BY_ONE:
             return self.last
         if parent.takes == IGNORES:
             return self.at

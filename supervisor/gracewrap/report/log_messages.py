@@ -262,9 +262,13 @@ def _told_late(event: log_events.ShellWaits | log_events.LastCall, history: Prog
         if isinstance(event, log_events.ShellWaits)
         else "is still running and does not seem to have passed the signal on"
     )
-    cure = 'to avoid the wait, start the command with exec, or set kill_mode = "group"'
+    cure = ' (to avoid the wait, start the command with exec, or set kill_mode = "group")'
+    from gracewrap.policy.stop_signal_recipients import ONE_BY_ONE
+
+    if event.parent is not None and event.parent[0] in ONE_BY_ONE:
+        why, cure = "stops its programs one after another, and may not have come to all of them", ""
     who = history.name_of(event.parent)
-    text = f"{who} {why}; sent {name(event.signum)} to {reached} ({cure})"
+    text = f"{who} {why}; sent {name(event.signum)} to {reached}{cure}"
     return Line("info", text, {"signal": name(event.signum), "members": reached})
 
 
