@@ -101,6 +101,7 @@ IDLE = Link("10.0.0.2:80", "10.0.3.7", 5000, True, e.PROGRAM, 41.0)
 ASKED = Link("10.0.0.2:80", "10.0.3.8", 5000, True, e.PEER, 41.0)
 POOL = Link("10.0.0.2:40000", "10.0.0.9", 5432, False, e.PEER, 41.0)
 PARENT = suspect(Wait("S", e.CHILD), children=1)
+SERVER = suspect(EVENTS, children=1)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,15 @@ PARENT = suspect(Wait("S", e.CHILD), children=1)
         (e.BLOCKED, [suspect(EVENTS, pending=True)], [IDLE]),
         (e.IGNORED, [suspect(EVENTS, takes=m.IGNORES)], [IDLE]),
         (e.IGNORED, [PARENT, suspect(Wait("S", e.SLEEP), pid=71, takes=m.IGNORES)], []),
+        # Whose parent waits for something else may not be what that waits for.
+        (e.IDLE, [SERVER, suspect(EVENTS, pid=71, takes=m.IGNORES)], [IDLE]),
+        (e.IGNORED, [SERVER, suspect(EVENTS, pid=71, takes=m.IGNORES)], []),
+        (e.TIMER, [SERVER, suspect(EVENTS, pid=71, takes=m.IGNORES, forked=True)], []),
+        (
+            e.IGNORED,
+            [SERVER, suspect(EVENTS, pid=71, takes=m.IGNORES, signalled=True)],
+            [IDLE],
+        ),
         (e.NOT_TOLD, [PARENT, suspect(EVENTS, pid=71, takes=m.CATCHES, listens=True)], [IDLE]),
         (e.NOT_TOLD, [PARENT, suspect(Wait("S", e.SLEEP), pid=71, takes=m.DEFAULT)], []),
         # It has had the signal, or has closed its listener for it.
@@ -160,6 +170,11 @@ def test_what_it_counts_is_the_cause_and_not_the_pool_of_its_queue(kind, links):
     busy = suspect(EVENTS, busy=True)
     seen = Evidence((busy,), 1, tuple(links), len(links), work="3 jobs of mails (4, 5, 6)")
     assert held_up_cause.cause(seen).kind == kind
+
+
+def test_a_known_supervisor_waits_for_what_it_has_started():
+    parent = Suspect(70, 1, 1, "supervisord", children=1, waits=(EVENTS,))
+    assert held_up_cause.cause(Evidence((parent, suspect(EVENTS, pid=71)), 2)).suspect.pid == 71
 
 
 def test_a_look_that_was_cut_short_does_not_say_that_nothing_is_open():

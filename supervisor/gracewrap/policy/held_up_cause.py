@@ -45,6 +45,7 @@ from gracewrap.policy.held_up_evidence import (
 )  # fmt: skip
 from gracewrap.policy.held_up_looks import LAST
 from gracewrap.policy.model import CATCHES, DEFAULT, IGNORES
+from gracewrap.policy.stop_signal_recipients import ONE_BY_ONE, SUPERVISORS
 from gracewrap.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def cause(seen: Evidence) -> Cause:
     """
     for find in (
         _halted, _without_the_signal, _on_a_file, _locked, _with_clients, _working, _computing,
-        _idle, _sleeping,
+        _idle, _left_alone, _sleeping,
     ):  # fmt: skip
         found = find(seen)
         if found is not None and (seen.complete or found.kind not in (TIMER, INPUT, CHILDREN)):
@@ -130,13 +131,25 @@ def _without_the_signal(seen: Evidence) -> Cause | None:
     """It ignores the stop signal, or whoever is in front of it has not passed it on."""
     ends = _last_ones(seen)
     for one in seen.suspects:
-        parent = next((other for other in seen.suspects if other.pid == one.parent), None)
-        if one.takes == IGNORES and one in ends:
+        parent = _parent(seen, one)
+        # A server may have helpers that ignore it, and end them in another way when its clients
+        # have gone (PostgreSQL's checkpointer, Squid's pinger).
+        is_theirs = one.signalled or parent is None or parent not in ends
+        if one.takes == IGNORES and one in ends and is_theirs:
             return Cause(IGNORED, one, parent=parent)
         # Without a handler it would be gone; and who has had it takes no more clients.
         untold = one.takes == DEFAULT or (one.takes == CATCHES and one.listens)
         if untold and not one.signalled and not one.forked and parent is not None:
             return Cause(NOT_TOLD, one, parent=parent)
+    return None
+
+
+def _left_alone(seen: Evidence) -> Cause | None:
+    """It ignores the stop signal, and nothing else is to be seen: whoever has started another
+    program may wait for its end as for any event."""
+    for one in _last_ones(seen):
+        if one.takes == IGNORES and not one.forked:
+            return Cause(IGNORED, one, parent=_parent(seen, one))
     return None
 
 
@@ -198,13 +211,21 @@ def _owner(seen: Evidence) -> Suspect | None:
 
 def _last_ones(seen: Evidence) -> list[Suspect]:
     """Return the processes that wait for no child; who waits for one is not to blame."""
-    waiting = [one for one in seen.suspects if one.children and _waits_for_child(one)]
+    waiting = [
+        one
+        for one in seen.suspects
+        if one.children and (_waits_for_child(one) or one.name in SUPERVISORS | ONE_BY_ONE)
+    ]
     return [one for one in seen.suspects if one not in waiting]
 
 
 def _waits_for_child(one: Suspect) -> bool:
     known = [wait for wait in one.waits if wait.what != OTHER]
     return any(wait.what == CHILD for wait in known)
+
+
+def _parent(seen: Evidence, one: Suspect) -> Suspect | None:
+    return next((other for other in seen.suspects if other.pid == one.parent), None)
 
 
 def _first(seen: Evidence, is_one: Callable[[Suspect], bool]) -> Suspect | None:

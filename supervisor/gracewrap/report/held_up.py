@@ -70,7 +70,7 @@ def sentence(cause: Cause, signal: str) -> str:
         case seen.INPUT:
             why = f"{who} {_input(cause, on)}"
         case seen.TIMER:
-            why = f"{who} sleeps with no connection open: a timer, or an event that never comes"
+            why = f"{who} sleeps with no TCP connection open: {_event(cause.suspect)}"
         case seen.CHILDREN:
             why = f"{who} waits for its children"
         case _:
@@ -80,6 +80,11 @@ def sentence(cause: Cause, signal: str) -> str:
 
 def _who(suspect: Suspect | None) -> str:
     return "it" if suspect is None else f"{suspect.name} (pid {suspect.pid})"
+
+
+def _event(suspect: Suspect | None) -> str:
+    timer = "a timer, its children," if suspect is not None and suspect.children else "a timer,"
+    return f"{timer} or an event that never comes"
 
 
 def _waited_for(cause: Cause) -> str:
