@@ -469,6 +469,14 @@ def test_a_reason_that_is_not_fresh_has_its_age():
     assert in_flight.why_waiting(109.0) == "http: no answer within 2 s (9 s ago)"
 
 
+def test_what_a_probe_said_before_the_drain_has_its_age_too():
+    in_flight = InFlight([("tcp", "connections")])
+    in_flight.take(0, Reading("busy", 1, "1 of 1 connection in flight"), 100.0)
+    in_flight.count_anew()
+    assert in_flight.why_waiting(101.0) == "tcp: 1 of 1 connection in flight"
+    assert in_flight.why_waiting(105.0) == "tcp: 1 of 1 connection in flight (5 s ago)"
+
+
 @pytest.mark.parametrize(
     ("said", "shown"), [(math.inf, "inf"), (1e300, "1e+300"), (2.5, "2.50"), (3.0, "3")]
 )
