@@ -93,6 +93,8 @@ def settings_of(*words: str) -> Settings:
         (["/usr/local/bin/node"], True),
         (["npm", "start"], True),
         (["./server.mjs"], True),
+        (["cross-env", "A=1", "node", "server.js"], True),
+        (["node_modules/.bin/concurrently", "node web.js", "node worker.js"], True),
         (["python3", "x.js"], False),
         (["nginx"], False),
         (["docker-entrypoint.sh", "node", "server.js"], True),

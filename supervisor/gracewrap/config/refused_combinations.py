@@ -134,6 +134,8 @@ _NODE_COMMANDS = frozenset(
         *("node", "nodejs", "npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack"),
         *("tsx", "ts-node", "ts-node-esm", "next", "nest", "nuxt", "remix-serve", "astro", "vite"),
         *("pm2", "pm2-runtime", "nodemon", "fastify", "strapi", "directus", "n8n"),
+        *("concurrently", "cross-env", "dotenvx", "env-cmd", "npm-run-all", "run-p", "run-s"),
+        *("ts-node-dev", "tsnd", "nf"),
     )
 )
 
