@@ -1,11 +1,13 @@
-"""The Node.js agent behind what stands between gracewrap and an application: tsx, which runs
-TypeScript, and PM2, which sends a signal of its own.  The request in flight is finished."""
+"""The Node.js agent behind what stands between gracewrap and an application: tsx, ts-node and
+`nest start`, which run TypeScript, Next.js, which has a handler of its own, and PM2, which sends a
+signal of its own.  The request in flight is finished."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from databases import is_open
 from load_balancer import free_ports
-from processes import BOUND, INSTALLED, Run, npm_packages, running
+from processes import BOUND, INSTALLED, Run, npm_packages, running, wait_until
 
 APPS = Path(__file__).with_name("agent")
+STARTERS = Path(__file__).with_name("starters")
 PM2 = ("node", "node_modules/pm2/bin/pm2-runtime", "start", "server.js")
 
 pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -61,18 +65,68 @@ def get(url: str) -> bytes:
 
 
 def stopped_within_a_request(
-    run: Run, pool: ThreadPoolExecutor, port: int
+    run: Run, pool: ThreadPoolExecutor, port: int, path: str = "/1500", status: int = 0
 ) -> tuple[object, list[dict[str, object]]]:
     """Stop it while it works on a request, which is answered; return how many processes the agent
     has finished, and what was logged."""
-    request = pool.submit(get, f"http://127.0.0.1:{port}/1500")
+    request = pool.submit(get, f"http://127.0.0.1:{port}{path}")
     until(run, "request")
     run.send(signal.SIGTERM)
     assert request.result(BOUND) == b"done"
-    assert run.wait() == 0
+    assert run.wait() == status
     log = run.log()
     (told,) = (line for line in log if line["event"] == "agents_told")
     return told["agent"], log
+
+
+@pytest.fixture(scope="module")
+def starters(request: pytest.FixtureRequest) -> Path:
+    """A folder with ts-node, Nest and Next.js, which must not be links (Turbopack)."""
+    assert request.config.cache is not None
+    folder = npm_packages(request.config.cache, STARTERS / "package.json").parent
+    for name in ("src", "pages/api"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy(APPS / "server.ts", folder)
+    shutil.copy(STARTERS / "tsconfig.json", folder)
+    shutil.copy(STARTERS / "main.ts", folder / "src")
+    shutil.copy(STARTERS / "slow.js", folder / "pages" / "api" / "[ms].js")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("node", "node_modules/.bin/ts-node", "server.ts"),
+        ("node", "-r", "ts-node/register", "server.ts"),
+        ("node", "node_modules/.bin/nest", "start"),
+        ("npx", "nest", "start"),
+    ],
+    ids=["ts-node", "require ts-node", "nest", "npx nest"],
+)
+def test_a_request_is_finished_soon_behind(
+    words: tuple[str, ...], starters: Path, pool: ThreadPoolExecutor
+):
+    [port] = free_ports(1)
+    env = os.environ | {"PORT": str(port), "npm_config_loglevel": "silent"}
+    options = ("--agent", "node", "--success-exit-codes", "0,TERM", "--shutdown-timeout", "40s")
+    with running(*options, "--", *words, command=INSTALLED, cwd=starters, env=env) as run:
+        until(run, "listens")
+        told, log = stopped_within_a_request(run, pool, port)
+        assert told == 1
+    [summary] = (line for line in log if line["event"] == "summary")
+    assert summary["used_seconds"] < 15  # half of the time, if it is not told soon
+
+
+def test_next_finishes_its_requests_itself(starters: Path, pool: ThreadPoolExecutor):
+    [port] = free_ports(1)
+    env = os.environ | {"NEXT_TELEMETRY_DISABLED": "1"}
+    build = ["node", "node_modules/.bin/next", "build"]
+    subprocess.run(build, cwd=starters, env=env, capture_output=True, check=True, timeout=200)
+    words = ("--agent", "node", "--", "node", "node_modules/.bin/next", "start", "-p", str(port))
+    with running(*words, command=INSTALLED, cwd=starters, env=env) as run:
+        wait_until(lambda: is_open(port), "Next.js serves")
+        told, _ = stopped_within_a_request(run, pool, port, "/api/1500", 143)
+        assert told == 0
 
 
 @pytest.mark.parametrize(
