@@ -542,7 +542,7 @@ fs.createReadStream('go').once('data', () => {
 setInterval(() => {}, 1e6)
 console.log('up')
 """
-PASSES_ON = """
+PASSES_ON_AND_EXITS = """
 mkfifo go is_busy
 node worker.js &
 trap 'echo >go; read x <is_busy; kill -TERM $!; exit 0' TERM
@@ -553,7 +553,7 @@ while :; do wait; done
 def test_a_busy_process_whose_starter_has_passed_the_signal_on_is_not_told_again(pool, tmp_path):
     """It had the signal while its event loop did not turn, so its agent has not heard of it."""
     (tmp_path / "worker.js").write_text(BUSY_WHEN_TOLD)
-    words = ("--agent", "node", "--working-dir", tmp_path, "--", "bash", "-c", PASSES_ON)
+    words = ("--agent", "node", "--working-dir", tmp_path, "--", "bash", "-c", PASSES_ON_AND_EXITS)
     with running(*words, command=INSTALLED) as run:
         assert run.line() == "up"
         run.send(signal.SIGTERM)
