@@ -26,6 +26,7 @@ from benchmarks.peers import (
     NATIVE,
     PRESET,
     RESTING,
+    S6,
     SINGLE,
     SINGLE_RESTING,
     SUPERVISORD,
@@ -49,7 +50,8 @@ PROGRESS_SECONDS = 5.0  # between two lines, if stderr is not a terminal
 
 FOREIGN = (TINI, DUMB_INIT, CATATONIT)
 OURS = (GRACEWRAP, NATIVE, RESTING, PRESET, SINGLE, SINGLE_RESTING, ISOLATED)
-FAST = (*OURS, *FOREIGN)  # who does not wait for the ticks of a loop
+FAST = (*OURS, *FOREIGN)  # who runs one command, and ends with it
+SLOW = (S6, SUPERVISORD)
 
 
 @dataclass
@@ -134,7 +136,7 @@ def start(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
         for peer in rotated(peers, n):
             with Wrapped(bench, peer, "start") as wrapped:
                 began = int(wrapped.read(1)[0])
-                if peer.name != SUPERVISORD:  # it stays, and is killed at the end of the block
+                if peer.name not in SLOW:  # they stay, and are killed at the end of the block
                     wrapped.wait_exit()
             if n >= 0:
                 samples.add("start", peer.name, (began - wrapped.started) / MILLI)
@@ -175,7 +177,7 @@ def forward(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 
     The first signal is a series of its own.
     """
-    samples = Samples("µs", {SUPERVISORD: "does not forward SIGUSR1"})
+    samples = Samples("µs", dict.fromkeys(SLOW, "do not forward SIGUSR1"))
     for n in count(rounds, "forward", warm_up=1):
         with ExitStack() as stack:
             running = [
@@ -207,7 +209,7 @@ def exit_as_pid_1(bench: Bench, peers: Sequence[Peer], rounds: int) -> Samples:
 def _exits(
     bench: Bench, peers: Sequence[Peer], rounds: int, series: str, as_pid_1: bool
 ) -> Samples:
-    samples = Samples("µs", {SUPERVISORD: "stays when its program exits"})
+    samples = Samples("µs", dict.fromkeys(SLOW, "stay when their program exits"))
     for n in count(rounds, "exit as PID 1" if as_pid_1 else "exit"):
         for peer in rotated(peers, n):
             with Wrapped(bench, peer, "wait", as_pid_1=as_pid_1) as wrapped:
@@ -346,16 +348,16 @@ METRICS = (
     Metric("size", 1, (NATIVE, SINGLE, *FOREIGN), size),
     Metric("start", 100, (*FAST, BARE, DIRECT), start),
     Metric("pid1", 50, (*FAST, BARE, DIRECT), start_as_pid_1),
-    Metric("start-slow", 5, (SUPERVISORD,), start),
-    Metric("memory", 5, (*FAST, SUPERVISORD), memory),
+    Metric("start-slow", 5, SLOW, start),
+    Metric("memory", 5, (*FAST, *SLOW), memory),
     Metric("forward", 10, FAST, forward),
     Metric("exit", 50, FAST, plain_exit),
     Metric("exit-pid1", 50, FAST, exit_as_pid_1),
     Metric("stop", 50, FAST, stop),
     Metric("busy", 30, FAST, stop_while_busy),
-    Metric("stop-slow", 5, (SUPERVISORD,), stop),
+    Metric("stop-slow", 5, SLOW, stop),
     Metric("reap", 5, FAST, reaping),
     Metric("sigkill", 8, (NATIVE, ISOLATED, SUPERVISORD), sigkill),
-    Metric("wakeups", 2, (*FAST, SUPERVISORD), wakeups),
+    Metric("wakeups", 2, (*FAST, *SLOW), wakeups),
     Metric("early", 40, FAST, early),
 )

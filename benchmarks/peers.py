@@ -36,12 +36,14 @@ GRACEWRAP, NATIVE, RESTING, PRESET, SINGLE, SINGLE_RESTING, ISOLATED, BARE, DIRE
     "python3 -I -S",
     "no wrapper",
 )
-TINI, DUMB_INIT, CATATONIT, SUPERVISORD = "tini", "dumb-init", "catatonit", "supervisord"
+TINI, DUMB_INIT, CATATONIT = "tini", "dumb-init", "catatonit"
+S6, SUPERVISORD = "s6-supervise", "supervisord"
 # Their Debian packages.
 PACKAGES = {
     TINI: "tini",
     DUMB_INIT: "dumb-init",
     CATATONIT: "catatonit",
+    S6: "s6",
     SUPERVISORD: "supervisor",
 }
 SINGLE_FILE = Path(__file__).parent.parent / "dist" / f"gracewrap-linux-{platform.machine()}"
@@ -165,6 +167,8 @@ def prepare(folder: Path, python: str, way: str) -> Bench:
     for name in commands.keys() & found.keys():
         head = [found[name], *commands[name]]
         peers.append(Peer(name, lambda cmd, head=head: [*head, *cmd], rests_in[name]))  # type: ignore[misc]
+    if S6 in found:
+        peers.append(_s6(found[S6]))
     if SUPERVISORD in found:
         peers.append(_supervisord(found[SUPERVISORD]))
     return Bench(folder, child, {peer.name: peer for peer in peers}, missing)
@@ -179,6 +183,19 @@ def _gracewrap(
         return [*command, *given, "--", *child]
 
     return Peer(name, wrap, "sigtimedwait", 0.5, rests_as)
+
+
+def _s6(path: str) -> Peer:
+    """Return s6-supervise, which reads its command from a directory."""
+
+    def wrap(command: list[str]) -> list[str]:
+        service = Path(f"{command[2]}.s6")
+        service.mkdir()
+        (service / "run").write_text(f"#!/bin/sh\nexec {' '.join(command)}\n")
+        (service / "run").chmod(0o755)
+        return [path, str(service)]
+
+    return Peer(S6, wrap, "poll")
 
 
 def _supervisord(path: str) -> Peer:

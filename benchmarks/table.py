@@ -14,6 +14,7 @@ from benchmarks.peers import (
     NATIVE,
     PRESET,
     RESTING,
+    S6,
     SINGLE,
     SINGLE_RESTING,
     SUPERVISORD,
@@ -45,7 +46,7 @@ ROWS = (
 CONSOLE_SCRIPT = "gracewrap (console script)"  # of results from before --gracewrap
 COLUMNS = (
     *(GRACEWRAP, CONSOLE_SCRIPT, NATIVE, RESTING, PRESET, SINGLE, SINGLE_RESTING, ISOLATED),
-    *(TINI, DUMB_INIT, CATATONIT, SUPERVISORD, BARE, DIRECT),
+    *(TINI, DUMB_INIT, CATATONIT, S6, SUPERVISORD, BARE, DIRECT),
 )
 
 
