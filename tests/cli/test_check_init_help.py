@@ -494,6 +494,50 @@ def test_check_says_what_quit_needs_besides_for_php_fpm():
 
 
 @pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[global]\n", True),
+        (";process_control_timeout = 10\n", True),
+        ("process_control_timeout = 0\n", True),
+        ("process_control_timeout = 10s\n", False),
+        ("include={folder}/*.part\n", False),
+    ],
+)
+def test_check_warns_of_the_requests_that_quit_cuts(lines, said, tmp_path):
+    (tmp_path / "a.part").write_text("process_control_timeout = 10s\n")
+    (tmp_path / "fpm.conf").write_text(lines.format(folder=tmp_path))
+    for file in (["-y", f"{tmp_path}/fpm.conf"], [f"--fpm-config={tmp_path}/fpm.conf"]):
+        done = Done("check", "--preset", "php-fpm", "--", "php-fpm", "-F", *file)
+        assert ("php-fpm cuts requests on SIGQUIT too" in done.err) == said
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("nginx -c {}", "daemon off;"),
+        ("nginx -c {}", "pid x; daemon off;"),
+        ("php-fpm8.2 -y {}", "daemonize = no"),
+        ("unbound -c {}", "  do-daemonize: no"),
+        ("supervisord -c {}", "nodaemon=true"),
+        ("supervisord --configuration={}", "nodaemon = true"),
+    ],
+)
+def test_check_reads_in_the_configuration_that_it_stays(command, line, tmp_path):
+    file = tmp_path / "conf"
+    for text, said in ((line, False), (f"#{line}", True)):
+        file.write_text(f"x\n{text}\n")
+        done = Done("check", "--", *command.format(file).split())
+        assert ("goes to the background" in done.err) == said
+
+
+def test_check_warns_of_script_of_util_linux_and_not_of_one_of_that_name():
+    assert (
+        "script forwards SIGTERM and sends SIGKILL" in Done("check", "--", "script", "-c", "x").err
+    )
+    assert "SIGKILL 2 s later" not in Done("check", "--", "./script").err
+
+
+@pytest.mark.parametrize(
     "options, line, said",
     [
         ([], "", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import struct
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import GRACEWRAP, require, require_root
+from processes import GRACEWRAP, TALKER, require, require_root
 
 SLEEP = ("sh", "-c", "echo ready $$; exec sleep 600")
 
@@ -149,6 +150,48 @@ def test_a_handler_that_ends_a_command_by_the_signal_is_not_said_to_be_missing(
     text = message(run, "summary")
     assert "without a handler" not in text
     assert said in text if said else "at once" not in text
+
+
+NO_HANDLER = """#!{python} -I
+import os, time
+print("ready", os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_only_starts_others_has_lost_nothing(start):
+    run = start("--", "sh", "-c", f"echo x | xargs -I% {shlex.join(map(str, TALKER))} exit=0; true")
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    assert "at once" not in message(run, "summary")
+
+
+def test_the_cure_for_what_a_known_server_has_started_is_that_of_the_server(start, tmp_path):
+    """As Apache's CGI scripts."""
+    for name, text in (("page", NO_HANDLER), ("apachectl", "#!/bin/sh\n{folder}/page; true\n")):
+        (tmp_path / name).write_text(text.format(python=sys.executable, folder=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    run = start("--", tmp_path / "apachectl")
+    run.ready()
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    summary = message(run, "summary")
+    assert "SIGTERM ended page" in summary
+    assert "--preset httpd lets it finish first" in summary
+
+
+def test_no_preset_is_named_for_what_ends_because_its_starter_has_exited(start, tmp_path):
+    (tmp_path / "server").write_text(NO_HANDLER.format(python=sys.executable))
+    (tmp_path / "server").chmod(0o755)
+    os.mkfifo(tmp_path / "up")
+    starter = './server >up & read line <up; echo "$line"'
+    run = start("--", "sh", "-c", starter, cwd=tmp_path)
+    run.ready()
+    assert run.wait() == 0
+    summary = message(run, "summary")
+    assert "SIGTERM ended server" in summary
+    assert "--preset" not in summary
 
 
 LEAVES_ONE_BEHIND = """

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from gracewrap.cli import server_configuration
 from gracewrap.config import foreground, problems
 from gracewrap.config.probe_specs import (
     CommandAction,
@@ -33,6 +34,8 @@ WANTED = {
     "starman": ("QUIT", "cuts requests"),
     "httpd": ("WINCH", "cuts requests"),
     "apache2": ("WINCH", "cuts requests"),
+    **dict.fromkeys(("apachectl", "apache2ctl"), ("WINCH", "cuts requests")),
+    "parallel": ("HUP", "kills its running jobs"),
     "postgres": ("INT", "waits until every client has gone"),
     **dict.fromkeys(("huey_consumer", "huey_consumer.py"), ("INT", "loses its running tasks")),
 }
@@ -47,7 +50,10 @@ STOPSIGNALS = {
     "apache2-foreground": "WINCH",
     "haproxy": "USR1",
 }
-KILLS_BY_ITSELF = {"su", "runuser"}  # 2 s after they have passed SIGTERM on
+KILLS_BY_ITSELF = {"su", "runuser", "script"}  # 2 s after they have passed SIGTERM on
+_OF_SU = 'set user = "..." instead, or use setpriv or gosu'
+_SCRIPT = ("script", "/usr/bin/script")  # ./script is likely to be something else
+_INSTEAD = {"script": "do without it"}
 # What that signal needs besides.
 NEEDS = {
     "php-fpm": (
@@ -354,7 +360,10 @@ def _about_command(settings: Settings) -> Iterator[str]:
         option = "" if settings.name else f" (--stop-signal {signum})"
         besides = NEEDS.get(program, "")
         yield f'{program} {what} on SIGTERM; write stop_signal = "{signum}"{option}{besides}'
-    if write := foreground.advice(settings.command):
+    if program == "php-fpm" and settings.stop_signal == signals.number("QUIT"):
+        yield from server_configuration.about_php_fpm(settings)
+    write = foreground.advice(settings.command)
+    if write and not server_configuration.keeps_in_foreground(settings):
         yield (
             f"{program} goes to the background, and a command that does so ends the run: write "
             f"{write}"
@@ -363,7 +372,7 @@ def _about_command(settings: Settings) -> Iterator[str]:
     if by := _kills_by_itself(settings.command):
         yield (
             f"{by} forwards SIGTERM and sends SIGKILL 2 s later, whatever the budget: work that "
-            'takes longer is lost; set user = "..." instead, or use setpriv or gosu'
+            f"takes longer is lost; {_INSTEAD.get(by, _OF_SU)}"
         )
     yield from _about_workers(program, settings)
 
@@ -373,9 +382,8 @@ def _about_squid(program: str, settings: Settings) -> Iterator[str]:
     limit = min(settings.shutdown_timeout, settings.stop_timeout or settings.shutdown_timeout)
     if program != "squid" or settings.stop_signal != SIGTERM or limit > SQUID_WAITS + 2:
         return
-    words = list(settings.command)
-    file = words[words.index("-f") + 1] if "-f" in words[:-1] else "/etc/squid/squid.conf"
-    if not re.search(r"^\s*shutdown_lifetime\s", _first_bytes(file, 1 << 20), re.MULTILINE):
+    found = server_configuration.text(settings, ("-f",), ("/etc/squid/squid.conf",))
+    if not re.search(r"^\s*shutdown_lifetime\s", found, re.MULTILINE):
         yield (
             "squid stays for all of shutdown_lifetime (30 seconds by default) after SIGTERM, also "
             f"without a client, and is killed after {show_duration(limit)}; write "
@@ -437,7 +445,7 @@ def _about_supervisord(settings: Settings) -> Iterator[str]:
 def _kills_by_itself(command: Sequence[str]) -> str:
     """Return su or runuser if a command is run by it; "" if not."""
     program = foreground.program_of(command[0])
-    if program in KILLS_BY_ITSELF:
+    if program in KILLS_BY_ITSELF and (program != "script" or command[0] in _SCRIPT):
         return program
     script = _script(command) or (command[2] if program in SHELLS and len(command) > 2 else "")
     found = _BY_SU.search(script)
@@ -477,7 +485,7 @@ def _script(command: Sequence[str]) -> str:
     read."""
     word, *words = command
     if foreground.program_of(word) not in SHELLS:
-        text = _first_bytes(shutil.which(word) or "")
+        text = server_configuration.first_bytes(shutil.which(word) or "")
         first = text.partition("\n")[0].split()
         return (
             text
@@ -491,16 +499,5 @@ def _script(command: Sequence[str]) -> str:
                 text if re.search(r"[;&|\n]", text.strip()) else ""
             )  # a single command takes the shell's place
         if option[:1] not in "-+":
-            return _first_bytes(option)
+            return server_configuration.first_bytes(option)
     return ""
-
-
-def _first_bytes(file: str, most: int = 1 << 16) -> str:
-    """Return the start of a regular file, as far as a script would go."""
-    try:
-        if not os.path.isfile(file):
-            return ""
-        with open(file, "rb") as script:
-            return script.read(most).decode(errors="replace")
-    except OSError:
-        return ""

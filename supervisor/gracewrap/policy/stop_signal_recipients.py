@@ -36,8 +36,9 @@ LOOK_EVERY = 2.0
 LOOK_SOON, LOOK_PER_PROCESS = 0.02, 0.0002
 NEVER = float("inf")
 INITS = frozenset(("tini", "docker-init", "dumb-init", "catatonit", "s6-svscan"))
-# They always pass the stop signal on, and some much later.
-SUPERVISORS = INITS | {"gracewrap", "s6-supervise", "runsv", "circusd", "uv"}
+# They always pass the stop signal on, and some much later; GNU parallel waits on SIGHUP for what it
+# has started, and stops it itself on SIGTERM.
+SUPERVISORS = INITS | {"gracewrap", "s6-supervise", "runsv", "circusd", "uv", "parallel"}
 # It stops one program when another has ended, and may not come to all of them in time.
 ONE_BY_ONE = frozenset(("supervisord",))
 

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from gracewrap.report.probe_events import ProbeEvent
 
 AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
-# What a script starts only to wait, or to pass on what others write: nothing of its own is lost.
-IDLERS = ("sh", "bash", "dash", "ash", "ksh", "zsh", "sleep", "tail", "cat", "tee")
+# What a script starts only to wait, to pass on what others write, or to start others: nothing of
+# its own is lost.
+IDLERS = (
+    *("sh", "bash", "dash", "ash", "ksh", "zsh", "sleep", "tail", "cat", "tee"),
+    *("xargs", "time", "watch", "flock", "setsid", "unbuffer"),
+)
 
 MOST_LOOKS = 3  # that are kept for the report
 
@@ -49,12 +53,13 @@ class LeaderExit(Record):
 
 
 class LeftLost(Record):
-    """A process that was left behind and ended by the stop signal at once; *caught*: it had
-    something to run on it, which may be its runtime's own."""
+    """A process that was left behind and ended at once by the stop signal, *signum*; *caught*: it
+    had something to run on it, which may be its runtime's own."""
 
     name: str
     pid: int
     caught: bool
+    signum: int
 
 
 class PassedOn(Record):
@@ -268,7 +273,7 @@ class ProgramHistory:
         if self.handles or self.drained_after is not None or self.killed:
             return
         if at_once and name not in IDLERS:
-            self.left_lost = self.left_lost or LeftLost(name, pid, pid in self.catching)
+            self.left_lost = self.left_lost or LeftLost(name, pid, pid in self.catching, told)
 
     def _was_sent(self, signum: int) -> None:
         if not self.refused:

@@ -146,7 +146,8 @@ def _cure(history: ProgramHistory, command: Sequence[str]) -> str:
             "cannot see timers or other work"
         )
     preset = recognised(history.command)
-    preset = preset if preset == "npm" else recognised(command) or "any-http-server"
+    if preset != "npm":  # what a server has started is likely to be at work for it, as a CGI script
+        preset = recognised(command) or preset or "any-http-server"
     if preset == history.preset:
         return f"{lost}; handle the signal in it: the preset in use does not help here"
     write = f"--preset {preset}"
@@ -170,8 +171,12 @@ def _lost_behind(history: ProgramHistory) -> str:
     if history.left_lost is None:
         return ""
     name, pid = history.left_lost.name, history.left_lost.pid
-    sent = history.sent[0] if history.sent else "the stop signal"
-    return f"; {sent} ended {name} (pid {pid}) at once ({_cure(history, [name])})"
+    sent = signals.name(history.left_lost.signum)
+    cure = _cure(history, [name])
+    if history.leader is not None and not history.leader.asked:
+        # No preset helps: it was stopped because the leader had exited.
+        cure = cure.partition("; ")[0]
+    return f"; {sent} ended {name} (pid {pid}) at once ({cure})"
 
 
 def _killed_by_su(history: ProgramHistory) -> str:
