@@ -242,6 +242,33 @@ def test_a_leader_that_ignores_the_signal_does_not_keep_it_from_its_members(star
     assert "stop_signal_ignored" in events(run)
 
 
+WRITES_ON = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.write(2, b"ready\\n")
+signal.sigwait({signal.SIGTERM})
+os.write(2, b"told\\n")
+os.read(3, 1)
+print("its last line", flush=True)
+"""
+
+
+@pytest.mark.parametrize("trap", ["trap 'true' TERM", "trap '' TERM"])
+def test_a_pipeline_behind_a_shell_that_handles_the_signal_is_read_to_its_end(start, trap):
+    """Without a reader, who writes would be ended by SIGPIPE."""
+    reader = f"{sys.executable} -I -S -c 'import _signal; _signal.signal(15, 0); print(input())'"
+    server = f"{sys.executable} -I -c '{WRITES_ON}' 3<&0 2>&4"
+    script = f"exec 4>&1; {trap}; {server} | {reader}"
+    run = start("--shutdown-timeout", "20s", "--", "bash", "-c", script, stdin=subprocess.PIPE)
+    assert run.line() == "ready"
+    run.send(signal.SIGTERM)
+    assert run.line() == "told"
+    run.process.stdin.write(b"x")
+    run.process.stdin.flush()
+    assert run.line() == "its last line"
+    assert run.wait() == 0
+
+
 PASSES_ON = """#!{python} -ISu
 import os, signal, sys
 pid = os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:])

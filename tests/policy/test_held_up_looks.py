@@ -139,6 +139,15 @@ SERVER = suspect(EVENTS, children=1)
         ),
         (e.NOT_TOLD, [PARENT, suspect(EVENTS, pid=71, takes=m.CATCHES, listens=True)], [IDLE]),
         (e.NOT_TOLD, [PARENT, suspect(Wait("S", e.SLEEP), pid=71, takes=m.DEFAULT)], []),
+        (
+            e.BUSY,
+            [
+                PARENT,
+                suspect(Wait("R"), pid=71, busy=True),
+                suspect(Wait("S", e.READ, "pipe:[7]"), pid=72, takes=m.DEFAULT),
+            ],
+            [],
+        ),
         # It has had the signal, or has closed its listener for it.
         (e.IDLE, [PARENT, suspect(EVENTS, pid=71, signalled=True, listens=True)], [IDLE]),
         (e.IDLE, [PARENT, suspect(EVENTS, pid=71)], [IDLE]),

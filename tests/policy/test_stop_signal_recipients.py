@@ -85,8 +85,23 @@ def test_what_reads_the_output_of_another_one_is_left_to_the_end_of_it():
     known = watch(shell, server, formatter)
     orphans = replace(server, parent=1), replace(formatter, parent=1)
     assert due(known, *orphans) == NOW
-    assert due(known, *orphans, pid=12) == HALF
+    assert due(known, *orphans, pid=12) == LAST
     assert due(known, orphans[1], pid=12) == HALF  # its input has ended: it writes the rest
+
+
+@pytest.mark.parametrize(
+    ("takes", "server_due"),
+    [(m.CATCHES, SINCE + SETTLE), (m.IGNORES, NOW)],
+    ids=["trap", "ignores"],
+)
+def test_what_reads_the_output_of_another_one_is_left_to_it_below_a_shell_too(takes, server_due):
+    shell = process(10, 1, takes, shell=True)
+    server = process(11, 10, asleep=True, writes=("pipe:[7]",))
+    formatter = process(12, 10, m.DEFAULT, asleep=True, reads="pipe:[7]")
+    known = watch(shell, server, formatter)
+    assert due(known, shell, server, formatter) == server_due
+    assert due(known, shell, server, formatter, pid=12) == LAST
+    assert due(known, shell, formatter, pid=12) == HALF
 
 
 def test_one_that_slept_all_the_time_has_not_been_told_by_the_wrapper_that_is_gone():

@@ -139,6 +139,8 @@ def _without_the_signal(seen: Evidence) -> Cause | None:
             return Cause(IGNORED, one, parent=parent)
         # Without a handler it would be gone; and who has had it takes no more clients.
         untold = one.takes == DEFAULT or (one.takes == CATCHES and one.listens)
+        if _wait_of(one, lambda wait: wait.what == READ and "pipe:" in wait.on):
+            untold = False  # it is left to the end of its input
         if untold and not one.signalled and not one.forked and parent is not None:
             return Cause(NOT_TOLD, one, parent=parent)
     return None

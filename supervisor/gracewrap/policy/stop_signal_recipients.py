@@ -113,8 +113,8 @@ class _Scene:
     def orphan(self, process: Process) -> float:
         """Return when to tell a process that is our child now."""
         watch, old = self.watch, self.watch.before.get(process.id)
-        if self.reads(process):  # it ends with its input
-            return self.half(watch.since)
+        if self.reads(process):
+            return self.reader(process, watch.since)
         if not watch.signalled:
             may_have = watch.terminal == process.group and process.catches_int
             return self.half(watch.since) if may_have else self.at
@@ -156,6 +156,12 @@ class _Scene:
         pipe = process.reads
         return bool(pipe) and any(pipe == one and by != process.id for one, by in self.pipes)
 
+    def reader(self, process: Process, since: float) -> float:
+        """Return when to tell a process that ends with its input: if it went first, who writes it
+        would die of that (SIGPIPE) in the midst of its work."""
+        writes = any(process.reads in one.writes and one.id != process.id for one in self.seen)
+        return self.last if writes else self.half(since)
+
     # --- whose parents are there -----------------------------------------------------------------
 
     def below(self, process: Process, parent: Process) -> float:
@@ -165,6 +171,8 @@ class _Scene:
         since = self.watch.sent.get(parent.id)
         if since is None or parent.name in ONE_BY_ONE:
             return self.last
+        if self.reads(process):
+            return self.reader(process, since)
         if parent.takes == IGNORES:
             return self.at
         if parent.shell:
