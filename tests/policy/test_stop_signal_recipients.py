@@ -167,7 +167,9 @@ def test_what_is_below_a_server_is_the_server_s_until_the_last_moment():
     assert due(watch(server, tool), server, tool) == LAST
 
 
-@pytest.mark.parametrize("name", ["tini", "dumb-init", "gracewrap", "runsv", "s6-supervise", "uv"])
+@pytest.mark.parametrize(
+    "name", ["tini", "dumb-init", "gracewrap", "runsv", "s6-supervise", "sudo"]
+)
 def test_what_is_below_another_supervisor_is_its_own(name):
     init, app = process(10, 1, name=name), process(11, 10)
     assert due(watch(init, app), init, app) == NEVER

@@ -38,7 +38,10 @@ NEVER = float("inf")
 INITS = frozenset(("tini", "docker-init", "dumb-init", "catatonit", "s6-svscan"))
 # They always pass the stop signal on, and some much later; GNU parallel waits on SIGHUP for what it
 # has started, and stops it itself on SIGTERM.
-SUPERVISORS = INITS | {"gracewrap", "s6-supervise", "runsv", "circusd", "uv", "parallel"}
+SUPERVISORS = INITS | {
+    *("gracewrap", "s6-supervise", "runsv", "circusd", "uv", "parallel"),
+    *("sudo", "su", "runuser", "timeout"),
+}
 # It stops one program when another has ended, and may not come to all of them in time.
 ONE_BY_ONE = frozenset(("supervisord",))
 

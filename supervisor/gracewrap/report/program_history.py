@@ -22,7 +22,7 @@ AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
 # its own is lost.
 IDLERS = (
     *("sh", "bash", "dash", "ash", "ksh", "zsh", "sleep", "tail", "cat", "tee"),
-    *("xargs", "time", "watch", "flock", "setsid", "unbuffer"),
+    *("xargs", "time", "watch", "flock", "setsid", "unbuffer", "cron"),
 )
 
 MOST_LOOKS = 3  # that are kept for the report
