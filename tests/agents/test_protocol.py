@@ -76,6 +76,8 @@ def test_whatever_a_message_holds_its_numbers_are_bounded(message: dict[str, obj
         ({"type": "state", "handler": "agent", "heard": True}, agent.State("agent")),
         ({"type": "state", "handler": "agent", "heard": 0}, agent.State("agent")),
         ({"type": "trouble", "why": "a\nb"}, agent.Trouble("a b")),
+        ({"type": "exit", "requests": 2}, agent.LastCounts(AgentCounts(2))),
+        ({"type": "exit", "exception": "E"}, agent.LastCounts(AgentCounts(), "E")),
         ({"type": "later"}, None),
         ({"type": "in_flight", "id": 3, "requests": 2}, agent.InFlight(3, AgentCounts(2))),
         ({"type": "in_flight", "id": 4, "waits": 1}, agent.InFlight(4, AgentCounts(waits=1))),

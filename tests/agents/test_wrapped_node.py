@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from processes import BOUND, INSTALLED, MAIN, TELLS_IMPORTS, require, running
+from processes import BOUND, INSTALLED, MAIN, TELLS_IMPORTS, descendants, require, running
 
 pytestmark = pytest.mark.node
 
@@ -221,6 +221,44 @@ def test_a_handler_that_ends_by_the_signal_with_a_request_in_flight_is_told(pool
     assert (report["interrupted"], report["outcome"]) == (1, "interrupted")
     assert "--drain-when before-signal" in report["summary"]
     assert "nothing was lost" not in report["summary"]
+
+
+@pytest.mark.parametrize("caught", ["", "process.on('uncaughtException', () => process.exit(1));"])
+@pytest.mark.parametrize(
+    ("how", "origin"),
+    [("throw %s", "uncaughtException"), ("Promise.reject(%s)", "unhandledRejection")],
+)
+def test_an_exception_in_the_middle_is_told_and_no_handler_is_blamed(
+    pool, tmp_path, caught, how, origin
+):
+    fails = how % "new Error('in the middle')"
+    script = f"{SERVER}; {caught} process.on('SIGUSR2', () => {{ {fails} }})"
+    options = ("--agent", "node", "--report", tmp_path / "report.json")
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/60000")
+        run.log_line("stop_signal")
+        (child,) = descendants(run.process.pid)
+        os.kill(child, signal.SIGUSR2)
+        told = run.log_line("exited_with_work")
+        assert request.exception(BOUND)
+        assert run.wait() == 1
+    assert (told["requests"], told["exception"]) == (1, origin)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["interrupted"], report["outcome"]) == (1, "interrupted")
+    assert f"1 in flight was cut ({origin} ended the process)" in report["summary"]
+    assert "before-signal" not in report["summary"]
+
+
+def test_an_exception_that_the_application_survives_is_not_what_ended_it(pool):
+    script = SERVER + "process.on('uncaughtException', () => {});" + OWN % "process.exit(0)"
+    script += "; process.on('SIGTERM', () => { throw new Error('ignored') })"
+    script = script.replace("process.exit(0)", "setTimeout(() => process.exit(0), 100)")
+    with running("--agent", "node", "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/60000")
+        assert request.exception(BOUND)
+        assert run.wait() == 0
+        message = run.log_line("summary")["message"]
+    assert "before-signal" in message and "Exception" not in message
 
 
 def test_the_cure_for_a_handler_that_exits_with_a_request_in_flight(pool):

@@ -436,6 +436,12 @@ def exited_with_one_request(s: Scene) -> None:
 
 
 @scene
+def exited_with_work_by_an_exception(s: Scene) -> None:
+    counts, exception = AgentCounts(requests=1), "uncaughtException"
+    s.say("exited_with_work", pid=8, counts=counts, what="1 request", exception=exception)
+
+
+@scene
 def cpu_wait(s: Scene) -> None:
     s.say_of_all("cpu_wait", seconds=0.83)
 

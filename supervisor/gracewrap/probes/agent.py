@@ -55,9 +55,13 @@ class InFlight(Record):
 
 
 class LastCounts(Record):
-    """What is in flight in a process that exits, in a stop."""
+    """What is in flight in a process that exits, in a stop.
+
+    *exception*: what ends it, if that is an exception that nothing has caught: its kind.
+    """
 
     counts: AgentCounts
+    exception: str = ""
 
 
 class State(Record):
@@ -95,7 +99,7 @@ def parse(line: bytes) -> Message | None:
         case "in_flight":
             return InFlight(_count(said.get("id")), _counts(said), said.get("heard") is False)
         case "exit":
-            return LastCounts(_counts(said))
+            return LastCounts(_counts(said), _text(said.get("exception")))
         case "state":
             handler = said.get("handler")
             unheard = said.get("heard") is False

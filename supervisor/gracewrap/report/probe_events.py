@@ -108,13 +108,17 @@ class AgentTrouble(OfAProbe):
 
 
 class AgentExited(OfAProbe):
-    """A process exits in a stop, and its agent says that something is in flight: that is cut."""
+    """A process exits in a stop, and its agent says that something is in flight: that is cut.
+
+    *exception*: the kind of exception that ends it, if one does: "uncaughtException".
+    """
 
     EVENT = "exited_with_work"
     program: int
     pid: int
     counts: AgentCounts
     what: str  # the counts for people
+    exception: str = ""
 
 
 class AgentsAnswered(OfAProbe):

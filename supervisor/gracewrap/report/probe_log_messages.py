@@ -77,11 +77,14 @@ def _agent(event: probe_events.AgentEvent, who: str) -> Line:
         case probe_events.AgentTrouble(_, pid, why):
             text = f"gracewrap's agent (pid {pid}): {why}"
             return Line("warning", text, {"pid": pid, "why": why})
-        case probe_events.AgentExited(_, pid, counts, what):
+        case probe_events.AgentExited(_, pid, counts, what, exception):
             cut = "it is" if counts.in_flight + counts.websockets == 1 else "they are"
-            text = f"pid {pid} exits with {what} in flight: {cut} cut"
+            why = f" (after {exception})" if exception else ""
+            text = f"pid {pid} exits{why} with {what} in flight: {cut} cut"
             jobs = counts.in_flight - counts.requests
-            return Line("warning", text, {"pid": pid, "requests": counts.requests, "jobs": jobs})
+            named = {"exception": exception} if exception else {}
+            fields = {"pid": pid, "requests": counts.requests, "jobs": jobs, **named}
+            return Line("warning", text, fields)
         case probe_events.AgentsAnswered(_, own, agent, none):
             parts = [
                 f"{count} process{'' if count == 1 else 'es'} {what}"

@@ -132,6 +132,7 @@ class ProgramHistory:
         self.cut_before = self.interrupted
         self.finished = 0  # requests that have ended since the stop, as agents count them
         self.cut_jobs: tuple[QueueJobs, ...] = ()  # those in it that an agent has named
+        self.exception = ""  # that ended a process of it with work in flight: its kind
         self.drained_after: float | None = None  # seconds from the request for a stop or a drain
         self.drain_began: float | None = None
         self.drains_to_stop = False  # and not because of `gracewrap drain`
@@ -212,7 +213,7 @@ class ProgramHistory:
             if isinstance(event, probe_events.HookStarted):
                 self.hooks[event.hook] = HookRun(at)
             elif isinstance(event, probe_events.AgentExited):
-                self._exited_with(event.counts)
+                self._exited_with(event.counts, event.exception)
             elif isinstance(event, probe_events.AgentsAnswered):
                 self.silent = ()
                 mixed = event.own and (event.agent or event.none)
@@ -374,11 +375,12 @@ class ProgramHistory:
         self.streams = self.in_flight.streams()
         self.silent = self.in_flight.silent(at)
 
-    def _exited_with(self, counts: AgentCounts) -> None:
+    def _exited_with(self, counts: AgentCounts, exception: str) -> None:
         """Record what was in flight in a process when it exited: several may."""
         self.cut = (self.cut or 0) + counts.in_flight - counts.streams
         self.interrupted = self.cut + (self.cut_before or 0)
         self.cut_jobs += counts.jobs
+        self.exception = self.exception or exception
 
     # --- how it ended ----------------------------------------------------------------------------
 

@@ -263,7 +263,9 @@ def _early(history: ProgramHistory) -> str:
 
 
 def _too_soon(history: ProgramHistory) -> str:
-    """Return what helps if it exited by itself with work in flight."""
+    """Return why it exited by itself with work in flight, or what helps."""
+    if history.exception:
+        return f" ({history.exception} ended the process)"
     if not history.exited_too_soon():
         return ""
     write = "--drain-when before-signal"

@@ -217,10 +217,11 @@ class Agents:
                     agent.unheard_at = self._asked_at if unheard else NOT
                 self._note_finished(peer, counts)
                 self._look_whether_answered()
-            case messages.LastCounts(counts):
+            case messages.LastCounts(counts, exception):
                 self._note_finished(peer, counts)
                 if counts.in_flight > counts.streams:  # which never end by themselves
-                    event = AgentExited(self._child.index, peer.pid, counts, messages.shown(counts))
+                    what = messages.shown(counts)
+                    event = AgentExited(self._child.index, peer.pid, counts, what, exception)
                     self._recorder.record(event, time.monotonic())
             case messages.State(handler, unheard):
                 # Of the program's own handler that counts as long as the signal was not sent, or

@@ -49,11 +49,15 @@ function begin (channel) {
   function watchExit () {
     if (watchesExit) return
     watchesExit = true
-    const lastCount = guard('the last count', () => send({ type: 'exit', ...count(true) }))
+    let exception // the last one that nothing has caught: the application may still go on after it
+    listen('uncaughtExceptionMonitor', (error, origin) => { exception = origin })
+    const lastCount = guard('the last count', (status) => {
+      send({ type: 'exit', ...count(true), exception: status ? exception : undefined })
+    })
     listen('exit', lastCount)
     const { kill } = process
     process.kill = function (pid, signal) {
-      if (pid === process.pid && ends(signal)) lastCount()
+      if (pid === process.pid && ends(signal)) lastCount(0)
       return kill.call(this, pid, signal)
     }
   }
