@@ -215,6 +215,19 @@ def test_an_application_with_a_handler_is_left_alone():
         assert run.wait() == 7
 
 
+def test_from_the_stop_on_it_says_what_is_in_flight_and_unasked_when_that_has_ended():
+    """Killed from outside it can say nothing; what it has said last counts then."""
+    with node(SERVER + "process.on('SIGTERM', () => {})") as run:
+        agent = run.begin()
+        slow = run.get("/500")
+        agent.until(requests=1)
+        agent.send(type="stop", signal=int(signal.SIGTERM), deadline_ms=20_000)
+        assert agent.read("state")["requests"] == 1
+        assert slow.result(BOUND)[2] == b"done"
+        said = agent.read("in_flight")
+        assert (said["id"], said["requests"]) == (0, 0)
+
+
 def test_a_handler_that_comes_after_the_stop_was_told_counts():
     late = (
         SERVER + "setInterval(() => { if (!process.ours && process.listenerCount('SIGTERM')) {"

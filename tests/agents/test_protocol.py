@@ -75,6 +75,7 @@ def test_whatever_a_message_holds_its_numbers_are_bounded(message: dict[str, obj
         ({"type": "state", "handler": "agent", "heard": False}, agent.State("agent", True)),
         ({"type": "state", "handler": "agent", "heard": True}, agent.State("agent")),
         ({"type": "state", "handler": "agent", "heard": 0}, agent.State("agent")),
+        ({"type": "state", "requests": 2}, agent.State("none", counts=AgentCounts(2))),
         ({"type": "trouble", "why": "a\nb"}, agent.Trouble("a b")),
         ({"type": "exit", "requests": 2}, agent.LastCounts(AgentCounts(2))),
         ({"type": "exit", "exception": "E"}, agent.LastCounts(AgentCounts(), "E")),
@@ -211,6 +212,15 @@ def send_some(client: socket.socket) -> None:
         client.send(b"x" * 10_000)
     except OSError:
         pass
+
+
+def test_the_last_word_of_a_peer_that_is_gone_is_read_if_it_is_sent_something(served: Served):
+    client = served.connect()
+    (peer,) = served.listener.peers
+    client.sendall(b"last\n")
+    client.close()
+    served.listener.send(peer, "x")
+    assert (served.lines, served.gone) == ([b"last"], [peer])
 
 
 def test_a_peer_that_does_not_read_is_disconnected(served: Served):

@@ -261,6 +261,83 @@ def test_an_exception_that_the_application_survives_is_not_what_ended_it(pool):
     assert "before-signal" in message and "Exception" not in message
 
 
+# As nodemon: it kills its child in a stop, by a signal that this has no handler for.
+KILLS = """
+const [script, after] = process.argv.slice(1)
+const child = require('child_process').spawn('node', ['-e', script], { stdio: 'inherit' })
+process.on('SIGTERM', () => setTimeout(() => child.kill('SIGUSR2'), Number(after)))
+child.on('exit', () => process.exit(143))
+"""
+PROBABLY = "and was probably cut"
+
+
+@pytest.mark.parametrize(
+    ("path", "after", "cut"), [("/60000", "50", 1), ("/0", "50", None), ("/500", "1500", None)]
+)
+def test_what_is_in_flight_in_a_process_that_others_kill_is_told_if_anything_is(
+    pool, tmp_path, path, after, cut
+):
+    """It has no last word then: its agent has said what was in flight when it heard of the stop."""
+    options = ("--agent", "node", "--drain-interval", "12s", "--report", tmp_path / "report.json")
+    script = SERVER + OWN % "0"
+    with running(*options, "--", "node", "-e", KILLS, script, after, command=INSTALLED) as run:
+        if path == "/0":
+            port = run.line().rpartition(" ")[2]
+            assert get(f"http://127.0.0.1:{port}/0") == b"done"
+            run.send(signal.SIGTERM)
+        else:
+            request = stopped(run, pool, path)
+            assert request.exception(BOUND) if cut else request.result(BOUND) == b"done"
+        assert run.wait() == 143
+        told = [line for line in run.log() if line["event"] == "ended_with_work"]
+    assert [(line["requests"], line["jobs"]) for line in told] == ([(1, 0)] if cut else [])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["interrupted"], report["outcome"]) == (cut, "interrupted" if cut else "graceful")
+    assert (PROBABLY in report["summary"]) == bool(cut)
+    assert ("nothing was lost" in report["summary"]) == (not cut)
+    assert "before-signal" not in report["summary"]
+    events = [one["event"] for one in report["timeline"]]
+    assert ("ended_with_work" in events) == bool(cut)
+
+
+@pytest.mark.parametrize("when", ["at once", "after work"])
+def test_a_process_that_kills_its_whole_group_has_a_last_word(pool, tmp_path, when):
+    ends = "process.kill(-process.pid, 'SIGKILL')"
+    script = SERVER + OWN % (ends if when == "at once" else f"server.close(() => {ends})")
+    options = ("--agent", "node", "--drain-interval", "12s", "--report", tmp_path / "report.json")
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        request = stopped(run, pool, "/300")
+        assert run.wait() == 137
+        assert request.exception(BOUND) if when == "at once" else request.result(BOUND) == b"done"
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"] == (1 if when == "at once" else None)
+    assert PROBABLY not in report["summary"]
+
+
+def test_a_server_that_somebody_kills_in_a_stop_is_told_with_what_was_in_flight(pool):
+    with running("--agent", "node", "--", "node", "-e", SERVER, command=INSTALLED) as run:
+        request = stopped(run, pool, "/60000")
+        run.log_line("stop_signal")
+        (child,) = descendants(run.process.pid)
+        os.kill(child, signal.SIGKILL)
+        assert request.exception(BOUND)
+        assert run.wait() == 137
+        summary = run.log_line("summary")
+    assert (summary["outcome"], summary["interrupted"]) == ("ended_by_other_signal", 1)
+    assert summary["level"] == "warning" and PROBABLY in summary["message"]
+
+
+def test_our_own_sigkill_is_told_as_that(pool):
+    options = ("--agent", "node", "--shutdown-timeout", "2s")
+    script = SERVER + OWN % "0"
+    with running(*options, "--", "node", "-e", script, command=INSTALLED) as run:
+        assert stopped(run, pool, "/60000").exception(BOUND)
+        assert run.wait() == 137
+        log = run.log()
+    assert not any(line["event"] == "ended_with_work" for line in log)
+    assert log[-1]["interrupted"] == 1 and PROBABLY not in log[-1]["message"]
+
+
 def test_the_cure_for_a_handler_that_exits_with_a_request_in_flight(pool):
     options = ("--preset", "node", "--drain-when", "before-signal")
     script = SERVER + OWN % "process.exit(0)"

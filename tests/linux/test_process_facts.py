@@ -211,3 +211,14 @@ def test_a_process_that_is_gone_is_not_seen():
     with started([*PYTHON, UP]) as pid:
         members = process_tree.descendants(roots=[pid])
     assert process_facts.look(members, TERM) == ()
+
+
+def test_a_process_that_is_gone_or_about_to_be_is_ending():
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert not process_tree.is_ending(child.pid)
+    finally:
+        child.kill()
+    wait_until(lambda: process_tree.is_ending(child.pid), "it ends")
+    child.wait(30)
+    assert process_tree.is_ending(child.pid)

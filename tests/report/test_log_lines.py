@@ -442,6 +442,19 @@ def exited_with_work_by_an_exception(s: Scene) -> None:
 
 
 @scene
+def ended_with_work(s: Scene) -> None:
+    counts = AgentCounts(requests=2, jobs=(QueueJobs("mails", 1, ("17",)),))
+    what = "2 requests, 1 job of mails (17)"
+    s.say("ended_with_work", pid=8, counts=counts, what=what, before=0.05)
+
+
+@scene
+def ended_with_one_request(s: Scene) -> None:
+    counts = AgentCounts(requests=1)
+    s.say("ended_with_work", pid=8, counts=counts, what="1 request", before=1.5)
+
+
+@scene
 def cpu_wait(s: Scene) -> None:
     s.say_of_all("cpu_wait", seconds=0.83)
 

@@ -165,6 +165,7 @@ class Listener:
     def send(self, peer: Peer, line: str) -> None:
         """Send a line to a peer that is connected; disconnect it if it does not take it."""
         if peer in self.peers and not peer.send(line):
+            self._read(peer)  # its last word, if it has just ended
             self.drop(peer)
 
     def drop(self, peer: Peer) -> None:

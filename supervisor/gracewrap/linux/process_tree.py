@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LOOK = 0.25
 DEEPEST = 1000  # no tree of processes is deeper than this, unless it changes while we climb
 
+_EXITING = 0x4  # PF_EXITING of linux/sched.h: set before the kernel closes what it has open
+
 # The process groups of helpers, ours and not the command's, as long as there is anything in them.
 HELPERS: set[int] = set()
 
@@ -64,6 +66,13 @@ def state(of: int | str) -> str:
     """Return the state letter of a process, or of a thread (PID/task/TID); "" if it is gone
     (proc(5))."""
     return b"".join(_stat(str(of))[1][:1]).decode()
+
+
+def is_ending(pid: int) -> bool:
+    """Return whether a process is gone, or has begun to exit: a process may also close what it has
+    open and go on."""
+    fields = stat(pid)[1]
+    return not fields or fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _EXITING)
 
 
 def is_stopped(pid: int) -> bool:

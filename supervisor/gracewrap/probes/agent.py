@@ -44,7 +44,7 @@ class Hello(Record):
 
 
 class InFlight(Record):
-    """The answer to an "ask" with the same number.
+    """The answer to an "ask" with the same number; 0: unasked, as that has changed.
 
     *unheard*: no signal that came before the question has called the program's own handler.
     """
@@ -68,11 +68,12 @@ class State(Record):
     """The answer to "stop", "drain" and "undrain": it has been done.
 
     *handler* says who acts on the stop signal: the program's own handler, the agent, or nobody.
-    *unheard*: the signal has not come yet.
+    *unheard*: the signal has not come yet.  *counts*: what is in flight, if it says so.
     """
 
     handler: str
     unheard: bool = False
+    counts: AgentCounts | None = None
 
 
 class Trouble(Record):
@@ -103,7 +104,8 @@ def parse(line: bytes) -> Message | None:
         case "state":
             handler = said.get("handler")
             unheard = said.get("heard") is False
-            return State(handler if handler in HANDLERS else "none", unheard)
+            counts = _counts(said) if "requests" in said or "jobs" in said else None
+            return State(handler if handler in HANDLERS else "none", unheard, counts)
         case "trouble":
             return Trouble(_text(said.get("why")))
         case _:

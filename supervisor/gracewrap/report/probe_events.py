@@ -121,6 +121,19 @@ class AgentExited(OfAProbe):
     exception: str = ""
 
 
+class AgentUnseen(OfAProbe):
+    """A process has ended in a stop without a last word of its agent: somebody else has killed it,
+    or it has crashed.  When the agent was heard last, *before* seconds before the end, something
+    was in flight: it was probably cut."""
+
+    EVENT = "ended_with_work"
+    program: int
+    pid: int
+    counts: AgentCounts
+    what: str  # the counts for people
+    before: float
+
+
 class AgentsAnswered(OfAProbe):
     """The agents know of the stop: so many processes have their own handler for the stop signal, or
     leave it to the agent, or have none and nothing to finish."""
@@ -134,7 +147,9 @@ class AgentsAnswered(OfAProbe):
 
 # As in policy/log_events.py, for mypy alone.
 if TYPE_CHECKING:
-    AgentEvent = AgentOff | AgentConnected | AgentExited | AgentTrouble | AgentsAnswered
+    AgentEvent = (
+        AgentOff | AgentConnected | AgentExited | AgentUnseen | AgentTrouble | AgentsAnswered
+    )
     ProbeEvent = (
         NotReady
         | NotYetHealthy

@@ -17,6 +17,7 @@ NAMELESS = (
     probe_events.InFlightChanged,
     probe_events.HookStarted,
     probe_events.AgentExited,
+    probe_events.AgentUnseen,
     probe_events.AgentTrouble,
     probe_events.AgentsAnswered,
 )
@@ -59,7 +60,7 @@ def describe(event: probe_events.ProbeEvent, history: ProgramHistory, at: float)
             return _agent(event, who)
         case probe_events.AgentTrouble() | probe_events.AgentsAnswered():
             return _agent(event, who)
-        case probe_events.AgentExited():
+        case probe_events.AgentExited() | probe_events.AgentUnseen():
             return _agent(event, who)
         case _:
             assert_never(event)
@@ -84,6 +85,14 @@ def _agent(event: probe_events.AgentEvent, who: str) -> Line:
             jobs = counts.in_flight - counts.requests
             named = {"exception": exception} if exception else {}
             fields = {"pid": pid, "requests": counts.requests, "jobs": jobs, **named}
+            return Line("warning", text, fields)
+        case probe_events.AgentUnseen(_, pid, counts, what, before):
+            one = counts.in_flight + counts.websockets == 1
+            was, cut = ("was", "it was") if one else ("were", "they were")
+            text = f"pid {pid} has ended without a last word of its agent; {what} {was} in flight "
+            text += f"{seconds(before)} before: {cut} probably cut"
+            jobs = counts.in_flight - counts.requests
+            fields = {"pid": pid, "requests": counts.requests, "jobs": jobs, "before": before}
             return Line("warning", text, fields)
         case probe_events.AgentsAnswered(_, own, agent, none):
             parts = [

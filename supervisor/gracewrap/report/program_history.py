@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gracewrap.policy.model import AgentCounts, QueueJobs
     from gracewrap.report.held_up import HeldUp
-    from gracewrap.report.probe_events import ProbeEvent
+    from gracewrap.report.probe_events import AgentUnseen, ProbeEvent
 
 AT_ONCE = 0.1  # seconds; a signal handler that finishes anything takes longer
 # What a script starts only to wait, to pass on what others write, or to start others: nothing of
@@ -80,6 +80,15 @@ class HookRun(Record):
     seconds: float | None = None
 
 
+class LastWords:
+    """What agents have said of processes that ended with work in flight."""
+
+    def __init__(self) -> None:
+        self.cut = 0  # requests and jobs
+        self.exception = ""  # that ended such a process: its kind
+        self.unseen: list[AgentUnseen] = []  # those that had not been able to say so at the end
+
+
 class ProgramHistory:
     """One program's history; times are on the loop's monotonic clock."""
 
@@ -132,7 +141,7 @@ class ProgramHistory:
         self.cut_before = self.interrupted
         self.finished = 0  # requests that have ended since the stop, as agents count them
         self.cut_jobs: tuple[QueueJobs, ...] = ()  # those in it that an agent has named
-        self.exception = ""  # that ended a process of it with work in flight: its kind
+        self.last_words = LastWords()
         self.drained_after: float | None = None  # seconds from the request for a stop or a drain
         self.drain_began: float | None = None
         self.drains_to_stop = False  # and not because of `gracewrap drain`
@@ -213,7 +222,11 @@ class ProgramHistory:
             if isinstance(event, probe_events.HookStarted):
                 self.hooks[event.hook] = HookRun(at)
             elif isinstance(event, probe_events.AgentExited):
-                self._exited_with(event.counts, event.exception)
+                self._ended_with(event.counts)
+                self.last_words.exception = self.last_words.exception or event.exception
+            elif isinstance(event, probe_events.AgentUnseen):
+                self._ended_with(event.counts)
+                self.last_words.unseen.append(event)
             elif isinstance(event, probe_events.AgentsAnswered):
                 self.silent = ()
                 mixed = event.own and (event.agent or event.none)
@@ -375,12 +388,12 @@ class ProgramHistory:
         self.streams = self.in_flight.streams()
         self.silent = self.in_flight.silent(at)
 
-    def _exited_with(self, counts: AgentCounts, exception: str) -> None:
-        """Record what was in flight in a process when it exited: several may."""
-        self.cut = (self.cut or 0) + counts.in_flight - counts.streams
+    def _ended_with(self, counts: AgentCounts) -> None:
+        """Record what was in flight in a process when it ended: several may."""
+        self.last_words.cut += counts.in_flight - counts.streams
+        self.cut = max(self.cut or 0, self.last_words.cut)
         self.interrupted = self.cut + (self.cut_before or 0)
-        self.cut_jobs += counts.jobs
-        self.exception = self.exception or exception
+        self.cut_jobs += tuple(one for one in counts.jobs if one not in self.cut_jobs)
 
     # --- how it ended ----------------------------------------------------------------------------
 
@@ -389,7 +402,8 @@ class ProgramHistory:
 
         not_started, exited (it was not told to stop), graceful, ended_by_signal (a command without
         a handler for the stop signal, or what it left behind, loses its work; some end so after a
-        good stop), interrupted (it exited by itself with work in flight), drained (its
+        good stop), interrupted (it exited by itself with work in flight, or a process of it was
+        killed by others with some), drained (its
         work was done, as far as could be seen, it did not exit, and was killed early), killed (it,
         or something it left behind), ended_by_other_signal (none of the stop: out of memory, or a
         crash), gave_up (something is still there), skipped (the stop came

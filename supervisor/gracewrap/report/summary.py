@@ -52,6 +52,7 @@ def summary_line(recorder: Recorder, status: int, at: float) -> tuple[str, str]:
         or one.had_no_handler()
         or one.left_lost
         or one.exited_too_soon()
+        or one.last_words.unseen
         or one.not_accepted[0]
         or one.killed_by_others()
         for one in run.programs
@@ -79,7 +80,7 @@ def _own_status(run: RunHistory, status: int) -> str:
     """Return the signal whose number is in an exit status that says no more than that: it was
     stopped as it was asked to."""
     history = exit_code_from(run, status)
-    if history is None or run.requested is None or history.exited_too_soon():
+    if history is None or run.requested is None or history.cut:
         return ""
     return _signal_of_status(history)
 
@@ -210,9 +211,7 @@ def _particulars(history: ProgramHistory) -> list[str]:
     if history.gave_up and history.leader is not None:
         parts.append(f"{history.still_there or 'some of its processes'} could not be killed")
     if history.interrupted:
-        were = "were" if history.interrupted != 1 else "was"
-        parts.append(f"{number(history.interrupted)} in flight {were} cut{_jobs(history)}")
-        parts[-1] += _too_soon(history)
+        parts += _cut(history, history.interrupted)
     elif history.drained_after is not None:
         is_it = "no request in flight" if history.in_flight.requests_only else "drained"
         after = seconds(round(history.drained_after, 2))
@@ -229,6 +228,22 @@ def _particulars(history: ProgramHistory) -> list[str]:
         parts.append(f"{have_not_answered(history.silent, 'had')}: its event loop did not turn")
     if history.streams[0]:
         parts.append(f"when last seen, {in_words(*history.streams)}")
+    return parts
+
+
+def _cut(history: ProgramHistory, interrupted: float) -> list[str]:
+    """Return what is said of work that was cut, apart from that of which it is not certain."""
+    parts, unseen = [], history.last_words.unseen
+    known = interrupted - sum(one.counts.in_flight - one.counts.streams for one in unseen)
+    if known > 0:
+        were = "were" if known != 1 else "was"
+        parts.append(f"{number(known)} in flight {were} cut{_jobs(history)}{_too_soon(history)}")
+    for one in unseen[:MOST]:
+        was = "was" if one.counts.in_flight + one.counts.websockets == 1 else "were"
+        text = f"{one.what} {was} in flight {seconds(one.before)} before pid {one.pid} ended"
+        parts.append(f"{text} without a last word of its agent, and {was} probably cut")
+    if len(unseen) > MOST:
+        parts.append(f"so it was in {len(unseen) - MOST} more processes")
     return parts
 
 
@@ -264,8 +279,8 @@ def _early(history: ProgramHistory) -> str:
 
 def _too_soon(history: ProgramHistory) -> str:
     """Return why it exited by itself with work in flight, or what helps."""
-    if history.exception:
-        return f" ({history.exception} ended the process)"
+    if exception := history.last_words.exception:
+        return f" ({exception} ended the process)"
     if not history.exited_too_soon():
         return ""
     write = "--drain-when before-signal"
@@ -333,6 +348,11 @@ _COUNTED = {
 
 
 def _jobs(history: ProgramHistory) -> str:
-    """Return the jobs that were cut, for people."""
-    named = [f"{one.queue} {', '.join(one.ids)}" for one in history.cut_jobs if one.ids]
+    """Return the jobs that were cut for certain, for people."""
+    elsewhere = [queue for one in history.last_words.unseen for queue in one.counts.jobs]
+    named = [
+        f"{one.queue} {', '.join(one.ids)}"
+        for one in history.cut_jobs
+        if one.ids and one not in elsewhere
+    ]
     return f" (jobs: {'; '.join(named)})" if named else ""

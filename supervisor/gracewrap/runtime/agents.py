@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from gracewrap.linux import process_tree
 from gracewrap.linux.agent_socket import Listener, Peer
 from gracewrap.policy.model import AgentsTold
 from gracewrap.record import TYPE_CHECKING
@@ -14,6 +15,7 @@ from gracewrap.report.probe_events import (
     AgentExited,
     AgentsAnswered,
     AgentTrouble,
+    AgentUnseen,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ class Agent:
 
     def __init__(self, runtime: str, thread: int) -> None:
         self.runtime, self.thread = runtime, thread  # 0: the main thread
-        self.counts: AgentCounts | None = None  # what it has answered last
+        self.counts: AgentCounts | None = None  # what it has said last
+        self.counted_at = NOT
+        self.exits = False  # that was its last word
         self.answered = False  # the current question
         self.handler = ""  # as of messages.State; "": it has not been told, or has not answered yet
         self.unheard_at = NOT  # since when, at the latest, the stop signal has not come
@@ -211,28 +215,33 @@ class Agents:
                 self._listener.drop(peer)
             return
         match message:
-            case messages.InFlight(number, counts, unheard) if number == self._number:
-                agent.counts, agent.answered = counts, True
-                if agent.unheard_at != ALWAYS:
-                    agent.unheard_at = self._asked_at if unheard else NOT
+            case messages.InFlight(number, counts, unheard):
+                agent.counts, agent.counted_at = counts, time.monotonic()
                 self._note_finished(peer, counts)
-                self._look_whether_answered()
+                if number and number == self._number:  # else it is unasked, or too late an answer
+                    agent.answered = True
+                    if agent.unheard_at != ALWAYS:
+                        agent.unheard_at = self._asked_at if unheard else NOT
+                    self._look_whether_answered()
             case messages.LastCounts(counts, exception):
+                agent.exits = True
                 self._note_finished(peer, counts)
                 if counts.in_flight > counts.streams:  # which never end by themselves
                     what = messages.shown(counts)
                     event = AgentExited(self._child.index, peer.pid, counts, what, exception)
                     self._recorder.record(event, time.monotonic())
-            case messages.State(handler, unheard):
+            case messages.State(handler, unheard, counts):
                 # Of the program's own handler that counts as long as the signal was not sent, or
                 # passed on: from then on the answers to questions do.
                 agent.handler = handler
                 agent.unheard_at = ALWAYS if unheard and handler != "own" else NOT
+                if counts is not None:
+                    agent.counts, agent.counted_at = counts, time.monotonic()
                 self._look_whether_told()
             case messages.Trouble(why):
                 self._log_trouble(peer.pid, why)
             case _:
-                pass  # of a later version, or too late
+                pass  # of a later version
 
     def _greeted(self, peer: Peer, hello: messages.Hello) -> None:
         from gracewrap.probes.agent import VERSION
@@ -257,8 +266,27 @@ class Agents:
             self._troubles.add(why)
             self._recorder.record(AgentTrouble(self._child.index, pid, why), time.monotonic())
 
+    def _note_unseen(self, peer: Peer, agent: Agent) -> None:
+        """Say what was in flight in a process that has ended in a stop without a last word of its
+        agent: somebody has killed it, or it has crashed."""
+        counts = agent.counts
+        if self._told is None or self._told.what != "stop" or agent.thread or agent.exits:
+            return
+        if counts is None or counts.in_flight <= counts.streams:  # which never end by themselves
+            return
+        # What our own SIGKILL cuts is told with that.
+        if self._child.history.killed or not process_tree.is_ending(peer.pid):
+            return
+        from gracewrap.probes import agent as messages
+
+        at, what = time.monotonic(), messages.shown(counts)
+        before = at - agent.counted_at
+        self._recorder.record(AgentUnseen(self._child.index, peer.pid, counts, what, before), at)
+
     def _gone(self, peer: Peer) -> None:
-        self._agents.pop(peer, None)
+        agent = self._agents.pop(peer, None)
+        if agent is not None:
+            self._note_unseen(peer, agent)
         self._owing.pop(peer, None)
         self._look_whether_told()
         self._look_whether_answered()

@@ -14,6 +14,7 @@ const websocket = require('./websocket.cjs')
 
 const FOREVER = 1 << 30 // ms
 const LOOK_EVERY = 250 // ms
+const TELL_EVERY = 100 // ms
 
 // PM2 passes no signal on: it sends each of its processes one of its own, and SIGKILL soon after.
 // It tells them their number (pm_id), and its settings for them, in the environment; in a cluster
@@ -36,11 +37,26 @@ function begin (channel) {
   const finishThread = (...order) => finishing.finishThread(found, requests, jobs, ...order)
   const threads = isMainThread ? createMain(found, guard) : createWorker(hasWork, finishThread, guard)
   let onSignal = null
+  let told = 0 // how much was in flight as gracewrap has heard last
 
   function count (exits) {
     const { requests: open, streams, finished } = requests.count(exits) || { requests: 0, streams: 0 }
     const websockets = websocket.open(found).length
-    return { requests: open, streams, websockets, jobs: jobs.count() || [], finished: finished || undefined }
+    const active = jobs.count() || []
+    told = open + active.reduce((sum, queue) => sum + queue.active, 0)
+    return { requests: open, streams, websockets, jobs: active, finished: finished || undefined }
+  }
+
+  // Killed from outside, the process has no last word: what it has said before stands until it says
+  // something else.
+  function tellWhatEnds () {
+    const tell = guard('what has ended', () => {
+      const before = told
+      if (before === 0) return
+      const now = count()
+      if (told !== before) send({ type: 'in_flight', id: 0, ...now })
+    })
+    setInterval(() => setImmediate(tell), TELL_EVERY).unref()
   }
 
   // What is in flight when the process exits is cut, whoever ends it; also if it does by a signal that it
@@ -55,9 +71,11 @@ function begin (channel) {
       send({ type: 'exit', ...count(true), exception: status ? exception : undefined })
     })
     listen('exit', lastCount)
+    if (isMainThread) tellWhatEnds()
     const { kill } = process
     process.kill = function (pid, signal) {
-      if (pid === process.pid && ends(signal)) lastCount(0)
+      const isOwn = [process.pid, 0, -process.pid].includes(Number(pid)) // or that of all its group
+      if (isOwn && ends(signal)) lastCount(0)
       return kill.call(this, pid, signal)
     }
   }
@@ -91,7 +109,7 @@ function begin (channel) {
     const last = takeLast(comes)
     onSignal = guard('finishing', () => {
       process.removeListener(comes, onSignal)
-      send({ type: 'state', handler: 'agent', heard: true })
+      send({ type: 'state', handler: 'agent', heard: true, ...count() })
       if (isHandled(comes)) return // the application has one after all
       listen(comes, () => {}) // once is enough
       if (manager !== null) deadline = Math.min(deadline, Date.now() + manager.ms)
@@ -113,10 +131,10 @@ function begin (channel) {
       isAwaited = true
       whenOneComes(guard, () => {
         isAwaited = false
-        send({ type: 'state', handler, heard: true })
+        send({ type: 'state', handler, heard: true, ...count() })
       })
     }
-    return { type: 'state', handler, ...(isKnown && { heard: false }) }
+    return { type: 'state', handler, ...(isKnown && { heard: false }), ...count() }
   }
 
   // A signal that came before the question is heard of before the answer: Node reads signals last, at
