@@ -380,12 +380,17 @@ SLEEP, NODE = (("sleep", 9),), (("node", 12),)
 
 @scene
 def leftover(s: Scene) -> None:
-    s.say("leftover", signal=TERM, members=SLEEP)
+    s.exits(143, TERM, left=True, asked=True).say("leftover", signal=TERM, members=SLEEP)
 
 
 @scene
 def leftover_that_was_told_before(s: Scene) -> None:
-    s.say("leftover", members=SLEEP)
+    s.exits(143, TERM, left=True, asked=True).say("leftover", members=SLEEP)
+
+
+@scene
+def leftover_of_one_below_the_leader(s: Scene) -> None:
+    s.say("leftover", signal=TERM, members=SLEEP)
 
 
 @scene

@@ -296,7 +296,9 @@ def _leftover(
     match event:
         case log_events.Leftover(_, signum):
             done = f"sent {name(signum)} to" if signum else "waiting for"
-            text = f"{done} what {history.who} left behind: {behind}"
+            # One below it may have exited, as the shell that supervisord has started.
+            whose = history.who if history.leader else f"a process below {history.who}"
+            text = f"{done} what {whose} left behind: {behind}"
             return Line("info", text, {"signal": signal_name(signum), "members": history.members})
         case log_events.LeftoverWaits(_, signum, _, _, after):
             text = f"{history.who} left behind {behind}, which may already have the stop signal; "
