@@ -134,6 +134,15 @@ def test_npm_signals_the_shell_that_it_has_started_and_nothing_below_it():
     assert due(known, replace(worker, parent=1, switches=9)) == HALF  # no sign can be seen of it
 
 
+def test_honcho_signals_what_the_shell_that_it_has_started_has_started():
+    leader, shell = process(10, 1, name="honcho"), process(11, 10, m.DEFAULT, shell=True)
+    app = process(12, 11, listens=True)
+    orphan = replace(app, parent=1, switches=9)
+    assert due(watch(leader, shell, app), leader, orphan, pid=12) == LAST
+    slept = replace(app, asleep=True)
+    assert due(watch(leader, shell, slept), leader, replace(slept, parent=1), pid=12) == NOW
+
+
 def test_below_one_that_ignores_it_everything_is_told_at_once():
     leader, app = process(10, 1, m.IGNORES), process(11, 10)
     assert due(watch(leader, app), leader, app) == NOW

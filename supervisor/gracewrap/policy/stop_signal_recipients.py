@@ -42,6 +42,8 @@ SUPERVISORS = INITS | {
     *("gracewrap", "s6-supervise", "runsv", "circusd", "uv", "parallel"),
     *("sudo", "su", "runuser", "timeout"),
 }
+# They signal the whole process group of what they have started.
+GROUP_WISE = frozenset(("honcho", "timeout"))
 # It stops one program when another has ended, and may not come to all of them in time.
 ONE_BY_ONE = frozenset(("supervisord",))
 
@@ -133,6 +135,8 @@ class _Scene:
         above = above or tuple(one for one in watch.before.values() if one.id == watch.leader)
         if not any(one.catches for one in above) or self.untouched(old, process):
             return self.at
+        if any(one.name in GROUP_WISE and one.catches for one in above):
+            return self.last
         if self.was_kept_from(above) and old.listens and process.listens:
             return watch.since + SETTLE
         return self.half(watch.since)
