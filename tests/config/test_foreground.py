@@ -28,6 +28,7 @@ from gracewrap.config import foreground
         ("setsid ./server", "setsid --wait"),
         ("setsid -w ./server", ""),
         ("gearmand -d", "gearmand without -d"),
+        ("icecast2 -b -c x", "icecast2 without -b"),
         ("postfix start", "postfix start-fg"),
         ("postfix start-fg", ""),
         ("pg_ctl -D x start", "postgres -D ... (the server itself) for pg_ctl start"),

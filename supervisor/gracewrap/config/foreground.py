@@ -56,6 +56,7 @@ _LEAVES = {
     "mosquitto": (re.compile(r"(^| )(-d|--daemon)\b"), "mosquitto without -d"),
     "gearmand": (re.compile(r"(^| )(-d|--daemon)\b"), "gearmand without -d"),
     "redis-server": (re.compile(r"(^| )--daemonize yes\b"), "redis-server without --daemonize yes"),
+    "icecast2": (re.compile(r"(^| )-b\b"), "icecast2 without -b"),
     "postfix": (re.compile(r"(^| )start$"), "postfix start-fg"),
     "pg_ctl": (re.compile(r"(^| )start\b"), "postgres -D ... (the server itself) for pg_ctl start"),
 }
