@@ -21,6 +21,7 @@ from processes import BOUND, INSTALLED, Run, npm_packages, running, wait_until
 
 APPS = Path(__file__).with_name("agent")
 STARTERS = Path(__file__).with_name("starters")
+NO_TELEMETRY = {"NEXT_TELEMETRY_DISABLED": "1"}
 PM2 = ("node", "node_modules/pm2/bin/pm2-runtime", "start", "server.js")
 
 pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -81,15 +82,27 @@ def stopped_within_a_request(
 
 @pytest.fixture(scope="module")
 def starters(request: pytest.FixtureRequest) -> Path:
-    """A folder with ts-node, Nest and Next.js, which must not be links (Turbopack)."""
+    """A folder with ts-node and Nest."""
     assert request.config.cache is not None
     folder = npm_packages(request.config.cache, STARTERS / "package.json").parent
-    for name in ("src", "pages/api"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "src").mkdir(exist_ok=True)
     shutil.copy(APPS / "server.ts", folder)
     shutil.copy(STARTERS / "tsconfig.json", folder)
     shutil.copy(STARTERS / "main.ts", folder / "src")
-    shutil.copy(STARTERS / "slow.js", folder / "pages" / "api" / "[ms].js")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def next_application(request: pytest.FixtureRequest) -> Path:
+    """A folder with a built Next.js application; its packages must not be links (Turbopack)."""
+    assert request.config.cache is not None
+    folder = npm_packages(request.config.cache, STARTERS / "next" / "package.json").parent
+    (folder / "pages" / "api").mkdir(parents=True, exist_ok=True)
+    shutil.copy(STARTERS / "next" / "slow.js", folder / "pages" / "api" / "[ms].js")
+    build = ["node", "node_modules/.bin/next", "build"]
+    env = os.environ | NO_TELEMETRY
+    done = subprocess.run(build, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
@@ -117,13 +130,11 @@ def test_a_request_is_finished_soon_behind(
     assert summary["used_seconds"] < 15  # half of the time, if it is not told soon
 
 
-def test_next_finishes_its_requests_itself(starters: Path, pool: ThreadPoolExecutor):
+def test_next_finishes_its_requests_itself(next_application: Path, pool: ThreadPoolExecutor):
     [port] = free_ports(1)
-    env = os.environ | {"NEXT_TELEMETRY_DISABLED": "1"}
-    build = ["node", "node_modules/.bin/next", "build"]
-    subprocess.run(build, cwd=starters, env=env, capture_output=True, check=True, timeout=200)
+    env = os.environ | NO_TELEMETRY
     words = ("--agent", "node", "--", "node", "node_modules/.bin/next", "start", "-p", str(port))
-    with running(*words, command=INSTALLED, cwd=starters, env=env) as run:
+    with running(*words, command=INSTALLED, cwd=next_application, env=env) as run:
         wait_until(lambda: is_open(port), "Next.js serves")
         told, _ = stopped_within_a_request(run, pool, port, "/api/1500", 143)
         assert told == 0
