@@ -146,6 +146,7 @@ class ProgramRuntime:
 
     def reset(self) -> None:
         """Reset the state of the previous run: the program is about to be started."""
+        self._alone_since.clear()
         for part in (self.prober, self.notify, self.agents):
             if part is not None:
                 self.safely(part.reset)
