@@ -153,9 +153,9 @@ def test_a_handler_that_ends_a_command_by_the_signal_is_not_said_to_be_missing(
 
 
 NO_HANDLER = """#!{python} -I
-import os, time
+import os, signal
 print("ready", os.getpid(), flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 

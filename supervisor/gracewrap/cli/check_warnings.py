@@ -443,7 +443,7 @@ def _about_supervisord(settings: Settings) -> Iterator[str]:
 
 
 def _kills_by_itself(command: Sequence[str]) -> str:
-    """Return su or runuser if a command is run by it; "" if not."""
+    """Return which of KILLS_BY_ITSELF a command is run by; "" if by none."""
     program = foreground.program_of(command[0])
     if program in KILLS_BY_ITSELF and (program != "script" or command[0] in _SCRIPT):
         return program
