@@ -5,9 +5,9 @@
 'use strict'
 
 const fetchedJobs = require('./fetched_jobs.cjs')
+const { each, until } = require('./until.cjs')
 
 const MOST_IDS = 32
-const LOOK_EVERY = 50 // ms
 const WAITS_EVERY = 250 // ms
 
 function create (found, guard, trouble) {
@@ -66,7 +66,7 @@ function create (found, guard, trouble) {
   async function jobsEnd (worker) {
     // In BullMQ 4 it never returns once a worker that is paused has asked for its next job.
     if (typeof worker.paused === 'boolean') return worker.whenCurrentJobsFinished()
-    while (idsOf(worker).length > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY))
+    await until(() => idsOf(worker).length === 0)
   }
 
   // To the application a worker that we have paused is not: its own pause() would return at once, with
@@ -128,7 +128,7 @@ function create (found, guard, trouble) {
     count,
 
     // Close all workers, once their jobs have ended.
-    async close (each, until) {
+    async close () {
       await each(found.worker.all(), async (worker) => {
         await until(() => fetched.of(worker).length === 0 && !isWaitedFor(worker))
         await worker.close()

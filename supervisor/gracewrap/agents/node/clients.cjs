@@ -1,6 +1,7 @@
 // Clients of databases and BullMQ's queues, which are closed when no request and no job is left.
 'use strict'
 
+const { each } = require('./until.cjs')
 const { queries } = require('./waits.cjs')
 
 // Whether somebody uses one all the same: a loop, or a job of a library that the agent does not know.
@@ -9,15 +10,6 @@ function areBusy (found) {
     found.pgPool.all().some((pool) => pool.totalCount > pool.idleCount) ||
     found.mysqlPool.all().some((pool) => pool._allConnections.length > pool._freeConnections.length) ||
     found.ioredis.all().some((one) => one.status === 'ready' && one.commandQueue.length > 0)
-}
-
-// Call *close* for each, and wait; what fails in it is nobody's business any more.
-async function each (objects, close) {
-  await Promise.all(objects.map(async (object) => {
-    try {
-      await close(object)
-    } catch {}
-  }))
 }
 
 function called (object, method, ...args) {
@@ -44,4 +36,4 @@ async function close (found) {
   ])
 }
 
-module.exports = { areBusy, close, closeListeners, each }
+module.exports = { areBusy, close, closeListeners }

@@ -2,22 +2,13 @@
 // end, then close queues, then database clients, then exit.
 'use strict'
 
-const { areBusy, close, closeListeners, each } = require('./clients.cjs')
+const { areBusy, close, closeListeners } = require('./clients.cjs')
+const { LOOK_EVERY, each, sleep, until } = require('./until.cjs')
 const websocket = require('./websocket.cjs')
 
-const LOOK_EVERY = 50
 const LISTEN_ON = 500 // ms
 const SPREAD = 1000 // ms over which streams are ended, unless gracewrap says another time
 const CLIENT_LIMIT = 2000 // ms for all clients of databases together: there is no work any more
-
-// Wait, and until Node has read what has come meanwhile: see drain() in http.cjs.
-function sleep (ms) {
-  return new Promise((resolve) => setTimeout(() => setImmediate(resolve), ms))
-}
-
-async function until (isDone) {
-  while (!isDone()) await sleep(LOOK_EVERY)
-}
 
 function children () {
   const cluster = require('cluster')
@@ -101,7 +92,7 @@ async function closeStreams (found, http, deadline, streams) {
 // Finish what this thread has begun, and *others* beside it; then call *last*.
 async function finishThread (found, http, jobs, deadline, streams, others = [], last = []) {
   await Promise.all([
-    jobs.close(each, until),
+    jobs.close(),
     finishHttp(found, http, deadline, streams),
     closeStreams(found, http, deadline, streams),
     ...others
@@ -116,7 +107,7 @@ async function finishThread (found, http, jobs, deadline, streams, others = [], 
 
 async function finish (found, http, jobs, threads, last, signal, deadline, streams) {
   const killNewChildren = children().length > 0 ? holdNewChildren() : () => {}
-  const others = [finishChildren(signal), threads.finish(deadline, streams, until)]
+  const others = [finishChildren(signal), threads.finish(deadline, streams)]
   await finishThread(found, http, jobs, deadline, streams, others, last)
   killNewChildren()
   process.exit(process.exitCode || 0)

@@ -5,6 +5,7 @@
 'use strict'
 
 const { BroadcastChannel, threadId } = require('worker_threads')
+const { until } = require('./until.cjs')
 
 const NAME = 'gracewrap.agent'
 const ANSWER = 250 // ms; one that computes, or waits for work as those of a pool do, says nothing
@@ -16,7 +17,7 @@ function open (onMessage) {
   return channel
 }
 
-// The main thread's side; *until* waits as in finish.cjs.
+// The main thread's side.
 function createMain (found, guard) {
   const states = new Map() // thread -> "idle", "busy" or "done"
   let channel = null
@@ -56,7 +57,7 @@ function createMain (found, guard) {
     ask,
     areBusy,
 
-    async finish (deadline, streams, until) {
+    async finish (deadline, streams) {
       order = { finish: [deadline, streams] }
       await ask()
       if (channel === null) return
